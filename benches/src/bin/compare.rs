@@ -1,0 +1,2 @@
+//! Measures BLISS and its peers in one run.
+fn main() {}

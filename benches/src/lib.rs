@@ -1,0 +1,1 @@
+//! Benchmarks of BLISS and of its peers, in one run.

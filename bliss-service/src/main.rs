@@ -1,0 +1,2 @@
+//! The BLISS daemon.
+fn main() {}
