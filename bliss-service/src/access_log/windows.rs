@@ -1,0 +1,258 @@
+//! Sliding windows in buckets.
+//!
+//! A window of W milliseconds is cut into n buckets of W / n, aligned to the epoch. At publication T it holds the
+//! bucket of the last millisecond before T and the n - 1 buckets before that one; so it reaches back by at most W
+//! and by more than W - W / n. Only buckets that saw a request take memory.
+
+use std::hash::DefaultHasher;
+
+use cardinality_estimator::CardinalityEstimator;
+
+/// Counts distinct values: exact up to 128, about 3 % standard error above.
+pub(crate) type Distinct = CardinalityEstimator<u64, DefaultHasher, 10, 6>;
+
+/// A window's length and its buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The suffix of its features' names.
+    pub name: &'static str,
+    /// Its length in seconds.
+    pub seconds: u32,
+    /// The length of a bucket in milliseconds.
+    pub bucket_ms: u64,
+    /// How many buckets it has.
+    pub buckets: u64,
+}
+
+/// The windows that there are, the shortest first.
+pub const WINDOWS: [Window; 3] = [
+    Window { name: "1m", seconds: 60, bucket_ms: 5_000, buckets: 12 },
+    Window { name: "5m", seconds: 300, bucket_ms: 20_000, buckets: 15 },
+    Window { name: "1h", seconds: 3600, bucket_ms: 180_000, buckets: 20 },
+];
+
+/// The length of the longest window in milliseconds: older requests count nowhere.
+pub const LONGEST_MS: u64 = 3_600_000;
+
+impl Window {
+    /// The oldest bucket that the window holds at publication `at_ms`.
+    fn oldest(&self, at_ms: u64) -> u64 {
+        (at_ms.saturating_sub(1) / self.bucket_ms).saturating_sub(self.buckets - 1)
+    }
+}
+
+/// What one request adds to a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hit {
+    pub(crate) time_ms: u64,
+    pub(crate) error: bool,
+    pub(crate) asset: bool,
+    pub(crate) referrer: bool,
+    pub(crate) head: bool,
+    pub(crate) robots_txt: bool,
+    pub(crate) ip: u64,
+    /// Zero where the request had no user agent.
+    pub(crate) user_agent: u64,
+    pub(crate) path: u64,
+}
+
+/// What is counted of distinct values; the rest stays empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DistinctWanted {
+    pub(crate) ips: bool,
+    pub(crate) user_agents: bool,
+    pub(crate) paths: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    index: u64,
+    first_ms: u64,
+    last_ms: u64,
+    requests: u32,
+    errors: u32,
+    assets: u32,
+    referrers: u32,
+    heads: u32,
+    robots_txt: u32,
+    ips: Distinct,
+    user_agents: Distinct,
+    paths: Distinct,
+}
+
+/// What a window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Totals {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    pub(crate) assets: u64,
+    pub(crate) referrers: u64,
+    pub(crate) heads: u64,
+    pub(crate) robots_txt: u64,
+    pub(crate) first_ms: u64,
+    pub(crate) last_ms: u64,
+    pub(crate) ips: usize,
+    pub(crate) user_agents: usize,
+    pub(crate) paths: usize,
+}
+
+/// The buckets of one key in one window, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Ring(Vec<Bucket>);
+
+impl Ring {
+    /// Counts a request in the bucket of its own time, unless the window at `at_ms` has left it behind.
+    pub(crate) fn add(&mut self, window: &Window, wanted: DistinctWanted, hit: &Hit, at_ms: u64) {
+        let index = hit.time_ms / window.bucket_ms;
+        if index < window.oldest(at_ms) {
+            return;
+        }
+        let at = match self.0.iter().rposition(|bucket| bucket.index <= index) {
+            Some(at) if self.0[at].index == index => at,
+            found => {
+                let at = found.map_or(0, |at| at + 1);
+                if self.0.is_empty() {
+                    // Most keys are seen once in an hour.
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(at, Bucket { index, first_ms: u64::MAX, ..Bucket::default() });
+                at
+            }
+        };
+        let bucket = &mut self.0[at];
+        bucket.first_ms = bucket.first_ms.min(hit.time_ms);
+        bucket.last_ms = bucket.last_ms.max(hit.time_ms);
+        bucket.requests = bucket.requests.saturating_add(1);
+        bucket.errors += u32::from(hit.error);
+        bucket.assets += u32::from(hit.asset);
+        bucket.referrers += u32::from(hit.referrer);
+        bucket.heads += u32::from(hit.head);
+        bucket.robots_txt += u32::from(hit.robots_txt);
+        if wanted.ips {
+            bucket.ips.insert_hash(hit.ip);
+        }
+        if wanted.user_agents && hit.user_agent != 0 {
+            bucket.user_agents.insert_hash(hit.user_agent);
+        }
+        if wanted.paths {
+            bucket.paths.insert_hash(hit.path);
+        }
+    }
+
+    /// Lets go of what the window at `at_ms` has left behind.
+    pub(crate) fn expire(&mut self, window: &Window, at_ms: u64) {
+        let oldest = window.oldest(at_ms);
+        let gone = self.0.partition_point(|bucket| bucket.index < oldest);
+        if gone > 0 {
+            self.0.drain(..gone);
+            if self.0.is_empty() {
+                self.0 = Vec::new();
+            }
+        }
+    }
+
+    /// The last millisecond T at which the oldest bucket is still held; after it the ring changes by itself.
+    pub(crate) fn due_ms(&self, window: &Window) -> Option<u64> {
+        self.0.first().map(|bucket| (bucket.index + window.buckets) * window.bucket_ms)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sums the buckets. [`Self::expire`] comes first.
+    pub(crate) fn totals(&self, wanted: DistinctWanted) -> Totals {
+        let mut totals = Totals { first_ms: u64::MAX, ..Totals::default() };
+        for bucket in &self.0 {
+            totals.requests += u64::from(bucket.requests);
+            totals.errors += u64::from(bucket.errors);
+            totals.assets += u64::from(bucket.assets);
+            totals.referrers += u64::from(bucket.referrers);
+            totals.heads += u64::from(bucket.heads);
+            totals.robots_txt += u64::from(bucket.robots_txt);
+            totals.first_ms = totals.first_ms.min(bucket.first_ms);
+            totals.last_ms = totals.last_ms.max(bucket.last_ms);
+        }
+        if wanted.ips {
+            totals.ips = self.distinct(|bucket| &bucket.ips);
+        }
+        if wanted.user_agents {
+            totals.user_agents = self.distinct(|bucket| &bucket.user_agents);
+        }
+        if wanted.paths {
+            totals.paths = self.distinct(|bucket| &bucket.paths);
+        }
+        totals
+    }
+
+    fn distinct(&self, of: impl Fn(&Bucket) -> &Distinct) -> usize {
+        match self.0.as_slice() {
+            [] => 0,
+            [only] => of(only).estimate(),
+            [first, rest @ ..] => {
+                let mut all = of(first).clone();
+                rest.iter().for_each(|bucket| all.merge(of(bucket)));
+                all.estimate()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Window = WINDOWS[0];
+    const ALL: DistinctWanted = DistinctWanted { ips: true, user_agents: true, paths: true };
+
+    fn hit(time_ms: u64) -> Hit {
+        Hit { time_ms, ..Hit::default() }
+    }
+
+    #[test]
+    fn windows_are_whole_buckets_and_the_longest_is_the_last() {
+        for window in WINDOWS {
+            assert_eq!(window.bucket_ms * window.buckets, u64::from(window.seconds) * 1000);
+        }
+        assert_eq!(u64::from(WINDOWS[2].seconds) * 1000, LONGEST_MS);
+    }
+
+    #[test]
+    fn a_bucket_leaves_after_one_window_and_not_before() {
+        let mut ring = Ring::default();
+        ring.add(&MINUTE, ALL, &hit(100_000), 100_001);
+        let due = ring.due_ms(&MINUTE).unwrap();
+        assert_eq!(due, 160_000);
+        ring.expire(&MINUTE, due);
+        assert!(!ring.is_empty());
+        ring.expire(&MINUTE, due + 1);
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn late_requests_go_to_the_bucket_of_their_own_time() {
+        let mut ring = Ring::default();
+        for time in [120_000, 101_000, 111_000, 102_000] {
+            ring.add(&MINUTE, ALL, &hit(time), 121_000);
+        }
+        assert_eq!(
+            ring.0.iter().map(|b| (b.index, b.requests)).collect::<Vec<_>>(),
+            [(20, 2), (22, 1), (24, 1)]
+        );
+        let totals = ring.totals(ALL);
+        assert_eq!((totals.requests, totals.first_ms, totals.last_ms), (4, 101_000, 120_000));
+        ring.add(&MINUTE, ALL, &hit(10_000), 121_000);
+        assert_eq!(ring.totals(ALL).requests, 4, "older than the window");
+    }
+
+    #[test]
+    fn distinct_values_are_counted_over_buckets_not_per_bucket() {
+        let mut ring = Ring::default();
+        for i in 0..100u64 {
+            let path = (i % 7).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            ring.add(&MINUTE, ALL, &Hit { path, ..hit(100_000 + i * 500) }, 150_000);
+        }
+        let totals = ring.totals(ALL);
+        assert_eq!((totals.requests, totals.paths, totals.user_agents), (100, 7, 0));
+    }
+}
