@@ -27,5 +27,8 @@
 
 pub mod attribute;
 
+pub mod frame;
 pub mod key;
 pub mod schema;
+pub mod snapshot;
+pub mod table;

@@ -34,7 +34,7 @@ pub struct Attribute {
     pub kind: AttributeKind,
 }
 
-pub use kind::AttributeKind;
+pub use kind::{ArchivedAttributeKind, AttributeKind};
 
 /// A module of its own because rkyv's derive makes undocumented structs of an enum's named fields.
 #[allow(missing_docs)]
@@ -119,7 +119,7 @@ impl Feature {
 
 /// What the 4 bytes of a column mean.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[rkyv(derive(Clone, Copy, Debug, PartialEq, Eq))]
+#[rkyv(derive(Clone, Copy, Debug, PartialEq, Eq), compare(PartialEq))]
 pub enum FeatureKind {
     /// A finite number.
     F32,

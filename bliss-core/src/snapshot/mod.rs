@@ -1,0 +1,127 @@
+//! All feature tables of an installation and their schema, as one publication.
+//!
+//! A snapshot is a [frame](crate::frame) of kind 1. Its metadata is [`Metadata`]: the schema, the secret under which
+//! keys are hashed, and where each dimension's [table](crate::table) lies.
+
+#[cfg(feature = "build")]
+mod write;
+
+#[cfg(feature = "build")]
+pub use write::{Change, DimensionChange, SnapshotError, Writing, apply_in_place};
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::frame::{self, FrameError, Kind, Section};
+use crate::key::{KeySecret, SECRET_BYTES};
+use crate::schema::{
+    ArchivedSchema, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS, Schema, builtin_attributes,
+};
+use crate::table::{Layout, TableRef};
+
+/// What travels with the tables. It has no `Debug`, so that the secret gets into no log.
+#[derive(Archive, Serialize, Deserialize, Clone)]
+pub struct Metadata {
+    /// Dimensions, keys and features.
+    pub schema: Schema,
+    /// The installation's [`KeySecret`].
+    pub secret: [u8; SECRET_BYTES],
+    /// The table of each dimension, in their order.
+    pub tables: Vec<Section>,
+}
+
+/// A checked snapshot in somebody else's bytes.
+#[derive(Clone, Copy)]
+pub struct SnapshotRef<'a> {
+    bytes: &'a [u8],
+    metadata: &'a ArchivedMetadata,
+}
+
+impl core::fmt::Debug for SnapshotRef<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SnapshotRef").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> SnapshotRef<'a> {
+    /// Checks `bytes`, in time that does not depend on the number of rows, without allocating.
+    ///
+    /// # Errors
+    /// Where anything is damaged, cut off, of another version, or beyond the limits of [`crate::schema`].
+    pub fn open(bytes: &'a [u8]) -> Result<Self, FrameError> {
+        let snapshot = Self { bytes, metadata: frame::open::<Metadata>(bytes, Kind::Features)? };
+        let dimensions = &snapshot.schema().dimensions;
+        let limit = |what, found: usize, limit: usize| {
+            if found > limit { Err(FrameError::TooMany { what, found, limit }) } else { Ok(()) }
+        };
+        limit("dimensions", dimensions.len(), MAX_DIMENSIONS)?;
+        limit("features", dimensions.iter().map(|d| d.features.len()).sum(), MAX_FEATURES)?;
+        if snapshot.metadata.tables.len() != dimensions.len() {
+            return Err(FrameError::Metadata);
+        }
+        for (i, dimension) in dimensions.iter().enumerate() {
+            limit("key attributes", dimension.key.len(), MAX_KEY_PARTS)?;
+            let columns = snapshot.table(i)?.layout().columns();
+            let known =
+                dimension.key.iter().all(|part| snapshot.schema().attribute_kind(&part.attribute).is_some());
+            if columns != dimension.features.len() || !known {
+                return Err(FrameError::Section { index: i });
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// The snapshot's schema.
+    pub fn schema(&self) -> &'a ArchivedSchema {
+        &self.metadata.schema
+    }
+
+    /// The secret under which its keys are hashed.
+    pub fn secret(&self) -> KeySecret {
+        KeySecret(self.metadata.secret)
+    }
+
+    /// The table of dimension `index`.
+    ///
+    /// # Errors
+    /// Where there is none or it is damaged; never after [`Self::open`] for a dimension of the schema.
+    pub fn table(&self, index: usize) -> Result<TableRef<'a>, FrameError> {
+        let section = self.metadata.tables.get(index).ok_or(FrameError::Section { index })?;
+        TableRef::open(section.of(self.bytes, index)?).map_err(|_| FrameError::Section { index })
+    }
+
+    /// Offset in the snapshot and layout of the table of dimension `index`.
+    ///
+    /// # Errors
+    /// As [`Self::table`].
+    pub fn table_place(&self, index: usize) -> Result<(u64, Layout), FrameError> {
+        let section = self.metadata.tables.get(index).ok_or(FrameError::Section { index })?;
+        Ok((section.offset.to_native(), *self.table(index)?.layout()))
+    }
+
+    /// The schema as a value of its own.
+    ///
+    /// # Errors
+    /// Never for checked metadata; the archive's own type of error otherwise.
+    #[cfg(feature = "build")]
+    pub fn schema_owned(&self) -> Result<Schema, FrameError> {
+        rkyv::deserialize::<Schema, rkyv::rancor::Failure>(&self.metadata.schema)
+            .map_err(|_| FrameError::Metadata)
+    }
+}
+
+impl ArchivedSchema {
+    /// The type of attribute `name`: as the schema says, else as built in, else none.
+    pub fn attribute_kind(&self, name: &str) -> Option<AttributeKind> {
+        use crate::schema::ArchivedAttributeKind as Archived;
+        let own = self.attributes.iter().find(|a| a.name == *name).map(|a| match a.kind {
+            Archived::Ip => AttributeKind::Ip,
+            Archived::Hex { bytes } => AttributeKind::Hex { bytes },
+            Archived::String => AttributeKind::String,
+            Archived::U64 => AttributeKind::U64,
+        });
+        own.or_else(|| builtin_attributes().iter().find(|(n, _)| *n == name).map(|(_, kind)| *kind))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Making the next snapshot from the current one and a change.
+
+// The writer's side: a panic here is the daemon's, never a worker's.
+#![allow(clippy::indexing_slicing)]
+
+use core::ops::Range;
+
+use rkyv::util::AlignedVec;
+
+use super::{Metadata, SnapshotRef};
+use crate::frame::{self, FrameError, Kind, Packer, Section};
+use crate::key::KeySecret;
+use crate::schema::{ArchivedDimension, Dimension, Schema, SchemaError};
+use crate::table::{self, BuildJob, Column, Layout, Rows, Source, TableError, TableMut, TableRef};
+
+/// What is new in one dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DimensionChange {
+    /// These rows and no others; a key that is there twice is an error.
+    Replace(Rows),
+    /// First the keys that go, then the rows that are added or replaced; of two with one key the later counts.
+    Patch {
+        /// Rows that are added or replaced.
+        upserts: Rows,
+        /// Keys that go.
+        deletes: Vec<u64>,
+    },
+}
+
+/// What is new, by the index of the dimension in the schema. Each dimension is there at most once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// Index of the dimension and what is new in it.
+    pub dimensions: Vec<(usize, DimensionChange)>,
+}
+
+impl Change {
+    /// Rows and keys that the change holds.
+    pub fn len(&self) -> usize {
+        let count = |change: &DimensionChange| match change {
+            DimensionChange::Replace(rows) => rows.len(),
+            DimensionChange::Patch { upserts, deletes } => upserts.len() + deletes.len(),
+        };
+        self.dimensions.iter().map(|(_, change)| count(change)).sum()
+    }
+
+    /// Whether no dimension is named.
+    pub fn is_empty(&self) -> bool {
+        self.dimensions.is_empty()
+    }
+
+    /// Whether all that is new are rows added, replaced or taken out.
+    pub fn is_patch(&self) -> bool {
+        self.dimensions.iter().all(|(_, change)| matches!(change, DimensionChange::Patch { .. }))
+    }
+
+    fn of(&self, index: usize) -> Option<&DimensionChange> {
+        self.dimensions.iter().find(|(i, _)| *i == index).map(|(_, change)| change)
+    }
+}
+
+/// Why a snapshot cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The schema breaks a rule.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The current snapshot is damaged.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A dimension's table cannot be made.
+    #[error("dimension {dimension:?}: {error}")]
+    Table {
+        /// Name of the dimension.
+        dimension: String,
+        /// What is wrong.
+        error: TableError,
+    },
+    /// The change names a dimension that the schema does not have.
+    #[error("change of dimension number {index}, but the schema has {dimensions}")]
+    Dimension {
+        /// Number of the dimension.
+        index: usize,
+        /// How many there are.
+        dimensions: usize,
+    },
+    /// The metadata could not be serialised.
+    #[error("metadata cannot be serialised: {0}")]
+    Metadata(String),
+}
+
+/// Makes the changes of a patch in a snapshot that has room for them.
+///
+/// `changed` is told the ranges of bytes that change, some more than once.
+///
+/// # Errors
+/// [`TableError::Full`] or [`TableError::Crowded`] in a table where it must be laid out anew: then `bytes` holds part
+/// of the change and is of no further use. A change that [replaces](DimensionChange::Replace) is refused.
+pub fn apply_in_place(
+    bytes: &mut [u8],
+    change: &Change,
+    mut changed: impl FnMut(Range<u64>),
+) -> Result<(), SnapshotError> {
+    for (index, change) in &change.dimensions {
+        let snapshot = SnapshotRef::open(bytes)?;
+        let Some(dimension) = snapshot.schema().dimensions.get(*index) else {
+            return Err(SnapshotError::Dimension {
+                index: *index,
+                dimensions: snapshot.schema().dimensions.len(),
+            });
+        };
+        let (at, layout) = snapshot.table_place(*index)?;
+        let dimension = dimension.name.to_string();
+        let place = at as usize..at as usize + layout.bytes();
+        let at_table = |error| SnapshotError::Table { dimension: dimension.clone(), error };
+        let DimensionChange::Patch { upserts, deletes } = change else {
+            return Err(at_table(TableError::Full { rows: 0, room: 0 }));
+        };
+        let mut table = TableMut::open(&mut bytes[place]).map_err(at_table)?;
+        let moved = |r: Range<usize>| changed(at + r.start as u64..at + r.end as u64);
+        table.apply(upserts, deletes, moved).map_err(at_table)?;
+    }
+    Ok(())
+}
+
+/// A snapshot about to be written whole: its size is known, its tables are not built yet.
+pub struct Writing<'a> {
+    metadata: AlignedVec,
+    metadata_at: Section,
+    dimensions: Vec<Planned<'a>>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Planned<'a> {
+    name: &'a str,
+    old: Option<TableRef<'a>>,
+    columns: Vec<Column>,
+    change: Option<&'a DimensionChange>,
+    /// The old table's bytes serve as they are.
+    verbatim: bool,
+    layout: Layout,
+    section: Section,
+}
+
+impl core::fmt::Debug for Writing<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Writing").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Writing<'a> {
+    /// Plans the snapshot of `schema` that follows `current` by `change`.
+    ///
+    /// A dimension of `current` goes on where name and key are the same; its columns go on where name and type are
+    /// the same, and the others take their defaults.
+    ///
+    /// # Errors
+    /// Where the schema is wrong, the change does not fit it, or a table would be too large.
+    pub fn plan(
+        schema: &'a Schema,
+        secret: &KeySecret,
+        current: Option<SnapshotRef<'a>>,
+        change: &'a Change,
+    ) -> Result<Self, SnapshotError> {
+        schema.validate()?;
+        let dimensions = schema.dimensions.len();
+        if let Some(&(index, _)) = change.dimensions.iter().find(|(i, _)| *i >= dimensions) {
+            return Err(SnapshotError::Dimension { index, dimensions });
+        }
+        let mut packer = Packer::new();
+        let mut planned = Vec::with_capacity(dimensions);
+        for (index, dimension) in schema.dimensions.iter().enumerate() {
+            planned.push(Planned::new(schema, dimension, current, change.of(index))?);
+        }
+        // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
+        // opens the snapshot touches few pages.
+        let metadata = |tables: Vec<Section>| {
+            let metadata = Metadata { schema: schema.clone(), secret: secret.0, tables };
+            rkyv::to_bytes::<rkyv::rancor::Error>(&metadata)
+                .map_err(|e| SnapshotError::Metadata(e.to_string()))
+        };
+        let size = metadata(vec![Section { offset: 0, len: 0 }; dimensions])?.len();
+        let metadata_at = packer.place(size);
+        for p in &mut planned {
+            p.section = packer.place(p.layout.bytes());
+        }
+        let metadata = metadata(planned.iter().map(|p| p.section).collect())?;
+        Ok(Self { metadata, metadata_at, dimensions: planned, bytes: packer.bytes() })
+    }
+
+    /// Length of the snapshot in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes the snapshot into the first [`Self::bytes`] bytes of `dest`.
+    ///
+    /// `run` runs the jobs of a table, at the same time if it likes, and returns the sum of what they return; each
+    /// table is split into at most `parts` of them.
+    ///
+    /// # Errors
+    /// Where rows do not fit the schema or each other; `dest` is of no use then.
+    pub fn write(
+        &self,
+        dest: &mut [u8],
+        parts: usize,
+        run: impl Fn(Vec<BuildJob<'_>>) -> Result<u64, TableError>,
+    ) -> Result<(), SnapshotError> {
+        let found = dest.len() as u64;
+        let dest =
+            dest.get_mut(..self.bytes as usize).ok_or(FrameError::CutOff { expected: self.bytes, found })?;
+        frame::write_header(dest, Kind::Features, self.metadata_at)?;
+        dest[self.metadata_at.offset as usize..][..self.metadata.len()].copy_from_slice(&self.metadata);
+        for p in &self.dimensions {
+            let table = &mut dest[p.section.offset as usize..][..p.section.len as usize];
+            p.write(table, parts, &run)
+                .map_err(|error| SnapshotError::Table { dimension: p.name.into(), error })?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Planned<'a> {
+    fn new(
+        schema: &'a Schema,
+        dimension: &'a Dimension,
+        current: Option<SnapshotRef<'a>>,
+        change: Option<&'a DimensionChange>,
+    ) -> Result<Self, SnapshotError> {
+        let mut old = None;
+        let mut columns = Vec::new();
+        let mut same_columns = false;
+        if let Some(current) = current
+            && let Some((index, held)) = same_key(schema, dimension, &current)
+        {
+            old = Some(current.table(index)?);
+            columns.extend(dimension.features.iter().map(|feature| {
+                let same =
+                    |f: &crate::schema::ArchivedFeature| f.name == feature.name && f.kind == feature.kind;
+                let place = held.features.iter().position(same);
+                place.map_or(Column::Default(feature.default), Column::Old)
+            }));
+            same_columns = held.features.len() == columns.len()
+                && columns.iter().enumerate().all(|(i, c)| *c == Column::Old(i));
+        }
+        let kept = old.map_or(0, |t| t.rows());
+        let rows = match change {
+            None => kept,
+            Some(DimensionChange::Replace(rows)) => {
+                old = None;
+                rows.len() as u64
+            }
+            Some(DimensionChange::Patch { upserts, deletes }) => {
+                let is_new = |key: &&u64| old.is_none_or(|t| t.get(**key).is_none());
+                let added = upserts.keys.iter().filter(is_new).count() as u64;
+                let gone = deletes.iter().filter(|k| !is_new(k)).count() as u64;
+                (kept + added).saturating_sub(gone)
+            }
+        };
+        let at_table = |error| SnapshotError::Table { dimension: dimension.name.clone(), error };
+        let fresh = Layout::for_rows(rows, dimension.features.len()).map_err(at_table)?;
+        // A table that need not grow or shrink keeps its layout, and its bytes if nothing changes in it.
+        let fits = |l: &Layout| same_columns && rows <= l.max_rows() && !l.is_sparse(rows);
+        let held = old.map(|t| *t.layout()).filter(fits);
+        Ok(Self {
+            name: &dimension.name,
+            old,
+            columns,
+            change,
+            verbatim: held.is_some() && change.is_none(),
+            layout: held.unwrap_or(fresh),
+            section: Section { offset: 0, len: 0 },
+        })
+    }
+
+    fn write(
+        &self,
+        dest: &mut [u8],
+        parts: usize,
+        run: &impl Fn(Vec<BuildJob<'_>>) -> Result<u64, TableError>,
+    ) -> Result<(), TableError> {
+        if let (Some(old), true) = (self.old, self.verbatim) {
+            dest.copy_from_slice(old.bytes());
+            return Ok(());
+        }
+        let none = Rows::new(self.layout.columns());
+        let (upserts, deletes, last_wins) = match self.change {
+            None => (&none, [].as_slice(), true),
+            Some(DimensionChange::Replace(rows)) => (rows, [].as_slice(), false),
+            Some(DimensionChange::Patch { upserts, deletes }) => (upserts, deletes.as_slice(), true),
+        };
+        let old = self.old.map(|table| (table, self.columns.as_slice()));
+        let source = Source { old, upserts, last_wins, deletes };
+        let rows = run(table::build_jobs(dest, self.layout, &source, parts)?)?;
+        table::finish(dest, &self.layout, rows)
+    }
+}
+
+/// The dimension of the current snapshot whose rows have the same keys, with its index.
+fn same_key<'a>(
+    schema: &Schema,
+    dimension: &Dimension,
+    current: &SnapshotRef<'a>,
+) -> Option<(usize, &'a ArchivedDimension)> {
+    let held = current.schema().dimensions.iter().enumerate().find(|(_, d)| d.name == dimension.name)?;
+    let same = held.1.key.len() == dimension.key.len()
+        && held.1.key.iter().zip(&dimension.key).all(|(a, b)| {
+            a.attribute == b.attribute
+                && a.v4_prefix.as_ref().copied() == b.v4_prefix
+                && a.v6_prefix.as_ref().copied() == b.v6_prefix
+                && current.schema().attribute_kind(&b.attribute) == schema.attribute_kind(&b.attribute)
+        });
+    same.then_some(held)
+}

@@ -1,0 +1,149 @@
+//! Reading a table: safe code, whatever the bytes say.
+
+use super::layout::{Layout, ROWS_AT, SLOT_HEAD_BYTES, TableError, u32_at, u64_at};
+
+/// A table in somebody else's bytes.
+///
+/// Every access is checked against the slice, so that wrong bytes give a wrong answer at worst.
+#[derive(Clone, Copy, Debug)]
+pub struct TableRef<'a> {
+    bytes: &'a [u8],
+    layout: Layout,
+}
+
+/// A row found under its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// When the row was last updated, in seconds since the Unix epoch.
+    pub updated_at: u32,
+    columns: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    /// The columns as `f32` bit patterns; a category is the bits of its hash.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = f32> + 'a {
+        self.columns.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
+    }
+
+    /// Copies as many columns as `out` takes; both have the table's number of columns.
+    #[inline]
+    pub fn copy_to(&self, out: &mut [f32]) {
+        for (to, from) in out.iter_mut().zip(self.columns.as_chunks::<4>().0) {
+            *to = f32::from_le_bytes(*from);
+        }
+    }
+}
+
+impl<'a> TableRef<'a> {
+    /// A table at the start of `bytes`.
+    ///
+    /// # Errors
+    /// Where [`Layout::read`] refuses it.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, TableError> {
+        Ok(Self { layout: Layout::read(bytes)?, bytes })
+    }
+
+    /// A table whose layout was read from these bytes before. Bytes that do not fit it give wrong answers, no more.
+    #[inline]
+    pub fn with_layout(bytes: &'a [u8], layout: Layout) -> Self {
+        Self { bytes, layout }
+    }
+
+    /// Sizes of its parts.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The table's bytes, with its header and without what may follow it.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes.get(..self.layout.bytes()).unwrap_or_default()
+    }
+
+    /// Number of rows, as the header says.
+    pub fn rows(&self) -> u64 {
+        u64_at(self.bytes, ROWS_AT)
+    }
+
+    /// The row of `key`.
+    pub fn get(&self, key: u64) -> Option<Row<'a>> {
+        let probe = self.layout.probe(key);
+        let pilot = *self.bytes.get(self.layout.pilot_at(&probe))?;
+        self.row_at(self.layout.slot_at(&probe, pilot), key)
+    }
+
+    /// The pilot at an offset from [`Layout::pilot_at`]; 0 beyond the end.
+    #[inline]
+    pub fn pilot(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or_default()
+    }
+
+    /// The row in the slot at an offset from [`Layout::slot_at`], if it is `key`'s.
+    #[inline]
+    pub fn row_at(&self, slot_at: usize, key: u64) -> Option<Row<'a>> {
+        let slot = self.bytes.get(slot_at..)?.get(..self.layout.stride())?;
+        let (held, rest) = slot.split_first_chunk::<8>()?;
+        if u64::from_le_bytes(*held) != key || key == 0 {
+            return None;
+        }
+        let (updated_at, columns) = rest.split_first_chunk::<4>()?;
+        Some(Row {
+            updated_at: u32::from_le_bytes(*updated_at),
+            columns: columns.get(..self.layout.columns() * 4)?,
+        })
+    }
+
+    /// Asks the processor to load the pilot at this offset.
+    #[inline]
+    pub fn prefetch_pilot(&self, at: usize) {
+        prefetch(self.bytes, at);
+    }
+
+    /// Asks the processor to load the slot at this offset: all the lines it lies on.
+    #[inline]
+    pub fn prefetch_slot(&self, at: usize) {
+        let end = at + self.layout.stride();
+        prefetch(self.bytes, at);
+        let mut line = (at | 63) + 1;
+        while line < end {
+            prefetch(self.bytes, line);
+            line += 64;
+        }
+    }
+
+    /// Bytes of the slots of region `region`, for the writer.
+    #[cfg(feature = "build")]
+    pub(super) fn region(&self, region: usize) -> &'a [u8] {
+        let bytes = self.layout.region_bytes();
+        let at = self.layout.slots_at() + region * bytes;
+        self.bytes.get(at..at + bytes).unwrap_or_default()
+    }
+
+    /// All rows with their keys, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Row<'a>)> + use<'a> {
+        let (layout, bytes) = (self.layout, self.bytes);
+        let slots = bytes.get(layout.slots_at()..layout.bytes()).unwrap_or_default();
+        slots.chunks_exact(layout.stride()).filter_map(move |slot| {
+            let columns = slot.get(SLOT_HEAD_BYTES..)?.get(..layout.columns() * 4)?;
+            let key = u64_at(slot, 0);
+            (key != 0).then_some((key, Row { updated_at: u32_at(slot, 8), columns }))
+        })
+    }
+}
+
+/// A hint without effect on what the program computes; offsets beyond the end are ignored.
+#[inline]
+fn prefetch(bytes: &[u8], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(byte) = bytes.get(at) {
+        // SAFETY:
+        // - SSE is part of every x86-64 processor
+        // - the address lies in a live slice; a prefetch reads nothing architecturally in any case
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
+                (byte as *const u8).cast(),
+            )
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, at);
+}
