@@ -9,6 +9,16 @@ pub struct Rows {
     /// v
     pub values: Vec<f32>,
 }
+impl Rows {
+    /// new
+    pub fn new(_width: usize) -> Self {
+        Self::default()
+    }
+    /// e
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
 /// change
 #[derive(Debug, Clone, PartialEq)]
 pub struct DimensionChange {

@@ -361,7 +361,7 @@ impl Table {
                 }
             }
         }
-        let mut rows = Rows::default();
+        let mut rows = Rows::new(self.columns.len());
         for key in changed {
             // A key may be here that was dropped since, and twice if it came back.
             let Some(place) = self.places.get(&key).copied() else { continue };
@@ -399,7 +399,7 @@ impl Table {
         }
         let mut deletes: Vec<_> = self.gone.drain().collect();
         deletes.sort_unstable();
-        (!rows.keys.is_empty() || !deletes.is_empty())
+        (!rows.is_empty() || !deletes.is_empty())
             .then(|| DimensionChange::patch(self.dimension, rows, deletes))
     }
 }

@@ -16,5 +16,7 @@
 
 pub mod aggregate;
 pub mod features;
+pub mod follow;
 pub mod parse;
+pub mod replay;
 pub mod windows;

@@ -1,0 +1,214 @@
+//! A finished log, replayed by its own clock.
+//!
+//! Publication T (each whole interval of the log's clock) holds exactly the requests with a time before T, and a
+//! request at time t reads the last publication with T ≤ t. Lines need not be sorted: a replay first notes where
+//! each line is and when it was, then goes through them in the order of their times. A line that lay further
+//! behind the newest line before it than the lateness would have come too late for a live reader of the log; it
+//! reads like any other, and does not count.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::aggregate::Aggregator;
+use super::parse::{MAX_LINE_BYTES, ParseError, Parser, Record};
+use crate::rows::DimensionChange;
+
+/// How a log is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayOptions {
+    /// The time between two publications in milliseconds.
+    pub interval_ms: u64,
+    /// How far behind the newest line before it a line may lie and still count, in milliseconds.
+    pub lateness_ms: u64,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        Self { interval_ms: 1_000, lateness_ms: 120_000 }
+    }
+}
+
+/// What a log holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Lines that are requests.
+    pub requests: u64,
+    /// Lines that cannot be read.
+    pub malformed: u64,
+    /// The first of them: its number, and why.
+    pub first_malformed: Option<(u64, ParseError)>,
+    /// Requests that do not count, because their line came too late.
+    pub late: u64,
+    /// The time of the earliest request in milliseconds since the epoch.
+    pub first_ms: u64,
+    /// The time of the latest request in milliseconds since the epoch.
+    pub last_ms: u64,
+}
+
+/// What happens in a replay, in order.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A publication that changes something.
+    Publication {
+        /// Its time T in milliseconds since the epoch.
+        at_ms: u64,
+        /// The rows that changed.
+        changes: Vec<DimensionChange>,
+    },
+    /// A request, which reads what was published so far.
+    Request {
+        /// The number of its line, from 1.
+        line: u64,
+        /// What the line says.
+        record: &'a Record<'a>,
+    },
+}
+
+struct Entry {
+    time_ms: u64,
+    offset: u64,
+    line: u64,
+    bytes: u32,
+    late: bool,
+}
+
+/// A log file that was looked through, ready to be replayed.
+pub struct Replay {
+    path: PathBuf,
+    file: File,
+    parser: Parser,
+    interval_ms: u64,
+    entries: Vec<Entry>,
+    summary: Summary,
+}
+
+impl Replay {
+    /// Looks through the log at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no regular file.
+    pub fn open(path: &Path, parser: Parser, options: ReplayOptions) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut entries = Vec::new();
+        let mut summary = Summary::default();
+        let mut newest_ms = 0;
+        for_each_line(BufReader::with_capacity(1 << 18, &file), |line, offset, bytes| {
+            let parsed = bytes.ok_or(ParseError::TooLong).and_then(|bytes| Ok((bytes, parser.parse(bytes)?)));
+            match parsed {
+                Ok((bytes, Record { time_ms, .. })) => {
+                    newest_ms = time_ms.max(newest_ms);
+                    let late = time_ms.saturating_add(options.lateness_ms) < newest_ms;
+                    summary.late += u64::from(late);
+                    entries.push(Entry { time_ms, offset, line, bytes: bytes.len() as u32, late });
+                }
+                Err(error) => {
+                    summary.malformed += 1;
+                    summary.first_malformed.get_or_insert((line, error));
+                }
+            }
+        })?;
+        // Stable: requests of one moment stay in the order of their lines.
+        entries.sort_by_key(|entry| entry.time_ms);
+        summary.requests = entries.len() as u64;
+        summary.first_ms = entries.first().map_or(0, |entry| entry.time_ms);
+        summary.last_ms = entries.last().map_or(0, |entry| entry.time_ms);
+        let interval_ms = options.interval_ms.max(1);
+        Ok(Self { path: path.to_owned(), file, parser, interval_ms, entries, summary })
+    }
+
+    /// What the log holds.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Runs `aggregator`, which must be new, over the log, and tells `on` what happens. The last event is the first
+    /// publication that holds every request.
+    ///
+    /// # Errors
+    /// What `on` returned, or the file can no longer be read as it was.
+    pub fn run<E: From<io::Error>>(
+        &self,
+        aggregator: &mut Aggregator,
+        mut on: impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut buffer = Vec::new();
+        for entry in &self.entries {
+            self.publish_until(entry.time_ms, aggregator, &mut on)?;
+            let bytes = self.line(entry, &mut buffer)?;
+            let changed = |_| io::Error::other(format!("{}: changed while it was read", self.path.display()));
+            let record = self.parser.parse(bytes).map_err(changed)?;
+            on(Event::Request { line: entry.line, record: &record })?;
+            if !entry.late {
+                aggregator.ingest(&record);
+            }
+        }
+        self.publish_until(self.summary.last_ms + self.interval_ms, aggregator, &mut on)
+    }
+
+    /// Makes every publication with a time of `until_ms` at most that has something to say.
+    fn publish_until<E>(
+        &self,
+        until_ms: u64,
+        aggregator: &mut Aggregator,
+        on: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let last = until_ms / self.interval_ms * self.interval_ms;
+        loop {
+            let due = aggregator.due_ms().map(|due| (due / self.interval_ms + 1) * self.interval_ms);
+            let at_ms = due.map_or(last, |due| due.min(last));
+            let changes = aggregator.tick(at_ms);
+            if !changes.is_empty() {
+                on(Event::Publication { at_ms, changes })?;
+            }
+            if at_ms >= last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn line<'b>(&self, entry: &Entry, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+        buffer.resize(entry.bytes as usize, 0);
+        self.file.read_exact_at(buffer, entry.offset)?;
+        Ok(buffer)
+    }
+}
+
+/// Gives each line that is not empty: its number, where it is, and its bytes, or `None` where there are too many.
+fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, Option<&[u8]>)) -> io::Result<()> {
+    let (mut number, mut offset) = (0, 0);
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let limit = MAX_LINE_BYTES as u64 + 2;
+        let mut read = reader.by_ref().take(limit).read_until(b'\n', &mut buffer)? as u64;
+        if read == 0 {
+            return Ok(());
+        }
+        number += 1;
+        let ended = buffer.last() == Some(&b'\n');
+        if ended {
+            buffer.pop();
+        }
+        if !ended && read == limit {
+            on(number, offset, None);
+            loop {
+                buffer.clear();
+                read += reader.by_ref().take(limit).read_until(b'\n', &mut buffer)? as u64;
+                if buffer.is_empty() || buffer.last() == Some(&b'\n') {
+                    break;
+                }
+            }
+        } else if !buffer.is_empty() {
+            on(number, offset, Some(&buffer));
+        }
+        offset += read;
+    }
+}
+
+#[cfg(test)]
+mod tests;
