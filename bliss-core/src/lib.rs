@@ -29,6 +29,7 @@ pub mod attribute;
 
 pub mod frame;
 pub mod key;
+pub mod model;
 pub mod schema;
 pub mod snapshot;
 pub mod table;

@@ -1,0 +1,151 @@
+//! Turns a [`Model`] into the bytes that are evaluated in place.
+
+mod ctr;
+mod oblivious;
+mod shapes;
+mod slots;
+
+use rkyv::util::AlignedVec;
+
+use super::ir::{Model, Trees};
+use super::layout::{
+    ALIGN, At, FLAG_ANY_SHAPE, FLAG_WIDE_SLOTS, Header, MAGIC, Plain, SECTIONS, Section, VERSION,
+};
+use super::meta::Meta;
+
+/// Why a model could not be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The model contradicts itself.
+    #[error("the model is inconsistent: {0}; import it again")]
+    Inconsistent(String),
+    /// The model exceeds a limit of the compiled form.
+    #[error(
+        "the model has {found} {what}, more than the {limit} that a compiled model can hold; train a smaller one"
+    )]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: u64,
+        /// How much can be held.
+        limit: u64,
+    },
+    /// The names could not be archived.
+    #[error("the names could not be archived: {0}")]
+    Names(rkyv::rancor::Error),
+}
+
+/// A number that has to fit into 32 bits.
+fn narrow(value: usize, what: &'static str) -> Result<u32, CompileError> {
+    u32::try_from(value).map_err(|_| CompileError::TooLarge {
+        what,
+        found: value as u64,
+        limit: u64::from(u32::MAX),
+    })
+}
+
+/// All sections but the names.
+#[derive(Default)]
+struct Sections {
+    bytes: Vec<u8>,
+    at: [Section; SECTIONS],
+}
+
+impl Sections {
+    /// Appends a section; called in the order of [`At`].
+    fn push<T: Plain>(&mut self, at: At, elements: &[T]) {
+        // SAFETY:
+        // - `Plain` types have no padding, so all of the slice's bytes are initialised; u8 has no alignment
+        let bytes =
+            unsafe { std::slice::from_raw_parts(elements.as_ptr().cast::<u8>(), size_of_val(elements)) };
+        let offset = (size_of::<Header>() + self.bytes.len()) as u64;
+        if let Some(section) = self.at.get_mut(at as usize) {
+            *section = Section { offset, count: elements.len() as u64 };
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+    }
+}
+
+/// Compiles a model: the bytes that [`ModelRef::open`](super::ModelRef::open) takes.
+///
+/// # Errors
+///
+/// [`CompileError`] where the model contradicts itself (an imported one never does) or is too large.
+pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
+    model.check().map_err(CompileError::Inconsistent)?;
+    let slots = slots::Slots::of(model)?;
+    let wide = slots.count > 256;
+    let mut flags = if wide { FLAG_WIDE_SLOTS } else { 0 };
+
+    let meta = Meta {
+        guid: model.guid.clone(),
+        class_names: model.class_names.clone(),
+        inputs: slots.input_names.clone(),
+    };
+    let meta = rkyv::to_bytes::<rkyv::rancor::Error>(&meta).map_err(CompileError::Names)?;
+
+    let mut sections = Sections::default();
+    sections.push(At::Meta, meta.as_slice());
+    sections.push(At::Lanes, &slots.lanes);
+    sections.push(At::Groups, &slots.groups);
+    sections.push(At::Borders, &slots.rows);
+    sections.push(At::OneHots, &slots.one_hots);
+    sections.push(At::Projections, &slots.projections);
+    sections.push(At::Elements, &slots.elements);
+    sections.push(At::Ctrs, &slots.tables);
+    match &model.trees {
+        Trees::Oblivious(trees) => {
+            let compiled = oblivious::compile(trees, model.dimensions, &slots, wide)?;
+            sections.push(At::Blocks, &compiled.blocks);
+            sections.push(At::Pages, &compiled.pages);
+            sections.push(At::Tests, &compiled.tests);
+            sections.push(At::LeafBases, &compiled.leaf_bases);
+            sections.push(At::Leaves, &compiled.leaves);
+            for at in [At::Nodes, At::NodeLeaves, At::Roots, At::Walks] {
+                sections.push::<u8>(at, &[]);
+            }
+        }
+        Trees::Any(trees) => {
+            flags |= FLAG_ANY_SHAPE;
+            let compiled = shapes::compile(trees, model.dimensions, &slots)?;
+            for at in [At::Blocks, At::Pages, At::Tests, At::LeafBases] {
+                sections.push::<u8>(at, &[]);
+            }
+            sections.push(At::Leaves, &compiled.leaves);
+            sections.push(At::Nodes, &compiled.nodes);
+            sections.push(At::NodeLeaves, &compiled.node_leaves);
+            sections.push(At::Roots, &compiled.roots);
+            sections.push(At::Walks, &compiled.walks);
+        }
+    }
+    let mut bias = model.bias.clone();
+    bias.resize(model.dimensions, 0.0);
+    sections.push(At::Bias, &bias);
+
+    let header = Header {
+        magic: MAGIC,
+        version: VERSION,
+        flags,
+        bytes: (size_of::<Header>() + sections.bytes.len()) as u64,
+        scale: model.scale,
+        inputs: narrow(slots.input_names.len(), "inputs")?,
+        float_inputs: narrow(slots.float_inputs, "inputs")?,
+        dimensions: narrow(model.dimensions, "output dimensions")?,
+        trees: narrow(model.trees.len(), "trees")?,
+        slots: narrow(slots.count, "slots")?,
+        depth: narrow(model.trees.depth(), "levels")?,
+        reserved: [0; 2],
+        sections: sections.at,
+    };
+    let mut bytes = AlignedVec::with_capacity(size_of::<Header>() + sections.bytes.len());
+    // SAFETY:
+    // - `Header` is `repr(C)` without padding (its size is asserted, and is the sum of its fields)
+    bytes.extend_from_slice(unsafe {
+        std::slice::from_raw_parts((&raw const header).cast::<u8>(), size_of::<Header>())
+    });
+    bytes.extend_from_slice(&sections.bytes);
+    Ok(bytes)
+}

@@ -1,0 +1,121 @@
+//! From slots to sums: parts that every kernel shares.
+
+use super::{Job, Oblivious, Shapes};
+use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, WALK, level_bytes};
+
+/// Positions of the leaf values of up to 64 trees.
+#[repr(C, align(64))]
+pub(super) struct Positions(pub(super) [u32; BLOCK]);
+
+/// Adds the leaf values of `count` trees, in order.
+///
+/// # Safety
+///
+/// - `count` is at most 64, and each position has `dimensions` leaf values behind it, which is what `out` has
+#[inline(always)]
+pub(super) unsafe fn add_leaves(job: &Job<'_>, positions: &[u32], out: &mut [f64]) {
+    if let [sum] = out {
+        let mut total = *sum;
+        for at in positions {
+            // SAFETY:
+            // - the caller's promise
+            total += unsafe { *job.leaves.get_unchecked(*at as usize) };
+        }
+        *sum = total;
+    } else {
+        for at in positions {
+            for (k, sum) in out.iter_mut().enumerate() {
+                // SAFETY:
+                // - the caller's promise
+                *sum += unsafe { *job.leaves.get_unchecked(*at as usize + k) };
+            }
+        }
+    }
+}
+
+/// The positions of a block's leaves, by ordinary instructions.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, its slots are filled, and the block is of the same model
+#[inline(always)]
+pub(super) unsafe fn block_positions(
+    job: &Job<'_>,
+    trees: &Oblivious<'_>,
+    block: &Block,
+    bases: &[u32],
+    positions: &mut Positions,
+) {
+    let stride = level_bytes(job.header.flags);
+    let wide = job.header.flags & FLAG_WIDE_SLOTS != 0;
+    let slots = job.parts.slots;
+    let mut indexes = [0_u32; BLOCK];
+    for level in 0..block.levels as usize {
+        // SAFETY:
+        // - the block's levels exist, each with `stride` bytes (`validate`); every test names a slot (`validate`)
+        unsafe {
+            let tests = trees.tests.as_ptr().add((block.first_level as usize + level) * stride);
+            for (at, index) in indexes.iter_mut().enumerate() {
+                let high = if wide { usize::from(*tests.add(2 * BLOCK + at)) << 8 } else { 0 };
+                let slot = usize::from(*tests.add(at)) | high;
+                let holds = *slots.add(slot) >= *tests.add(BLOCK + at);
+                *index |= u32::from(holds) << level;
+            }
+        }
+    }
+    for ((position, index), base) in positions.0.iter_mut().zip(indexes).zip(bases) {
+        *position = base.wrapping_add(index.wrapping_mul(job.header.dimensions));
+    }
+}
+
+/// Number of trees in the block that starts at tree `first`.
+#[inline(always)]
+pub(super) fn trees_from(job: &Job<'_>, first: usize) -> usize {
+    (job.header.trees as usize).saturating_sub(first).min(BLOCK)
+}
+
+/// Walks trees of any shape, eight at a time, and adds their leaves in order.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, its slots are filled, and the trees are of the same model
+#[inline(always)]
+pub(super) unsafe fn walk(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
+    let slots = job.parts.slots;
+    let positions = job.parts.positions;
+    for walk in trees.walks {
+        let mut at = [0_usize; WALK];
+        for (at, tree) in at.iter_mut().zip(walk.trees) {
+            // SAFETY:
+            // - walks name trees (`validate`)
+            *at = unsafe { *trees.roots.get_unchecked(tree as usize) } as usize;
+        }
+        for _ in 0..walk.steps {
+            for at in &mut at {
+                // SAFETY:
+                // - roots and children exist, and nodes name slots (`validate`); a slot is never NEVER
+                unsafe {
+                    let node = trees.nodes.get_unchecked(*at);
+                    let right = *slots.add(usize::from(node.slot)) >= node.threshold;
+                    *at = node.base as usize + usize::from(right);
+                }
+            }
+        }
+        for (at, tree) in at.iter().zip(walk.trees) {
+            // SAFETY:
+            // - there is a value per node, and the scratch memory has a position per tree (`validate`, `raw`)
+            unsafe { *positions.add(tree as usize) = *trees.values.get_unchecked(*at) };
+        }
+    }
+    let dimensions = job.header.dimensions as usize;
+    for tree in 0..job.header.trees as usize {
+        // SAFETY:
+        // - the scratch memory has a position per tree (`raw`)
+        let at = unsafe { *positions.add(tree) } as usize;
+        // A tree that no walk reaches left an old position here: that is corrupt, and must not lead outside.
+        let values = job.leaves.get(at..at + dimensions).unwrap_or_default();
+        for (sum, value) in out.iter_mut().zip(values) {
+            *sum += value;
+        }
+    }
+}

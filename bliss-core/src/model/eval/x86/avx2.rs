@@ -1,0 +1,165 @@
+//! AVX2: 8 numbers are quantised at a time, 32 trees indexed at a time.
+
+use std::arch::x86_64::*;
+
+use crate::model::eval::trees::Positions;
+use crate::model::eval::{Job, Oblivious, Shapes, inputs, trees};
+use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES};
+
+/// Trees that are indexed together.
+const HALF: usize = BLOCK / 2;
+
+/// Fills all slots.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn fill_slots(job: &Job<'_>) {
+    // SAFETY:
+    // - the caller's promise, passed on; a group's lanes, rows and slots exist (`validate`, `raw`)
+    unsafe {
+        inputs::gather(job);
+        for (at, group) in job.groups.iter().enumerate() {
+            let lanes = job.parts.lanes.add(at * LANES);
+            if group.nan_largest != 0 {
+                inputs::raise_nan(lanes, group.nan_largest);
+            }
+            let (left, right) = (_mm256_load_ps(lanes), _mm256_load_ps(lanes.add(8)));
+            let first = job.rows.as_ptr().add(group.first_row as usize).cast::<f32>();
+            let (mut a, mut b) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            for row in 0..usize::from(group.rows) {
+                let borders = first.add(row * LANES);
+                let above = _mm256_cmp_ps::<_CMP_GT_OQ>(left, _mm256_load_ps(borders));
+                a = _mm256_sub_epi32(a, _mm256_castps_si256(above));
+                let above = _mm256_cmp_ps::<_CMP_GT_OQ>(right, _mm256_load_ps(borders.add(8)));
+                b = _mm256_sub_epi32(b, _mm256_castps_si256(above));
+            }
+            // Packing works within halves of 128 bits: put them in order in between.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_store_si128(job.parts.slots.add(at * LANES).cast(), bytes);
+        }
+        inputs::categories(job);
+    }
+}
+
+/// The positions of the leaves of half a block.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, with at most 256 slots, which are filled
+/// - the block is of the same model, `bases` are those of the half
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn half_positions<const HALF_AT: usize>(
+    job: &Job<'_>,
+    trees: &Oblivious<'_>,
+    block: &Block,
+    bases: *const u32,
+    positions: &mut Positions,
+) {
+    let mut low = _mm256_setzero_si256();
+    let mut high = _mm256_setzero_si256();
+    // SAFETY:
+    // - the block's levels exist, each with 128 bytes and its pages, which are inside the slots (`validate`)
+    unsafe {
+        let mut tests = trees.tests.as_ptr().add(block.first_level as usize * 2 * BLOCK + HALF_AT * HALF);
+        let mut pages = trees.pages.as_ptr().add(block.first_level as usize);
+        for level in 0..block.levels {
+            let slot = _mm256_load_si256(tests.cast());
+            let threshold = _mm256_load_si256(tests.add(BLOCK).cast());
+            let [left, right] = (*pages).of_16;
+            let [first, last] = if HALF_AT == 0 { left } else { right };
+            // A shuffle gives 0 where bit 7 is set: saturation sets it for all slots of other pages.
+            let mut within = _mm256_sub_epi8(slot, _mm256_set1_epi8((first << 4) as i8));
+            let mut found = _mm256_setzero_si256();
+            let mut page = job.parts.slots.cast_const().add(usize::from(first) * 16);
+            for _ in first..=last {
+                let bytes = _mm256_broadcastsi128_si256(_mm_load_si128(page.cast()));
+                let control = _mm256_adds_epu8(within, _mm256_set1_epi8(0x70));
+                found = _mm256_or_si256(found, _mm256_shuffle_epi8(bytes, control));
+                within = _mm256_sub_epi8(within, _mm256_set1_epi8(16));
+                page = page.add(16);
+            }
+            let holds = _mm256_cmpeq_epi8(_mm256_max_epu8(found, threshold), found);
+            let bit = _mm256_and_si256(holds, _mm256_set1_epi8((1_u8 << (level & 7)) as i8));
+            if level < 8 {
+                low = _mm256_or_si256(low, bit);
+            } else {
+                high = _mm256_or_si256(high, bit);
+            }
+            tests = tests.add(2 * BLOCK);
+            pages = pages.add(1);
+        }
+    }
+    let quarters = |bytes: __m256i| {
+        let (a, b) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+        [a, _mm_srli_si128::<8>(a), b, _mm_srli_si128::<8>(b)]
+    };
+    let dimensions = _mm256_set1_epi32(job.header.dimensions.cast_signed());
+    for (quarter, (low, high)) in quarters(low).into_iter().zip(quarters(high)).enumerate() {
+        let mut index = _mm256_cvtepu8_epi32(low);
+        if block.levels > 8 {
+            index = _mm256_or_si256(index, _mm256_slli_epi32::<8>(_mm256_cvtepu8_epi32(high)));
+        }
+        if job.header.dimensions != 1 {
+            index = _mm256_mullo_epi32(index, dimensions);
+        }
+        // SAFETY:
+        // - there are 32 bases per half (`validate`), and 32 of the 64 positions are used; both are aligned
+        unsafe {
+            let base = _mm256_load_si256(bases.add(quarter * 8).cast());
+            let place = positions.0.as_mut_ptr().add(quarter * 8);
+            _mm256_store_si256(place.cast(), _mm256_add_epi32(index, base));
+        }
+    }
+}
+
+/// Evaluates oblivious trees.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, and the trees are of the same model
+#[target_feature(enable = "avx2")]
+pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut [f64]) {
+    // SAFETY:
+    // - the caller's promise
+    // - every index that a tree's tests can make leads to leaf values (`validate`)
+    unsafe {
+        fill_slots(job);
+        out.fill(0.0);
+        let mut positions = Positions([0; BLOCK]);
+        for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+            let count = trees::trees_from(job, at * BLOCK);
+            if job.header.flags & FLAG_WIDE_SLOTS != 0 {
+                trees::block_positions(job, trees, block, bases, &mut positions);
+                trees::add_leaves(job, positions.0.get_unchecked(..count), out);
+                continue;
+            }
+            half_positions::<0>(job, trees, block, bases.as_ptr(), &mut positions);
+            trees::add_leaves(job, positions.0.get_unchecked(..count.min(HALF)), out);
+            if count > HALF {
+                half_positions::<1>(job, trees, block, bases.as_ptr().add(HALF), &mut positions);
+                trees::add_leaves(job, positions.0.get_unchecked(..count - HALF), out);
+            }
+        }
+    }
+}
+
+/// Evaluates trees of any shape.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, and the trees are of the same model
+#[target_feature(enable = "avx2")]
+pub(in super::super) unsafe fn shapes(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
+    // SAFETY:
+    // - the caller's promise
+    unsafe {
+        fill_slots(job);
+        out.fill(0.0);
+        trees::walk(job, trees, out);
+    }
+}

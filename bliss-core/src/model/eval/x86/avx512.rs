@@ -1,0 +1,209 @@
+//! AVX-512 with VBMI: 16 numbers are quantised at a time, 64 trees indexed at a time.
+
+use std::arch::x86_64::*;
+
+use crate::model::eval::trees::Positions;
+use crate::model::eval::{Job, Oblivious, Shapes, inputs, trees};
+use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES, Pages, level_bytes};
+
+/// Slots up to which pages are permuted; with more, slots are read one by one.
+const PERMUTED_SLOTS: u32 = 1024;
+
+/// Fills all slots.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+unsafe fn fill_slots(job: &Job<'_>) {
+    // SAFETY:
+    // - the caller's promise, passed on; a group's lanes, rows and slots exist (`validate`, `raw`)
+    unsafe {
+        inputs::gather(job);
+        let one = _mm512_set1_epi32(1);
+        for (at, group) in job.groups.iter().enumerate() {
+            let mut lanes = _mm512_load_ps(job.parts.lanes.add(at * LANES));
+            let nan = _mm512_mask_cmp_ps_mask::<_CMP_UNORD_Q>(group.nan_largest, lanes, lanes);
+            lanes = _mm512_mask_mov_ps(lanes, nan, _mm512_set1_ps(f32::INFINITY));
+            let first = job.rows.as_ptr().add(group.first_row as usize);
+            let mut counts = _mm512_setzero_si512();
+            for row in 0..usize::from(group.rows) {
+                let borders = _mm512_load_ps(first.add(row).cast());
+                let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(lanes, borders);
+                counts = _mm512_mask_add_epi32(counts, above, counts, one);
+            }
+            _mm_store_si128(job.parts.slots.add(at * LANES).cast(), _mm512_cvtepi32_epi8(counts));
+        }
+        inputs::categories(job);
+    }
+}
+
+/// Slots of 64 trees, where there are at most 256 slots.
+struct Narrow([__m512i; 4]);
+
+impl Narrow {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+    fn slots(&self, low: __m512i, pages: Pages) -> __m512i {
+        let [a, b, c, d] = self.0;
+        let [first, last] = pages.of_128;
+        if last == 0 {
+            return _mm512_permutex2var_epi8(a, low, b);
+        }
+        let upper = _mm512_permutex2var_epi8(c, low, d);
+        if first > 0 {
+            return upper;
+        }
+        _mm512_mask_mov_epi8(_mm512_permutex2var_epi8(a, low, b), _mm512_movepi8_mask(low), upper)
+    }
+}
+
+/// Slots of 64 trees, page by page.
+///
+/// # Safety
+///
+/// - `slots` has the pages that are named
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+unsafe fn wide_slots(slots: *const u8, low: __m512i, high: __m512i, pages: Pages) -> __m512i {
+    let upper = _mm512_movepi8_mask(low);
+    let page = _mm512_mask_add_epi8(
+        _mm512_add_epi8(high, high),
+        upper,
+        _mm512_add_epi8(high, high),
+        _mm512_set1_epi8(1),
+    );
+    let mut found = _mm512_setzero_si512();
+    for at in pages.of_128[0]..=pages.of_128[1] {
+        // SAFETY:
+        // - the caller's promise: 128 bytes per page
+        let (a, b) = unsafe {
+            let page = slots.add(usize::from(at) * 128);
+            (_mm512_load_si512(page.cast()), _mm512_load_si512(page.add(64).cast()))
+        };
+        let here = _mm512_cmpeq_epi8_mask(page, _mm512_set1_epi8(at as i8));
+        found = _mm512_mask_mov_epi8(found, here, _mm512_permutex2var_epi8(a, low, b));
+    }
+    found
+}
+
+/// The positions of a block's leaves.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, its slots are filled, and the block is of the same model
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+unsafe fn block_positions<const WIDE: bool>(
+    job: &Job<'_>,
+    trees: &Oblivious<'_>,
+    narrow: &Narrow,
+    block: &Block,
+    bases: *const u32,
+    positions: &mut Positions,
+) {
+    let stride = level_bytes(job.header.flags);
+    let mut low = _mm512_setzero_si512();
+    let mut high = _mm512_setzero_si512();
+    // SAFETY:
+    // - the block's levels exist, each with `stride` bytes and its pages, which are inside the slots (`validate`)
+    unsafe {
+        let mut tests = trees.tests.as_ptr().add(block.first_level as usize * stride);
+        let mut pages = trees.pages.as_ptr().add(block.first_level as usize);
+        for level in 0..block.levels {
+            let slot = _mm512_load_si512(tests.cast());
+            let threshold = _mm512_load_si512(tests.add(BLOCK).cast());
+            let found = if WIDE {
+                wide_slots(job.parts.slots, slot, _mm512_load_si512(tests.add(2 * BLOCK).cast()), *pages)
+            } else {
+                narrow.slots(slot, *pages)
+            };
+            let holds = _mm512_cmpge_epu8_mask(found, threshold);
+            let bit = _mm512_set1_epi8((1_u8 << (level & 7)) as i8);
+            if level < 8 {
+                low = _mm512_mask_add_epi8(low, holds, low, bit);
+            } else {
+                high = _mm512_mask_add_epi8(high, holds, high, bit);
+            }
+            tests = tests.add(stride);
+            pages = pages.add(1);
+        }
+    }
+    let low = quarters(low);
+    let high = quarters(high);
+    let dimensions = _mm512_set1_epi32(job.header.dimensions.cast_signed());
+    for (quarter, (low, high)) in low.into_iter().zip(high).enumerate() {
+        let mut index = _mm512_cvtepu8_epi32(low);
+        if block.levels > 8 {
+            index = _mm512_or_si512(index, _mm512_slli_epi32::<8>(_mm512_cvtepu8_epi32(high)));
+        }
+        if job.header.dimensions != 1 {
+            index = _mm512_mullo_epi32(index, dimensions);
+        }
+        // SAFETY:
+        // - there are 64 bases per block (`validate`) and 64 positions, both 64-byte aligned
+        unsafe {
+            let base = _mm512_load_si512(bases.add(quarter * LANES).cast());
+            let place = positions.0.as_mut_ptr().add(quarter * LANES);
+            _mm512_store_si512(place.cast(), _mm512_add_epi32(index, base));
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+fn quarters(bytes: __m512i) -> [__m128i; 4] {
+    [
+        _mm512_castsi512_si128(bytes),
+        _mm512_extracti32x4_epi32::<1>(bytes),
+        _mm512_extracti32x4_epi32::<2>(bytes),
+        _mm512_extracti32x4_epi32::<3>(bytes),
+    ]
+}
+
+/// Evaluates oblivious trees.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, and the trees are of the same model
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut [f64]) {
+    // SAFETY:
+    // - the caller's promise; there are always 256 bytes of slots, 64-byte aligned (`Scratch`)
+    // - every index that a tree's tests can make leads to leaf values (`validate`)
+    unsafe {
+        fill_slots(job);
+        let slots = job.parts.slots;
+        let narrow = Narrow([0, 64, 128, 192].map(|at| _mm512_load_si512(slots.add(at).cast())));
+        out.fill(0.0);
+        let mut positions = Positions([0; BLOCK]);
+        for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+            if job.header.flags & FLAG_WIDE_SLOTS == 0 {
+                block_positions::<false>(job, trees, &narrow, block, bases.as_ptr(), &mut positions);
+            } else if job.header.slots <= PERMUTED_SLOTS {
+                block_positions::<true>(job, trees, &narrow, block, bases.as_ptr(), &mut positions);
+            } else {
+                trees::block_positions(job, trees, block, bases, &mut positions);
+            }
+            let count = trees::trees_from(job, at * BLOCK);
+            trees::add_leaves(job, positions.0.get_unchecked(..count), out);
+        }
+    }
+}
+
+/// Evaluates trees of any shape.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, and the trees are of the same model
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+pub(in super::super) unsafe fn shapes(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
+    // SAFETY:
+    // - the caller's promise
+    unsafe {
+        fill_slots(job);
+        out.fill(0.0);
+        trees::walk(job, trees, out);
+    }
+}

@@ -1,0 +1,272 @@
+//! The bytes of a compiled model: a header, then sections that each start at a multiple of 64.
+//!
+//! All numbers are little-endian. `docs/models.md` describes every section; a change of any of them raises
+//! [`VERSION`].
+
+#[cfg(target_endian = "big")]
+compile_error!("compiled models are little-endian and read in place");
+
+/// What a compiled model starts with.
+pub(crate) const MAGIC: [u8; 8] = *b"BLISSMDL";
+
+/// Version of the layout.
+pub(crate) const VERSION: u32 = 1;
+
+/// Alignment of a model and of each of its sections.
+pub(crate) const ALIGN: usize = 64;
+
+/// Numbers that are quantised together.
+pub(crate) const LANES: usize = 16;
+
+/// Trees whose leaf indexes are computed together.
+pub(crate) const BLOCK: usize = 64;
+
+/// Trees that are walked together where they have any shape.
+pub(crate) const WALK: usize = 8;
+
+/// Borders that one slot counts at most, so that a threshold of [`NEVER`] is never reached.
+pub(crate) const MAX_ROWS: usize = 254;
+
+/// A threshold that no slot reaches.
+pub(crate) const NEVER: u8 = 255;
+
+/// Levels of an oblivious tree at most.
+pub(crate) const MAX_LEVELS: usize = 16;
+
+/// Bytes of slots that are always there, so that a kernel may load them whole.
+pub(crate) const MIN_SLOT_BYTES: usize = 256;
+
+/// Bytes of slots at most: a slot's number has 16 bits.
+pub(crate) const MAX_SLOTS: usize = 1 << 16;
+
+/// The trees have any shape: sections NODES and on are used, BLOCKS and on are empty.
+pub(crate) const FLAG_ANY_SHAPE: u32 = 1;
+/// A slot's number has two bytes in TESTS.
+pub(crate) const FLAG_WIDE_SLOTS: u32 = 2;
+/// The bits that have a meaning.
+pub(crate) const FLAGS: u32 = FLAG_ANY_SHAPE | FLAG_WIDE_SLOTS;
+
+/// Marks types of which every bit pattern is valid, without padding.
+///
+/// # Safety
+///
+/// - the type is `Copy`, has no padding, no pointers and no invalid bit pattern
+pub(crate) unsafe trait Plain: Copy + 'static {}
+
+macro_rules! plain {
+    ($($ty:ty),*) => { $(
+        // SAFETY:
+        // - numbers and `repr(C)` structs of numbers without padding (sizes asserted below)
+        unsafe impl Plain for $ty {}
+    )* };
+}
+plain!(u8, u32, f32, f64, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Walk);
+
+/// Where a section is.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Section {
+    /// Bytes from the start of the model, a multiple of 64.
+    pub(crate) offset: u64,
+    /// Elements (not bytes).
+    pub(crate) count: u64,
+}
+
+/// The sections, in the order in which they follow the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum At {
+    /// [`Meta`](super::meta::Meta), archived by rkyv.
+    Meta,
+    /// Per lane the input it takes.
+    Lanes,
+    /// [`Group`]s of 16 lanes.
+    Groups,
+    /// [`Row`]s of 16 borders.
+    Borders,
+    /// [`OneHot`] tests.
+    OneHots,
+    /// [`Projection`]s: keys of CTRs.
+    Projections,
+    /// [`Element`]s of the projections.
+    Elements,
+    /// Hash tables of the projections.
+    Ctrs,
+    /// [`Block`]s of 64 oblivious trees.
+    Blocks,
+    /// [`Pages`] of each level.
+    Pages,
+    /// Slots and thresholds of each level.
+    Tests,
+    /// Per tree the position of its first leaf value.
+    LeafBases,
+    /// Leaf values.
+    Leaves,
+    /// [`Node`]s of trees of any shape.
+    Nodes,
+    /// Per node the position of its leaf value.
+    NodeLeaves,
+    /// Per tree its root.
+    Roots,
+    /// [`Walk`]s: trees that are walked together.
+    Walks,
+    /// Bias per dimension.
+    Bias,
+}
+
+/// Number of sections.
+pub(crate) const SECTIONS: usize = 18;
+
+/// The start of a compiled model.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Header {
+    pub(crate) magic: [u8; 8],
+    pub(crate) version: u32,
+    pub(crate) flags: u32,
+    /// Bytes of the model, header included.
+    pub(crate) bytes: u64,
+    /// The sum is multiplied by this.
+    pub(crate) scale: f64,
+    /// Inputs in all.
+    pub(crate) inputs: u32,
+    /// How many of them, from the first on, are numbers.
+    pub(crate) float_inputs: u32,
+    /// Values per row.
+    pub(crate) dimensions: u32,
+    /// Trees.
+    pub(crate) trees: u32,
+    /// Slots in use.
+    pub(crate) slots: u32,
+    /// Depth of the deepest tree.
+    pub(crate) depth: u32,
+    pub(crate) reserved: [u32; 2],
+    pub(crate) sections: [Section; SECTIONS],
+}
+
+/// 16 lanes and their borders.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Group {
+    /// First row of borders.
+    pub(crate) first_row: u32,
+    /// Rows of borders, at most [`MAX_ROWS`].
+    pub(crate) rows: u16,
+    /// Lanes whose NaN is plus infinity.
+    pub(crate) nan_largest: u16,
+}
+
+/// A border per lane; lanes with fewer borders are filled up with plus infinity.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Row(pub(crate) [f32; LANES]);
+
+/// A category compared with a value; its slot is 1 where they are equal.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct OneHot {
+    pub(crate) input: u32,
+    pub(crate) value: u32,
+}
+
+/// A combination of features and the table that it is looked up in.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Projection {
+    /// First of its elements, and how many.
+    pub(crate) first_element: u32,
+    pub(crate) elements: u32,
+    /// First of the slots that a row of its table fills, and how many.
+    pub(crate) first_slot: u32,
+    pub(crate) slots: u32,
+    /// Byte in CTRS where its table starts.
+    pub(crate) table: u64,
+    /// Entries of the table; an entry is a key (u64) and then a row of slots, padded to a multiple of 8.
+    pub(crate) entries: u64,
+    /// Entries that a lookup visits at most before the row of an unknown key holds, which follows the entries.
+    pub(crate) probes: u64,
+}
+
+/// One feature of a combination.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Element {
+    /// 0: the category of input `at`; else whether slot `at` reaches this threshold.
+    pub(crate) threshold: u32,
+    pub(crate) at: u32,
+}
+
+/// 64 oblivious trees.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Block {
+    /// First of its levels in TESTS and PAGES, and how many.
+    pub(crate) first_level: u32,
+    pub(crate) levels: u32,
+}
+
+/// Which pages of slots the tests of a level touch.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Pages {
+    /// First and last page of 128 slots, over 64 trees.
+    pub(crate) of_128: [u16; 2],
+    /// First and last page of 16 slots, over the first and the last 32 trees (only up to 256 slots).
+    pub(crate) of_16: [[u8; 2]; 2],
+}
+
+/// A node of a tree of any shape: goes on at `base`, or at `base + 1` where the slot reaches the threshold. A leaf
+/// goes on at itself.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Node {
+    pub(crate) base: u32,
+    pub(crate) slot: u16,
+    pub(crate) threshold: u8,
+    pub(crate) reserved: u8,
+}
+
+/// Trees that are walked together, and for how many steps.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Walk {
+    pub(crate) trees: [u32; WALK],
+    pub(crate) steps: u32,
+    pub(crate) reserved: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 384);
+    assert!(size_of::<Group>() == 8);
+    assert!(size_of::<Row>() == 64);
+    assert!(size_of::<OneHot>() == 8);
+    assert!(size_of::<Projection>() == 40);
+    assert!(size_of::<Element>() == 8);
+    assert!(size_of::<Block>() == 8);
+    assert!(size_of::<Pages>() == 8);
+    assert!(size_of::<Node>() == 8);
+    assert!(size_of::<Walk>() == 40);
+};
+
+/// Bytes of one level in TESTS: 64 slots (low bytes), 64 thresholds, and 64 high bytes where slots are wide.
+pub(crate) const fn level_bytes(flags: u32) -> usize {
+    if flags & FLAG_WIDE_SLOTS == 0 { 2 * BLOCK } else { 3 * BLOCK }
+}
+
+/// Bytes of an entry of a CTR table whose rows fill `slots` slots.
+pub(crate) const fn entry_bytes(slots: usize) -> usize {
+    8 + slots.next_multiple_of(8)
+}
+
+/// Bytes that the slots take in scratch memory.
+pub(crate) const fn slot_bytes(slots: usize) -> usize {
+    let bytes = slots.next_multiple_of(128);
+    if bytes < MIN_SLOT_BYTES { MIN_SLOT_BYTES } else { bytes }
+}
+
+/// Where the search for a key starts in a table of `entries`.
+pub(crate) fn first_probe(key: u64, entries: u64) -> u64 {
+    // The high half of a product is below the number of entries; the low half cannot overflow into it.
+    let mixed = (key ^ (key >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((u128::from(mixed) * u128::from(entries)) >> 64) as u64
+}

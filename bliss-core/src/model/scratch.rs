@@ -1,0 +1,103 @@
+//! Memory that an evaluation works in.
+
+use super::layout::{At, BLOCK, FLAG_ANY_SHAPE, Group, LANES, slot_bytes};
+use super::reference::ModelRef;
+
+/// One cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Memory that an evaluation works in, made when models are opened, so that evaluating never allocates. For one
+/// thread at a time; serves any number of models, one after the other.
+#[derive(Default)]
+pub struct Scratch {
+    lanes: Vec<Line>,
+    slots: Vec<Line>,
+    positions: Vec<Line>,
+}
+
+/// Where a model's parts of the scratch memory are.
+#[derive(Clone, Copy)]
+pub(super) struct Parts {
+    /// 16 numbers per group.
+    pub(super) lanes: *mut f32,
+    /// `slot_bytes` bytes.
+    pub(super) slots: *mut u8,
+    /// Per tree the position of its leaf value, a multiple of 64 of them.
+    pub(super) positions: *mut u32,
+}
+
+/// Cache lines that a model wants of each part.
+struct Lines {
+    lanes: usize,
+    slots: usize,
+    positions: usize,
+}
+
+impl Lines {
+    fn of(model: &ModelRef<'_>) -> Self {
+        let header = model.header();
+        Self {
+            lanes: model.section::<Group>(At::Groups).len(),
+            slots: slot_bytes(header.slots as usize) / 64,
+            positions: if header.flags & FLAG_ANY_SHAPE == 0 {
+                0
+            } else {
+                (header.trees as usize).div_ceil(BLOCK) * (BLOCK / LANES)
+            },
+        }
+    }
+}
+
+impl Scratch {
+    /// Memory for this model. Allocates.
+    #[must_use]
+    pub fn for_model(model: &ModelRef<'_>) -> Self {
+        let mut scratch = Self::default();
+        scratch.reserve(model);
+        scratch
+    }
+
+    /// Grows to what this model needs. Allocates where it has to; never shrinks.
+    pub fn reserve(&mut self, model: &ModelRef<'_>) {
+        let lines = Lines::of(model);
+        for (part, lines) in [
+            (&mut self.lanes, lines.lanes),
+            (&mut self.slots, lines.slots),
+            (&mut self.positions, lines.positions),
+        ] {
+            if part.len() < lines {
+                part.resize(lines, Line([0; 64]));
+            }
+        }
+    }
+
+    /// Bytes that are held.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        (self.lanes.capacity() + self.slots.capacity() + self.positions.capacity()) * size_of::<Line>()
+    }
+
+    /// The parts, if they are large enough for this model.
+    pub(super) fn parts(&mut self, model: &ModelRef<'_>) -> Option<Parts> {
+        let lines = Lines::of(model);
+        if self.lanes.len() < lines.lanes
+            || self.slots.len() < lines.slots
+            || self.positions.len() < lines.positions
+        {
+            return None;
+        }
+        Some(Parts {
+            lanes: self.lanes.as_mut_ptr().cast(),
+            slots: self.slots.as_mut_ptr().cast(),
+            positions: self.positions.as_mut_ptr().cast(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scratch").field("bytes", &self.size_bytes()).finish_non_exhaustive()
+    }
+}
