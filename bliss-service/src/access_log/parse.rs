@@ -77,7 +77,7 @@ pub enum Format {
 }
 
 /// What a field of a JSON line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldKind {
     /// The time: seconds since the epoch with a fraction (`$msec`), ISO 8601, or as the combined format writes it.

@@ -1,0 +1,197 @@
+use super::*;
+
+const GOOD: &str = r#"
+directory = "shm"
+
+[[attribute]]
+name = "tenant"
+type = "hex"
+bytes = 8
+
+[[dimension]]
+name = "reputation"
+key = [{ attr = "ip", v4_prefix = 24 }, "tenant"]
+max_age = "10m"
+features = [
+  { name = "score", default = 0.5, min = 0, max = 1.0 },
+  { name = "kind", type = "category", default = "home" },
+]
+
+[[dimension]]
+name = "asn"
+key = ["asn"]
+features = [{ name = "requests_1m" }]
+
+[[origin.file]]
+name = "reputation"
+path = "rows.csv"
+dimensions = ["reputation"]
+
+[[origin.http]]
+name = "asn"
+url = "https://example.com/rows.jsonl?x=1"
+headers = { Authorization = "Bearer x" }
+dimensions = ["asn"]
+
+[[origin.access_log]]
+name = "log"
+path = "/var/log/nginx/access.log"
+dimensions = ["ip", "user_agent"]
+fields = { ip = "real_ip" }
+
+[[model]]
+name = "m1"
+version = "1"
+path = "m1.cbm"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("/etc/bliss/bliss.toml"), text)
+}
+
+#[test]
+fn a_good_configuration_is_resolved() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.directory, Path::new("/etc/bliss/shm"));
+    assert_eq!(config.publish_interval, Duration::from_secs(1));
+    assert!(config.listen.ip().is_loopback());
+    let names: Vec<_> = config.schema.dimensions.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["reputation", "asn", "ip", "user_agent"], "built-in ones need no declaration");
+    assert_eq!(config.schema.dimensions[0].max_age_seconds, 600);
+    let origins: Vec<_> = config.origins.iter().map(|o| (o.name.as_str(), o.dimensions.as_slice())).collect();
+    assert_eq!(origins, [("reputation", &[0][..]), ("asn", &[1]), ("log", &[2, 3])]);
+    match &config.origins[0].kind {
+        OriginKind::File(file) => {
+            assert_eq!(file.path, Path::new("/etc/bliss/rows.csv"));
+            assert_eq!(file.format, RowFormat::Csv);
+        }
+        other => panic!("{other:?}"),
+    }
+    match &config.origins[1].kind {
+        OriginKind::Http(http) => assert_eq!(http.format, RowFormat::Jsonl),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(config.routes, [Route { name: "default".into(), active: "m1".into(), shadow: vec![] }]);
+}
+
+#[test]
+fn the_documented_configuration_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bliss.toml");
+    let config = Config::read(&path).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!config.origins.is_empty());
+}
+
+#[test]
+fn the_smallest_configuration_is_a_log() {
+    let config = parse("directory = \"/d\"\n[[origin.access_log]]\nname = \"log\"\npath = \"/l\"\n").unwrap();
+    assert_eq!(config.schema.dimensions.len(), 4);
+}
+
+/// Each change of [`GOOD`] must give an error with the line of the change and these words.
+#[test]
+fn bad_configurations_name_file_line_and_option() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("directory = \"shm\"", "direktory = \"shm\"", &["direktory"]),
+        ("max_age = \"10m\"", "max_aeg = \"10m\"", &["max_aeg"]),
+        ("max_age = \"10m\"", "max_age = \"10 parsecs\"", &["parsecs"]),
+        ("max_age = \"10m\"", "max_age = 10", &["10"]),
+        ("v4_prefix = 24", "v5_prefix = 24", &["v5_prefix"]),
+        ("{ attr = \"ip\", v4_prefix = 24 }", "7", &["attribute's name"]),
+        ("name = \"reputation\"\nkey", "name = \"asn\"\nkey", &["asn", "twice"]),
+        ("name = \"asn\"\nkey = [\"asn\"]", "name = \"asn\"\nkey = [\"as\"]", &["\"asn\"", "\"as\""]),
+        ("[{ name = \"requests_1m\" }]", "[]", &["asn", "no features"]),
+        ("features = [{ name = \"requests_1m\" }]", "", &["missing field `features`"]),
+        ("[{ name = \"requests_1m\" }]", "[{ name = \"a\" }, { name = \"a\" }]", &["\"a\"", "twice"]),
+        ("default = 0.5", "default = nan", &["finite", "NaN"]),
+        ("default = 0.5", "default = 1e39", &["finite"]),
+        ("default = 0.5", "default = 2", &["score", "out of its range"]),
+        ("default = 0.5", "default = \"x\"", &["score", "number"]),
+        ("default = \"home\"", "default = 1", &["kind", "string"]),
+        ("max = 1.0", "max = -1.0", &["score", "max"]),
+        ("type = \"category\"", "type = \"text\"", &["text"]),
+        ("bytes = 8", "bytes = 0", &["tenant"]),
+        ("type = \"hex\"", "type = \"ip\"", &["tenant", "bytes"]),
+        ("dimensions = [\"asn\"]", "dimensions = [\"as\"]", &["origin `asn`", "`as`"]),
+        ("dimensions = [\"asn\"]", "dimensions = []", &["origin `asn`", "empty"]),
+        ("dimensions = [\"asn\"]", "dimensions = [\"reputation\"]", &["`reputation`", "one origin"]),
+        ("dimensions = [\"ip\", \"user_agent\"]", "dimensions = [\"ip\", \"ip\"]", &["`ip`", "already"]),
+        ("name = \"log\"", "name = \"asn\"", &["origin `asn`", "twice"]),
+        ("name = \"log\"", "name = \"a log\"", &["a log"]),
+        ("path = \"rows.csv\"", "path = \"rows.txt\"", &["rows.txt", "format"]),
+        ("path = \"rows.csv\"", "path = \"rows.csv\"\ninterval = \"0s\"", &["interval"]),
+        ("path = \"rows.csv\"", "path = \"rows.csv\"\nmax_bytes = -1", &["max_bytes", "-1"]),
+        ("https://example.com/rows.jsonl?x=1", "ftp://example.com/rows.jsonl", &["url", "http://"]),
+        ("https://example.com/rows.jsonl?x=1", "no url", &["url"]),
+        ("Authorization = \"Bearer x\"", "\"a b\" = \"x\"", &["a b"]),
+        ("fields = { ip = \"real_ip\" }", "fields = { io = \"real_ip\" }", &["io"]),
+        ("fields = { ip = \"real_ip\" }", "max_keys = 0", &["max_keys"]),
+        ("fields = { ip = \"real_ip\" }", "lateness = \"2h\"", &["lateness"]),
+        ("fields = { ip = \"real_ip\" }", "mode = \"tail\"", &["tail"]),
+        ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nactive = true", &["active"]),
+        (
+            "path = \"m1.cbm\"",
+            "path = \"m1.cbm\"\n[[route]]\nname = \"r\"\nactive = \"m2\"",
+            &["`r`", "`m2`"],
+        ),
+    ];
+    for (from, to, expected) in cases {
+        assert!(GOOD.contains(from), "{from}");
+        let changed = GOOD.replacen(from, to, 1);
+        let error = parse(&changed).err().unwrap_or_else(|| panic!("{to}: accepted")).to_string();
+        assert!(error.starts_with("/etc/bliss/bliss.toml, line "), "{to}: {error}");
+        for word in *expected {
+            assert!(error.contains(word), "{to}: {error}");
+        }
+    }
+}
+
+#[test]
+fn errors_name_the_right_line() {
+    let line = |from: &str, to: &str| parse(&GOOD.replacen(from, to, 1)).unwrap_err().line.unwrap();
+    assert_eq!(line("directory", "direktory"), 2);
+    assert_eq!(line("default = 0.5", "default = nan"), 14);
+    assert_eq!(line("dimensions = [\"asn\"]", "dimensions = [\"as\"]"), 32);
+    assert_eq!(line("[{ name = \"requests_1m\" }]", "[]"), 19);
+}
+
+#[test]
+fn several_models_need_a_route() {
+    let two = format!("{GOOD}\n[[model]]\nname = \"m2\"\nversion = \"1\"\npath = \"m2.cbm\"\n");
+    assert!(parse(&two).unwrap_err().to_string().contains("[[route]]"));
+    let routed = format!("{two}\n[[route]]\nname = \"default\"\nactive = \"m2\"\nshadow = [\"m1\"]\n");
+    assert_eq!(parse(&routed).unwrap().routes[0].shadow, ["m1"]);
+}
+
+#[test]
+fn a_dimension_without_an_origin_is_an_error() {
+    let start = GOOD.find("[[origin.http]]").unwrap();
+    let end = GOOD.find("[[origin.access_log]]").unwrap();
+    let without = format!("{}{}", &GOOD[..start], &GOOD[end..]);
+    let error = parse(&without).unwrap_err().to_string();
+    assert!(error.contains("`asn`") && error.contains("no origin") && error.contains("line 18"), "{error}");
+}
+
+#[test]
+fn a_log_cannot_fill_any_dimension() {
+    let config = r#"
+directory = "/d"
+[[dimension]]
+name = "ja3"
+key = ["ja3"]
+features = [{ name = "requests_1m" }]
+[[origin.access_log]]
+name = "log"
+path = "/l"
+dimensions = ["ja3"]
+"#;
+    let error = parse(config).unwrap_err().to_string();
+    assert!(error.contains("line 8") && error.contains("`ja3`"), "{error}");
+    let error = parse(&config.replace("\"ja3\"", "\"ip\"").replace("requests_1m", "bytes")).unwrap_err();
+    assert!(error.to_string().contains("`bytes`"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::read(Path::new("/nonexistent/bliss.toml")).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/bliss.toml"), "{error}");
+}
