@@ -10,7 +10,8 @@ use super::features::{ATTRIBUTES, Column, attribute, distinct_wanted, hit};
 use super::parse::Record;
 use super::windows::{DistinctWanted, Hit, LONGEST_MS, Ring, Totals, WINDOWS};
 use crate::keys::Keyer;
-use crate::rows::{DimensionChange, Rows};
+use bliss_core::snapshot::{Change, DimensionChange};
+use bliss_core::table::Rows;
 
 /// A record may be ahead of the last publication by this much more than [`AggregateOptions::lateness_ms`].
 const EARLY_MS: u64 = 60_000;
@@ -172,12 +173,13 @@ impl Aggregator {
     /// publication before. The first one replaces each dimension, what a process before may have left in it too.
     ///
     /// `at_ms` is never smaller than at the call before; a smaller one is taken for the same.
-    pub fn tick(&mut self, at_ms: u64) -> Vec<DimensionChange> {
+    pub fn tick(&mut self, at_ms: u64) -> Change {
         let at_ms = at_ms.max(self.published_ms);
         self.published_ms = at_ms;
         self.count_before(at_ms);
         let seconds = u32::try_from(at_ms / 1000).unwrap_or(u32::MAX);
-        self.tables.iter_mut().filter_map(|table| table.publish(at_ms, seconds)).collect()
+        let dimensions = self.tables.iter_mut().filter_map(|table| table.publish(at_ms, seconds)).collect();
+        Change { dimensions }
     }
 
     /// Counts the pending records with a time before `at_ms`, in the order of their times.
@@ -341,7 +343,7 @@ impl Table {
         }
     }
 
-    fn publish(&mut self, at_ms: u64, seconds: u32) -> Option<DimensionChange> {
+    fn publish(&mut self, at_ms: u64, seconds: u32) -> Option<(usize, DimensionChange)> {
         // Keys of which a bucket has left its window by now.
         let mut changed = std::mem::take(&mut self.dirty);
         while let Some(first) = self.due.first_entry()
@@ -395,12 +397,12 @@ impl Table {
                 entry.published = true;
                 push_row(&mut rows, entry, seconds, &self.columns, self.wanted);
             }
-            return Some(DimensionChange::replace(self.dimension, rows));
+            return Some((self.dimension, DimensionChange::Replace(rows)));
         }
         let mut deletes: Vec<_> = self.gone.drain().collect();
         deletes.sort_unstable();
         (!rows.is_empty() || !deletes.is_empty())
-            .then(|| DimensionChange::patch(self.dimension, rows, deletes))
+            .then(|| (self.dimension, DimensionChange::Patch { upserts: rows, deletes }))
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::aggregate::Aggregator;
 use super::parse::{MAX_LINE_BYTES, ParseError, Parser, Record};
-use crate::rows::DimensionChange;
+use bliss_core::snapshot::Change;
 
 /// How a log is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum Event<'a> {
         /// Its time T in milliseconds since the epoch.
         at_ms: u64,
         /// The rows that changed.
-        changes: Vec<DimensionChange>,
+        change: Change,
     },
     /// A request, which reads what was published so far.
     Request {
@@ -161,9 +161,9 @@ impl Replay {
         loop {
             let due = aggregator.due_ms().map(|due| (due / self.interval_ms + 1) * self.interval_ms);
             let at_ms = due.map_or(last, |due| due.min(last));
-            let changes = aggregator.tick(at_ms);
-            if !changes.is_empty() {
-                on(Event::Publication { at_ms, changes })?;
+            let change = aggregator.tick(at_ms);
+            if !change.is_empty() {
+                on(Event::Publication { at_ms, change })?;
             }
             if at_ms >= last {
                 return Ok(());

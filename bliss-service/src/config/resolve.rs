@@ -24,8 +24,20 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     pub(super) fn toml(&self, error: &toml::de::Error) -> ConfigError {
-        let line = error.span().map(|span| self.line(span.start));
-        ConfigError { path: self.path.to_owned(), line, message: error.message().to_owned() }
+        let start = error.span().map(|span| span.start);
+        let mut message = error.message().to_owned();
+        if let Some(option) = start.and_then(|start| self.option_before(start)) {
+            message = format!("{option}: {message}");
+        }
+        ConfigError { path: self.path.to_owned(), line: start.map(|start| self.line(start)), message }
+    }
+
+    /// The option whose value begins at `offset`.
+    fn option_before(&self, offset: usize) -> Option<&str> {
+        let before = self.text.get(..offset)?.trim_end().strip_suffix('=')?.trim_end();
+        let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let start = before.trim_end_matches(name).len();
+        before.get(start..).filter(|option| !option.is_empty())
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -167,9 +179,9 @@ impl<'a> Resolver<'a> {
             (raw::FeatureKind::F32, None) => (FeatureKind::F32, 0.0),
             (raw::FeatureKind::F32, Some(raw::Default_::Number(number))) => (FeatureKind::F32, *number),
             (raw::FeatureKind::F32, Some(raw::Default_::Category(_))) => return wrong("a number"),
-            (raw::FeatureKind::Category, None) => (FeatureKind::Category, crate::rows::category("")),
+            (raw::FeatureKind::Category, None) => (FeatureKind::Category, crate::category::category("")),
             (raw::FeatureKind::Category, Some(raw::Default_::Category(text))) => {
-                (FeatureKind::Category, crate::rows::category(text))
+                (FeatureKind::Category, crate::category::category(text))
             }
             (raw::FeatureKind::Category, Some(raw::Default_::Number(_))) => return wrong("a string"),
         };

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
 use crate::access_log::parse::Parser;
-use crate::rows::RowsChange;
 use bliss_core::key::SECRET_BYTES;
 use bliss_core::schema::{Feature, KeyPart};
 
@@ -38,16 +37,16 @@ fn ingest(aggregator: &mut Aggregator, time_ms: u64, ip: &str) {
 struct Published(BTreeMap<usize, BTreeMap<u64, Vec<f32>>>);
 
 impl Published {
-    fn apply(&mut self, changes: Vec<DimensionChange>, schema: &Schema) {
-        for change in changes {
-            let width = schema.dimensions[change.dimension].features.len();
-            let rows = self.0.entry(change.dimension).or_default();
-            let upserts = match change.rows {
-                RowsChange::Replace(all) => {
+    fn apply(&mut self, change: Change, schema: &Schema) {
+        for (dimension, change) in change.dimensions {
+            let width = schema.dimensions[dimension].features.len();
+            let rows = self.0.entry(dimension).or_default();
+            let upserts = match change {
+                DimensionChange::Replace(all) => {
                     rows.clear();
                     all
                 }
-                RowsChange::Patch { upserts, deletes } => {
+                DimensionChange::Patch { upserts, deletes } => {
                     for key in deletes {
                         assert!(rows.remove(&key).is_some(), "deletes only what is there");
                         assert!(!upserts.keys.contains(&key), "a key is deleted or upserted");
@@ -94,27 +93,29 @@ fn a_publication_holds_exactly_the_requests_before_it() {
 #[test]
 fn the_first_publication_replaces_and_later_ones_patch_only_what_changed() {
     let mut aggregator = aggregator(AggregateOptions::default());
-    let first = aggregator.tick(START);
+    let first = aggregator.tick(START).dimensions;
     assert_eq!(first.len(), 4);
     assert!(
-        first.iter().all(|change| matches!(&change.rows, RowsChange::Replace(rows) if rows.keys.is_empty()))
+        first
+            .iter()
+            .all(|(_, change)| matches!(change, DimensionChange::Replace(rows) if rows.keys.is_empty()))
     );
     assert!(aggregator.tick(START + 1000).is_empty());
     ingest(&mut aggregator, START + 1500, "192.0.2.1");
     ingest(&mut aggregator, START + 1500, "192.0.2.2");
-    let changes = aggregator.tick(START + 2000);
+    let changes = aggregator.tick(START + 2000).dimensions;
     let upserts: Vec<_> = changes
         .iter()
-        .map(|change| match &change.rows {
-            RowsChange::Patch { upserts, deletes } if deletes.is_empty() => upserts.keys.len(),
+        .map(|(_, change)| match change {
+            DimensionChange::Patch { upserts, deletes } if deletes.is_empty() => upserts.keys.len(),
             other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(upserts, [2, 1, 1, 2], "ip, subnet, user_agent, ip_user_agent");
     assert!(aggregator.tick(START + 3000).is_empty());
     aggregator.restate();
-    let whole = aggregator.tick(START + 4000);
-    assert!(whole.iter().all(|change| matches!(&change.rows, RowsChange::Replace(_))));
+    let whole = aggregator.tick(START + 4000).dimensions;
+    assert!(whole.iter().all(|(_, change)| matches!(change, DimensionChange::Replace(_))));
 }
 
 #[test]
@@ -199,10 +200,11 @@ fn a_record_without_user_agent_has_no_row_in_its_dimensions() {
     aggregator.ingest(&Parser::default().parse(line.as_bytes()).unwrap());
     let rows: Vec<_> = aggregator
         .tick(START + 1000)
+        .dimensions
         .into_iter()
-        .map(|change| match change.rows {
-            RowsChange::Replace(rows) => rows.keys.len(),
-            RowsChange::Patch { .. } => panic!("the first replaces"),
+        .map(|(_, change)| match change {
+            DimensionChange::Replace(rows) => rows.keys.len(),
+            DimensionChange::Patch { .. } => panic!("the first replaces"),
         })
         .collect();
     assert_eq!(rows, [1, 1, 0, 0]);

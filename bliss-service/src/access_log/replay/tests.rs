@@ -3,9 +3,9 @@ use std::collections::HashMap;
 use super::*;
 use crate::access_log::aggregate::AggregateOptions;
 use crate::access_log::features::built_in_dimension;
-use crate::rows::RowsChange;
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::schema::Schema;
+use bliss_core::snapshot::DimensionChange;
 
 fn aggregator() -> Aggregator {
     let schema = Schema { attributes: vec![], dimensions: vec![built_in_dimension("ip").unwrap()] };
@@ -32,13 +32,13 @@ fn read(replay: &Replay) -> Vec<(u64, Option<f32>)> {
     replay
         .run::<io::Error>(&mut aggregator(), |event| {
             match event {
-                Event::Publication { at_ms, changes } => {
+                Event::Publication { at_ms, change } => {
                     assert!(at_ms > last_at && at_ms % replay.interval_ms == 0);
                     last_at = at_ms;
-                    for change in changes {
-                        let (upserts, deletes) = match change.rows {
-                            RowsChange::Replace(rows) => (rows, vec![]),
-                            RowsChange::Patch { upserts, deletes } => (upserts, deletes),
+                    for (_, change) in change.dimensions {
+                        let (upserts, deletes) = match change {
+                            DimensionChange::Replace(rows) => (rows, vec![]),
+                            DimensionChange::Patch { upserts, deletes } => (upserts, deletes),
                         };
                         deletes.iter().for_each(|key| {
                             rows.remove(key);
