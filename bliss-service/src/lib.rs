@@ -3,4 +3,5 @@
 pub mod access_log;
 pub mod category;
 pub mod config;
+pub mod decode;
 pub mod keys;

@@ -103,13 +103,15 @@ impl OriginKind {
     }
 }
 
-/// How large a snapshot of rows may be.
+/// How large a snapshot of rows may and must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes, after decompression.
     pub max_bytes: u64,
-    /// Rows, over all dimensions.
+    /// The most rows, over all dimensions.
     pub max_rows: u64,
+    /// The fewest rows; so a file that is empty for a moment takes nothing away.
+    pub min_rows: u64,
 }
 
 /// Options of `[[origin.file]]`.

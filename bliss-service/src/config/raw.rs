@@ -223,6 +223,8 @@ pub(super) struct FileOrigin {
     pub(super) max_bytes: u64,
     #[serde(default = "max_rows")]
     pub(super) max_rows: u64,
+    #[serde(default = "min_rows")]
+    pub(super) min_rows: u64,
 }
 
 #[derive(Deserialize)]
@@ -249,6 +251,8 @@ pub(super) struct HttpOrigin {
     pub(super) max_bytes: u64,
     #[serde(default = "max_rows")]
     pub(super) max_rows: u64,
+    #[serde(default = "min_rows")]
+    pub(super) min_rows: u64,
 }
 
 #[derive(Deserialize)]
@@ -298,6 +302,10 @@ fn max_bytes() -> u64 {
 
 fn max_rows() -> u64 {
     20_000_000
+}
+
+fn min_rows() -> u64 {
+    1
 }
 
 fn max_keys() -> usize {

@@ -271,7 +271,7 @@ impl<'a> Resolver<'a> {
             format,
             interval: raw.interval,
             timeout: raw.timeout,
-            limits: Limits { max_bytes: raw.max_bytes, max_rows: raw.max_rows },
+            limits: Limits { max_bytes: raw.max_bytes, max_rows: raw.max_rows, min_rows: raw.min_rows },
         });
         self.origin(&raw.name, &raw.dimensions, kind)
     }
@@ -313,7 +313,7 @@ impl<'a> Resolver<'a> {
             timeout: raw.timeout,
             retry_min: raw.retry_min,
             retry_max: raw.retry_max.max(raw.retry_min),
-            limits: Limits { max_bytes: raw.max_bytes, max_rows: raw.max_rows },
+            limits: Limits { max_bytes: raw.max_bytes, max_rows: raw.max_rows, min_rows: raw.min_rows },
         }));
         self.origin(&raw.name, &raw.dimensions, kind)
     }

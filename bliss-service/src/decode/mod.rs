@@ -1,0 +1,406 @@
+//! From the bytes of an origin to rows, accepted whole or refused whole.
+
+mod csv;
+mod jsonl;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::io::BufRead;
+
+use bliss_core::attribute::Value;
+use bliss_core::key::KeySecret;
+use bliss_core::schema::{Feature, FeatureKind, Schema};
+use bliss_core::snapshot::{Change, DimensionChange};
+use bliss_core::table::Rows;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::config::{Limits, RowFormat};
+use crate::keys::{Keyer, NoKey};
+
+/// What kind of thing is wrong with what an origin brought; a label of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// It could not be had: no file, no connection, a status that is no success, a time limit, half a body.
+    Unavailable,
+    /// It is not what its format says.
+    Undecodable,
+    /// A row is of a dimension that the origin does not fill.
+    UnknownDimension,
+    /// A row has a feature that its dimension does not.
+    UnknownFeature,
+    /// A key lacks an attribute, has one too many, or one of the wrong type.
+    BadKey,
+    /// A key is there twice with different values.
+    DuplicateKey,
+    /// A feature is there twice.
+    DuplicateFeature,
+    /// NaN, an infinity, or a number that is one in 32 bits.
+    NotFinite,
+    /// A value beyond the `min` or `max` of its feature.
+    OutOfRange,
+    /// More rows than `max_rows`.
+    TooManyRows,
+    /// Fewer rows than `min_rows`.
+    TooFewRows,
+    /// More bytes than `max_bytes`.
+    TooLarge,
+    /// It was good and could not be published, for instance for want of memory.
+    Unpublished,
+}
+
+impl Reason {
+    /// Its name in metrics and `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Unavailable => "unavailable",
+            Reason::Undecodable => "undecodable",
+            Reason::UnknownDimension => "unknown_dimension",
+            Reason::UnknownFeature => "unknown_feature",
+            Reason::BadKey => "bad_key",
+            Reason::DuplicateKey => "duplicate_key",
+            Reason::DuplicateFeature => "duplicate_feature",
+            Reason::NotFinite => "not_finite",
+            Reason::OutOfRange => "out_of_range",
+            Reason::TooManyRows => "too_many_rows",
+            Reason::TooFewRows => "too_few_rows",
+            Reason::TooLarge => "too_large",
+            Reason::Unpublished => "unpublished",
+        }
+    }
+}
+
+/// Why what an origin brought is refused. Nothing of it is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kind of reason.
+    pub reason: Reason,
+    /// What is wrong and where, for people.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal for `reason`, as `message` explains.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.reason.name())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Rows that were accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    /// Replaces each dimension of the origin.
+    pub change: Change,
+    /// Rows of it.
+    pub rows: u64,
+    /// Rows left out because another one of the snapshot has the same 64-bit key.
+    pub key_collisions: u64,
+    /// The newest `updated_at`, in seconds since the epoch; 0 without rows.
+    pub newest_updated_at: u32,
+}
+
+/// Reads the snapshots of one origin.
+pub struct Decoder {
+    dimensions: Vec<Target>,
+    limits: Limits,
+}
+
+/// A dimension that the origin fills.
+struct Target {
+    place: usize,
+    name: String,
+    keyer: Keyer,
+    features: Vec<Feature>,
+    by_name: HashMap<String, usize>,
+    defaults: Vec<f32>,
+}
+
+impl Decoder {
+    /// A decoder for the dimensions at the places `dimensions` of the valid `schema`.
+    pub fn new(schema: &Schema, dimensions: &[usize], secret: &KeySecret, limits: Limits) -> Self {
+        let known = dimensions.iter().filter_map(|place| Some((*place, schema.dimensions.get(*place)?)));
+        let target = |(place, dimension): (usize, &bliss_core::schema::Dimension)| Target {
+            place,
+            name: dimension.name.clone(),
+            keyer: Keyer::new(secret, schema, dimension),
+            features: dimension.features.clone(),
+            by_name: dimension.features.iter().enumerate().map(|(at, f)| (f.name.clone(), at)).collect(),
+            defaults: dimension.features.iter().map(|feature| feature.default).collect(),
+        };
+        Self { dimensions: known.map(target).collect(), limits }
+    }
+
+    /// Reads a whole snapshot; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, with its line.
+    pub fn decode(&self, name: &str, format: RowFormat, input: impl BufRead) -> Result<Accepted, Refusal> {
+        let mut builder = Builder::new(self);
+        let limited = Limited { input, left: self.limits.max_bytes, exceeded: false };
+        let read = match format {
+            RowFormat::Jsonl => jsonl::read(limited, &mut builder),
+            RowFormat::Csv => csv::read(limited, &mut builder),
+        };
+        read.and_then(|()| builder.check_rows()).map_err(|mut refusal| {
+            refusal.message = format!(
+                "{name}{}{}",
+                if refusal.message.starts_with("line ") { ", " } else { ": " },
+                refusal.message
+            );
+            refusal
+        })?;
+        Ok(builder.finish())
+    }
+
+    /// The dimension named `name`, or the only one.
+    fn target(&self, name: Option<&str>) -> Result<usize, Refusal> {
+        match (name, self.dimensions.as_slice()) {
+            (None, [_]) => Ok(0),
+            (None, _) => Err(Refusal::new(
+                Reason::UnknownDimension,
+                format!("no `dimension`, and the origin fills several: {}", self.names()),
+            )),
+            (Some(name), targets) => targets.iter().position(|target| target.name == name).ok_or_else(|| {
+                let message =
+                    format!("dimension `{name}` is not filled by this origin; it fills: {}", self.names());
+                Refusal::new(Reason::UnknownDimension, message)
+            }),
+        }
+    }
+
+    fn names(&self) -> String {
+        self.dimensions.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A value as a row brings it.
+#[derive(Clone, Debug, PartialEq)]
+enum Cell<'a> {
+    Number(f64),
+    Text(&'a str),
+}
+
+/// Rows on their way to be accepted.
+struct Builder<'d> {
+    decoder: &'d Decoder,
+    tables: Vec<Table>,
+    rows: u64,
+    key_collisions: u64,
+    newest_updated_at: u32,
+    /// The row being read, in the width of its dimension.
+    values: Vec<f32>,
+    given: Vec<bool>,
+}
+
+#[derive(Default)]
+struct Table {
+    rows: Rows,
+    /// Key to a second hash of what made it, and the row's place.
+    seen: HashMap<u64, (u64, usize)>,
+}
+
+impl<'d> Builder<'d> {
+    fn new(decoder: &'d Decoder) -> Self {
+        let table = |target: &Target| Table { rows: Rows::new(target.features.len()), seen: HashMap::new() };
+        Self {
+            decoder,
+            tables: decoder.dimensions.iter().map(table).collect(),
+            rows: 0,
+            key_collisions: 0,
+            newest_updated_at: 0,
+            values: Vec::new(),
+            given: Vec::new(),
+        }
+    }
+
+    /// Begins a row of the target `target`: every feature has its default.
+    fn begin(&mut self, target: usize) {
+        let defaults = &self.decoder.dimensions[target].defaults;
+        self.values.clone_from(defaults);
+        self.given.clear();
+        self.given.resize(defaults.len(), false);
+    }
+
+    /// Sets the feature `name` of the row.
+    fn feature(&mut self, target: usize, name: &str, cell: Option<&Cell<'_>>) -> Result<(), Refusal> {
+        let dimension = &self.decoder.dimensions[target];
+        let Some(&at) = dimension.by_name.get(name) else {
+            let message = format!("dimension `{}` has no feature `{name}`", dimension.name);
+            return Err(Refusal::new(Reason::UnknownFeature, message));
+        };
+        if std::mem::replace(&mut self.given[at], true) {
+            return Err(Refusal::new(Reason::DuplicateFeature, format!("feature `{name}` is there twice")));
+        }
+        let Some(cell) = cell else { return Ok(()) };
+        self.values[at] = value(&dimension.features[at], cell)?;
+        Ok(())
+    }
+
+    /// Ends a row: `attribute` gives the value of an attribute of its key by name.
+    fn end<'a>(
+        &mut self,
+        target: usize,
+        updated_at: u32,
+        attribute: impl Fn(&str) -> Option<Value<'a>>,
+    ) -> Result<(), Refusal> {
+        self.rows += 1;
+        if self.rows > self.decoder.limits.max_rows {
+            let message = format!("more than {} rows (max_rows)", self.decoder.limits.max_rows);
+            return Err(Refusal::new(Reason::TooManyRows, message));
+        }
+        let dimension = &self.decoder.dimensions[target];
+        let name_of = |at: usize| dimension.keyer.attributes().nth(at).unwrap_or_default().to_owned();
+        let mut check = Xxh3::with_seed(1);
+        let key = dimension.keyer.key_checked(
+            |at| attribute(dimension.keyer.attributes().nth(at)?),
+            |bytes| {
+                check.update(&(bytes.len() as u64).to_le_bytes());
+                check.update(bytes);
+            },
+        );
+        let key = key.map_err(|error| {
+            let message = match error {
+                NoKey::Absent(at) => {
+                    format!("no `key.{}`, which a row of `{}` needs", name_of(at), dimension.name)
+                }
+                NoKey::Unfit(at) => format!("`key.{}` does not fit the attribute's type", name_of(at)),
+            };
+            Refusal::new(Reason::BadKey, message)
+        })?;
+        let table = &mut self.tables[target];
+        match table.seen.entry(key) {
+            Entry::Vacant(vacant) => {
+                vacant.insert((check.digest(), table.rows.len()));
+                table.rows.push(key, updated_at, &self.values);
+                self.newest_updated_at = self.newest_updated_at.max(updated_at);
+            }
+            Entry::Occupied(occupied) => {
+                let (other_check, row) = *occupied.get();
+                if other_check != check.digest() {
+                    self.key_collisions += 1;
+                    return Ok(());
+                }
+                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                if bits(table.rows.row(row)) != bits(&self.values) {
+                    let message =
+                        format!("a key of `{}` is there twice, with different values", dimension.name);
+                    return Err(Refusal::new(Reason::DuplicateKey, message));
+                }
+                table.rows.updated_at[row] = table.rows.updated_at[row].max(updated_at);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rows(&self) -> Result<(), Refusal> {
+        let min_rows = self.decoder.limits.min_rows;
+        if self.rows >= min_rows {
+            return Ok(());
+        }
+        let message = format!("{} rows, expected at least {min_rows} (min_rows)", self.rows);
+        Err(Refusal::new(Reason::TooFewRows, message))
+    }
+
+    fn finish(self) -> Accepted {
+        let rows = self.tables.iter().map(|table| table.rows.len() as u64).sum();
+        let places = self.decoder.dimensions.iter().map(|target| target.place);
+        let changes = self.tables.into_iter().map(|table| DimensionChange::Replace(table.rows));
+        Accepted {
+            change: Change { dimensions: places.zip(changes).collect() },
+            rows,
+            key_collisions: self.key_collisions,
+            newest_updated_at: self.newest_updated_at,
+        }
+    }
+}
+
+fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
+    let name = &feature.name;
+    match (feature.kind, cell) {
+        (FeatureKind::Category, Cell::Text(text)) => Ok(crate::category::category(text)),
+        (FeatureKind::Category, Cell::Number(number)) => {
+            let message = format!("feature `{name}` is a category: expected a string, found {number}");
+            Err(Refusal::new(Reason::Undecodable, message))
+        }
+        (FeatureKind::F32, Cell::Text(text)) => {
+            let shown: String = text.chars().take(40).collect();
+            let message = format!("feature `{name}`: expected a number, found {shown:?}");
+            Err(Refusal::new(Reason::Undecodable, message))
+        }
+        (FeatureKind::F32, Cell::Number(number)) => {
+            let narrow = *number as f32;
+            if !narrow.is_finite() {
+                let message =
+                    format!("feature `{name}`: expected a finite number that fits 32 bits, found {number}");
+                return Err(Refusal::new(Reason::NotFinite, message));
+            }
+            if !feature.accepts(narrow) {
+                let limit = |limit: Option<f32>| limit.map_or("any".to_owned(), |limit| limit.to_string());
+                let (min, max) = (limit(feature.min), limit(feature.max));
+                let message =
+                    format!("feature `{name}`: {number} is out of its range (min {min}, max {max})");
+                return Err(Refusal::new(Reason::OutOfRange, message));
+            }
+            Ok(narrow)
+        }
+    }
+}
+
+/// Puts the line into a refusal.
+fn at_line(line: u64) -> impl Fn(Refusal) -> Refusal {
+    move |refusal| Refusal { message: format!("line {line}: {}", refusal.message), ..refusal }
+}
+
+/// What went wrong in reading, as a refusal.
+fn unreadable(error: &std::io::Error) -> Refusal {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
+        Some(refusal) => refusal.clone(),
+        None => Refusal::new(Reason::Unavailable, format!("cannot be read: {error}")),
+    }
+}
+
+/// Input that gives an error after `left` bytes.
+struct Limited<R> {
+    input: R,
+    left: u64,
+    exceeded: bool,
+}
+
+impl<R: BufRead> std::io::Read for Limited<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let available = self.fill_buf()?;
+        let read = available.len().min(out.len());
+        out[..read].copy_from_slice(&available[..read]);
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Limited<R> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if self.exceeded {
+            let refusal = Refusal::new(Reason::TooLarge, "more bytes than max_bytes allows");
+            return Err(std::io::Error::other(refusal));
+        }
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, read: usize) {
+        self.input.consume(read);
+        match self.left.checked_sub(read as u64) {
+            Some(left) => self.left = left,
+            None => self.exceeded = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
