@@ -87,6 +87,7 @@ pub enum FrameError {
 
 /// A checked part of a frame.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
 pub struct Section {
     /// Offset in the frame, in bytes; a multiple of [`ALIGN`].
     pub offset: u64,

@@ -26,10 +26,13 @@
 )]
 
 pub mod attribute;
-
 pub mod frame;
 pub mod key;
 pub mod model;
+pub mod models;
+pub mod plan;
+pub mod request;
 pub mod schema;
+pub mod score;
 pub mod snapshot;
 pub mod table;

@@ -23,6 +23,8 @@ pub struct Schema {
     pub attributes: Vec<Attribute>,
     /// Dimensions, in the order of their features in a looked-up vector.
     pub dimensions: Vec<Dimension>,
+    /// A row whose time of update lies at most this far in a reader's future is fresh, beyond it stale; in seconds.
+    pub clock_skew_seconds: u32,
 }
 
 /// A named attribute of requests and its type.
@@ -291,7 +293,8 @@ mod tests {
     }
 
     fn error(change: impl FnOnce(&mut Schema)) -> String {
-        let mut schema = Schema { attributes: vec![], dimensions: vec![dimension("ip"), dimension("other")] };
+        let mut schema =
+            Schema { dimensions: vec![dimension("ip"), dimension("other")], ..Schema::default() };
         schema.validate().unwrap();
         change(&mut schema);
         schema.validate().unwrap_err().0

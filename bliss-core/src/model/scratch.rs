@@ -3,6 +3,9 @@
 use super::layout::{At, BLOCK, FLAG_ANY_SHAPE, Group, LANES, slot_bytes};
 use super::reference::ModelRef;
 
+/// Cache lines that [`Scratch::bounded`] allocates for each of its three parts.
+pub(super) const BOUNDED_LINES: usize = 4096;
+
 /// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -57,6 +60,27 @@ impl Scratch {
         let mut scratch = Self::default();
         scratch.reserve(model);
         scratch
+    }
+
+    /// Memory for models of up to `BOUNDED_LINES` (4,096) cache lines per part: 65,536 trees, or as many inputs and borders
+    /// as a snapshot's features can have. Allocates now, so that [`Self::reserve_within`] need not.
+    #[must_use]
+    pub fn bounded() -> Self {
+        let part = || Vec::with_capacity(BOUNDED_LINES);
+        Self { lanes: part(), slots: part(), positions: part() }
+    }
+
+    /// Makes ready for this model without allocating; false where it needs more than was allocated.
+    #[must_use]
+    pub fn reserve_within(&mut self, model: &ModelRef<'_>) -> bool {
+        let lines = Lines::of(model);
+        let fits = lines.lanes <= self.lanes.capacity()
+            && lines.slots <= self.slots.capacity()
+            && lines.positions <= self.positions.capacity();
+        if fits {
+            self.reserve(model);
+        }
+        fits
     }
 
     /// Grows to what this model needs. Allocates where it has to; never shrinks.

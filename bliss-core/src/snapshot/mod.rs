@@ -23,6 +23,8 @@ use crate::table::{Layout, TableRef};
 pub struct Metadata {
     /// Dimensions, keys and features.
     pub schema: Schema,
+    /// A hash of the schema: equal for equal schemas, so that readers bind names only when it changes.
+    pub schema_id: u64,
     /// The installation's [`KeySecret`].
     pub secret: [u8; SECRET_BYTES],
     /// The table of each dimension, in their order.
@@ -73,6 +75,11 @@ impl<'a> SnapshotRef<'a> {
     /// The snapshot's schema.
     pub fn schema(&self) -> &'a ArchivedSchema {
         &self.metadata.schema
+    }
+
+    /// A hash of the schema: snapshots with the same one have equal schemas.
+    pub fn schema_id(&self) -> u64 {
+        self.metadata.schema_id.to_native()
     }
 
     /// The secret under which its keys are hashed.

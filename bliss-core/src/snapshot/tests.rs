@@ -13,7 +13,7 @@ fn schema(features: &[&str]) -> Schema {
         features: features.iter().map(|f| Feature { default: -1.0, ..Feature::number(f) }).collect(),
     };
     let user_agent = dimension("user_agent", vec![KeyPart::whole("user_agent")]);
-    Schema { attributes: vec![], dimensions: vec![dimension("ip", vec![KeyPart::whole("ip")]), user_agent] }
+    Schema { dimensions: vec![dimension("ip", vec![KeyPart::whole("ip")]), user_agent], ..Schema::default() }
 }
 
 fn secret() -> KeySecret {

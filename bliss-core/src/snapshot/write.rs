@@ -175,10 +175,11 @@ impl<'a> Writing<'a> {
         }
         // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
         // opens the snapshot touches few pages.
+        let failed = |e: rkyv::rancor::Error| SnapshotError::Metadata(e.to_string());
+        let schema_id = xxhash_rust::xxh3::xxh3_64(&rkyv::to_bytes(schema).map_err(failed)?);
         let metadata = |tables: Vec<Section>| {
-            let metadata = Metadata { schema: schema.clone(), secret: secret.0, tables };
-            rkyv::to_bytes::<rkyv::rancor::Error>(&metadata)
-                .map_err(|e| SnapshotError::Metadata(e.to_string()))
+            let metadata = Metadata { schema: schema.clone(), schema_id, secret: secret.0, tables };
+            rkyv::to_bytes::<rkyv::rancor::Error>(&metadata).map_err(failed)
         };
         let size = metadata(vec![Section { offset: 0, len: 0 }; dimensions])?.len();
         let metadata_at = packer.place(size);

@@ -1,0 +1,249 @@
+//! Compiled models and the routes that use them, as one publication.
+//!
+//! A [frame](crate::frame) of kind 2. Its metadata is [`Metadata`]; each model's compiled bytes are a section.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::frame::{self, FrameError, Kind, Section};
+use crate::model::{ModelError, ModelRef};
+
+/// The most models in one publication.
+pub const MAX_MODELS: usize = 64;
+/// The most routes in one publication.
+pub const MAX_ROUTES: usize = 256;
+/// The route of requests that name none, or one that is not there.
+pub const DEFAULT_ROUTE: &str = "default";
+
+/// What travels with the compiled models.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug)]
+#[rkyv(derive(Debug))]
+pub struct Metadata {
+    /// The models, in the order in which routes count them.
+    pub models: Vec<Entry>,
+    /// The routes, the default one among them.
+    pub routes: Vec<Route>,
+}
+
+/// One model of a publication.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug)]
+#[rkyv(derive(Debug))]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its version, as the operator calls it.
+    pub version: String,
+    /// The class whose probability is that of a bot: 1 for the usual model that answers "is it a bot".
+    pub bot_class: u32,
+    /// Where its compiled bytes are.
+    #[rkyv(attr(allow(missing_docs)))]
+    pub section: Section,
+}
+
+/// Which models answer for a site or a group of sites.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct Route {
+    /// Its name; [`DEFAULT_ROUTE`] for requests that name none.
+    pub name: String,
+    /// The model that gives the score, by its place.
+    pub active: Option<u32>,
+    /// Models that are evaluated beside it, by their places.
+    pub shadows: Vec<u32>,
+}
+
+/// A checked publication of models in somebody else's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelsRef<'a> {
+    bytes: &'a [u8],
+    metadata: &'a ArchivedMetadata,
+}
+
+impl<'a> ModelsRef<'a> {
+    /// Checks the frame, the routes and every model, without allocating.
+    ///
+    /// # Errors
+    /// Where anything is damaged, cut off, of another version, or beyond the limits of this module.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, ModelsError> {
+        let models = Self { bytes, metadata: frame::open::<Metadata>(bytes, Kind::Models)? };
+        let limit = |what, found: usize, limit: usize| {
+            if found > limit { Err(FrameError::TooMany { what, found, limit }) } else { Ok(()) }
+        };
+        limit("models", models.metadata.models.len(), MAX_MODELS)?;
+        limit("routes", models.metadata.routes.len(), MAX_ROUTES)?;
+        for index in 0..models.metadata.models.len() {
+            let model = ModelRef::open(models.compiled(index)?)
+                .map_err(|error| ModelsError::Model { index, error })?;
+            let classes = model.output_dimensions().max(2);
+            let bot_class = models.metadata.models.get(index).map_or(0, |e| e.bot_class.to_native());
+            if usize::try_from(bot_class).is_ok_and(|c| c >= classes) {
+                return Err(ModelsError::BotClass { index, bot_class, classes });
+            }
+        }
+        let known = |place: u32| usize::try_from(place).is_ok_and(|i| i < models.metadata.models.len());
+        for route in models.metadata.routes.iter() {
+            let active = route.active.as_ref().is_none_or(|place| known(place.to_native()));
+            if !active || !route.shadows.iter().all(|place| known(place.to_native())) {
+                return Err(FrameError::Metadata.into());
+            }
+        }
+        Ok(models)
+    }
+
+    /// Names, versions, places and routes.
+    pub fn metadata(&self) -> &'a ArchivedMetadata {
+        self.metadata
+    }
+
+    /// Model `index`.
+    ///
+    /// # Errors
+    /// Where there is no such model.
+    pub fn model(&self, index: usize) -> Result<ModelRef<'a>, FrameError> {
+        let compiled = self.compiled(index)?;
+        // SAFETY:
+        // - `Self::open`, the only way to a `ModelsRef`, opened every model of these bytes, which are borrowed since
+        Ok(unsafe { ModelRef::open_unchecked(compiled) })
+    }
+
+    /// The compiled bytes of model `index`.
+    ///
+    /// # Errors
+    /// Where there is no such model or it lies outside of the frame.
+    fn compiled(&self, index: usize) -> Result<&'a [u8], FrameError> {
+        self.metadata.models.get(index).ok_or(FrameError::Section { index })?.section.of(self.bytes, index)
+    }
+}
+
+/// Why a publication of models is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ModelsError {
+    /// The frame or its metadata.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// One of the models.
+    #[error("model number {index}: {error}")]
+    Model {
+        /// Its place.
+        index: usize,
+        /// What is wrong with it.
+        error: ModelError,
+    },
+    /// The class that means "bot" is none of the model's.
+    #[error("model number {index}: class {bot_class} is to mean a bot, but the model has {classes} classes")]
+    BotClass {
+        /// The model's place.
+        index: usize,
+        /// The class.
+        bot_class: u32,
+        /// How many the model has.
+        classes: usize,
+    },
+    /// A route names a model that is not there, or a name is there twice.
+    #[error("{0}")]
+    Names(String),
+}
+
+/// Models and routes to publish.
+#[cfg(feature = "build")]
+#[derive(Clone, Debug, Default)]
+pub struct ModelSet {
+    /// The models.
+    pub models: Vec<NamedModel>,
+    /// The routes.
+    pub routes: Vec<NamedRoute>,
+}
+
+/// A compiled model and what it is called.
+#[cfg(feature = "build")]
+#[derive(Clone, Debug)]
+pub struct NamedModel {
+    /// Its name.
+    pub name: String,
+    /// Its version, as the operator calls it.
+    pub version: String,
+    /// The class whose probability is that of a bot.
+    pub bot_class: u32,
+    /// What [`crate::model::compile`] made.
+    pub compiled: rkyv::util::AlignedVec<64>,
+}
+
+/// A route with its models by name.
+#[cfg(feature = "build")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedRoute {
+    /// Its name; [`DEFAULT_ROUTE`] for requests that name none.
+    pub name: String,
+    /// The model that gives the score.
+    pub active: Option<String>,
+    /// Models that are evaluated beside it.
+    pub shadows: Vec<String>,
+}
+
+#[cfg(feature = "build")]
+impl ModelSet {
+    /// The publication's bytes, checked as a reader will check them.
+    ///
+    /// # Errors
+    /// Where a name is there twice or unknown, there are too many, or a model is damaged.
+    pub fn pack(&self) -> Result<rkyv::util::AlignedVec<64>, ModelsError> {
+        let names = |text: String| ModelsError::Names(text);
+        let place = |name: &String| {
+            let found = self.models.iter().position(|m| m.name == *name);
+            found
+                .and_then(|i| u32::try_from(i).ok())
+                .ok_or_else(|| names(format!("there is no model {name:?}")))
+        };
+        unique("model", self.models.iter().map(|m| &m.name))?;
+        unique("route", self.routes.iter().map(|r| &r.name))?;
+        let mut routes = Vec::with_capacity(self.routes.len());
+        for route in &self.routes {
+            let at_route = |e: ModelsError| names(format!("route {:?}: {e}", route.name));
+            let shadows = route.shadows.iter().map(place).collect::<Result<_, _>>().map_err(at_route)?;
+            let active = route.active.as_ref().map(place).transpose().map_err(at_route)?;
+            routes.push(Route { name: route.name.clone(), active, shadows });
+        }
+        let mut packer = frame::Packer::new();
+        let entry = |m: &NamedModel, section| Entry {
+            name: m.name.clone(),
+            version: m.version.clone(),
+            bot_class: m.bot_class,
+            section,
+        };
+        let archive = |sections: &[Section]| {
+            let models = self.models.iter().zip(sections).map(|(m, s)| entry(m, *s)).collect();
+            rkyv::to_bytes::<rkyv::rancor::Error>(&Metadata { models, routes: routes.clone() })
+                .map_err(|e| names(format!("metadata cannot be serialised: {e}")))
+        };
+        // The archive's size does not depend on where the sections lie.
+        let nowhere = vec![Section { offset: 0, len: 0 }; self.models.len()];
+        let metadata_at = packer.place(archive(&nowhere)?.len());
+        let sections: Vec<_> = self.models.iter().map(|m| packer.place(m.compiled.len())).collect();
+        let mut bytes = rkyv::util::AlignedVec::new();
+        bytes.resize(usize::try_from(packer.bytes()).unwrap_or(usize::MAX), 0);
+        frame::write_header(&mut bytes, Kind::Models, metadata_at)?;
+        let metadata = archive(&sections)?;
+        let compiled = self.models.iter().map(|m| m.compiled.as_slice());
+        let parts = sections.iter().zip(compiled).chain([(&metadata_at, metadata.as_slice())]);
+        for (index, (section, part)) in parts.enumerate() {
+            let at = usize::try_from(section.offset).map_err(|_| FrameError::Section { index })?;
+            let place = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..part.len()));
+            place.ok_or(FrameError::Section { index })?.copy_from_slice(part);
+        }
+        ModelsRef::open(&bytes)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(feature = "build")]
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String> + Clone) -> Result<(), ModelsError> {
+    for (i, name) in names.clone().enumerate() {
+        if name.is_empty() || name.len() > crate::schema::MAX_NAME_BYTES {
+            let limit = crate::schema::MAX_NAME_BYTES;
+            return Err(ModelsError::Names(format!("{what} {name:?}: a name has 1 to {limit} bytes")));
+        }
+        if names.clone().take(i).any(|earlier| earlier == name) {
+            return Err(ModelsError::Names(format!("{what} {name:?} is there twice; remove one")));
+        }
+    }
+    Ok(())
+}

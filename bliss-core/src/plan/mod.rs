@@ -1,0 +1,152 @@
+//! What a reader works out once per publication, so that each request only computes.
+//!
+//! A [`Plan`] binds three things that come and go independently: the names a caller [registered](Names), a snapshot
+//! of features, and a publication of models. It holds copies of names, offsets and defaults, and no references, so
+//! that it outlives the guards under which the bytes are pinned. All its memory is allocated when it is made;
+//! binding writes within that.
+//!
+//! # Vector of values
+//!
+//! A lookup fills one `f32` vector: the features of all dimensions in the order of the schema, then, from
+//! [`INPUTS_AT`] on, the numbers and categories of the request itself in the order of their registration. Models'
+//! inputs are bound to places of this vector. Categories are bit patterns of their hash.
+
+mod dimensions;
+mod models;
+
+pub use dimensions::DimensionPlan;
+pub use models::{ModelPlan, PlannedModel};
+
+use crate::frame::FrameError;
+use crate::model::Scratch;
+use crate::models::{ModelsError, ModelsRef};
+use crate::request::{MAX_INPUTS, Names, Request};
+use crate::schema::{MAX_DIMENSIONS, MAX_FEATURES};
+use crate::score::{Answer, Status, Unscored};
+use crate::snapshot::SnapshotRef;
+
+/// Where the request's own inputs begin in the vector of values.
+pub const INPUTS_AT: usize = MAX_FEATURES;
+/// Length of the vector of values.
+pub const VECTOR_LEN: usize = INPUTS_AT + MAX_INPUTS;
+
+/// Bound names, features and models, and the memory to answer one request at a time. For one thread.
+#[derive(Debug)]
+pub struct Plan {
+    dimensions: DimensionPlan,
+    models: ModelPlan,
+    values: Box<[f32]>,
+    statuses: [Status; MAX_DIMENSIONS],
+    scratch: Scratch,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Plan {
+    /// Allocates all memory that binding and answering will need.
+    pub fn new() -> Self {
+        Self {
+            dimensions: DimensionPlan::new(),
+            models: ModelPlan::new(),
+            values: vec![0.0; VECTOR_LEN].into(),
+            statuses: [Status::Unused; MAX_DIMENSIONS],
+            scratch: Scratch::bounded(),
+        }
+    }
+
+    /// Binds a snapshot of features: call it when one is first seen, or names were registered.
+    ///
+    /// Says whether the models must be bound again, which is so when schema or names have changed.
+    ///
+    /// # Errors
+    /// Where the snapshot is damaged; nothing is bound then, and models must be bound again later.
+    pub fn bind_snapshot(&mut self, snapshot: &[u8], names: &Names) -> Result<bool, FrameError> {
+        let bound = SnapshotRef::open(snapshot).and_then(|s| self.dimensions.bind(s, names));
+        match bound {
+            Ok(false) => {}
+            Ok(true) => self.models.unbind(),
+            Err(_) => {
+                self.dimensions.unbind();
+                self.models.unbind();
+            }
+        }
+        bound
+    }
+
+    /// Binds models to the features and names bound last.
+    ///
+    /// # Errors
+    /// Where the models are damaged; nothing is bound then.
+    pub fn bind_models(&mut self, models: &[u8], names: &Names) -> Result<(), ModelsError> {
+        self.models.unbind();
+        self.models.bind(ModelsRef::open(models)?, &self.dimensions, names, &mut self.scratch)
+    }
+
+    /// The bound dimensions.
+    pub fn dimensions(&self) -> &DimensionPlan {
+        &self.dimensions
+    }
+
+    /// The bound models.
+    pub fn models(&self) -> &ModelPlan {
+        &self.models
+    }
+
+    /// Looks up all dimensions of `request` in the snapshot bound last. `now` is in seconds since the Unix epoch.
+    ///
+    /// The values are the features of all dimensions in the order of the schema, the statuses one per dimension.
+    pub fn look_up(&mut self, snapshot: &[u8], request: &Request<'_>, now: u32) -> (&[f32], &[Status]) {
+        self.dimensions.look_up(snapshot, request, now, u64::MAX, &mut self.values, &mut self.statuses);
+        let width = self.dimensions.width();
+        let dimensions = self.dimensions.len();
+        (self.values.get(..width).unwrap_or_default(), self.statuses.get(..dimensions).unwrap_or_default())
+    }
+
+    /// Looks up by keys that the caller made itself, one per dimension in the order of the schema.
+    pub fn look_up_keys(&mut self, snapshot: &[u8], keys: &[u64], now: u32) -> (&[f32], &[Status]) {
+        self.dimensions.look_up_keys(snapshot, keys, now, &mut self.values, &mut self.statuses);
+        let width = self.dimensions.width();
+        let dimensions = self.dimensions.len();
+        (self.values.get(..width).unwrap_or_default(), self.statuses.get(..dimensions).unwrap_or_default())
+    }
+
+    /// Scores `request` with the active model of `route`, on the snapshot and the models bound last.
+    ///
+    /// Dimensions that no model of the route uses are not looked up.
+    ///
+    /// # Safety
+    /// `models` are the bytes that [`Self::bind_models`] accepted last, unchanged. (A `snapshot` other than the one
+    /// bound last gives wrong values, nothing worse.)
+    pub unsafe fn score(
+        &mut self,
+        snapshot: &[u8],
+        models: &[u8],
+        request: &Request<'_>,
+        route: &str,
+        now: u32,
+    ) -> Answer {
+        let Some(route) = self.models.route(route) else { return Answer::unscored(Unscored::NoActiveModel) };
+        let mask = route.dimensions;
+        let counts =
+            self.dimensions.look_up(snapshot, request, now, mask, &mut self.values, &mut self.statuses);
+        let (_, inputs) = self.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
+        self.models.fill_inputs(request, inputs);
+        // SAFETY:
+        // - `models` are the bytes bound last, unchanged: this function's own contract
+        let outcome = unsafe { self.models.score(models, route.active, &self.values, &mut self.scratch) };
+        Answer { outcome, counts }
+    }
+
+    /// The values that the last call looked up, and how each dimension answered.
+    pub fn last(&self) -> (&[f32], &[Status]) {
+        let statuses = self.statuses.get(..self.dimensions.len()).unwrap_or_default();
+        (&self.values, statuses)
+    }
+}
+
+#[cfg(test)]
+mod tests;

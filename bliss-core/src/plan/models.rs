@@ -1,0 +1,238 @@
+//! Models bound to dimensions and a request's inputs.
+
+use super::INPUTS_AT;
+use super::dimensions::{DimensionPlan, Name};
+use crate::model::{InputKind, ModelRef, Scratch, category_hash};
+use crate::models::{DEFAULT_ROUTE, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef};
+use crate::request::{INPUT_PREFIX, Names, Request};
+use crate::score::{Scored, Unscored, bot_score};
+
+/// The most inputs that all models of a publication may have together.
+const MAX_BINDINGS: usize = 32_768;
+/// The most trees that a model may have: what [`Scratch::bounded`] is for.
+const MAX_TREES: usize = 65_536;
+/// The most classes that a model may have.
+const MAX_CLASSES: usize = 64;
+
+/// All models of a publication, and its routes.
+#[derive(Debug)]
+pub struct ModelPlan {
+    models: Vec<PlannedModel>,
+    routes: Vec<PlannedRoute>,
+    /// For each input of each model its place in the vector of values.
+    bindings: Vec<u32>,
+    /// Which inputs of the request are categories, and how many it has.
+    categories: u64,
+    inputs: usize,
+    /// What a category is where the request does not say.
+    no_category: f32,
+}
+
+/// One model.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedModel {
+    name: Name,
+    version: Name,
+    section: (usize, usize),
+    bot_class: usize,
+    classes: usize,
+    bindings: (usize, usize),
+    /// Dimensions it takes inputs from, as a mask.
+    dimensions: u64,
+    /// The first input that nobody offers.
+    missing: Option<Name>,
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+struct PlannedRoute {
+    name: Name,
+    bound: BoundRoute,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BoundRoute {
+    pub(super) active: usize,
+    /// Dimensions that its models use, as a mask.
+    pub(super) dimensions: u64,
+}
+
+impl PlannedModel {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Its version, as the operator calls it.
+    pub fn version(&self) -> &str {
+        self.version.as_str()
+    }
+
+    /// The first input that neither the snapshot nor the caller offers, or that is of the other type there.
+    pub fn missing_input(&self) -> Option<&str> {
+        self.missing.as_ref().map(Name::as_str)
+    }
+}
+
+impl ModelPlan {
+    pub(super) fn new() -> Self {
+        Self {
+            models: Vec::with_capacity(MAX_MODELS),
+            routes: Vec::with_capacity(MAX_ROUTES),
+            bindings: Vec::with_capacity(MAX_BINDINGS),
+            categories: 0,
+            inputs: 0,
+            no_category: f32::from_bits(category_hash(b"")),
+        }
+    }
+
+    pub(super) fn unbind(&mut self) {
+        self.models.clear();
+        self.routes.clear();
+        self.bindings.clear();
+    }
+
+    /// Binds checked models; what would not fit the buffers is refused, so nothing is allocated.
+    pub(super) fn bind(
+        &mut self,
+        models: ModelsRef<'_>,
+        dimensions: &DimensionPlan,
+        names: &Names,
+        scratch: &mut Scratch,
+    ) -> Result<(), ModelsError> {
+        self.unbind();
+        self.categories = names.categories();
+        self.inputs = names.inputs();
+        let bound = self.bind_all(models, dimensions, names, scratch);
+        if bound.is_err() {
+            self.unbind();
+        }
+        bound
+    }
+
+    fn bind_all(
+        &mut self,
+        models: ModelsRef<'_>,
+        dimensions: &DimensionPlan,
+        names: &Names,
+        scratch: &mut Scratch,
+    ) -> Result<(), ModelsError> {
+        use crate::frame::FrameError;
+        let damaged = ModelsError::Frame(FrameError::Metadata);
+        for (index, entry) in models.metadata().models.iter().enumerate() {
+            let model = models.model(index)?;
+            let classes = model.output_dimensions();
+            if classes > MAX_CLASSES {
+                let too_many = FrameError::TooMany { what: "classes", found: classes, limit: MAX_CLASSES };
+                return Err(too_many.into());
+            }
+            if !scratch.reserve_within(&model) {
+                let (found, limit) = (model.trees(), MAX_TREES);
+                return Err(FrameError::TooMany {
+                    what: "trees, inputs or borders in a model",
+                    found,
+                    limit,
+                }
+                .into());
+            }
+            let found = self.bindings.len() + model.inputs().len();
+            if found > MAX_BINDINGS {
+                return Err(FrameError::TooMany { what: "inputs", found, limit: MAX_BINDINGS }.into());
+            }
+            let native = |n: u64| usize::try_from(n).map_err(|_| damaged.clone());
+            let mut planned = PlannedModel {
+                name: Name::new(&entry.name).ok_or_else(|| damaged.clone())?,
+                version: Name::new(&entry.version).ok_or_else(|| damaged.clone())?,
+                section: (native(entry.section.offset.to_native())?, native(entry.section.len.to_native())?),
+                bot_class: native(u64::from(entry.bot_class.to_native()))?,
+                classes,
+                bindings: (self.bindings.len(), model.inputs().len()),
+                dimensions: 0,
+                missing: None,
+            };
+            for input in model.inputs() {
+                let wants_category = input.kind == InputKind::Category;
+                let place = match input.name.strip_prefix(INPUT_PREFIX) {
+                    Some(name) => names.input_index(name).map(|(place, c)| (None, INPUTS_AT + place, c)),
+                    None => dimensions.find(input.name).map(|(d, place, c)| (Some(d), place, c)),
+                };
+                match place.filter(|(_, _, is_category)| *is_category == wants_category) {
+                    Some((dimension, place, _)) => {
+                        planned.dimensions |= dimension.map_or(0, |d| 1 << d);
+                        self.bindings.push(u32::try_from(place).unwrap_or(u32::MAX));
+                    }
+                    None => {
+                        planned.missing = planned.missing.or(Name::new(cut(input.name)));
+                        self.bindings.push(u32::MAX);
+                    }
+                }
+            }
+            self.models.push(planned);
+        }
+        for route in models.metadata().routes.iter() {
+            let Some(active) = route.active.as_ref() else { continue };
+            let active = usize::try_from(active.to_native()).unwrap_or(usize::MAX);
+            let Some(model) = self.models.get(active) else { continue };
+            let name = Name::new(&route.name).ok_or_else(|| damaged.clone())?;
+            self.routes
+                .push(PlannedRoute { name, bound: BoundRoute { active, dimensions: model.dimensions } });
+        }
+        Ok(())
+    }
+
+    /// The bound models, in the order of the publication.
+    pub fn models(&self) -> &[PlannedModel] {
+        &self.models
+    }
+
+    /// The route `name` or the default one, if it has an active model.
+    pub(super) fn route(&self, name: &str) -> Option<BoundRoute> {
+        let find = |name: &str| self.routes.iter().find(|r| r.name.as_str() == name).map(|r| r.bound);
+        find(name).or_else(|| find(DEFAULT_ROUTE))
+    }
+
+    /// Writes the request's own inputs to their places.
+    #[inline]
+    pub(super) fn fill_inputs(&self, request: &Request<'_>, inputs: &mut [f32]) {
+        let absent = |i: usize| if self.categories >> i & 1 == 1 { self.no_category } else { f32::NAN };
+        request.copy_inputs(inputs.get_mut(..self.inputs).unwrap_or_default(), absent);
+    }
+
+    /// Evaluates model `index` on the vector of values.
+    ///
+    /// # Safety
+    /// `models` are the bytes that were [bound](Self::bind) last, unchanged.
+    pub(super) unsafe fn score(
+        &self,
+        models: &[u8],
+        index: usize,
+        values: &[f32],
+        scratch: &mut Scratch,
+    ) -> Result<Scored, Unscored> {
+        let model = self.models.get(index).ok_or(Unscored::NoActiveModel)?;
+        if model.missing.is_some() {
+            return Err(Unscored::MissingInput);
+        }
+        let (at, len) = model.section;
+        let compiled = models.get(at..).and_then(|rest| rest.get(..len)).ok_or(Unscored::BadModels)?;
+        let (first, count) = model.bindings;
+        let binding =
+            self.bindings.get(first..).and_then(|rest| rest.get(..count)).ok_or(Unscored::BadModels)?;
+        // SAFETY:
+        // - `ModelsRef::open` opened these very bytes as a model before they were bound
+        // - by this function's contract they have not changed since
+        let model_ref = unsafe { ModelRef::open_unchecked(compiled) };
+        let mut raw = [0.0; MAX_CLASSES];
+        let raw = raw.get_mut(..model.classes).ok_or(Unscored::BadModels)?;
+        model_ref.raw(values, binding, scratch, raw).map_err(|_| Unscored::BadModels)?;
+        let bot_probability = model_ref.class_probability(raw, model.bot_class);
+        let score = bot_score(bot_probability).ok_or(Unscored::NoProbability)?;
+        Ok(Scored { score, bot_probability, model: index })
+    }
+}
+
+/// As much of an input's name as fits a [`Name`].
+fn cut(name: &str) -> &str {
+    let end = (0..=name.len().min(crate::schema::MAX_NAME_BYTES)).rev().find(|&i| name.is_char_boundary(i));
+    name.get(..end.unwrap_or(0)).unwrap_or_default()
+}

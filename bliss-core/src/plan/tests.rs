@@ -1,0 +1,356 @@
+use rkyv::util::AlignedVec;
+
+use super::*;
+use crate::key::{KeySecret, SECRET_BYTES};
+use crate::model::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
+use crate::model::{category_hash, compile};
+use crate::models::{DEFAULT_ROUTE, ModelSet, NamedModel, NamedRoute};
+use crate::schema::{Attribute, AttributeKind, Dimension, Feature, FeatureKind, KeyPart, Schema};
+use crate::score::{Counts, bot_score};
+use crate::snapshot::{Change, DimensionChange, Writing};
+use crate::table::{BuildJob, Rows};
+
+const NOW: u32 = 1_000_000;
+
+fn dimension(name: &str, key: Vec<KeyPart>, features: Vec<Feature>) -> Dimension {
+    Dimension { name: name.into(), key, max_age_seconds: 600, features }
+}
+
+fn with_default(name: &str, default: f32) -> Feature {
+    Feature { default, ..Feature::number(name) }
+}
+
+fn schema() -> Schema {
+    let category = Feature { kind: FeatureKind::Category, ..Feature::number("network") };
+    Schema {
+        attributes: vec![Attribute { name: "tenant".into(), kind: AttributeKind::U64 }],
+        dimensions: vec![
+            dimension("ip", vec![KeyPart::whole("ip")], vec![with_default("requests_1m", 0.5), category]),
+            dimension("subnet", vec![KeyPart::subnet("ip", 24, 48)], vec![with_default("ips", -1.0)]),
+            dimension(
+                "tenant_path",
+                vec![KeyPart::whole("tenant"), KeyPart::whole("path")],
+                vec![with_default("errors", 7.0)],
+            ),
+        ],
+        clock_skew_seconds: 60,
+    }
+}
+
+/// Publishes rows given as dimension, attribute values, age in seconds, and columns.
+fn snapshot(schema: &Schema, rows: &[(usize, &[Value<'_>], i64, &[f32])]) -> AlignedVec<64> {
+    let secret = KeySecret([3; SECRET_BYTES]);
+    let empty = packed(schema, &secret, &Change::default());
+    let mut keys = DimensionPlan::new();
+    keys.bind(SnapshotRef::open(&empty).unwrap(), &Names::default()).unwrap();
+    let tables = schema.dimensions.iter().enumerate().map(|(i, d)| {
+        let mut table = Rows::new(d.features.len());
+        for (_, values, age, columns) in rows.iter().filter(|r| r.0 == i) {
+            table.push(keys.key(i, values).unwrap(), (i64::from(NOW) - age) as u32, columns);
+        }
+        (i, DimensionChange::Replace(table))
+    });
+    packed(schema, &secret, &Change { dimensions: tables.collect() })
+}
+
+fn packed(schema: &Schema, secret: &KeySecret, change: &Change) -> AlignedVec<64> {
+    let writing = Writing::plan(schema, secret, None, change).unwrap();
+    let mut bytes = AlignedVec::new();
+    bytes.resize(writing.bytes() as usize, 0);
+    writing.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).unwrap();
+    bytes
+}
+
+use crate::attribute::Value;
+
+fn number(name: &str, border: f32) -> FloatFeature {
+    FloatFeature { name: name.into(), borders: vec![border], ..FloatFeature::default() }
+}
+
+/// A model that adds `weight` for each of its numbers above its border.
+fn stumps(features: &[(&str, f32, f64)]) -> Model {
+    Model {
+        dimensions: 1,
+        scale: 1.0,
+        floats: features
+            .iter()
+            .enumerate()
+            .map(|(index, (name, border, _))| FloatFeature { index, ..number(name, *border) })
+            .collect(),
+        trees: Trees::Oblivious(
+            features
+                .iter()
+                .enumerate()
+                .map(|(i, (_, _, weight))| ObliviousTree {
+                    splits: vec![Split::Float(i, 0)],
+                    leaves: vec![0.0, *weight],
+                })
+                .collect(),
+        ),
+        ..Model::default()
+    }
+}
+
+fn named(name: &str, model: &Model) -> NamedModel {
+    let compiled = compile(model).unwrap();
+    NamedModel { name: name.into(), version: "7".into(), bot_class: 1, compiled }
+}
+
+fn route(name: &str, active: &str) -> NamedRoute {
+    NamedRoute { name: name.into(), active: Some(active.into()), shadows: vec![] }
+}
+
+fn sigmoid(raw: f64) -> f64 {
+    1.0 / (1.0 + (-raw).exp())
+}
+
+struct Bench {
+    names: Names,
+    plan: Plan,
+    snapshot: AlignedVec<64>,
+    models: AlignedVec<64>,
+}
+
+impl Bench {
+    fn new(snapshot: AlignedVec<64>, set: &ModelSet) -> Self {
+        let mut bench =
+            Self { names: Names::default(), plan: Plan::new(), snapshot, models: set.pack().unwrap() };
+        for name in ["ip", "tenant", "path"] {
+            bench.names.attribute(name).unwrap();
+        }
+        bench.names.number("header_count").unwrap();
+        bench.names.category("country").unwrap();
+        bench.bind();
+        bench
+    }
+
+    fn bind(&mut self) {
+        self.plan.bind_snapshot(&self.snapshot, &self.names).unwrap();
+        self.plan.bind_models(&self.models, &self.names).unwrap();
+    }
+
+    fn request<'a>(&mut self, attributes: &[(&str, Value<'a>)]) -> Request<'a> {
+        let mut request = Request::new();
+        attributes.iter().for_each(|(name, value)| request.set(self.names.attribute(name).unwrap(), *value));
+        request
+    }
+
+    fn score(&mut self, request: &Request<'_>, route: &str) -> Answer {
+        // SAFETY:
+        // - `self.models` was bound last and is not changed
+        unsafe { self.plan.score(&self.snapshot, &self.models, request, route, NOW) }
+    }
+}
+
+fn one_model(model: &Model) -> ModelSet {
+    ModelSet { models: vec![named("m", model)], routes: vec![route(DEFAULT_ROUTE, "m")] }
+}
+
+fn rows_of_one_client() -> AlignedVec<64> {
+    let network = f32::from_bits(category_hash(b"hosting"));
+    snapshot(
+        &schema(),
+        &[
+            (0, &["192.0.2.1".into()], 10, &[42.0, network]),
+            (1, &["192.0.2.99".into()], 601, &[5.0]),
+            (2, &[Value::U64(9), "/".into()], -60, &[0.25]),
+        ],
+    )
+}
+
+#[test]
+fn every_dimension_says_how_it_answered() {
+    let mut bench = Bench::new(rows_of_one_client(), &ModelSet::default());
+    let network = f32::from_bits(category_hash(b"hosting"));
+    let snapshot = bench.snapshot.clone();
+
+    let request = bench.request(&[
+        ("ip", "::ffff:192.0.2.1".into()),
+        ("tenant", "9".into()),
+        ("path", Value::Binary(b"/")),
+    ]);
+    let (values, statuses) = bench.plan.look_up(&snapshot, &request, NOW);
+    assert_eq!(statuses, [Status::Fresh, Status::Stale, Status::Fresh]);
+    assert_eq!(
+        values.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
+        [42.0, network, 5.0, 0.25].map(f32::to_bits)
+    );
+
+    let request =
+        bench.request(&[("ip", "198.51.100.1".into()), ("tenant", "nine".into()), ("path", "/".into())]);
+    let (values, statuses) = bench.plan.look_up(&snapshot, &request, NOW);
+    assert_eq!(statuses, [Status::Missing, Status::Missing, Status::Absent]);
+    assert_eq!(values, [0.5, 0.0, -1.0, 7.0]);
+
+    let request = bench.request(&[("tenant", Value::U64(9))]);
+    let (_, statuses) = bench.plan.look_up(&snapshot, &request, NOW);
+    assert_eq!(statuses, [Status::Absent; 3]);
+}
+
+#[test]
+fn time_is_the_callers() {
+    let mut bench = Bench::new(rows_of_one_client(), &ModelSet::default());
+    let snapshot = bench.snapshot.clone();
+    let request =
+        bench.request(&[("ip", "192.0.2.1".into()), ("tenant", Value::U64(9)), ("path", "/".into())]);
+    let mut at = |now| bench.plan.look_up(&snapshot, &request, now).1.to_vec();
+    // Updated 10 and 601 seconds before NOW, and 60 after; all stale after 600 seconds, or 60 too early.
+    assert_eq!(at(NOW + 590), [Status::Fresh, Status::Stale, Status::Fresh]);
+    assert_eq!(at(NOW + 591), [Status::Stale, Status::Stale, Status::Fresh]);
+    assert_eq!(at(NOW + 661), [Status::Stale, Status::Stale, Status::Stale]);
+    assert_eq!(at(NOW - 1), [Status::Fresh, Status::Fresh, Status::Stale]);
+}
+
+#[test]
+fn keys_made_by_the_caller_find_the_same_rows() {
+    let mut bench = Bench::new(rows_of_one_client(), &ModelSet::default());
+    let snapshot = bench.snapshot.clone();
+    let dimensions = bench.plan.dimensions();
+    let keys = [
+        dimensions.key(0, &["192.0.2.1".into()]).unwrap(),
+        dimensions.key(1, &["192.0.2.1".into()]).unwrap(),
+        dimensions.key(2, &["9".into(), "/".into()]).unwrap(),
+    ];
+    assert_eq!(dimensions.key(0, &[]), None);
+    assert_eq!(dimensions.key(3, &["192.0.2.1".into()]), None);
+    let (values, statuses) = bench.plan.look_up_keys(&snapshot, &keys, NOW);
+    assert_eq!((values[0], values[2], values[3]), (42.0, 5.0, 0.25));
+    assert_eq!(statuses, [Status::Fresh, Status::Stale, Status::Fresh]);
+    let (_, statuses) = bench.plan.look_up_keys(&snapshot, &keys[..1], NOW);
+    assert_eq!(statuses, [Status::Fresh, Status::Absent, Status::Absent]);
+}
+
+#[test]
+fn scores_from_features_and_inputs_of_the_request() {
+    let mut model = stumps(&[("ip.requests_1m", 40.0, 2.0), ("request.header_count", 3.5, 0.5)]);
+    model.cats = ["ip.network", "request.country"]
+        .iter()
+        .enumerate()
+        .map(|(index, name)| CatFeature { index, name: (*name).into() })
+        .collect();
+    let Trees::Oblivious(trees) = &mut model.trees else { unreachable!() };
+    for (cat, value, weight) in [(0, "hosting", 8.0), (1, "", 16.0), (1, "NZ", 32.0)] {
+        let splits = vec![Split::OneHot(cat, category_hash(value.as_bytes()))];
+        trees.push(ObliviousTree { splits, leaves: vec![0.0, weight] });
+    }
+    let mut bench = Bench::new(rows_of_one_client(), &one_model(&model));
+    assert_eq!(bench.plan.models().models()[0].missing_input(), None);
+
+    let mut request = bench.request(&[("ip", "192.0.2.1".into())]);
+    let answer = bench.score(&request, "");
+    // The tenant's dimension and the subnet's are not asked, since the model uses neither. A number that is not said
+    // is NaN, which is above nothing; a category that is not said is the empty string.
+    assert_eq!(answer.counts, Counts { fresh: 1, ..Counts::default() });
+    let scored = answer.outcome.unwrap();
+    assert_eq!(scored.bot_probability.to_bits(), sigmoid(2.0 + 8.0 + 16.0).to_bits());
+    assert_eq!(Some(scored.score), bot_score(scored.bot_probability));
+
+    request.set_number(bench.names.number("header_count").unwrap(), 4.0);
+    request.set_category(bench.names.category("country").unwrap(), b"NZ");
+    let scored = bench.score(&request, "no such route").outcome.unwrap();
+    assert_eq!(scored.bot_probability.to_bits(), sigmoid(2.0 + 0.5 + 8.0 + 32.0).to_bits());
+    assert_eq!((scored.model, bench.plan.models().models()[0].name()), (0, "m"));
+
+    let request = bench.request(&[]);
+    let answer = bench.score(&request, "");
+    assert_eq!(answer.counts, Counts { absent: 1, ..Counts::default() });
+    assert_eq!(answer.outcome.unwrap().bot_probability.to_bits(), sigmoid(16.0).to_bits());
+}
+
+#[test]
+fn routes_choose_models() {
+    let set = ModelSet {
+        models: vec![
+            named("low", &stumps(&[("ip.requests_1m", 0.0, -3.0)])),
+            named("high", &stumps(&[("ip.requests_1m", 0.0, 3.0)])),
+        ],
+        routes: vec![
+            route("shop", "high"),
+            NamedRoute { name: "off".into(), active: None, shadows: vec!["low".into()] },
+        ],
+    };
+    let mut bench = Bench::new(rows_of_one_client(), &set);
+    let request = bench.request(&[("ip", "192.0.2.1".into())]);
+    assert_eq!(bench.score(&request, "shop").outcome.unwrap().model, 1);
+    for without in ["", "off", "unknown"] {
+        assert_eq!(bench.score(&request, without), Answer::unscored(Unscored::NoActiveModel), "{without:?}");
+    }
+}
+
+#[test]
+fn an_input_that_is_gone_is_named_and_gives_no_score() {
+    for gone in ["ip.gone", "request.gone", "gone", "ip.network", "request.country", "nope.requests_1m"] {
+        let mut bench = Bench::new(
+            rows_of_one_client(),
+            &one_model(&stumps(&[("ip.requests_1m", 0.0, 1.0), (gone, 0.0, 1.0)])),
+        );
+        let request = bench.request(&[("ip", "192.0.2.1".into())]);
+        assert_eq!(bench.score(&request, "").outcome, Err(Unscored::MissingInput), "{gone}");
+        assert_eq!(bench.plan.models().models()[0].missing_input(), Some(gone));
+    }
+}
+
+/// Dimensions and features added, removed and reordered while serving.
+#[test]
+fn rebinds_to_a_changed_schema() {
+    let mut bench = Bench::new(rows_of_one_client(), &one_model(&stumps(&[("ip.requests_1m", 40.0, 2.0)])));
+    let request = bench.request(&[("ip", "192.0.2.1".into())]);
+    let before = bench.score(&request, "").outcome.unwrap();
+
+    let mut changed = schema();
+    changed.dimensions.swap(0, 2);
+    changed.dimensions[2].features.insert(0, Feature::number("new"));
+    let network = f32::from_bits(category_hash(b"hosting"));
+    bench.snapshot = snapshot(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 42.0, network])]);
+    assert_eq!(bench.plan.bind_snapshot(&bench.snapshot, &bench.names), Ok(true));
+    assert_eq!(
+        bench.score(&request, ""),
+        Answer::unscored(Unscored::NoActiveModel),
+        "models are bound to old places"
+    );
+    bench.plan.bind_models(&bench.models, &bench.names).unwrap();
+    assert_eq!(bench.score(&request, "").outcome.unwrap(), before);
+
+    // The same schema with other rows: models stay bound.
+    bench.snapshot = snapshot(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 0.0, network])]);
+    assert_eq!(bench.plan.bind_snapshot(&bench.snapshot, &bench.names), Ok(false));
+    assert_eq!(bench.score(&request, "").outcome.unwrap().bot_probability, 0.5);
+
+    changed.dimensions.remove(2);
+    bench.snapshot = snapshot(&changed, &[]);
+    bench.bind();
+    assert_eq!(bench.score(&request, "").outcome, Err(Unscored::MissingInput));
+}
+
+#[test]
+fn more_dimensions_than_a_batch() {
+    let names: Vec<_> = (0..64).map(|i| format!("d{i}")).collect();
+    let key = || vec![KeyPart::whole("ip")];
+    let dimensions = names.iter().map(|n| dimension(n, key(), vec![Feature::number("x")])).collect();
+    let schema = Schema { dimensions, ..Schema::default() };
+    let ip: [Value<'_>; 1] = ["192.0.2.1".into()];
+    let columns: Vec<_> = (0..64).map(|i| [i as f32 + 1.0]).collect();
+    let rows: Vec<_> =
+        (0..64).filter(|i| i % 3 == 0).map(|i| (i, ip.as_slice(), 0, columns[i].as_slice())).collect();
+    let mut bench = Bench::new(snapshot(&schema, &rows), &ModelSet::default());
+    let request = bench.request(&[("ip", ip[0])]);
+    let (values, statuses) = bench.plan.look_up(&bench.snapshot, &request, NOW);
+    for i in 0..64 {
+        let expected = if i % 3 == 0 { (i as f32 + 1.0, Status::Fresh) } else { (0.0, Status::Missing) };
+        assert_eq!((values[i], statuses[i]), expected, "{i}");
+    }
+}
+
+#[test]
+fn damaged_publications_unbind() {
+    let mut bench = Bench::new(rows_of_one_client(), &one_model(&stumps(&[("ip.requests_1m", 40.0, 2.0)])));
+    let request = bench.request(&[("ip", "192.0.2.1".into())]);
+    assert!(bench.plan.bind_snapshot(&bench.snapshot[..100], &bench.names).is_err());
+    assert_eq!(bench.score(&request, ""), Answer::unscored(Unscored::NoActiveModel));
+    bench.bind();
+    assert!(bench.score(&request, "").outcome.is_ok());
+    for len in [0, 63, 64, 200, bench.models.len() - 1] {
+        assert!(bench.plan.bind_models(&bench.models[..len], &bench.names).is_err(), "{len}");
+        assert_eq!(bench.score(&request, ""), Answer::unscored(Unscored::NoActiveModel));
+    }
+}

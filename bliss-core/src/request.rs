@@ -1,0 +1,256 @@
+//! What a caller says about a request: attributes by id, and numbers and categories of its own.
+//!
+//! A caller [registers](Names) the names it will use once, when it starts, and gets small ids; per request it fills
+//! in values by id. Which dimensions use which attribute, and which models use which input, is bound by
+//! [`crate::plan`] when a snapshot or a model is first seen.
+
+use crate::attribute::Value;
+use crate::schema::MAX_NAME_BYTES;
+
+/// The most attributes that a caller may register.
+pub const MAX_ATTRIBUTES: usize = 64;
+/// The most numbers and categories together that a caller may register.
+pub const MAX_INPUTS: usize = 64;
+/// What the names of a request's own inputs begin with in a model: `request.header_count`.
+pub const INPUT_PREFIX: &str = "request.";
+
+/// Id of a registered attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttributeId(u8);
+
+/// Id of a registered number or category.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputId(u8);
+
+impl AttributeId {
+    /// As a small number, for callers in other languages.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl InputId {
+    /// As a small number, for callers in other languages.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Why a name is not registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// It is empty, too long, or no UTF-8.
+    #[error("a name has 1 to {MAX_NAME_BYTES} bytes of UTF-8")]
+    Name,
+    /// There are as many as there may be.
+    #[error("no room for another name: at most {limit} can be registered")]
+    TooMany {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// It is registered as a number and asked for as a category, or the other way round.
+    #[error("this input is registered with the other type; numbers and categories are not the same")]
+    Type,
+}
+
+/// Names registered by one caller.
+#[derive(Debug, Default)]
+pub struct Names {
+    attributes: Vec<String>,
+    inputs: Vec<(String, bool)>,
+}
+
+impl Names {
+    /// The id of attribute `name`; the same for the same name.
+    ///
+    /// # Errors
+    /// Where the name is wrong or [`MAX_ATTRIBUTES`] are registered.
+    pub fn attribute(&mut self, name: &str) -> Result<AttributeId, NameError> {
+        check(name)?;
+        let known = self.attributes.iter().position(|n| n == name);
+        if known.is_none() {
+            if self.attributes.len() >= MAX_ATTRIBUTES {
+                return Err(NameError::TooMany { limit: MAX_ATTRIBUTES });
+            }
+            self.attributes.push(name.into());
+        }
+        let index = known.unwrap_or(self.attributes.len() - 1);
+        u8::try_from(index).map(AttributeId).map_err(|_| NameError::TooMany { limit: MAX_ATTRIBUTES })
+    }
+
+    /// The id of the number that models call `request.NAME`; `name` is without the prefix, or with it.
+    ///
+    /// # Errors
+    /// Where the name is wrong, is a category, or [`MAX_INPUTS`] are registered.
+    pub fn number(&mut self, name: &str) -> Result<InputId, NameError> {
+        self.input(name, false)
+    }
+
+    /// The id of the category that models call `request.NAME`; `name` is without the prefix, or with it.
+    ///
+    /// # Errors
+    /// Where the name is wrong, is a number, or [`MAX_INPUTS`] are registered.
+    pub fn category(&mut self, name: &str) -> Result<InputId, NameError> {
+        self.input(name, true)
+    }
+
+    fn input(&mut self, name: &str, is_category: bool) -> Result<InputId, NameError> {
+        let name = name.strip_prefix(INPUT_PREFIX).unwrap_or(name);
+        check(name)?;
+        let known = self.inputs.iter().position(|(n, _)| n == name);
+        match known.and_then(|i| self.inputs.get(i)) {
+            Some((_, category)) if *category != is_category => return Err(NameError::Type),
+            Some(_) => {}
+            None if self.inputs.len() >= MAX_INPUTS => return Err(NameError::TooMany { limit: MAX_INPUTS }),
+            None => self.inputs.push((name.into(), is_category)),
+        }
+        let index = known.unwrap_or(self.inputs.len() - 1);
+        u8::try_from(index).map(InputId).map_err(|_| NameError::TooMany { limit: MAX_INPUTS })
+    }
+
+    /// The place of a registered attribute.
+    pub(crate) fn attribute_index(&self, name: &str) -> Option<usize> {
+        self.attributes.iter().position(|n| n == name)
+    }
+
+    /// The place of a registered input, given without its prefix, and whether it is a category.
+    pub(crate) fn input_index(&self, name: &str) -> Option<(usize, bool)> {
+        let place = self.inputs.iter().position(|(n, _)| n == name)?;
+        Some((place, self.inputs.get(place)?.1))
+    }
+
+    /// Which of the registered inputs are categories, as a mask by place.
+    pub(crate) fn categories(&self) -> u64 {
+        self.inputs.iter().rev().fold(0, |mask, (_, category)| mask << 1 | u64::from(*category))
+    }
+
+    /// Number of registered names: it grows with each new one.
+    pub fn registered(&self) -> usize {
+        self.attributes.len() + self.inputs.len()
+    }
+
+    /// Number of registered inputs.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+}
+
+fn check(name: &str) -> Result<(), NameError> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES { Err(NameError::Name) } else { Ok(()) }
+}
+
+/// The values of one request. Reuse one: [`Self::clear`] costs nothing.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    attributes: [Value<'a>; MAX_ATTRIBUTES],
+    attributes_set: u64,
+    inputs: [f32; MAX_INPUTS],
+    inputs_set: u64,
+}
+
+const _: () = assert!(MAX_ATTRIBUTES <= 64 && MAX_INPUTS <= 64, "the masks have 64 bits");
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> Request<'a> {
+    /// A request of which nothing is known.
+    pub fn new() -> Self {
+        Self {
+            attributes: [Value::U64(0); MAX_ATTRIBUTES],
+            attributes_set: 0,
+            inputs: [0.0; MAX_INPUTS],
+            inputs_set: 0,
+        }
+    }
+
+    /// Forgets all values.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.attributes_set = 0;
+        self.inputs_set = 0;
+    }
+
+    /// Says the value of an attribute; without one, dimensions keyed by it answer `absent`.
+    #[inline]
+    pub fn set(&mut self, id: AttributeId, value: Value<'a>) {
+        if let Some(place) = self.attributes.get_mut(id.index()) {
+            *place = value;
+            self.attributes_set |= 1 << id.0;
+        }
+    }
+
+    /// Says the value of a number; without one, models see NaN.
+    #[inline]
+    pub fn set_number(&mut self, id: InputId, value: f32) {
+        if let Some(place) = self.inputs.get_mut(id.index()) {
+            *place = value;
+            self.inputs_set |= 1 << id.0;
+        }
+    }
+
+    /// Says the value of a category; without one, models see the empty string.
+    #[inline]
+    pub fn set_category(&mut self, id: InputId, value: &[u8]) {
+        self.set_number(id, f32::from_bits(crate::model::category_hash(value)));
+    }
+
+    /// The attribute at `index`, if it was set.
+    #[inline]
+    pub(crate) fn attribute(&self, index: usize) -> Option<Value<'a>> {
+        let set = self.attributes_set.checked_shr(u32::try_from(index).ok()?)? & 1 == 1;
+        if set { self.attributes.get(index).copied() } else { None }
+    }
+
+    /// Copies the inputs to `out`, those not set as `absent` gives them.
+    #[inline]
+    pub(crate) fn copy_inputs(&self, out: &mut [f32], absent: impl Fn(usize) -> f32) {
+        for (i, (to, from)) in out.iter_mut().zip(&self.inputs).enumerate() {
+            *to = if self.inputs_set >> i & 1 == 1 { *from } else { absent(i) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_stable_and_bounded() {
+        let mut names = Names::default();
+        let ip = names.attribute("ip").unwrap();
+        assert_ne!(names.attribute("host").unwrap(), ip);
+        assert_eq!(names.attribute("ip").unwrap(), ip);
+        assert_eq!(names.attribute(""), Err(NameError::Name));
+        assert_eq!(names.number("a").unwrap(), names.number("request.a").unwrap());
+        assert_eq!(names.category("a"), Err(NameError::Type));
+        for i in 2..MAX_ATTRIBUTES {
+            names.attribute(&format!("x{i}")).unwrap();
+        }
+        assert_eq!(names.attribute("one more"), Err(NameError::TooMany { limit: MAX_ATTRIBUTES }));
+        assert_eq!(names.attribute("x63").unwrap().index(), 63);
+        let c = names.category("c").unwrap();
+        assert_eq!(names.categories(), 1 << c.index());
+    }
+
+    #[test]
+    fn values_are_forgotten_when_cleared() {
+        let mut names = Names::default();
+        let (id, n) = (names.attribute("host").unwrap(), names.number("n").unwrap());
+        let mut request = Request::new();
+        assert_eq!(request.attribute(id.index()), None);
+        request.set(id, "example.org".into());
+        request.set_number(n, 3.0);
+        assert_eq!(request.attribute(id.index()), Some("example.org".into()));
+        let mut out = [0.0; 2];
+        request.copy_inputs(&mut out, |_| -1.0);
+        assert_eq!(out, [3.0, -1.0]);
+        request.clear();
+        assert_eq!(request.attribute(id.index()), None);
+        request.copy_inputs(&mut out, |_| -1.0);
+        assert_eq!(out, [-1.0, -1.0]);
+    }
+}
