@@ -1,0 +1,178 @@
+//! How a synchronizer is opened.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::reader::Reader;
+use crate::writer::Writer;
+
+/// Address space reserved per copy and handle unless [`Options::max_size`] says otherwise: 16 GiB.
+pub const DEFAULT_MAX_SIZE: u64 = 16 << 30;
+
+/// Slots of a fresh `P_readers` unless [`Options::slots`] says otherwise.
+pub const DEFAULT_SLOTS: u32 = 1024;
+
+/// Options of a [`Writer`] or a [`Reader`].
+///
+/// ```
+/// # fn main() -> Result<(), mmap_sync::Error> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let options = mmap_sync::Options::new(dir.path().join("features")).max_size(1 << 30);
+/// let mut writer = options.open_writer()?;
+/// let reader = options.open_reader()?;
+/// writer.write_bytes(b"hello")?;
+/// assert_eq!(&*reader.pin()?, b"hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) prefix: PathBuf,
+    pub(crate) grace: Duration,
+    pub(crate) mode: u32,
+    pub(crate) readers_mode: u32,
+    pub(crate) group: Option<u32>,
+    pub(crate) owner: Option<u32>,
+    pub(crate) max_size: u64,
+    pub(crate) slots: u32,
+    pub(crate) max_slots: u32,
+    pub(crate) prefault: bool,
+    pub(crate) huge_pages: bool,
+    pub(crate) verify: bool,
+    pub(crate) membarrier: bool,
+}
+
+impl Options {
+    /// Options with defaults for the files `prefix_state`, `prefix_data_0`, and so on.
+    ///
+    /// The directory must exist, and should be on a tmpfs.
+    pub fn new(prefix: impl AsRef<Path>) -> Self {
+        Options {
+            prefix: prefix.as_ref().to_path_buf(),
+            grace: Duration::ZERO,
+            mode: 0o640,
+            readers_mode: 0o660,
+            group: None,
+            owner: None,
+            max_size: DEFAULT_MAX_SIZE,
+            slots: DEFAULT_SLOTS,
+            max_slots: 1 << 16,
+            prefault: false,
+            huge_pages: false,
+            verify: false,
+            membarrier: true,
+        }
+    }
+
+    /// How long the writer waits for guards on the copy that it wants to overwrite before it goes on with a fresh
+    /// file. Default: not at all.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Mode of `P_state` and `P_data_*`; default 0640. Nobody but the owner should be able to write them.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Mode of `P_readers`; default 0660. Readers must be able to write it.
+    pub fn readers_mode(mut self, mode: u32) -> Self {
+        self.readers_mode = mode;
+        self
+    }
+
+    /// Group of the files that the writer makes; default: whatever the system gives them.
+    pub fn group(mut self, group: Option<u32>) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// The user whose files a reader accepts. Default: root, the reader's own user, or the owner of the directory.
+    pub fn owner(mut self, owner: Option<u32>) -> Self {
+        self.owner = owner;
+        self
+    }
+
+    /// Address space in bytes that is reserved for each copy; default 16 GiB. A copy grows up to this size without
+    /// being mapped anew. Larger publications are possible, at the price of a new mapping in every reader.
+    /// Memory is not reserved by this.
+    pub fn max_size(mut self, bytes: u64) -> Self {
+        self.max_size = bytes;
+        self
+    }
+
+    /// Reader slots of a fresh `P_readers`; default 1,024. Readers extend the file when they run out.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// Slots beyond which `P_readers` is not extended (default 65,536); later readers use the shared counters.
+    pub fn max_slots(mut self, slots: u32) -> Self {
+        self.max_slots = slots;
+        self
+    }
+
+    /// Whether the pages of a copy are touched when it is mapped, rather than by the first reads. Default: no.
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.prefault = prefault;
+        self
+    }
+
+    /// Whether to ask for huge pages where the file system has them. Default: no.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.huge_pages = huge_pages;
+        self
+    }
+
+    /// Whether a reader compares the checksum when it first sees a generation (some 40 ms per GB). Default: only
+    /// if the generation was published before the last boot.
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Whether `membarrier` is used where the kernel has it. Default: yes. For tests and measurements.
+    #[doc(hidden)]
+    pub fn membarrier(mut self, membarrier: bool) -> Self {
+        self.membarrier = membarrier;
+        self
+    }
+
+    /// Opens the writer: takes `P_lock`, makes the files that are missing, and goes on from what was published last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if there is another writer; [`Error::Io`], [`Error::NoSpace`]; and if files of this prefix
+    /// exist that are not usable: [`Error::Foreign`], [`Error::Layout`], [`Error::Corrupt`], [`Error::NotRegular`],
+    /// [`Error::Owner`].
+    pub fn open_writer(&self) -> Result<Writer, Error> {
+        Writer::open(self)
+    }
+
+    /// Opens a reader. Succeeds if no file exists yet; [`Reader::pin`] then looks for them, at most once a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_writer`](Self::open_writer), except for [`Error::Locked`].
+    pub fn open_reader(&self) -> Result<Reader, Error> {
+        Reader::open(self)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let bad = |option, reason| Err(Error::Option { option, reason });
+        if self.prefix.as_os_str().is_empty() {
+            return bad("prefix", "must not be empty");
+        }
+        if self.slots == 0 || self.slots > self.max_slots {
+            return bad("slots", "must be at least 1 and at most max_slots");
+        }
+        if self.max_size == 0 || self.max_size > crate::layout::MAX_BYTES {
+            return bad("max_size", "must be at least 1 and at most 2^39 - 1 bytes");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! The atomics that the protocol is written with: the standard library's, or loom's under `--cfg loom`.
+
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};

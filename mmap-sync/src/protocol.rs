@@ -1,0 +1,207 @@
+//! The agreement between readers and the writer, without files.
+//!
+//! Two things are shared: the **generation** `G` (written by the writer only, +1 per publication; its lowest bit
+//! says which of the two copies is current), and per reader handle a **slot** with a few **cells** (written by the
+//! reader only) and an **epoch** (written by the writer only). A cell is one of
+//!
+//! * free,
+//! * `announced(s, e)`: its owner is about to read the generation, which is at least `s`,
+//! * `confirmed(c)`: its owner reads generation `c` and nothing else,
+//! * `firm(s)`: like `announced`, but the writer may not call it off.
+//!
+//! A pin is: `s = G`, cell = `announced(s, epoch)`, **barrier**, `c = G`, cell = `confirmed(c)`, **barrier**,
+//! the epoch is unchanged. The writer, *before it overwrites* the copy of an old generation `o < G`, passes a
+//! **heavy barrier** and then reads all cells ([`judge`]).
+//!
+//! # Why a pinned generation is never overwritten
+//!
+//! Let a reader's second load return `c`. The copy of `c` is overwritten only after `G = c + 1` was stored and
+//! the writer's heavy barrier after that. Either the reader's barrier came first, then the writer's reading of
+//! the cell sees `announced(s, e)` with `s <= c`, or `confirmed(c)`, or what the reader put there later; or the
+//! writer's barrier came first, and then the reader's second load would have seen `c + 1`. So `c` is seen as
+//! pinned until its guard is dropped. `s <= c` because `G` never decreases and one thread reads it in order.
+//!
+//! # Calling an announcement off
+//!
+//! A reader that is stopped between its two loads may have read any generation from `s` on, and would pin one
+//! more file per publication. So the writer may *revoke*: it raises the slot's epoch, passes its heavy barrier,
+//! and reads the cell again. If the cell then still shows an announcement of the old epoch, the reader's
+//! `confirmed` store is still to come, hence so is its check of the epoch after the second barrier, which will
+//! see the new epoch: it returns nothing and begins again. If the cell shows `confirmed`, that counts. An
+//! announcement of another epoch than the slot's therefore pins nothing. There is no ABA: the epoch moves only
+//! when the writer sees an announcement of the current epoch, and a handle has at most one announcement at a
+//! time. After [`FIRM_AFTER`] revocations in a row the reader uses `firm`, so that a pin takes a bounded
+//! number of steps whatever the writer does.
+//!
+//! # Orderings
+//!
+//! * `G`: the writer's store is `Release`; the reader's second load is `Relaxed` and followed by
+//!   `fence(Acquire)` (an acquire load is not guaranteed to work on read-only memory, a relaxed one is). What
+//!   the writer wrote into the copy happens before any byte is read. The first load needs nothing: an old value
+//!   only pins more.
+//! * Cells: every store of the reader is `Release`, the writer's loads are `Acquire`. Whatever value the writer
+//!   sees in place of `confirmed(o)`, the reads behind it happened before it. `Relaxed` stores of later values
+//!   would not be enough: since C++20 they are not in the release sequence of the store that freed the cell.
+//! * Barriers: store → load of different locations, twice on each side (cell → `G` against `G` → cell, and
+//!   cell → epoch against epoch → cell). Only sequentially consistent fences order those; acquire/release does
+//!   not. With `membarrier` the reader's two fences become compiler fences, and the writer's call makes every
+//!   running thread of the registered processes pass a full barrier, which falls either before or after each of
+//!   the reader's barriers.
+//! * Epoch: the writer's store and the reader's loads are `Relaxed`; only the barriers matter.
+
+use crate::primitive::{AtomicU64, Ordering, fence};
+
+/// The cell of a handle that pins nothing.
+pub const FREE: u64 = 0;
+
+/// Cells per slot: so many different generations may a handle hold guards on at the same time.
+pub const CELLS: usize = 12;
+
+/// After so many revoked announcements in a row a reader announces firmly.
+pub const FIRM_AFTER: u32 = 4;
+
+/// Generations above this are refused: a cell has three bits for other things.
+pub const MAX_GENERATION: u64 = u64::MAX >> 3;
+
+const CONFIRMED: u64 = 1;
+const ANNOUNCED: u64 = 2;
+const FIRM: u64 = 3;
+const KIND: u64 = 3;
+const EPOCH_SHIFT: u32 = 2;
+const GENERATION_SHIFT: u32 = 3;
+
+/// The cell value that pins every generation from `generation` on, unless the slot's epoch moves.
+#[inline(always)]
+pub const fn announced(generation: u64, epoch: u64) -> u64 {
+    (generation << GENERATION_SHIFT) | ((epoch & 1) << EPOCH_SHIFT) | ANNOUNCED
+}
+
+/// The cell value that pins one generation.
+#[inline(always)]
+pub const fn confirmed(generation: u64) -> u64 {
+    (generation << GENERATION_SHIFT) | CONFIRMED
+}
+
+/// The cell value that pins every generation from `generation` on.
+#[inline(always)]
+pub const fn firm(generation: u64) -> u64 {
+    (generation << GENERATION_SHIFT) | FIRM
+}
+
+/// What a cell means for one generation, from harmless to binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// The cell does not pin the generation.
+    None,
+    /// A reader is between its two loads; the announcement may be revoked.
+    Passing,
+    /// The generation is pinned.
+    Held,
+}
+
+/// What the value of a cell, in a slot with this epoch, means for `generation`.
+#[inline]
+pub const fn judge(cell: u64, epoch: u64, generation: u64) -> Hold {
+    let of = cell >> GENERATION_SHIFT;
+    match cell & KIND {
+        CONFIRMED if of == generation => Hold::Held,
+        FIRM if of <= generation => Hold::Held,
+        ANNOUNCED if of <= generation && (cell >> EPOCH_SHIFT) & 1 == epoch & 1 => Hold::Passing,
+        _ => Hold::None,
+    }
+}
+
+/// The generation that a cell names, for display: `(generation, confirmed)`.
+#[inline]
+pub const fn shown(cell: u64) -> Option<(u64, bool)> {
+    match cell & KIND {
+        CONFIRMED => Some((cell >> GENERATION_SHIFT, true)),
+        ANNOUNCED | FIRM => Some((cell >> GENERATION_SHIFT, false)),
+        _ => None,
+    }
+}
+
+/// Pins the current generation in `cell` and returns it; 0, with the cell free, if nothing was published.
+///
+/// `barrier` is `fence(SeqCst)`, or a compiler fence where the writer uses `membarrier`.
+#[inline(always)]
+pub fn pin(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrier: impl Fn()) -> u64 {
+    let mut revoked = 0;
+    loop {
+        let expected_epoch = epoch.load(Ordering::Relaxed);
+        let first = generation.load(Ordering::Relaxed);
+        let binding = revoked >= FIRM_AFTER;
+        let announcement = if binding { firm(first) } else { announced(first, expected_epoch) };
+        cell.store(announcement, Ordering::Release);
+        barrier();
+        let current = generation.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        cell.store(confirmed(current), Ordering::Release);
+        barrier();
+        if binding || epoch.load(Ordering::Relaxed) == expected_epoch {
+            if current == 0 {
+                release(cell);
+            }
+            return current;
+        }
+        revoked += 1;
+    }
+}
+
+/// Ends a pin.
+#[inline(always)]
+pub fn release(cell: &AtomicU64) {
+    cell.store(FREE, Ordering::Release);
+}
+
+/// What the cells of one slot mean for `generation`: the most binding of them.
+///
+/// The caller passes the heavy barrier first.
+pub fn judge_slot<'a>(
+    cells: impl IntoIterator<Item = &'a AtomicU64>,
+    epoch: &AtomicU64,
+    generation: u64,
+) -> Hold {
+    let epoch = epoch.load(Ordering::Relaxed);
+    let mut hold = Hold::None;
+    for cell in cells {
+        let this = judge(cell.load(Ordering::Acquire), epoch, generation);
+        if this > hold {
+            hold = this;
+        }
+    }
+    hold
+}
+
+/// Calls off the announcements of a slot. The caller passes the heavy barrier afterwards and judges the slot
+/// again; only then do the old announcements pin nothing.
+pub fn revoke(epoch: &AtomicU64) {
+    epoch.store(epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_pin_what_they_say() {
+        assert_eq!(judge(FREE, 0, 0), Hold::None);
+        assert_eq!(judge(confirmed(7), 0, 7), Hold::Held);
+        assert_eq!(judge(confirmed(7), 0, 6), Hold::None);
+        assert_eq!(judge(confirmed(7), 0, 8), Hold::None);
+        assert_eq!(judge(announced(7, 0), 0, 7), Hold::Passing);
+        assert_eq!(judge(announced(7, 0), 0, 9), Hold::Passing);
+        assert_eq!(judge(announced(7, 0), 0, 6), Hold::None);
+        assert_eq!(judge(announced(7, 0), 1, 7), Hold::None);
+        assert_eq!(judge(announced(7, 3), 1, 7), Hold::Passing);
+        assert_eq!(judge(firm(7), 1, 9), Hold::Held);
+        assert_eq!(judge(firm(7), 1, 6), Hold::None);
+    }
+
+    #[test]
+    fn the_zeroth_generation_is_no_generation() {
+        let (generation, cell, epoch) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        assert_eq!(pin(&generation, &cell, &epoch, || ()), 0);
+        assert_eq!(cell.load(Ordering::Relaxed), FREE);
+    }
+}

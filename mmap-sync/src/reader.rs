@@ -1,0 +1,670 @@
+//! The reading side: a handle on the files of one prefix, and guards on generations.
+//!
+//! A [`Reader`] owns a slot in `P_readers` and mappings of the copies. [`Reader::pin`] takes the protocol's steps in
+//! its slot; if the generation is the one it saw last, that is all. Otherwise it looks at the first page of its
+//! mapping, and if that does not hold the generation, opens the file by name; the generation is pinned all the while,
+//! so that it cannot go away.
+//!
+//! # Orderings
+//!
+//! Those of [`crate::protocol`]. The other fields of `P_state` are read relaxed: they are clocks and flags that guard
+//! no memory. The first page of a copy is read after the generation was pinned, and the writer's release store of
+//! the generation comes after everything that it stores there.
+
+mod copies;
+mod guard;
+
+use std::any::TypeId;
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use crate::error::{Error, FileKind};
+use crate::fork;
+use crate::layout::{InstanceVersion, LAYOUT, MUST_FENCE, PAGE, SLOT_FENCED, STATE_MAGIC, Slot, State};
+use crate::options::Options;
+use crate::paths::{Owners, Paths};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+use crate::protocol::{self, CELLS};
+use crate::seat::{Place, Seat};
+use crate::sys::{self, FileInfo, Map};
+
+use copies::{Context, Copies, Found, View};
+pub use guard::Guard;
+
+/// A writer without a sign of life for this long may have been replaced under the same path.
+const STALE_NS: u64 = 3_000_000_000;
+
+/// The path is looked at no more often than this.
+const LOOK_NS: u64 = 1_000_000_000;
+
+/// The clock is read at least once in so many pins.
+const MAX_TICKS: u32 = 64;
+
+/// Attempts at opening the file of the current generation while the writer goes on.
+const ATTEMPTS: u32 = 64;
+
+/// Attempts at a pin on the shared counters.
+const COUNTER_ATTEMPTS: u32 = 4096;
+
+/// Types whose validity is remembered per handle.
+const TYPES: usize = 8;
+
+/// No generation has this number.
+const NONE: u64 = u64::MAX;
+
+/// A handle for reading what is published under one prefix.
+///
+/// Belongs to one thread at a time: it can be sent to another thread, not shared. Several guards may be alive at
+/// once. In the child of a fork the handle goes on working, with a slot of its own; guards that were alive at the
+/// fork belong to the parent, and the child must not use their bytes beyond the parent's guard.
+pub struct Reader {
+    token_cell: &'static AtomicU64,
+    token: Cell<u64>,
+    /// Pins until the clock is looked at; 0 also if there is no slot.
+    ticks: Cell<u32>,
+    fenced: Cell<bool>,
+    hot: Cell<Option<Hot>>,
+    seen: Cell<Seen>,
+    pins: [Pin; CELLS],
+    valid: [Cell<(Option<TypeId>, u64)>; TYPES],
+    /// The generation that the last guard was on.
+    last: Cell<u64>,
+    cold: RefCell<Cold>,
+    verified: Cell<u64>,
+    paths: Paths,
+    options: Options,
+}
+
+/// Pointers into the mappings of `P_state` and of the slot, valid as long as [`Cold::attached`] is unchanged.
+#[derive(Clone, Copy)]
+struct Hot {
+    state: NonNull<State>,
+    slot: NonNull<Slot>,
+}
+
+/// The generation that was found last.
+#[derive(Clone, Copy)]
+struct Seen {
+    generation: u64,
+    start: NonNull<u8>,
+    len: usize,
+    entry: u8,
+}
+
+impl Seen {
+    const NOTHING: Seen = Seen { generation: NONE, start: NonNull::dangling(), len: 0, entry: u8::MAX };
+}
+
+/// What is known of one cell of the slot: how many guards share it.
+struct Pin {
+    refs: Cell<u32>,
+    seen: Cell<Seen>,
+}
+
+/// What is only used off the fast path.
+struct Cold {
+    attached: Option<Attached>,
+    copies: Copies,
+    looked_ns: u64,
+    ticked_ns: u64,
+    budget: u32,
+    /// Why there is nothing to read, for the pins between two looks.
+    error: Error,
+}
+
+struct Attached {
+    state: Map,
+    info: FileInfo,
+    seat: Seat,
+    /// Guards without a slot.
+    counted: Cell<u32>,
+}
+
+// SAFETY:
+// - the raw pointers lead into mappings that the handle owns, and mappings belong to the process.
+// - a lock on an open file description belongs to no thread.
+// - guards borrow the handle, so it is not sent while one is alive.
+unsafe impl Send for Reader {}
+
+impl Reader {
+    pub(crate) fn open(options: &Options) -> Result<Reader, Error> {
+        options.check()?;
+        let paths = Paths::new(&options.prefix)?;
+        let token_cell = fork::token_cell().map_err(paths.io(FileKind::Directory, "pthread_atfork"))?;
+        let reader = Reader {
+            token_cell,
+            token: Cell::new(fork::token(token_cell)),
+            ticks: Cell::new(0),
+            fenced: Cell::new(!(options.membarrier && sys::membarrier::register())),
+            hot: Cell::new(None),
+            seen: Cell::new(Seen::NOTHING),
+            pins: [const { Pin { refs: Cell::new(0), seen: Cell::new(Seen::NOTHING) } }; CELLS],
+            valid: [const { Cell::new((None, NONE)) }; TYPES],
+            last: Cell::new(NONE),
+            cold: RefCell::new(Cold {
+                attached: None,
+                copies: Copies::new(),
+                looked_ns: 0,
+                ticked_ns: 0,
+                budget: 1,
+                error: Error::NotPublished,
+            }),
+            verified: Cell::new(NONE),
+            paths,
+            options: options.clone(),
+        };
+        sys::boot_id();
+        match reader.look() {
+            Ok(()) | Err(Error::NotPublished) => Ok(reader),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pins the current generation: until the guard is dropped its bytes do not change.
+    ///
+    /// Takes a bounded number of steps, without lock, system call or allocation, if the generation is in a file that
+    /// is mapped already, the writer is alive, and the handle was not inherited through a fork.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPublished`] before the first publication; otherwise what is wrong with the files. No error
+    /// allocates.
+    #[inline]
+    pub fn pin(&self) -> Result<Guard<'_>, Error> {
+        let ticks = self.ticks.get();
+        if ticks != 0
+            && self.token_cell.load(Ordering::Relaxed) == self.token.get()
+            && let [first, ..] = &self.pins
+            && first.refs.get() == 0
+            && let Some(hot) = self.hot.get()
+        {
+            self.ticks.set(ticks - 1);
+            // SAFETY:
+            // - `hot` points into mappings that live as long as the attachment, which is only replaced by `attach`,
+            //   through the same handle, that is not now.
+            let (state, slot) = unsafe { (hot.state.as_ref(), hot.slot.as_ref()) };
+            let [cell, ..] = &slot.cells;
+            let generation = self.announce(state, slot, cell);
+            let seen = self.seen.get();
+            if seen.generation == generation {
+                first.refs.set(1);
+                first.seen.set(seen);
+                let switched = self.last.replace(generation) != generation;
+                return Ok(Guard::new(self, seen.start, seen.len, generation, 0, switched));
+            }
+            return self.settle(state, slot, 0, generation);
+        }
+        self.pin_slowly()
+    }
+
+    #[inline(always)]
+    fn announce(&self, state: &State, slot: &Slot, cell: &AtomicU64) -> u64 {
+        if self.fenced.get() {
+            protocol::pin(&state.generation, cell, &slot.epoch, || fence(Ordering::SeqCst))
+        } else {
+            protocol::pin(&state.generation, cell, &slot.epoch, || compiler_fence(Ordering::SeqCst))
+        }
+    }
+
+    /// The current generation, without pinning it.
+    pub fn generation(&self) -> Option<u64> {
+        let load =
+            || self.state(|state| state.generation.load(Ordering::Relaxed)).filter(|found| *found != 0);
+        load().or_else(|| {
+            // Not an error here: there is no generation, whatever the reason.
+            self.look().ok()?;
+            load()
+        })
+    }
+
+    /// The version word of the seeds: which copy, how many bytes, and the low bits of the checksum.
+    pub fn version(&self) -> Option<InstanceVersion> {
+        self.generation()?;
+        self.state(|state| InstanceVersion(state.version.load(Ordering::Relaxed)))
+    }
+
+    /// Time since the writer's last sign of life; `None` if there was none since the system was started.
+    pub fn writer_age(&self) -> Option<Duration> {
+        if self.hot.get().is_none() && !self.is_counted() {
+            let _ = self.look();
+        }
+        self.state(|state| {
+            let heartbeat = state.heartbeat_ns.load(Ordering::Relaxed);
+            (heartbeat != 0 && boot_id(state) == sys::boot_id())
+                .then(|| Duration::from_nanos(sys::monotonic_ns().saturating_sub(heartbeat)))
+        })?
+    }
+
+    /// Whether this handle has a slot of its own. Without one (all taken, and no room for more) it reads through
+    /// shared counters, is not wait-free, and its death may keep memory occupied.
+    pub fn has_slot(&self) -> bool {
+        !self.is_counted()
+    }
+
+    /// Does ahead of time what [`pin`](Self::pin) would do otherwise: looks whether the files were replaced, maps the
+    /// file of the current generation, and unmaps files that nobody looks into. For between requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](Self::pin).
+    pub fn maintain(&self) -> Result<(), Error> {
+        self.ticks.set(0);
+        let pinned = self.pin().map(drop);
+        if let Ok(mut cold) = self.cold.try_borrow_mut() {
+            cold.copies.discard(|entry| self.is_in_use(entry));
+        }
+        pinned
+    }
+
+    fn is_counted(&self) -> bool {
+        self.cold.try_borrow().is_ok_and(|cold| {
+            cold.attached.as_ref().is_some_and(|attached| attached.seat.place == Place::Counters)
+        })
+    }
+
+    fn state<T>(&self, read: impl FnOnce(&State) -> T) -> Option<T> {
+        if let Some(hot) = self.hot.get() {
+            // SAFETY:
+            // - see `pin`.
+            return Some(read(unsafe { hot.state.as_ref() }));
+        }
+        let cold = self.cold.try_borrow().ok()?;
+        let state = state_of(&cold.attached.as_ref()?.state)?;
+        Some(read(state))
+    }
+
+    fn is_in_use(&self, entry: u8) -> bool {
+        self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.seen.get().entry == entry)
+            || self.cold_counted() > 0 // Without slots it is not known who looks where.
+    }
+
+    fn cold_counted(&self) -> u32 {
+        self.counted_cell(|counted| counted.get()).unwrap_or(0)
+    }
+
+    fn counted_cell<T>(&self, with: impl FnOnce(&Cell<u32>) -> T) -> Option<T> {
+        let cold = self.cold.try_borrow().ok()?;
+        cold.attached.as_ref().map(|attached| with(&attached.counted))
+    }
+
+    fn has_guards(&self) -> bool {
+        self.pins.iter().any(|pin| pin.refs.get() > 0)
+    }
+
+    #[cold]
+    fn pin_slowly(&self) -> Result<Guard<'_>, Error> {
+        if fork::token(self.token_cell) != self.token.get() {
+            self.become_child();
+        }
+        if self.ticks.get() == 0 {
+            self.look()?;
+        } else {
+            self.ticks.set(self.ticks.get() - 1);
+        }
+        let Some(hot) = self.hot.get() else { return self.pin_counted() };
+        // SAFETY:
+        // - see `pin`.
+        let (state, slot) = unsafe { (hot.state.as_ref(), hot.slot.as_ref()) };
+        // A guard on the same generation is shared: it is current now, and pinned already.
+        let current = state.generation.load(Ordering::Relaxed);
+        let mut free = None;
+        for (number, pin) in self.pins.iter().enumerate() {
+            let seen = pin.seen.get();
+            if pin.refs.get() == 0 {
+                free = free.or(Some(number));
+            } else if seen.generation == current && pin.refs.get() < u32::MAX {
+                fence(Ordering::Acquire);
+                pin.refs.set(pin.refs.get() + 1);
+                let switched = self.last.replace(current) != current;
+                let number = u8::try_from(number).unwrap_or(u8::MAX);
+                return Ok(Guard::new(self, seen.start, seen.len, current, number, switched));
+            }
+        }
+        let Some((number, cell)) = free.and_then(|number| Some((number, slot.cells.get(number)?))) else {
+            return Err(Error::TooManyGuards { limit: CELLS });
+        };
+        let generation = self.announce(state, slot, cell);
+        self.settle(state, slot, number, generation)
+    }
+
+    /// Finds the bytes of the generation that was just pinned in cell `number`.
+    #[cold]
+    fn settle(&self, state: &State, slot: &Slot, number: usize, generation: u64) -> Result<Guard<'_>, Error> {
+        let (Some(cell), Some(pin)) = (slot.cells.get(number), self.pins.get(number)) else {
+            return Err(Error::TooManyGuards { limit: CELLS });
+        };
+        let found = self.find_current(state, generation, || self.announce(state, slot, cell));
+        match found {
+            Ok((generation, view)) => {
+                let seen = Seen { generation, start: view.start, len: view.len, entry: view.entry };
+                self.seen.set(seen);
+                pin.seen.set(seen);
+                pin.refs.set(1);
+                let switched = self.last.replace(generation) != generation;
+                let number = u8::try_from(number).unwrap_or(u8::MAX);
+                Ok(Guard::new(self, view.start, view.len, generation, number, switched))
+            }
+            Err(error) => {
+                protocol::release(cell);
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds the bytes of the current generation; `again` pins what is current now instead.
+    fn find_current(
+        &self,
+        state: &State,
+        mut generation: u64,
+        again: impl Fn() -> u64,
+    ) -> Result<(u64, View), Error> {
+        self.obey(state);
+        for _ in 0..ATTEMPTS {
+            if generation == 0 {
+                return Err(Error::NotPublished);
+            }
+            let found = self.find(generation);
+            if let Ok(Found::Here(view)) = found {
+                return Ok((generation, view));
+            }
+            // Either the writer has gone on meanwhile, or the file is wrong.
+            let pinned = std::mem::replace(&mut generation, again());
+            if generation == pinned {
+                return Err(match found {
+                    Err(error) => error,
+                    Ok(Found::Missing) => self.paths.io(data_file(pinned), "open")(libc::ENOENT),
+                    Ok(Found::Other(found)) => self.wrong_generation(pinned, found),
+                    Ok(Found::Here(_)) => self.wrong_generation(pinned, pinned),
+                });
+            }
+        }
+        Err(Error::Unsettled { place: self.paths.place(data_file(generation)), attempts: ATTEMPTS })
+    }
+
+    fn wrong_generation(&self, expected: u64, found: u64) -> Error {
+        let place = self.paths.place(data_file(expected));
+        Error::Corrupt { place, what: "the generation", expected, found }
+    }
+
+    fn find(&self, generation: u64) -> Result<Found, Error> {
+        let owners = self.owners();
+        let context = Context {
+            paths: &self.paths,
+            options: &self.options,
+            owners: &owners,
+            boot_id: sys::boot_id(),
+            verified: &self.verified,
+        };
+        let in_use: [bool; 32] =
+            std::array::from_fn(|entry| u8::try_from(entry).is_ok_and(|entry| self.is_in_use(entry)));
+        match self.cold.try_borrow_mut() {
+            Ok(mut cold) => cold
+                .copies
+                .find(generation, &context, |entry| in_use.get(usize::from(entry)).copied().unwrap_or(true)),
+            Err(_) => Ok(Found::Missing),
+        }
+    }
+
+    fn owners(&self) -> Owners {
+        self.paths.reader_owners(self.options.owner)
+    }
+
+    /// A pin on the shared counters, for a handle without a slot.
+    fn pin_counted(&self) -> Result<Guard<'_>, Error> {
+        let counters: [NonNull<AtomicU32>; 2];
+        let state: NonNull<State>;
+        {
+            let cold = self.cold.try_borrow().map_err(|_| Error::NotPublished)?;
+            let Some(attached) = &cold.attached else { return Err(cold.error.clone()) };
+            let [zero, one] = &attached.seat.readers.header().counters;
+            counters = [NonNull::from(zero), NonNull::from(one)];
+            state = state_of(&attached.state).map(NonNull::from).ok_or(Error::NotPublished)?;
+        }
+        // SAFETY:
+        // - these point into mappings that live as long as the attachment, which is not replaced here.
+        let (state, counters) = unsafe { (state.as_ref(), counters.map(|counter| counter.as_ref())) };
+        let [zero, one] = counters;
+        let of = |generation: u64| if generation & 1 == 0 { zero } else { one };
+        let pin = || {
+            for _ in 0..COUNTER_ATTEMPTS {
+                let generation = state.generation.load(Ordering::Relaxed);
+                of(generation).fetch_add(1, Ordering::SeqCst);
+                fence(Ordering::SeqCst);
+                if state.generation.load(Ordering::Relaxed) == generation {
+                    fence(Ordering::Acquire);
+                    return generation;
+                }
+                of(generation).fetch_sub(1, Ordering::Release);
+            }
+            0
+        };
+        let pinned = Cell::new(pin());
+        let found = self.find_current(state, pinned.get(), || {
+            of(pinned.get()).fetch_sub(1, Ordering::Release);
+            pinned.set(pin());
+            pinned.get()
+        });
+        match found {
+            Ok((generation, view)) => {
+                self.counted_cell(|counted| counted.set(counted.get().saturating_add(1)));
+                let switched = self.last.replace(generation) != generation;
+                Ok(Guard::new(self, view.start, view.len, generation, guard::COUNTED, switched))
+            }
+            Err(error) => {
+                of(pinned.get()).fetch_sub(1, Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a pin on the shared counters.
+    #[cold]
+    fn release_counted(&self, generation: u64) {
+        let Ok(cold) = self.cold.try_borrow() else { return };
+        let Some(attached) = &cold.attached else { return };
+        let [zero, one] = &attached.seat.readers.header().counters;
+        (if generation & 1 == 0 { zero } else { one }).fetch_sub(1, Ordering::Release);
+        attached.counted.set(attached.counted.get().saturating_sub(1));
+    }
+
+    /// A writer without `membarrier` asks its readers to pass fences.
+    fn obey(&self, state: &State) {
+        if !self.fenced.get() && state.flags.load(Ordering::Relaxed) & MUST_FENCE != 0 {
+            self.fenced.set(true);
+            if let Some(hot) = self.hot.get() {
+                // SAFETY:
+                // - see `pin`.
+                unsafe { hot.slot.as_ref() }.kind.store(SLOT_FENCED, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Looks at the clock, and if the writer gives no sign of life, or there are no files yet, at the path.
+    #[cold]
+    fn look(&self) -> Result<(), Error> {
+        let now = sys::monotonic_ns();
+        let guards = self.has_guards() || self.cold_counted() > 0;
+        let Ok(mut cold) = self.cold.try_borrow_mut() else { return Ok(()) };
+        let since = now.saturating_sub(std::mem::replace(&mut cold.ticked_ns, now));
+        cold.budget = match since {
+            0..10_000_000 => (cold.budget * 2).min(MAX_TICKS),
+            10_000_000..100_000_000 => cold.budget,
+            _ => 1,
+        };
+        let look_due = cold.looked_ns == 0 || now.saturating_sub(cold.looked_ns) >= LOOK_NS;
+        let Some(attached) = &cold.attached else {
+            if !look_due {
+                return Err(cold.error.clone());
+            }
+            cold.looked_ns = now;
+            return match self.attach(&mut cold) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    cold.error = error.clone();
+                    Err(error)
+                }
+            };
+        };
+        let Some(state) = state_of(&attached.state) else { return Err(Error::NotPublished) };
+        self.obey(state);
+        let heartbeat = state.heartbeat_ns.load(Ordering::Relaxed);
+        let alive = boot_id(state) == sys::boot_id()
+            && now.saturating_sub(heartbeat) < STALE_NS
+            && state.superseded.load(Ordering::Relaxed) == 0;
+        if !alive && look_due && !guards {
+            cold.looked_ns = now;
+            if let Ok(info) = sys::lstat(&self.paths.state)
+                && cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info))
+            {
+                // What is mapped goes on being served if the new files are not usable.
+                let _ = self.attach(&mut cold);
+            }
+        }
+        self.ticks.set(if self.hot.get().is_some() { cold.budget } else { 0 });
+        Ok(())
+    }
+
+    /// Opens `P_state` and takes a seat. If that fails, everything stays as it was.
+    fn attach(&self, cold: &mut Cold) -> Result<(), Error> {
+        let owners = self.owners();
+        let (state, info) = open_state(&self.paths, &owners)?.ok_or(Error::NotPublished)?;
+        let Some(header) = state_of(&state) else { return Err(Error::NotPublished) };
+        let id = header.readers_id.load(Ordering::Relaxed);
+        if header.flags.load(Ordering::Relaxed) & MUST_FENCE != 0 {
+            self.fenced.set(true);
+        }
+        let seat = Seat::take(&self.paths, &owners, &self.options, id, self.fenced.get())?;
+        let hot =
+            seat.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
+        // From here on nothing fails. No guard is alive, or those that are belong to the parent of this process.
+        self.hot.set(None);
+        if let Some(old) = cold.attached.replace(Attached { state, info, seat, counted: Cell::new(0) }) {
+            self.let_go(old);
+        }
+        cold.copies.clear();
+        self.seen.set(Seen::NOTHING);
+        self.last.set(NONE);
+        self.verified.set(NONE);
+        for valid in &self.valid {
+            valid.set((None, NONE));
+        }
+        for pin in &self.pins {
+            pin.refs.set(0);
+        }
+        self.ticks.set(if hot.is_some() { cold.budget } else { 0 });
+        self.hot.set(hot);
+        Ok(())
+    }
+
+    fn let_go(&self, old: Attached) {
+        if fork::token(self.token_cell) == self.token.get() {
+            old.seat.leave();
+        }
+    }
+
+    /// In the child of a fork: the slot and the guards are the parent's. Takes a slot of its own.
+    #[cold]
+    fn become_child(&self) {
+        let in_use: [bool; 32] =
+            std::array::from_fn(|entry| u8::try_from(entry).is_ok_and(|entry| self.is_in_use(entry)));
+        self.hot.set(None);
+        self.ticks.set(0);
+        let Ok(mut cold) = self.cold.try_borrow_mut() else { return };
+        cold.copies.keep(|entry| in_use.get(usize::from(entry)).copied().unwrap_or(true));
+        cold.attached = None;
+        cold.looked_ns = 0;
+        self.token.set(fork::token(self.token_cell));
+        for pin in &self.pins {
+            pin.refs.set(0);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let ours = fork::token(self.token_cell) == self.token.get();
+        let in_use: [bool; 32] =
+            std::array::from_fn(|entry| u8::try_from(entry).is_ok_and(|entry| self.is_in_use(entry)));
+        let cold = self.cold.get_mut();
+        if !ours {
+            // Guards of before the fork cannot be alive (they borrow the handle), but may have been forgotten.
+            cold.copies.keep(|entry| in_use.get(usize::from(entry)).copied().unwrap_or(true));
+        }
+        if let Some(attached) = cold.attached.take()
+            && ours
+        {
+            attached.seat.leave();
+        }
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("prefix", &self.options.prefix)
+            .field("generation", &self.state(|state| state.generation.load(Ordering::Relaxed)))
+            .finish_non_exhaustive()
+    }
+}
+
+fn data_file(generation: u64) -> FileKind {
+    FileKind::Data(u8::from(generation & 1 == 1))
+}
+
+/// The state in a mapping that [`open_state`] made.
+pub(crate) fn state_of(map: &Map) -> Option<&State> {
+    // SAFETY:
+    // - `at` checks bounds and alignment; `open_state` checked that the file is as long.
+    // - the state consists of atomics, for which any bytes are a value, and which the writer may change.
+    map.at::<State>(0).map(|state| unsafe { state.as_ref() })
+}
+
+fn boot_id(state: &State) -> Option<[u64; 2]> {
+    let [high, low] = &state.boot_id;
+    Some([high.load(Ordering::Relaxed), low.load(Ordering::Relaxed)])
+}
+
+/// Opens `P_state` for reading and checks what does not change in it.
+pub(crate) fn open_state(paths: &Paths, owners: &Owners) -> Result<Option<(Map, FileInfo)>, Error> {
+    let Some((fd, info)) = paths.open(FileKind::State, false, owners)? else { return Ok(None) };
+    let map = map_state(paths, sys::raw(&fd), &info, false)?;
+    Ok(Some((map, info)))
+}
+
+/// Maps `P_state` and checks what does not change in it.
+pub(crate) fn map_state(paths: &Paths, fd: i32, info: &FileInfo, writable: bool) -> Result<Map, Error> {
+    let place = || paths.place(FileKind::State);
+    if info.size != PAGE {
+        // Also the file of the published crate, which has 16 bytes.
+        return Err(Error::Corrupt {
+            place: place(),
+            what: "the file size",
+            expected: PAGE,
+            found: info.size,
+        });
+    }
+    let map = Map::new(fd, PAGE, writable).map_err(paths.io(FileKind::State, "mmap"))?;
+    let Some(state) = state_of(&map) else {
+        return Err(Error::Corrupt {
+            place: place(),
+            what: "the file size",
+            expected: PAGE,
+            found: map.len(),
+        });
+    };
+    let magic = state.magic.load(Ordering::Relaxed);
+    if magic != STATE_MAGIC {
+        return Err(Error::Foreign { place: place(), expected: STATE_MAGIC, found: magic });
+    }
+    let layout = state.layout.load(Ordering::Relaxed);
+    if layout != LAYOUT {
+        return Err(Error::Layout { place: place(), expected: LAYOUT, found: layout });
+    }
+    let generation = state.generation.load(Ordering::Relaxed);
+    if generation > protocol::MAX_GENERATION {
+        let (expected, what) = (protocol::MAX_GENERATION, "the generation");
+        return Err(Error::Corrupt { place: place(), what, expected, found: generation });
+    }
+    Ok(map)
+}

@@ -1,0 +1,193 @@
+//! How a reader handle gets its slot in `P_readers`.
+//!
+//! The owner of slot *i* holds an exclusive open-file-description lock on the first byte of the slot, through a
+//! descriptor that is never mapped and never inherited, so that the kernel takes the lock back when the owner dies,
+//! in whatever PID namespace. Whoever gets the lock may use the slot, or clear it.
+//!
+//! # Orderings
+//!
+//! The kind and the high-water mark are stored before the first announcement; whoever sees an announcement after
+//! the writer's heavy barrier (see [`crate::protocol`]) sees them too, so they may be relaxed.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::{Error, FileKind};
+use crate::fork::PrivateFd;
+use crate::layout::{
+    COUNTERS_LOCK, LAYOUT, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES, SLOT_FENCED, SLOT_FREE,
+    SLOT_UNFENCED, Slot, slot_offset,
+};
+use crate::options::Options;
+use crate::paths::{Owners, Paths};
+use crate::primitive::Ordering;
+use crate::protocol::FREE;
+use crate::sys::{self, Map};
+
+/// `P_readers`, mapped.
+pub(crate) struct ReadersMap {
+    map: Map,
+    slots: u32,
+}
+
+impl ReadersMap {
+    /// Maps the file and checks that it is the one that belongs to the state with this id.
+    pub(crate) fn new(paths: &Paths, fd: &OwnedFd, id: Option<u64>) -> Result<ReadersMap, Error> {
+        let size = sys::fstat(sys::raw(fd)).map_err(paths.io(FileKind::Readers, "fstat"))?.size;
+        let corrupt = |what, expected, found| Error::Corrupt {
+            place: paths.place(FileKind::Readers),
+            what,
+            expected,
+            found,
+        };
+        if size < PAGE + SLOT_BYTES {
+            return Err(corrupt("the file size", PAGE + SLOT_BYTES, size));
+        }
+        let slots = u32::try_from((size - PAGE) / SLOT_BYTES).unwrap_or(u32::MAX / 256);
+        let map =
+            Map::new(sys::raw(fd), slot_offset(slots), true).map_err(paths.io(FileKind::Readers, "mmap"))?;
+        let readers = ReadersMap { map, slots };
+        let header = readers.header();
+        let magic = header.magic.load(Ordering::Relaxed);
+        if magic != READERS_MAGIC {
+            let place = paths.place(FileKind::Readers);
+            return Err(Error::Foreign { place, expected: READERS_MAGIC, found: magic });
+        }
+        let layout = header.layout.load(Ordering::Relaxed);
+        if layout != LAYOUT {
+            return Err(Error::Layout {
+                place: paths.place(FileKind::Readers),
+                expected: LAYOUT,
+                found: layout,
+            });
+        }
+        let slot_bytes = u64::from(header.slot_bytes.load(Ordering::Relaxed));
+        if slot_bytes != SLOT_BYTES {
+            return Err(corrupt("the size of a slot", SLOT_BYTES, slot_bytes));
+        }
+        let found = header.id.load(Ordering::Relaxed);
+        match id {
+            Some(expected) if expected != found => {
+                Err(corrupt("the id that links it to the state file", expected, found))
+            }
+            _ => Ok(readers),
+        }
+    }
+
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    pub(crate) fn header(&self) -> &ReadersHeader {
+        // SAFETY:
+        // - the mapping is at least a page long and page-aligned (`new`).
+        // - the header consists of atomics, for which any bytes are a value, and which others may change.
+        unsafe { self.map.start().cast::<ReadersHeader>().as_ref() }
+    }
+
+    pub(crate) fn slot(&self, index: u32) -> Option<&Slot> {
+        let slot = self.map.at::<Slot>(slot_offset(index))?;
+        // SAFETY:
+        // - `at` checked that it lies inside the mapping and is aligned.
+        // - the slot consists of atomics, for which any bytes are a value, and which others may change.
+        Some(unsafe { slot.as_ref() })
+    }
+}
+
+/// What a handle may use of `P_readers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A slot of its own.
+    Slot(u32),
+    /// Only the shared counters: all slots are taken and there is no room for more.
+    Counters,
+}
+
+/// A handle's place in `P_readers`, kept until it is dropped.
+pub(crate) struct Seat {
+    pub(crate) readers: ReadersMap,
+    pub(crate) place: Place,
+    /// Carries the lock. Never mapped.
+    _lock: PrivateFd,
+}
+
+impl Seat {
+    /// Takes a free slot, or that of a dead owner, or one from a larger file.
+    pub(crate) fn take(
+        paths: &Paths,
+        owners: &Owners,
+        options: &Options,
+        id: u64,
+        fenced: bool,
+    ) -> Result<Seat, Error> {
+        let Some((fd, info)) = paths.open(FileKind::Readers, true, owners)? else {
+            return Err(paths.io(FileKind::Readers, "open")(libc::ENOENT));
+        };
+        let lock =
+            PrivateFd::open(&paths.readers, libc::O_RDWR, 0).map_err(paths.io(FileKind::Readers, "open"))?;
+        let locked = sys::fstat(lock.raw()).map_err(paths.io(FileKind::Readers, "fstat"))?;
+        if !locked.same_file(&info) {
+            return Err(Error::Unsettled { place: paths.place(FileKind::Readers), attempts: 1 });
+        }
+        let mut readers = ReadersMap::new(paths, &fd, Some(id))?;
+        loop {
+            if let Some(index) = find(&readers, &lock).map_err(paths.io(FileKind::Readers, "lock"))? {
+                let seat = Seat { readers, place: Place::Slot(index), _lock: lock };
+                seat.furnish(fenced);
+                return Ok(seat);
+            }
+            let more = readers.slots().saturating_mul(2).min(options.max_slots);
+            if more <= readers.slots() || sys::reserve(sys::raw(&fd), 0, slot_offset(more)).is_err() {
+                break;
+            }
+            readers = ReadersMap::new(paths, &fd, Some(id))?;
+        }
+        sys::try_lock(lock.raw(), libc::F_RDLCK, COUNTERS_LOCK)
+            .map_err(paths.io(FileKind::Readers, "lock"))?;
+        Ok(Seat { readers, place: Place::Counters, _lock: lock })
+    }
+
+    /// Says whose slot it is, and empties it.
+    fn furnish(&self, fenced: bool) {
+        let Some((index, slot)) = self.slot() else { return };
+        for cell in &slot.cells {
+            cell.store(FREE, Ordering::Relaxed);
+        }
+        slot.pid.store(std::process::id(), Ordering::Relaxed);
+        slot.opened_ns.store(sys::unix_ns(), Ordering::Relaxed);
+        self.readers.header().high_water.fetch_max(u64::from(index) + 1, Ordering::SeqCst);
+        slot.kind.store(if fenced { SLOT_FENCED } else { SLOT_UNFENCED }, Ordering::SeqCst);
+    }
+
+    pub(crate) fn slot(&self) -> Option<(u32, &Slot)> {
+        match self.place {
+            Place::Slot(index) => self.readers.slot(index).map(|slot| (index, slot)),
+            Place::Counters => None,
+        }
+    }
+
+    /// Gives the slot back. Not to be called in a child: the slot is its parent's.
+    pub(crate) fn leave(&self) {
+        if let Some((_, slot)) = self.slot() {
+            for cell in &slot.cells {
+                cell.store(FREE, Ordering::Release);
+            }
+            slot.kind.store(SLOT_FREE, Ordering::Release);
+        }
+    }
+}
+
+/// A slot whose lock could be taken: first those that say they are free, then those of dead owners.
+fn find(readers: &ReadersMap, lock: &PrivateFd) -> sys::Result<Option<u32>> {
+    for only_free in [true, false] {
+        for index in 0..readers.slots() {
+            let Some(slot) = readers.slot(index) else { break };
+            if only_free && slot.kind.load(Ordering::Relaxed) != SLOT_FREE {
+                continue;
+            }
+            if sys::try_lock(lock.raw(), libc::F_WRLCK, slot_offset(index))? {
+                return Ok(Some(index));
+            }
+        }
+    }
+    Ok(None)
+}

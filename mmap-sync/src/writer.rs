@@ -1,0 +1,299 @@
+//! The publishing side.
+//!
+//! A [`Writer`] holds `P_lock`, the state, and the two copies mapped for writing. [`Writer::standby`] gives the copy
+//! that is not current, once nobody pins what it holds, or a fresh file in its place; [`Standby::publish`] switches.
+//!
+//! # Orderings
+//!
+//! Those of [`crate::protocol`]: everything that is stored into the copy and its first page comes before the release
+//! store of the generation. Stores to other fields of the state are relaxed: they are clocks and hints.
+
+mod adopt;
+mod census;
+mod copy;
+mod standby;
+mod typed;
+
+use std::cell::{Cell, RefCell};
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, FileKind};
+use crate::fork::{self, PrivateFd};
+use crate::layout::{HISTORY, InstanceVersion, MAX_BYTES, PAGE, State};
+use crate::options::Options;
+use crate::paths::Paths;
+use crate::primitive::{AtomicU64, Ordering};
+use crate::seat::ReadersMap;
+use crate::sys::{self, FileInfo, Map};
+
+use census::Barrier;
+use copy::Copy;
+pub use standby::Standby;
+pub use typed::{Serializer, Sink};
+
+/// What a publication did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The generation that is current now.
+    pub generation: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Whether the standby copy was still pinned after the grace period, so that a fresh file took its place.
+    pub reset: bool,
+}
+
+/// The one writer of a prefix. Can be sent to another thread, not shared.
+///
+/// After a fork it belongs to the parent; in the child every method fails with [`Error::Forked`].
+pub struct Writer {
+    options: Options,
+    paths: Paths,
+    token_cell: &'static AtomicU64,
+    token: u64,
+    state: Map,
+    generation: u64,
+    copies: [Option<Copy>; 2],
+    /// Takes the place of the standby copy at the next publication.
+    fresh: Option<Copy>,
+    retired: RefCell<Vec<Retired>>,
+    readers: RefCell<ReadersMap>,
+    /// Through which locks of readers are tried.
+    readers_lock: PrivateFd,
+    readers_info: FileInfo,
+    barrier: Cell<Barrier>,
+    boot_id: [u64; 2],
+    /// Held as long as the writer lives.
+    _lock: PrivateFd,
+}
+
+/// A copy that was pinned when a fresh file took its name.
+struct Retired {
+    generation: u64,
+    fd: OwnedFd,
+    path: CString,
+}
+
+impl Writer {
+    pub(crate) fn open(options: &Options) -> Result<Writer, Error> {
+        adopt::open(options)
+    }
+
+    /// The last published generation; `None` before the first publication.
+    pub fn generation(&self) -> Option<u64> {
+        (self.generation != 0).then_some(self.generation)
+    }
+
+    /// The bytes of the last publication. `None` if there is none, or if it was lost (see [`Options::verify`]).
+    pub fn current(&self) -> Option<&[u8]> {
+        self.check_process().ok()?;
+        self.current_copy()?.payload()
+    }
+
+    fn current_copy(&self) -> Option<&Copy> {
+        let [zero, one] = &self.copies;
+        let copy = if self.generation & 1 == 0 { zero } else { one };
+        copy.as_ref().filter(|copy| self.generation != 0 && copy.holds == Some(self.generation))
+    }
+
+    /// The copy that is not current, with room for `bytes` bytes.
+    ///
+    /// If it is still pinned, waits for the grace period of the options, and then takes a fresh file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::NoSpace`], [`Error::Io`]; what is published stays as it is.
+    pub fn standby(&mut self, bytes: u64) -> Result<Standby<'_>, Error> {
+        let grace = self.options.grace;
+        self.standby_within(bytes, grace)
+    }
+
+    /// Like [`standby`](Self::standby), with another grace period.
+    ///
+    /// # Errors
+    ///
+    /// As [`standby`](Self::standby).
+    pub fn standby_within(&mut self, bytes: u64, grace: Duration) -> Result<Standby<'_>, Error> {
+        self.check_process()?;
+        if bytes > MAX_BYTES {
+            return Err(Error::TooLarge { bytes, limit: MAX_BYTES });
+        }
+        self.heartbeat();
+        self.fresh = None;
+        let next = self.generation + 1;
+        let pinned = self.is_held_after(next.saturating_sub(2), grace);
+        let index = usize::from(next & 1 == 1);
+        let usable = !pinned
+            && self.copies.get(index).is_some_and(|copy| copy.as_ref().is_some_and(|copy| !copy.strangers));
+        if usable {
+            if let Some(Some(copy)) = self.copies.get_mut(index) {
+                copy.make_room(bytes, &self.paths, &self.options)?;
+            }
+        } else {
+            self.fresh = Some(Copy::create(next & 1, bytes, &self.paths, &self.options)?);
+        }
+        Standby::begin(self, bytes, pinned)
+    }
+
+    /// Publishes these bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`standby`](Self::standby).
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<Published, Error> {
+        let mut standby = self.standby(bytes.len() as u64)?;
+        standby.bytes_mut().copy_from_slice(bytes);
+        standby.publish()
+    }
+
+    /// Gives a sign of life, and gives memory back that readers have let go of. To be called once a second: readers
+    /// that hear nothing for three seconds look whether the files were replaced.
+    pub fn heartbeat(&self) {
+        if self.check_process().is_err() {
+            return;
+        }
+        self.state().heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        if !self.retired.borrow().is_empty() {
+            self.reclaim();
+        }
+    }
+
+    /// Files that are kept for guards beside the two copies.
+    pub fn retired_files(&self) -> usize {
+        self.retired.borrow().len()
+    }
+
+    /// Says that this prefix will not be written any more, because another one took its place.
+    pub fn supersede(self) {
+        if self.check_process().is_ok() {
+            self.state().superseded.store(1, Ordering::Relaxed);
+        }
+    }
+
+    fn check_process(&self) -> Result<(), Error> {
+        if fork::token(self.token_cell) == self.token { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    fn state(&self) -> &State {
+        // SAFETY:
+        // - the mapping is one page long and page-aligned (`map_state`).
+        // - the state consists of atomics, for which any bytes are a value.
+        unsafe { self.state.start().cast::<State>().as_ref() }
+    }
+
+    /// Whether `generation` is pinned by a living reader at the end of the grace period.
+    fn is_held_after(&self, generation: u64, grace: Duration) -> bool {
+        if generation == 0 {
+            return false;
+        }
+        let start = Instant::now();
+        let mut pause = Duration::from_micros(20);
+        loop {
+            let held = self.held(&[generation]).first().copied().unwrap_or(true);
+            let left = grace.saturating_sub(start.elapsed());
+            if !held || left.is_zero() {
+                return held;
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(Duration::from_millis(1));
+        }
+    }
+
+    /// Gives back the memory of retired files that nobody pins.
+    fn reclaim(&self) {
+        let generations: Vec<u64> = self.retired.borrow().iter().map(|retired| retired.generation).collect();
+        let held = self.held(&generations);
+        let mut held = held.into_iter();
+        self.retired.borrow_mut().retain(|retired| {
+            let keep = held.next().unwrap_or(true);
+            if !keep {
+                retired.punch();
+            }
+            keep
+        });
+    }
+
+    /// Makes the prepared copy current. Everything that can fail comes before the first store that readers see.
+    fn switch(&mut self, bytes: u64, checksum: u64, reset: bool) -> Result<Published, Error> {
+        let generation = self.generation + 1;
+        let index = usize::from(generation & 1 == 1);
+        if self.fresh.is_some() {
+            self.rename_fresh(index, generation)?;
+            let fresh = self.fresh.take();
+            if let Some(copy) = self.copies.get_mut(index) {
+                *copy = fresh;
+            }
+            let fresh_files = &self.state().fresh_files;
+            if reset {
+                fresh_files.store(fresh_files.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            }
+        }
+        let now = sys::unix_ns();
+        let boot_id = self.boot_id;
+        if let Some(Some(copy)) = self.copies.get_mut(index) {
+            copy.seal(generation, bytes, checksum, now, boot_id);
+        }
+        let state = self.state();
+        if let Some(slot) = state.history.get(usize::try_from(generation).unwrap_or(0) % HISTORY) {
+            slot.store(now, Ordering::Relaxed);
+        }
+        state.published_ns.store(now, Ordering::Relaxed);
+        state.heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        state.version.store(InstanceVersion::new(generation & 1, bytes, checksum).0, Ordering::Relaxed);
+        state.generation.store(generation, Ordering::Release);
+        self.generation = generation;
+        Ok(Published { generation, bytes, reset })
+    }
+
+    /// Gives the fresh file its name; the file that had it is kept under another one for those who look into it.
+    fn rename_fresh(&mut self, index: usize, generation: u64) -> Result<(), Error> {
+        let name = self.paths.data(generation);
+        let kept = generation.saturating_sub(2);
+        let (new, aside) = (self.paths.fresh()?, self.paths.old(kept)?);
+        let old = self.copies.get_mut(index);
+        let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.strangers));
+        if pinned {
+            sys::unlink(&aside).map_err(self.paths.io(FileKind::Old(kept), "unlink"))?;
+            match sys::link(name, &aside) {
+                Ok(()) | Err(libc::ENOENT) => {}
+                Err(errno) => return Err(self.paths.io(FileKind::Old(kept), "link")(errno)),
+            }
+        }
+        let kind = FileKind::Data(u8::from(index == 1));
+        sys::rename(&new, name).map_err(self.paths.io(kind, "rename"))?;
+        if let Some(old) = old.and_then(Option::take)
+            && pinned
+        {
+            self.retired.get_mut().push(Retired { generation: kept, fd: old.into_fd(), path: aside });
+        }
+        Ok(())
+    }
+}
+
+impl Retired {
+    /// Gives the memory back, mapped or not, and forgets the name. The first page stays: readers look at it.
+    fn punch(&self) {
+        if let Ok(info) = sys::fstat(sys::raw(&self.fd)) {
+            if let Ok(map) = Map::new(sys::raw(&self.fd), PAGE.min(info.size.max(1)), true)
+                && info.size >= PAGE
+                && let Some(header) = copy::header(&map)
+            {
+                header.generation.store(0, Ordering::Relaxed);
+            }
+            // Best effort: what fails here is memory that the last reader's death gives back.
+            let _ = sys::punch(sys::raw(&self.fd), PAGE, info.size.saturating_sub(PAGE));
+        }
+        let _ = sys::unlink(&self.path);
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("prefix", &self.options.prefix)
+            .field("generation", &self.generation)
+            .field("retired_files", &self.retired_files())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! Opening a writer: taking the lock, making what is missing, and going on from what an earlier writer left.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+
+use super::census::Barrier;
+use super::copy::{self, Copy};
+use super::{Retired, Writer};
+use crate::checksum;
+use crate::error::{Error, FileKind};
+use crate::fork::{self, PrivateFd};
+use crate::layout::{
+    DATA_MAGIC, LAYOUT, MUST_FENCE, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES, STATE_MAGIC, State,
+    slot_offset,
+};
+use crate::options::Options;
+use crate::paths::{Owners, Paths};
+use crate::primitive::Ordering;
+use crate::reader::{map_state, state_of};
+use crate::seat::ReadersMap;
+use crate::sys::{self, Map};
+
+pub(super) fn owners(options: &Options) -> Owners {
+    Paths::writer_owners(options.owner)
+}
+
+pub(super) fn open(options: &Options) -> Result<Writer, Error> {
+    options.check()?;
+    let paths = Paths::new(&options.prefix)?;
+    let token_cell = fork::token_cell().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
+    let owners = owners(options);
+    let lock = take_lock(&paths, &owners)?;
+    sys::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
+    let Files { state, strangers } = find_or_make(&paths, &owners, options)?;
+
+    let missing = || paths.io(FileKind::Readers, "open")(libc::ENOENT);
+    let (fd, readers_info) = paths.open(FileKind::Readers, true, &owners)?.ok_or_else(missing)?;
+    let header = state_of(&state).ok_or_else(missing)?;
+    let readers = ReadersMap::new(&paths, &fd, Some(header.readers_id.load(Ordering::Relaxed)))?;
+    let readers_lock =
+        PrivateFd::open(&paths.readers, libc::O_RDWR, 0).map_err(paths.io(FileKind::Readers, "open"))?;
+    let everywhere = options.membarrier && sys::membarrier::available();
+    let mut writer = Writer {
+        options: options.clone(),
+        token_cell,
+        token: fork::token(token_cell),
+        generation: header.generation.load(Ordering::Relaxed),
+        state,
+        copies: [None, None],
+        fresh: None,
+        retired: RefCell::new(Vec::new()),
+        readers: RefCell::new(readers),
+        readers_lock,
+        readers_info,
+        barrier: Cell::new(if everywhere { Barrier::Everywhere } else { Barrier::Fence }),
+        boot_id: sys::boot_id().unwrap_or_default(),
+        _lock: lock,
+        paths,
+    };
+    for index in 0..2 {
+        let copy = adopt_copy(&writer, index, &owners, strangers)?;
+        if let Some(place) = writer.copies.get_mut(usize::from(index == 1)) {
+            *place = copy;
+        }
+    }
+    adopt_retired(&writer, &owners)?;
+    introduce(&writer);
+    Ok(writer)
+}
+
+/// Tells readers who writes now.
+fn introduce(writer: &Writer) {
+    let state = writer.state();
+    let [high, low] = writer.boot_id;
+    state.boot_id[0].store(high, Ordering::Relaxed);
+    state.boot_id[1].store(low, Ordering::Relaxed);
+    state.writer_pid.store(u64::from(std::process::id()), Ordering::Relaxed);
+    state.superseded.store(0, Ordering::Relaxed);
+    match writer.barrier.get() {
+        Barrier::Everywhere => {
+            state.flags.fetch_and(!MUST_FENCE, Ordering::SeqCst);
+        }
+        Barrier::Fence => writer.fall_back_to_fences(),
+    }
+    writer.heartbeat();
+}
+
+fn take_lock(paths: &Paths, owners: &Owners) -> Result<PrivateFd, Error> {
+    let place = FileKind::Lock;
+    for _ in 0..16 {
+        let lock = PrivateFd::open(&paths.lock, libc::O_RDWR | libc::O_CREAT, 0o600)
+            .map_err(|errno| paths.explain(place, &paths.lock, "open", errno))?;
+        let info = paths.check_file(place, lock.raw(), owners)?;
+        if !sys::try_lock(lock.raw(), libc::F_WRLCK, 0).map_err(paths.io(place, "lock"))? {
+            return Err(Error::Locked { place: paths.place(place) });
+        }
+        // Somebody may have removed the file between opening and locking; then the lock excludes nobody.
+        if sys::lstat(&paths.lock).is_ok_and(|now| now.same_file(&info)) {
+            return Ok(lock);
+        }
+    }
+    Err(Error::Unsettled { place: paths.place(place), attempts: 16 })
+}
+
+struct Files {
+    state: Map,
+    /// Guards on the data files may be in a `P_readers` that is gone.
+    strangers: bool,
+}
+
+fn find_or_make(paths: &Paths, owners: &Owners, options: &Options) -> Result<Files, Error> {
+    if let Some((fd, info)) = paths.open(FileKind::State, true, owners)? {
+        let state = map_state(paths, sys::raw(&fd), &info, true)?;
+        if paths.open(FileKind::Readers, true, owners)?.is_some() {
+            return Ok(Files { state, strangers: false });
+        }
+        // Somebody removed `P_readers`. Readers may have pins in it that nobody sees any more: they are told to look
+        // at the path again, and the files that they may look into are left alone.
+        let generation = state_of(&state).map_or(0, |state| state.generation.load(Ordering::Relaxed));
+        let new = make(paths, options, generation)?;
+        if let Some(old) = state_of(&state) {
+            old.superseded.store(1, Ordering::Relaxed);
+        }
+        return Ok(Files { state: new, strangers: true });
+    }
+    // Without a state nothing says what other files hold, nor who reads them: they make room, and are not truncated.
+    for name in [&paths.data[0], &paths.data[1], &paths.readers] {
+        sys::unlink(name)
+            .map_err(|errno| paths.explain(FileKind::Directory, name, "removing leftovers", errno))?;
+    }
+    for generation in paths.old_generations() {
+        sys::unlink(&paths.old(generation)?).map_err(paths.io(FileKind::Old(generation), "unlink"))?;
+    }
+    let state = make(paths, options, 0)?;
+    Ok(Files { state, strangers: false })
+}
+
+/// Makes `P_readers` and then `P_state`, each complete before it gets its name.
+fn make(paths: &Paths, options: &Options, generation: u64) -> Result<Map, Error> {
+    let id = sys::random();
+    let readers =
+        make_file(paths, options, FileKind::Readers, options.readers_mode, slot_offset(options.slots))?;
+    let map = Map::new(sys::raw(&readers), PAGE, true).map_err(paths.io(FileKind::Readers, "mmap"))?;
+    // SAFETY:
+    // - the mapping is a page long and page-aligned; the header consists of atomics.
+    let header = unsafe { map.start().cast::<ReadersHeader>().as_ref() };
+    header.layout.store(LAYOUT, Ordering::Relaxed);
+    header.slot_bytes.store(u32::try_from(SLOT_BYTES).unwrap_or(0), Ordering::Relaxed);
+    header.id.store(id, Ordering::Relaxed);
+    header.magic.store(READERS_MAGIC, Ordering::Relaxed);
+    let fresh = paths.fresh()?;
+    sys::rename(&fresh, &paths.readers).map_err(paths.io(FileKind::Readers, "rename"))?;
+
+    let fd = make_file(paths, options, FileKind::State, options.mode, PAGE)?;
+    let map = Map::new(sys::raw(&fd), PAGE, true).map_err(paths.io(FileKind::State, "mmap"))?;
+    // SAFETY:
+    // - the mapping is a page long and page-aligned; the state consists of atomics.
+    let state = unsafe { map.start().cast::<State>().as_ref() };
+    state.layout.store(LAYOUT, Ordering::Relaxed);
+    state.readers_id.store(id, Ordering::Relaxed);
+    state.generation.store(generation, Ordering::Relaxed);
+    state.magic.store(STATE_MAGIC, Ordering::Relaxed);
+    sys::rename(&fresh, &paths.state).map_err(paths.io(FileKind::State, "rename"))?;
+    Ok(map)
+}
+
+fn make_file(
+    paths: &Paths,
+    options: &Options,
+    place: FileKind,
+    mode: u32,
+    size: u64,
+) -> Result<OwnedFd, Error> {
+    copy::create_file(place, mode, size, paths, options)
+}
+
+/// What is under the name of a copy. `None`: nothing of use; the next publication makes a fresh file.
+fn adopt_copy(writer: &Writer, index: u64, owners: &Owners, strangers: bool) -> Result<Option<Copy>, Error> {
+    let kind = FileKind::Data(u8::from(index == 1));
+    let Some((fd, info)) = writer.paths.open(kind, true, owners)? else { return Ok(None) };
+    if info.size < PAGE {
+        return Ok(None);
+    }
+    let mut copy = Copy::adopt(fd, &info, index, &writer.paths, &writer.options)?;
+    let header = copy.header();
+    let magic = header.magic.load(Ordering::Relaxed);
+    if magic != DATA_MAGIC {
+        return Err(Error::Foreign { place: writer.paths.place(kind), expected: DATA_MAGIC, found: magic });
+    }
+    let layout = header.layout.load(Ordering::Relaxed);
+    if layout != LAYOUT {
+        return Err(Error::Layout { place: writer.paths.place(kind), expected: LAYOUT, found: layout });
+    }
+    let (fields, hash) = header.fields();
+    let room = info.size - PAGE;
+    let sound = fields.hash() == hash
+        && u64::from(fields.index) == index
+        && fields.bytes <= fields.reserved_bytes
+        && fields.bytes <= room;
+    let generation = fields.generation;
+    let known = generation != 0 && (generation == writer.generation || generation + 1 == writer.generation);
+    copy.strangers = strangers;
+    if sound && known {
+        copy.bytes = fields.bytes;
+        copy.set_reserved(fields.reserved_bytes.min(room / PAGE * PAGE));
+        copy.holds = Some(generation);
+        let same_boot = fields.boot_id == writer.boot_id && sys::boot_id().is_some();
+        if !same_boot && copy.payload().is_none_or(|bytes| checksum::whole(bytes) != fields.checksum) {
+            copy.holds = None;
+        }
+    }
+    Ok(Some(copy))
+}
+
+/// Files that an earlier writer put aside for guards.
+fn adopt_retired(writer: &Writer, owners: &Owners) -> Result<(), Error> {
+    for generation in writer.paths.old_generations() {
+        let path = writer.paths.old(generation)?;
+        let kind = FileKind::Old(generation);
+        let Ok(fd) = sys::open(&path, libc::O_RDWR, 0) else { continue };
+        let info = writer.paths.check_file(kind, sys::raw(&fd), owners)?;
+        // The earlier writer was killed before the fresh file got its name: the copy goes on under its own.
+        let still_named =
+            (0..2).any(|index| sys::lstat(writer.paths.data(index)).is_ok_and(|data| data.same_file(&info)));
+        if still_named {
+            sys::unlink(&path).map_err(writer.paths.io(kind, "unlink"))?;
+        } else {
+            writer.retired.borrow_mut().push(Retired { generation, fd, path });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! One of the two data files, mapped for writing.
+
+use std::os::fd::OwnedFd;
+
+use crate::checksum::Blocks;
+use crate::error::{Error, FileKind};
+use crate::layout::{DataFields, DataHeader, PAGE};
+use crate::memory;
+use crate::options::Options;
+use crate::paths::Paths;
+use crate::primitive::{Ordering, fence};
+use crate::sys::{self, FileInfo, Map};
+
+/// More slack than this, and more than a quarter of what is used, is given back.
+const SLACK: u64 = 1 << 20;
+
+pub(super) struct Copy {
+    fd: OwnedFd,
+    map: Map,
+    index: u64,
+    /// The generation whose bytes it holds, all of them.
+    pub(super) holds: Option<u64>,
+    /// Size of what it holds.
+    pub(super) bytes: u64,
+    /// Payload bytes for which room is reserved.
+    reserved: u64,
+    pub(super) blocks: Blocks,
+    /// Readers that this writer cannot see may look into it: it is not overwritten.
+    pub(super) strangers: bool,
+}
+
+pub(super) fn header(map: &Map) -> Option<&DataHeader> {
+    // SAFETY:
+    // - `at` checks bounds and alignment; whoever made the mapping checked that the file has a first page.
+    // - the header consists of atomics, for which any bytes are a value.
+    map.at::<DataHeader>(0).map(|header| unsafe { header.as_ref() })
+}
+
+fn kind(index: u64) -> FileKind {
+    FileKind::Data(u8::from(index & 1 == 1))
+}
+
+fn round_up(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE).saturating_mul(PAGE)
+}
+
+fn map_file(fd: &OwnedFd, size: u64, index: u64, paths: &Paths, options: &Options) -> Result<Map, Error> {
+    let wanted = size.max(options.max_size.saturating_add(PAGE));
+    let map = Map::new(sys::raw(fd), wanted, true)
+        .or_else(|_| Map::new(sys::raw(fd), size.max(PAGE), true))
+        .map_err(paths.io(kind(index), "mmap"))?;
+    if options.huge_pages {
+        // Advice: where the file system has no huge pages nothing is lost.
+        let _ = map.advise(0, map.len(), libc::MADV_HUGEPAGE);
+    }
+    Ok(map)
+}
+
+/// Reserves payload bytes `from..to` of a file, after comparing with what the control group allows.
+fn reserve(fd: &OwnedFd, from: u64, to: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
+    let more = to.saturating_sub(from);
+    if more == 0 {
+        return Ok(());
+    }
+    if sys::is_in_memory(sys::raw(fd)) && memory::available().is_some_and(|room| room < more) {
+        let limit = "the memory limit of the control group";
+        return Err(Error::NoSpace { place: paths.place(place), bytes: more, limit });
+    }
+    sys::reserve(sys::raw(fd), PAGE.saturating_add(from), more).map_err(|errno| match errno {
+        libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EFBIG => {
+            Error::NoSpace { place: paths.place(place), bytes: more, limit: "the file system is full" }
+        }
+        errno => paths.io(place, "fallocate")(errno),
+    })
+}
+
+/// Makes a file that gets its final name later, with the mode and group of the options.
+pub(super) fn create_file(
+    place: FileKind,
+    mode: u32,
+    size: u64,
+    paths: &Paths,
+    options: &Options,
+) -> Result<OwnedFd, Error> {
+    let name = paths.fresh()?;
+    sys::unlink(&name).map_err(paths.io(place, "unlink of an unfinished file"))?;
+    let fd = sys::open(&name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)
+        .map_err(paths.io(place, "creating"))?;
+    let made = (|| {
+        if let Some(group) = options.group {
+            sys::fchown_group(sys::raw(&fd), group).map_err(paths.io(place, "fchown"))?;
+        }
+        sys::fchmod(sys::raw(&fd), mode).map_err(paths.io(place, "fchmod"))?;
+        sys::reserve(sys::raw(&fd), 0, PAGE).map_err(|errno| match errno {
+            libc::ENOSPC | libc::EDQUOT | libc::ENOMEM => {
+                Error::NoSpace { place: paths.place(place), bytes: PAGE, limit: "the file system is full" }
+            }
+            errno => paths.io(place, "fallocate")(errno),
+        })?;
+        reserve(&fd, 0, size.saturating_sub(PAGE), place, paths)
+    })();
+    if made.is_err() {
+        let _ = sys::unlink(&name);
+    }
+    made.map(|()| fd)
+}
+
+impl Copy {
+    /// A fresh file with room for `bytes` bytes, not yet under its final name.
+    pub(super) fn create(index: u64, bytes: u64, paths: &Paths, options: &Options) -> Result<Copy, Error> {
+        let reserved = round_up(bytes);
+        let fd = create_file(kind(index), options.mode, PAGE.saturating_add(reserved), paths, options)?;
+        let map = map_file(&fd, PAGE.saturating_add(reserved), index, paths, options)?;
+        if options.prefault {
+            let _ = map.advise(0, PAGE.saturating_add(reserved), libc::MADV_POPULATE_WRITE);
+        }
+        let blocks = Blocks::default();
+        let copy = Copy { fd, map, index, holds: None, bytes: 0, reserved, blocks, strangers: false };
+        copy.header().store(&DataFields { index: u32::from(index & 1 == 1), ..Default::default() });
+        Ok(copy)
+    }
+
+    /// A file that another writer left, of at least a page.
+    pub(super) fn adopt(
+        fd: OwnedFd,
+        info: &FileInfo,
+        index: u64,
+        paths: &Paths,
+        options: &Options,
+    ) -> Result<Copy, Error> {
+        let map = map_file(&fd, info.size, index, paths, options)?;
+        let blocks = Blocks::default();
+        Ok(Copy { fd, map, index, holds: None, bytes: 0, reserved: 0, blocks, strangers: false })
+    }
+
+    pub(super) fn header(&self) -> &DataHeader {
+        // SAFETY:
+        // - every mapping is at least a page long and page-aligned (`map_file`), and so is the file (`create`, `adopt`).
+        // - the header consists of atomics, for which any bytes are a value.
+        unsafe { self.map.start().cast::<DataHeader>().as_ref() }
+    }
+
+    /// The bytes that it holds.
+    pub(super) fn payload(&self) -> Option<&[u8]> {
+        self.holds?;
+        self.slice(self.bytes)
+    }
+
+    /// The first `bytes` payload bytes, for which room must be reserved.
+    pub(super) fn slice(&self, bytes: u64) -> Option<&[u8]> {
+        let len = self.len_of(bytes)?;
+        // SAFETY:
+        // - `PAGE..PAGE + len` lies inside the mapping (`len_of`) and inside what is reserved (`make_room`, `create`, or
+        //   checked at adoption).
+        // - only this writer writes the file: it holds the lock, and the file's mode keeps others out. It writes through
+        //   `slice_mut`, which borrows the copy mutably.
+        Some(unsafe { std::slice::from_raw_parts(self.map.start().as_ptr().add(PAGE as usize), len) })
+    }
+
+    /// The same, to be changed. The copy must hold nothing that readers may look into.
+    pub(super) fn slice_mut(&mut self, bytes: u64) -> Option<&mut [u8]> {
+        let len = self.len_of(bytes)?;
+        // SAFETY:
+        // - as in `slice`.
+        // - no reader looks into it: `Writer::standby` found the generation that it held unpinned, or made it fresh.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.map.start().as_ptr().add(PAGE as usize), len) })
+    }
+
+    fn len_of(&self, bytes: u64) -> Option<usize> {
+        (bytes.checked_add(PAGE)? <= self.map.len()).then(|| usize::try_from(bytes).ok())?
+    }
+
+    /// Reserves room for `bytes` bytes; what the copy holds stays.
+    pub(super) fn make_room(&mut self, bytes: u64, paths: &Paths, options: &Options) -> Result<(), Error> {
+        let wanted = round_up(bytes);
+        if wanted > self.reserved {
+            reserve(&self.fd, self.reserved, wanted, kind(self.index), paths)?;
+            self.reserved = wanted;
+        }
+        if PAGE.saturating_add(bytes) > self.map.len() {
+            self.map = map_file(&self.fd, PAGE.saturating_add(wanted), self.index, paths, options)?;
+        }
+        Ok(())
+    }
+
+    /// Says in the first page that the bytes are being changed.
+    pub(super) fn unseal(&mut self) {
+        self.header().generation.store(0, Ordering::Relaxed);
+        // Nothing that is written after this may be there before it, if this process is killed in between.
+        fence(Ordering::SeqCst);
+        self.holds = None;
+    }
+
+    /// Says in the first page which generation the bytes are.
+    pub(super) fn seal(&mut self, generation: u64, bytes: u64, checksum: u64, now: u64, boot_id: [u64; 2]) {
+        let used = round_up(bytes);
+        if self.reserved > used + SLACK && self.reserved - used > used / 4 {
+            let (from, len) = (PAGE.saturating_add(used), self.reserved - used);
+            if sys::punch(sys::raw(&self.fd), from, len).is_ok() {
+                self.reserved = used;
+            }
+        }
+        self.header().store(&DataFields {
+            index: u32::from(self.index & 1 == 1),
+            generation,
+            bytes,
+            checksum,
+            reserved_bytes: self.reserved,
+            published_ns: now,
+            boot_id,
+        });
+        self.holds = Some(generation);
+        self.bytes = bytes;
+    }
+
+    /// Room that was reserved by an earlier writer.
+    pub(super) fn set_reserved(&mut self, bytes: u64) {
+        self.reserved = bytes;
+    }
+
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}

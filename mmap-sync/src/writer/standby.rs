@@ -1,0 +1,168 @@
+//! The copy that is being prepared.
+
+use std::ops::Range;
+
+use super::copy::Copy;
+use super::{Published, Writer};
+use crate::error::Error;
+use crate::layout::MAX_BYTES;
+use crate::sys;
+
+/// The copy that is not current, to be filled and then published.
+///
+/// Dropped without [`publish`](Self::publish) it is abandoned: it then holds nothing, and the current one stays.
+/// Not to be used across a fork.
+#[derive(Debug)]
+pub struct Standby<'a> {
+    writer: &'a mut Writer,
+    bytes: u64,
+    holds: Option<u64>,
+    held_len: u64,
+    /// `None`: everything may have changed.
+    touched: Option<Vec<Range<u64>>>,
+    reset: bool,
+    published: bool,
+}
+
+impl<'a> Standby<'a> {
+    pub(super) fn begin(writer: &'a mut Writer, bytes: u64, reset: bool) -> Result<Standby<'a>, Error> {
+        let mut standby =
+            Standby { writer, bytes, holds: None, held_len: 0, touched: None, reset, published: false };
+        let copy = standby.copy_mut()?;
+        let (holds, held_len) = (copy.holds, copy.bytes);
+        if holds.is_none() {
+            copy.blocks.forget();
+        }
+        copy.unseal();
+        standby.holds = holds;
+        standby.held_len = if holds.is_some() { held_len } else { 0 };
+        Ok(standby)
+    }
+
+    fn index(&self) -> usize {
+        usize::from((self.writer.generation + 1) & 1 == 1)
+    }
+
+    fn copy(&self) -> Option<&Copy> {
+        self.writer.fresh.as_ref().or_else(|| self.writer.copies.get(self.index())?.as_ref())
+    }
+
+    fn copy_mut(&mut self) -> Result<&mut Copy, Error> {
+        let index = self.index();
+        let writer = &mut *self.writer;
+        match &mut writer.fresh {
+            Some(fresh) => Some(fresh),
+            None => writer.copies.get_mut(index).and_then(Option::as_mut),
+        }
+        .ok_or(Error::NotPublished)
+    }
+
+    /// The generation whose bytes this copy still holds, all [`held_len`](Self::held_len) of them; `None` if it holds
+    /// nothing of use. To bring it up to date, apply what changed since that generation.
+    pub fn holds(&self) -> Option<u64> {
+        self.holds
+    }
+
+    /// Size in bytes of what the copy [`holds`](Self::holds); 0 if nothing.
+    pub fn held_len(&self) -> u64 {
+        self.held_len
+    }
+
+    /// The bytes of the current publication.
+    pub fn current(&self) -> Option<&[u8]> {
+        self.writer.current()
+    }
+
+    /// The generation that publishing will make.
+    pub fn next_generation(&self) -> u64 {
+        self.writer.generation + 1
+    }
+
+    /// Its size in bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Its bytes. What lies beyond [`held_len`](Self::held_len) and was not written since is of any value.
+    pub fn bytes(&self) -> &[u8] {
+        self.copy().and_then(|copy| copy.slice(self.bytes)).unwrap_or_default()
+    }
+
+    /// Its bytes, to be written. Page-aligned.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let bytes = self.bytes;
+        self.copy_mut().ok().and_then(|copy| copy.slice_mut(bytes)).unwrap_or_default()
+    }
+
+    /// Changes the size. What lies before the smaller of both sizes stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`], [`Error::NoSpace`], [`Error::Io`]; the size is then unchanged.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), Error> {
+        if bytes > MAX_BYTES {
+            return Err(Error::TooLarge { bytes, limit: MAX_BYTES });
+        }
+        let index = self.index();
+        let writer = &mut *self.writer;
+        let copy = match &mut writer.fresh {
+            Some(fresh) => Some(fresh),
+            None => writer.copies.get_mut(index).and_then(Option::as_mut),
+        };
+        copy.ok_or(Error::NotPublished)?.make_room(bytes, &writer.paths, &writer.options)?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Says which bytes were changed, so that only their blocks are hashed anew. If it is never called, all are.
+    /// A change of size needs no call. Bytes that were changed and not named make the checksum wrong.
+    pub fn touch(&mut self, range: Range<u64>) {
+        if range.start < range.end {
+            self.touched.get_or_insert_default().push(range);
+        }
+    }
+
+    /// Says that nothing was changed beside what [`touch`](Self::touch) names, even if it is never called.
+    pub fn touch_nothing(&mut self) {
+        self.touched.get_or_insert_default();
+    }
+
+    /// Makes these bytes the current publication.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if a fresh file could not get its name, [`Error::Forked`]; what was current stays so.
+    pub fn publish(mut self) -> Result<Published, Error> {
+        self.writer.check_process()?;
+        let bytes = self.bytes;
+        let mut touched = self.touched.take();
+        let copy = self.copy_mut()?;
+        let mut blocks = std::mem::take(&mut copy.blocks);
+        let checksum = blocks.update(copy.slice(bytes).unwrap_or_default(), touched.as_mut());
+        copy.blocks = blocks;
+        let reset = self.reset;
+        let published = self.writer.switch(bytes, checksum, reset)?;
+        self.published = true;
+        Ok(published)
+    }
+}
+
+impl Drop for Standby<'_> {
+    fn drop(&mut self) {
+        if self.published || self.writer.check_process().is_err() {
+            return;
+        }
+        if self.writer.fresh.take().is_some()
+            && let Ok(name) = self.writer.paths.fresh()
+        {
+            let _ = sys::unlink(&name);
+        } else if let Ok(copy) = self.copy_mut() {
+            copy.blocks.forget();
+        }
+    }
+}

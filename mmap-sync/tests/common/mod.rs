@@ -1,0 +1,62 @@
+//! What the test files share.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use mmap_sync::Options;
+
+/// A directory on a tmpfs where there is one; removed with everything in it.
+pub struct Dir(tempfile::TempDir);
+
+impl Dir {
+    pub fn new() -> Dir {
+        let shared_memory = Path::new("/dev/shm");
+        let parent = if shared_memory.is_dir() { shared_memory.to_path_buf() } else { std::env::temp_dir() };
+        Dir(tempfile::Builder::new().prefix("mmap-sync-").tempdir_in(parent).unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn prefix(&self) -> PathBuf {
+        self.0.path().join("x")
+    }
+
+    pub fn options(&self) -> Options {
+        Options::new(self.prefix())
+    }
+
+    /// Memory that the files in the directory occupy.
+    pub fn allocated(&self) -> u64 {
+        let entries = std::fs::read_dir(self.path()).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().map_or(0, |data| data.blocks() * 512)).sum()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// Bytes of which every one depends on the seed, and which carry the seed at the start.
+pub fn fill(bytes: &mut [u8], seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for word in bytes.chunks_mut(8) {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        word.copy_from_slice(&state.to_le_bytes()[..word.len()]);
+    }
+}
+
+/// Whether the bytes are those of [`fill`] with this seed.
+pub fn is_filled(bytes: &[u8], seed: u64) -> bool {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    bytes.chunks(8).all(|word| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        word == &state.to_le_bytes()[..word.len()]
+    })
+}
