@@ -2,6 +2,8 @@
 
 mod model_common;
 
+use std::process::{Command, Stdio};
+
 use bliss_core::model::{self, ModelRef, Path, Scratch};
 use model_common::{Case, cases, folders};
 
@@ -35,15 +37,17 @@ fn check(case: &Case, model: &model::Model) {
                     case.name
                 );
             }
-            if let Some(expected) = &case.probability {
-                let found = ModelRef::probability(out[0]);
+            let Some(expected) = &case.probability else { continue };
+            for k in 0..dimensions {
+                let class = if dimensions == 1 { 1 } else { k };
+                let (found, expected) =
+                    (opened.class_probability(&out, class), expected[row * dimensions + k]);
                 assert_eq!(
                     found.to_bits(),
-                    expected[row].to_bits(),
-                    "{} {path} row {row}: probability",
+                    expected.to_bits(),
+                    "{} {path} row {row}: probability of class {class}: {found} instead of {expected}",
                     case.name
                 );
-                assert_eq!(opened.class_probability(&out, 1).to_bits(), found.to_bits());
             }
         }
     }
@@ -60,4 +64,44 @@ fn every_row_of_every_cbm_is_bit_equal_to_catboost() {
         }
     }
     assert!(models > 0);
+}
+
+#[test]
+fn every_row_of_every_json_export_is_bit_equal_to_catboost() {
+    let mut models = 0;
+    for folder in folders() {
+        for case in cases(&folder) {
+            let Some(json) = &case.json else { continue };
+            let model = model::import(json).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            check(&case, &model);
+            models += 1;
+        }
+    }
+    assert!(models > 0);
+}
+
+/// Trains models of many kinds with the `catboost` package of Python, where it is installed
+/// (`BLISS_CATBOOST_PYTHON` names the interpreter), with other random numbers than the ones that are kept.
+#[test]
+fn models_trained_anew_are_bit_equal_to_catboost() {
+    let python = std::env::var("BLISS_CATBOOST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let found = Command::new(&python).args(["-c", "import catboost, numpy"]).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        eprintln!(
+            "SKIPPED: training models anew ({python} has no package catboost; set BLISS_CATBOOST_PYTHON)"
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = model_common::testdata().with_file_name("train_models.py");
+    let seed = std::process::id().to_string();
+    let status =
+        Command::new(&python).arg(script).arg(folder.path()).arg(&seed).stdout(Stdio::null()).status();
+    assert!(status.unwrap().success(), "training failed (seed {seed})");
+    for case in cases(folder.path()) {
+        eprintln!("{} (seed {seed})", case.name);
+        for file in [Some(&case.file), case.json.as_ref()].into_iter().flatten() {
+            check(&case, &model::import(file).unwrap_or_else(|e| panic!("{}: {e}", case.name)));
+        }
+    }
 }

@@ -8,6 +8,8 @@ pub struct Model {
     pub guid: String,
     /// Names of the classes in order of the output dimensions (for two classes: 0, then 1).
     pub class_names: Vec<String>,
+    /// Whether each class was trained against all others, so that probabilities do not add up to 1.
+    pub one_vs_all: bool,
     /// Values per row: 1, or the number of classes or targets.
     pub dimensions: usize,
     /// The sum over the trees is multiplied by this.

@@ -1,5 +1,6 @@
 //! From raw values to probabilities, as CatBoost computes them.
 
+use super::layout::FLAG_ONE_VS_ALL;
 use super::reference::ModelRef;
 
 impl ModelRef<'_> {
@@ -10,19 +11,45 @@ impl ModelRef<'_> {
         1.0 / (1.0 + (-raw).exp())
     }
 
-    /// The probability of a class: for one output dimension that of [`probability`](Self::probability) (class 1) or
-    /// the rest (class 0); for several the softmax over `raw`. NaN where there is no such class.
+    /// The probability of a class, bit-equal to what CatBoost's `predict_proba` gives: for one output dimension that
+    /// of [`probability`](Self::probability) (class 1) or the rest (class 0); for several the softmax over `raw`, or
+    /// each for itself where the model was trained one class against all others. NaN where there is no such class.
     #[must_use]
     pub fn class_probability(&self, raw: &[f64], class: usize) -> f64 {
         match (raw, class) {
             ([raw], 1) => Self::probability(*raw),
             ([raw], 0) => 1.0 - Self::probability(*raw),
-            ([], _) | ([_], _) => f64::NAN,
-            (raw, class) => {
+            ([] | [_], _) => f64::NAN,
+            _ if self.header().flags & FLAG_ONE_VS_ALL != 0 => {
+                raw.get(class).map_or(f64::NAN, |r| Self::probability(*r))
+            }
+            _ => {
                 let largest = raw.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = raw.iter().map(|r| (r - largest).exp()).sum();
-                raw.get(class).map_or(f64::NAN, |r| (r - largest).exp() / sum)
+                let sum = raw.iter().fold(0.0, |sum, r| sum + fast_exp(r - largest));
+                raw.get(class).map_or(f64::NAN, |r| fast_exp(r - largest) / sum)
             }
         }
     }
+}
+
+/// The exponential function that CatBoost's softmax uses: powers of two in steps of 1/2048, and a polynomial of degree
+/// three for the rest. Its last bits differ from those of the C library.
+fn fast_exp(x: f64) -> f64 {
+    const STEPS: f64 = 2048.0;
+    // The sum with it rounds to a whole number, which its low bits then hold.
+    const ROUND: f64 = (3_u64 << 51) as f64;
+    if x <= -708.396_418_532_264_1 {
+        return 0.0;
+    }
+    if x >= 709.782_712_893_384 {
+        return f64::INFINITY;
+    }
+    let scale = STEPS / std::f64::consts::LN_2;
+    let sum = x * scale + ROUND;
+    let bits = sum.to_bits();
+    let fraction = 2_f64.powf((bits & 2047) as f64 * (1.0 / STEPS)).to_bits() & ((1 << 52) - 1);
+    let exponent = (bits.wrapping_add((1 << 21) - (1 << 11)) >> 11) << 52;
+    let t = (sum - ROUND) * (1.0 / scale) - x;
+    let rest = (3.000_000_002_795_539_4 - t) * (t * t) * 0.166_666_666_852_278_35 - t + 1.0;
+    rest * f64::from_bits(exponent | fraction)
 }

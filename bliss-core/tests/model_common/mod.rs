@@ -9,6 +9,7 @@ use bliss_core::model::{InputKind, ModelRef, category_hash};
 pub struct Case {
     pub name: String,
     pub file: Vec<u8>,
+    pub json: Option<Vec<u8>>,
     pub rows: usize,
     floats: usize,
     x: Vec<f32>,
@@ -22,15 +23,17 @@ pub fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models")
 }
 
-/// Folders with models: the crate's own and, where it is there, the project's shared data.
+/// Folders with models: the crate's own, where it is there the project's shared data, and what
+/// `train_models.py` made in the folder that `BLISS_MODELS` names.
 pub fn folders() -> Vec<PathBuf> {
-    let mut folders = vec![testdata()];
+    let mut folders = vec![testdata(), testdata().with_file_name("small")];
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/models");
     if shared.is_dir() {
         folders.push(shared);
     } else {
         eprintln!("SKIPPED: the models of ../shared/data/models (the folder is missing)");
     }
+    folders.extend(std::env::var_os("BLISS_MODELS").map(PathBuf::from));
     folders
 }
 
@@ -53,6 +56,7 @@ pub fn cases(folder: &Path) -> Vec<Case> {
         let case = Case {
             name: name.clone(),
             file: std::fs::read(file("cbm")).unwrap(),
+            json: std::fs::read(file("json")).ok(),
             rows,
             floats,
             x: numbers(&file("x.f32"), f32::from_le_bytes).unwrap_or_default(),

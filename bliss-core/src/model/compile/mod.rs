@@ -9,7 +9,8 @@ use rkyv::util::AlignedVec;
 
 use super::ir::{Model, Trees};
 use super::layout::{
-    ALIGN, At, FLAG_ANY_SHAPE, FLAG_WIDE_SLOTS, Header, MAGIC, Plain, SECTIONS, Section, VERSION,
+    ALIGN, At, FLAG_ANY_SHAPE, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Plain, SECTIONS, Section,
+    VERSION,
 };
 use super::meta::Meta;
 
@@ -79,6 +80,9 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     let slots = slots::Slots::of(model)?;
     let wide = slots.count > 256;
     let mut flags = if wide { FLAG_WIDE_SLOTS } else { 0 };
+    if model.one_vs_all {
+        flags |= FLAG_ONE_VS_ALL;
+    }
 
     let meta = Meta {
         guid: model.guid.clone(),

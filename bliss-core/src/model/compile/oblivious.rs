@@ -77,7 +77,11 @@ impl Compiled {
             let ranges = halves.map(|half| range(half).unwrap_or((all.0, all.0)));
             self.pages.push(Pages {
                 of_128: [all.0 >> 7, all.1 >> 7],
-                of_16: ranges.map(|(low, high)| [(low >> 4) as u8, (high >> 4) as u8]),
+                of_16: if wide {
+                    [[0; 2]; 2]
+                } else {
+                    ranges.map(|(low, high)| [(low >> 4) as u8, (high >> 4) as u8])
+                },
             });
             // Trees that are less deep, and places without a tree, test a slot that is at hand and never true.
             let test = |at: usize| {

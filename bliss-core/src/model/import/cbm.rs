@@ -65,6 +65,7 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
         match (line.key().unwrap_or_default(), line.value().unwrap_or_default()) {
             ("model_guid", guid) => model.guid = guid.into(),
             ("class_params", params) => model.class_names = json::class_names_of_text(params),
+            ("params", params) => model.one_vs_all = json::one_vs_all_of_text(params),
             _ => {}
         }
     }

@@ -60,6 +60,22 @@ fn kind(number: i8) -> Result<CtrKind, ImportError> {
     })
 }
 
+/// The kind of a CTR by its name in the JSON export.
+pub(super) fn kind_of_name(name: &str) -> Result<CtrKind, ImportError> {
+    Ok(match name {
+        "Borders" => CtrKind::Borders,
+        "Buckets" => CtrKind::Buckets,
+        "BinarizedTargetMeanValue" => CtrKind::BinarizedTargetMean,
+        "FloatTargetMeanValue" => CtrKind::FloatTargetMean,
+        "Counter" => CtrKind::Counter,
+        "FeatureFreq" => CtrKind::FeatureFrequency,
+        _ => {
+            let what = format!("a CTR of the unknown kind {name:?}");
+            return Err(ImportError::Unsupported { what, advice: "train it with CatBoost 1.2" });
+        }
+    })
+}
+
 fn table_id(base: Option<CtrBase<'_>>) -> Result<TableId, ImportError> {
     let base = base.ok_or_else(|| ImportError::corrupt("a CTR", "it does not say what it counts"))?;
     let projection = base.projection();
