@@ -64,6 +64,8 @@ impl core::fmt::Display for Unscored {
     }
 }
 
+impl core::error::Error for Unscored {}
+
 /// How a dimension answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -1,1 +1,58 @@
 //! A directory of published features and models: read features and scores, or publish them, in one type each.
+//!
+//! [`Client`] reads: it opens the directory that a daemon publishes to (it may do so before the daemon ever ran),
+//! registers the names it will use, and then looks up or scores one request after the other in well under a
+//! microsecond, without system calls, locks or allocations. One client per thread.
+//!
+//! `Publisher` (cargo feature `publish`) writes: one per directory, in any process.
+//!
+//! ```
+//! use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+//! use bliss_core::snapshot::{Change, DimensionChange};
+//! use bliss_core::{request::Request, score::Status, table::Rows};
+//! use bliss_store::{Client, Publisher, PublishOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path();
+//! // The daemon's side.
+//! let ip = Dimension {
+//!     name: "ip".into(),
+//!     key: vec![KeyPart::whole("ip")],
+//!     max_age_seconds: 600,
+//!     features: vec![Feature::number("requests_1m")],
+//! };
+//! let schema = Schema { dimensions: vec![ip], ..Schema::default() };
+//! let mut publisher = Publisher::open(directory, &PublishOptions::default(), schema)?;
+//! let mut rows = Rows::new(1);
+//! rows.push(publisher.key(0, &["192.0.2.1".into()]).ok_or("not an address")?, 1_000, &[42.0]);
+//! publisher.publish(Change { dimensions: vec![(0, DimensionChange::Replace(rows))] })?;
+//!
+//! // The reader's side.
+//! let mut client = Client::open(directory)?;
+//! let ip = client.names().attribute("ip")?;
+//! let mut request = Request::new();
+//! request.set(ip, "192.0.2.1".into());
+//! let (values, statuses) = client.look_up(&request, 1_030)?;
+//! assert_eq!((values, statuses), ([42.0].as_slice(), [Status::Fresh].as_slice()));
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod client;
+#[cfg(feature = "publish")]
+mod publisher;
+
+pub use client::Client;
+#[cfg(feature = "publish")]
+pub use publisher::{Made, PublishError, PublishOptions, PublishedFeatures, Publisher};
+
+/// Prefix of the files that features are published in, within the directory.
+pub const FEATURES: &str = "features";
+/// Prefix of the files that models are published in, within the directory.
+pub const MODELS: &str = "models";

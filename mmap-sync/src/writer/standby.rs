@@ -99,6 +99,17 @@ impl<'a> Standby<'a> {
         self.copy_mut().ok().and_then(|copy| copy.slice_mut(bytes)).unwrap_or_default()
     }
 
+    /// The bytes of the current publication, and those to be written: they are different copies, so that one can be
+    /// filled from the other.
+    pub fn current_and_bytes_mut(&mut self) -> (Option<&[u8]>, &mut [u8]) {
+        let bytes = self.bytes;
+        let Writer { copies: [zero, one], fresh, generation, .. } = &mut *self.writer;
+        let (current, other) = if *generation & 1 == 0 { (zero, one) } else { (one, zero) };
+        let held = current.as_ref().filter(|copy| *generation != 0 && copy.holds == Some(*generation));
+        let standby = fresh.as_mut().or(other.as_mut()).and_then(|copy| copy.slice_mut(bytes));
+        (held.and_then(Copy::payload), standby.unwrap_or_default())
+    }
+
     /// Changes the size. What lies before the smaller of both sizes stays.
     ///
     /// # Errors

@@ -1,0 +1,46 @@
+# The commands of the README. Each does the set-up that it needs on a fresh Debian machine with Rust.
+
+CARGO ?= cargo
+# An access log to replay, and more options of `bliss-service demo`.
+LOG ?=
+ARGS ?=
+
+.PHONY: help demo demo-nginx test check loom asan soak fuzz bench model setup-test setup-nginx
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
+
+demo: ## traffic, features, publication and scores in two processes; LOG=access.log replays a real one, ARGS=--json
+	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
+	target/demo/bliss-service demo $(if $(LOG),--log $(LOG)) $(ARGS)
+
+demo-nginx: setup-nginx ## the same through nginx, with a curl line to try
+	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
+	tools/demo_nginx.sh target/demo
+
+test: setup-test ## everything that must hold: format, lints, unit, integration, doc, Lua and nginx tests, loom
+	$(MAKE) check
+	$(CARGO) test --locked --workspace
+	$(MAKE) loom
+
+check: ## format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+loom: ## the protocol of mmap-sync under a model checker
+	mmap-sync/ci/loom.sh
+
+asan: ## mmap-sync's tests under AddressSanitizer (nightly Rust)
+	mmap-sync/ci/asan.sh
+
+bench: ## BLISS and its peers in one run
+	$(CARGO) run --locked --release -p benches --bin compare -- fetch
+
+model: ## trains the demo model anew from ../shared/data/access.log
+	tools/train_demo_model.sh
+
+setup-test: setup-nginx
+	tools/setup.sh gcc clang pkg-config valgrind memcached util-linux
+
+setup-nginx:
+	tools/setup.sh nginx libnginx-mod-http-lua

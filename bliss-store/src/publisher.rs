@@ -1,0 +1,309 @@
+//! Publishing features and models.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bliss_core::attribute::{Canonical, Value};
+use bliss_core::frame::FrameError;
+use bliss_core::key::{KeySecret, SECRET_BYTES, hash_key};
+use bliss_core::models::{ModelSet, ModelsError};
+use bliss_core::schema::Schema;
+use bliss_core::snapshot::{Change, SnapshotError, SnapshotRef, Writing, apply_in_place};
+use bliss_core::table::{BuildJob, TableError};
+use mmap_sync::{Options, Published, Standby, Writer};
+
+use crate::{FEATURES, MODELS};
+
+/// How publications are made.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// How long a publication waits for readers that are still in the copy to be overwritten.
+    pub grace: Duration,
+    /// Permissions of the files that readers only read.
+    pub mode: u32,
+    /// Permissions of the file in which readers announce themselves.
+    pub readers_mode: u32,
+    /// Group of the files, by number; that of the process if none.
+    pub group: Option<u32>,
+    /// Address space that readers reserve for one copy, in bytes; the crate's default if none.
+    pub max_size: Option<u64>,
+    /// Threads that build tables; as many as there are cores if none.
+    pub threads: Option<usize>,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_millis(10),
+            mode: 0o640,
+            readers_mode: 0o660,
+            group: None,
+            max_size: None,
+            threads: None,
+        }
+    }
+}
+
+impl PublishOptions {
+    fn sync(&self, prefix: &Path) -> Options {
+        let options = Options::new(prefix)
+            .grace(self.grace)
+            .mode(self.mode)
+            .readers_mode(self.readers_mode)
+            .group(self.group);
+        self.max_size.map_or(options.clone(), |bytes| options.max_size(bytes))
+    }
+}
+
+/// How a publication of features was made, from cheapest to dearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// The change, and the one before it, were applied to the copy that was not current.
+    InPlace,
+    /// The current copy was copied and the change applied to it.
+    Copied,
+    /// The tables were built anew, because the schema changed, a table had to grow, or a dimension was replaced.
+    Built,
+}
+
+/// A publication of features.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishedFeatures {
+    /// Its generation.
+    pub generation: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Whether readers still held the copy after the grace period, so that a fresh file was made.
+    pub fresh_file: bool,
+    /// How it was made.
+    pub made: Made,
+}
+
+/// Why something could not be published; what was published before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The files.
+    #[error(transparent)]
+    Sync(#[from] mmap_sync::Error),
+    /// The features.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The models.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+    /// The operating system gave no random numbers for the secret of keys.
+    #[error("no random numbers for the secret of keys: {0}")]
+    Secret(getrandom::Error),
+}
+
+/// Publishes features and models to a directory. There is one at a time; the files lock a second one out.
+pub struct Publisher {
+    features: Writer,
+    models: Writer,
+    schema: Schema,
+    secret: KeySecret,
+    threads: usize,
+    /// What led to the current generation, to be made in the other copy as well.
+    last: Option<(u64, Change)>,
+    damaged: Option<FrameError>,
+}
+
+impl core::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let generation = self.features.generation();
+        f.debug_struct("Publisher").field("generation", &generation).finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Opens `directory`, which must exist, and goes on from what is published there: rows of dimensions that `schema`
+    /// still has are kept.
+    ///
+    /// # Errors
+    /// Where the schema is wrong, another publisher has the directory, or its files cannot be made or used.
+    pub fn open(directory: &Path, options: &PublishOptions, schema: Schema) -> Result<Self, PublishError> {
+        schema.validate().map_err(SnapshotError::from)?;
+        let features = options.sync(&directory.join(FEATURES)).open_writer()?;
+        let models = options.sync(&directory.join(MODELS)).open_writer()?;
+        let current = features.current().map(SnapshotRef::open);
+        let damaged = current.and_then(Result::err);
+        let secret = match current {
+            Some(Ok(snapshot)) => snapshot.secret(),
+            _ => {
+                let mut secret = [0; SECRET_BYTES];
+                getrandom::fill(&mut secret).map_err(PublishError::Secret)?;
+                KeySecret(secret)
+            }
+        };
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = options.threads.unwrap_or_else(cores);
+        Ok(Self { features, models, schema, secret, threads, last: None, damaged })
+    }
+
+    /// Why the features found in the directory were not gone on from, if they were damaged or of another version.
+    pub fn found_damaged(&self) -> Option<FrameError> {
+        self.damaged
+    }
+
+    /// The schema of the next publication.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The secret under which keys are hashed.
+    pub fn secret(&self) -> &KeySecret {
+        &self.secret
+    }
+
+    /// The features published last.
+    pub fn current(&self) -> Option<SnapshotRef<'_>> {
+        self.features.current().and_then(|bytes| SnapshotRef::open(bytes).ok())
+    }
+
+    /// Generation of the features published last.
+    pub fn generation(&self) -> Option<u64> {
+        self.features.generation()
+    }
+
+    /// Generation of the models published last.
+    pub fn models_generation(&self) -> Option<u64> {
+        self.models.generation()
+    }
+
+    /// The key of a row of dimension `index` for attribute values in the order of its key; `None` where there is no such
+    /// dimension, or a value does not fit its kind.
+    pub fn key(&self, index: usize, values: &[Value<'_>]) -> Option<u64> {
+        let dimension = self.schema.dimensions.get(index)?;
+        if values.len() != dimension.key.len() {
+            return None;
+        }
+        let mut parts = Vec::with_capacity(values.len());
+        for (part, value) in dimension.key.iter().zip(values) {
+            let kind = self.schema.attribute_kind(&part.attribute)?;
+            parts.push(Canonical::new(kind, *value)?.masked(part.v4_prefix, part.v6_prefix));
+        }
+        Some(hash_key(&self.secret, &dimension.name, parts.iter().map(Canonical::bytes)))
+    }
+
+    /// Another schema, from the next publication on.
+    ///
+    /// # Errors
+    /// Where it breaks a rule; the old one stays.
+    pub fn set_schema(&mut self, schema: Schema) -> Result<(), PublishError> {
+        schema.validate().map_err(SnapshotError::from)?;
+        self.schema = schema;
+        Ok(())
+    }
+
+    /// Publishes what `change` makes of the current features. A small change costs in proportion to its size, except
+    /// where a table must grow.
+    ///
+    /// # Errors
+    /// Where rows do not fit the schema or each other, or there is no space; the current features stay.
+    pub fn publish(&mut self, change: Change) -> Result<PublishedFeatures, PublishError> {
+        let current = self.current();
+        let same_schema = current.is_some_and(|c| c.schema_owned().is_ok_and(|schema| schema == self.schema));
+        let published = if same_schema && change.is_patch() { self.patch(&change)? } else { None };
+        let (made, published) = match published {
+            Some(done) => done,
+            None => (Made::Built, self.build(&change)?),
+        };
+        // What is dearer to apply again than to copy is not kept.
+        let worth_keeping = made != Made::Built && change.len() as u64 <= published.bytes / 512;
+        self.last = worth_keeping.then_some((published.generation, change));
+        Ok(PublishedFeatures {
+            generation: published.generation,
+            bytes: published.bytes,
+            fresh_file: published.reset,
+            made,
+        })
+    }
+
+    /// Applies a change to the copy that is not current; `None` where a table has no room for it.
+    fn patch(&mut self, change: &Change) -> Result<Option<(Made, Published)>, PublishError> {
+        let Some(generation) = self.features.generation() else { return Ok(None) };
+        let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
+        let mut standby = self.features.standby(len)?;
+        let last = self.last.take().filter(|(led_to, _)| *led_to == generation);
+        let behind_by_one =
+            standby.holds().is_some_and(|held| held + 1 == generation) && standby.held_len() == len;
+        let made = match last {
+            Some((_, last)) if behind_by_one && apply(&mut standby, &last)? => Made::InPlace,
+            _ => {
+                copy_current(&mut standby);
+                Made::Copied
+            }
+        };
+        if !apply(&mut standby, change)? {
+            return Ok(None);
+        }
+        Ok(Some((made, standby.publish()?)))
+    }
+
+    /// Writes all tables anew.
+    fn build(&mut self, change: &Change) -> Result<Published, PublishError> {
+        // Its size first, since the space is reserved before anything is written; then again from the standby copy's
+        // view of the current one.
+        let current = self.features.current().and_then(|bytes| SnapshotRef::open(bytes).ok());
+        let bytes = Writing::plan(&self.schema, &self.secret, current, change)?.bytes();
+        let mut standby = self.features.standby(bytes)?;
+        {
+            let (current, dest) = standby.current_and_bytes_mut();
+            let current = current.and_then(|bytes| SnapshotRef::open(bytes).ok());
+            let writing = Writing::plan(&self.schema, &self.secret, current, change)?;
+            writing.write(dest, self.threads, run_in_threads)?;
+        }
+        Ok(standby.publish()?)
+    }
+
+    /// Publishes models in place of those published before.
+    ///
+    /// # Errors
+    /// Where a model is damaged, a name is wrong, or there is no space; the current models stay.
+    pub fn publish_models(&mut self, set: &ModelSet) -> Result<u64, PublishError> {
+        let bytes = set.pack()?;
+        Ok(self.models.write_bytes(&bytes)?.generation)
+    }
+
+    /// Tells readers that the publisher is alive; to be called about once a second.
+    pub fn heartbeat(&self) {
+        self.features.heartbeat();
+        self.models.heartbeat();
+    }
+}
+
+/// Applies a patch; false where it does not fit, and the copy is then of no use as it is.
+fn apply(standby: &mut Standby<'_>, change: &Change) -> Result<bool, SnapshotError> {
+    let mut changed = Vec::new();
+    let applied = apply_in_place(standby.bytes_mut(), change, |range| changed.push(range));
+    changed.into_iter().for_each(|range| standby.touch(range));
+    match applied {
+        Ok(()) => Ok(true),
+        Err(SnapshotError::Table { error: TableError::Full { .. } | TableError::Crowded { .. }, .. }) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn copy_current(standby: &mut Standby<'_>) {
+    let len = {
+        let (current, dest) = standby.current_and_bytes_mut();
+        let current = current.unwrap_or_default();
+        let len = dest.len().min(current.len());
+        let (to, from) = (dest.get_mut(..len).unwrap_or_default(), current.get(..len).unwrap_or_default());
+        to.copy_from_slice(from);
+        len as u64
+    };
+    standby.touch(0..len);
+}
+
+fn run_in_threads(jobs: Vec<BuildJob<'_>>) -> Result<u64, TableError> {
+    if jobs.len() < 2 {
+        return jobs.into_iter().map(BuildJob::run).sum();
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = jobs.into_iter().map(|job| scope.spawn(|| job.run())).collect();
+        running.into_iter().map(|r| r.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum()
+    })
+}

@@ -1,0 +1,60 @@
+//! F1: after opening, no look-up and no score allocates, not even at the switch to a new version.
+
+use bliss_core::model::{compile, import};
+use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::request::Request;
+use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+use bliss_core::snapshot::{Change, DimensionChange};
+use bliss_core::table::Rows;
+use bliss_store::{Client, PublishOptions, Publisher};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+#[test]
+fn f1_nothing_allocates_after_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    let ip = |extra: usize| Dimension {
+        name: "ip".into(),
+        key: vec![KeyPart::whole("ip")],
+        max_age_seconds: 600,
+        features: (0..1 + extra).map(|i| Feature::number(&format!("f{i}"))).collect(),
+    };
+    let schema = |extra| Schema { dimensions: vec![ip(extra)], ..Schema::default() };
+    let mut publisher = Publisher::open(directory.path(), &PublishOptions::default(), schema(0)).unwrap();
+    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/scale_bias.cbm");
+    let mut model = import(&std::fs::read(cbm).unwrap()).unwrap();
+    model.floats.iter_mut().for_each(|f| f.name = "ip.f0".into());
+    let compiled = compile(&model).unwrap();
+    let set = ModelSet {
+        models: vec![NamedModel { name: "m".into(), version: "1".into(), bot_class: 1, compiled }],
+        routes: vec![NamedRoute { name: "default".into(), active: Some("m".into()), shadows: vec![] }],
+    };
+
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let blocks = || dhat::HeapStats::get().total_blocks;
+    // Opened before anything is published, so that every later call is one that must not allocate.
+    let mut client = Client::open(directory.path()).unwrap();
+    let ip = client.names().attribute("ip").unwrap();
+    let mut request = Request::new();
+    request.set(ip, "192.0.2.1".into());
+    let mut scores = 0;
+    for round in 0..20 {
+        if round == 10 {
+            publisher.set_schema(schema(5)).unwrap();
+        }
+        let width = publisher.schema().dimensions[0].features.len();
+        let mut rows = Rows::new(width);
+        (0..2000).for_each(|i| rows.push(i + 1, 1000, &vec![i as f32; width]));
+        let change = DimensionChange::Patch { upserts: rows, deletes: vec![] };
+        publisher.publish(Change { dimensions: vec![(0, change)] }).unwrap();
+        publisher.publish_models(&set).unwrap();
+        let before = blocks();
+        for _ in 0..100 {
+            scores += u32::from(client.score(&request, "", 1000).outcome.is_ok());
+            let _ = client.look_up(&request, 1000).unwrap();
+        }
+        assert_eq!(blocks() - before, 0, "round {round}");
+    }
+    assert_eq!(scores, 2000);
+}

@@ -1,0 +1,171 @@
+//! Publishing and reading through real files.
+
+use bliss_core::model::ir::Model;
+use bliss_core::model::{compile, import};
+use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::request::Request;
+use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+use bliss_core::score::{Status, Unscored};
+use bliss_core::snapshot::{Change, DimensionChange};
+use bliss_core::table::Rows;
+use bliss_store::{Client, Made, PublishError, PublishOptions, Publisher};
+
+fn schema(features: usize) -> Schema {
+    let features = (0..features).map(|i| Feature::number(&format!("f{i}"))).collect();
+    let ip = Dimension { name: "ip".into(), key: vec![KeyPart::whole("ip")], max_age_seconds: 600, features };
+    Schema { dimensions: vec![ip], ..Schema::default() }
+}
+
+fn open(directory: &std::path::Path, schema: Schema) -> Publisher {
+    Publisher::open(directory, &PublishOptions::default(), schema).unwrap()
+}
+
+fn address(i: u32) -> String {
+    std::net::Ipv4Addr::from(0x0a00_0000 + i).to_string()
+}
+
+fn rows(publisher: &Publisher, range: std::ops::Range<u32>, value: f32) -> Rows {
+    let width = publisher.schema().dimensions[0].features.len();
+    let mut rows = Rows::new(width);
+    for i in range {
+        let key = publisher.key(0, &[address(i).as_str().into()]).unwrap();
+        rows.push(key, 1000, &vec![value + i as f32; width]);
+    }
+    rows
+}
+
+fn patch(upserts: Rows, deletes: Vec<u64>) -> Change {
+    Change { dimensions: vec![(0, DimensionChange::Patch { upserts, deletes })] }
+}
+
+fn value(client: &mut Client, i: u32) -> Result<(f32, Status), Unscored> {
+    let ip = client.names().attribute("ip").unwrap();
+    let address = address(i);
+    let mut request = Request::new();
+    request.set(ip, address.as_str().into());
+    client.look_up(&request, 1000).map(|(values, statuses)| (values[0], statuses[0]))
+}
+
+#[test]
+fn a_client_opened_before_anything_was_published_sees_it_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().join("not/yet");
+    let mut client = Client::open(&below).unwrap();
+    assert_eq!(value(&mut client, 1), Err(Unscored::NoSnapshot));
+    assert_eq!(client.score(&Request::new(), "", 0).outcome, Err(Unscored::NoSnapshot));
+    std::fs::create_dir_all(&below).unwrap();
+    let mut publisher = open(&below, schema(1));
+    publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
+    // The path is looked at once a second at most.
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while value(&mut client, 1).is_err() && std::time::Instant::now() < patience {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(value(&mut client, 1), Ok((1.5, Status::Fresh)));
+    assert_eq!(client.score(&Request::new(), "", 0).outcome, Err(Unscored::NoModels));
+}
+
+/// Many small changes, some that make the table grow, against what a map says, through one client all the while.
+#[test]
+fn publications_follow_their_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut publisher = open(directory.path(), schema(3));
+    let mut client = Client::open(directory.path()).unwrap();
+    let mut expected = std::collections::BTreeMap::new();
+    let mut made = std::collections::BTreeMap::<String, u32>::new();
+    // So many rows beside those looked at that a change is small against them.
+    publisher.publish(patch(rows(&publisher, 100_000..120_000, 0.0), vec![])).unwrap();
+    for round in 0..60u32 {
+        let (start, count) = (round * 97 % 1000, 1 + round * 13 % 300);
+        let value_of = round as f32 * 10_000.0;
+        let upserts = rows(&publisher, start..start + count, value_of);
+        expected.extend((start..start + count).map(|i| (i, value_of + i as f32)));
+        let gone = (round * 31 % 1000)..(round * 31 % 1000 + 20);
+        let deletes: Vec<_> = gone
+            .filter(|i| !(start..start + count).contains(i))
+            .inspect(|i| _ = expected.remove(i))
+            .map(|i| publisher.key(0, &[address(i).as_str().into()]).unwrap())
+            .collect();
+        let published = publisher.publish(patch(upserts, deletes)).unwrap();
+        *made.entry(format!("{:?}", published.made)).or_default() += 1;
+        assert_eq!(published.generation, u64::from(round) + 2);
+        for i in 0..1400 {
+            let found = value(&mut client, i).unwrap();
+            assert_eq!(found.1 == Status::Fresh, expected.contains_key(&i), "round {round}, row {i}");
+            assert_eq!(found.0, expected.get(&i).copied().unwrap_or(0.0), "round {round}, row {i}");
+        }
+        assert_eq!(client.features_generation(), Some(published.generation));
+    }
+    assert!(made["InPlace"] > 40, "{made:?}");
+}
+
+#[test]
+fn a_refused_change_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut publisher = open(directory.path(), schema(1));
+    let mut client = Client::open(directory.path()).unwrap();
+    publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
+    let mut twice = rows(&publisher, 0..2, 9.0);
+    twice.push(twice.keys[0], 1000, &[7.0]);
+    let error =
+        publisher.publish(Change { dimensions: vec![(0, DimensionChange::Replace(twice))] }).unwrap_err();
+    assert!(error.to_string().contains("dimension \"ip\": key"), "{error}");
+    let mut wide = Rows::new(2);
+    wide.push(5, 1000, &[1.0, 2.0]);
+    assert!(publisher.publish(patch(wide, vec![])).is_err());
+    assert_eq!(value(&mut client, 3), Ok((3.5, Status::Fresh)));
+    publisher.publish(patch(rows(&publisher, 3..4, 1.0), vec![])).unwrap();
+    publisher.publish(patch(rows(&publisher, 4..5, 1.0), vec![])).unwrap();
+    assert_eq!(value(&mut client, 3), Ok((4.0, Status::Fresh)));
+    assert_eq!(value(&mut client, 5), Ok((5.5, Status::Fresh)));
+}
+
+#[test]
+fn a_second_publisher_is_refused_and_the_next_one_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut publisher = open(directory.path(), schema(2));
+    publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
+    let second = Publisher::open(directory.path(), &PublishOptions::default(), schema(2));
+    assert!(matches!(second, Err(PublishError::Sync(mmap_sync::Error::Locked { .. }))));
+    let secret = *publisher.secret();
+    drop(publisher);
+
+    // With another column more: rows and keys go on.
+    let mut publisher = open(directory.path(), schema(3));
+    assert!(*publisher.secret() == secret);
+    let mut client = Client::open(directory.path()).unwrap();
+    assert_eq!(value(&mut client, 9), Ok((9.5, Status::Fresh)));
+    let published = publisher.publish(Change::default()).unwrap();
+    assert_eq!((published.made, published.generation), (Made::Built, 2));
+    assert_eq!(value(&mut client, 9), Ok((9.5, Status::Fresh)));
+    assert_eq!(client.plan().dimensions().width(), 3);
+}
+
+#[test]
+fn models_come_and_go_while_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut publisher = open(directory.path(), schema(1));
+    let mut client = Client::open(directory.path()).unwrap();
+    publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
+    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/scale_bias.cbm");
+    let mut model = import(&std::fs::read(cbm).unwrap()).unwrap();
+    let gone = model.floats.iter().position(|f| !f.borders.is_empty()).unwrap();
+    model.floats.iter_mut().for_each(|f| f.name = "ip.f0".into());
+    let set = |model: &Model, version: &str| ModelSet {
+        models: vec![NamedModel {
+            name: "demo".into(),
+            version: version.into(),
+            bot_class: 1,
+            compiled: compile(model).unwrap(),
+        }],
+        routes: vec![NamedRoute { name: "default".into(), active: Some("demo".into()), shadows: vec![] }],
+    };
+    publisher.publish_models(&set(&model, "1")).unwrap();
+    assert!((1..=99).contains(&client.score(&Request::new(), "", 1000).outcome.unwrap().score));
+    assert_eq!(client.plan().models().models()[0].version(), "1");
+    model.floats[gone].name = "ip.gone".into();
+    publisher.publish_models(&set(&model, "2")).unwrap();
+    assert_eq!(client.score(&Request::new(), "", 1000).outcome, Err(Unscored::MissingInput));
+    assert_eq!(client.plan().models().models()[0].missing_input(), Some("ip.gone"));
+    assert_eq!(client.models_generation(), Some(2));
+}
