@@ -7,6 +7,67 @@ use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, WALK, level_bytes};
 #[repr(C, align(64))]
 pub(super) struct Positions(pub(super) [u32; BLOCK]);
 
+/// The sum of a model with one output dimension, and the trees that wait to be added to it. Each addition waits for
+/// the one before; a kernel calls [`add`](Self::add) between other work, which fills the wait.
+pub(super) struct Sum {
+    pub(super) total: f64,
+    leaves: *const f64,
+    next: *const u32,
+    waiting: usize,
+}
+
+impl Sum {
+    pub(super) fn new(job: &Job<'_>) -> Self {
+        Self { total: 0.0, leaves: job.leaves.as_ptr(), next: std::ptr::null(), waiting: 0 }
+    }
+
+    /// Adds N trees, or none where fewer wait.
+    ///
+    /// # Safety
+    ///
+    /// - what [`wait`](Self::wait) was given is still there
+    #[inline(always)]
+    pub(super) unsafe fn add<const N: usize>(&mut self) {
+        if self.waiting >= N {
+            for at in 0..N {
+                // SAFETY:
+                // - N positions wait, each of a leaf value (the promise made to `wait`)
+                self.total += unsafe { *self.leaves.add(*self.next.add(at) as usize) };
+            }
+            // SAFETY:
+            // - at most one past the last position
+            self.next = unsafe { self.next.add(N) };
+            self.waiting -= N;
+        }
+    }
+
+    /// Adds all trees that wait.
+    ///
+    /// # Safety
+    ///
+    /// - what [`wait`](Self::wait) was given is still there
+    #[inline(always)]
+    pub(super) unsafe fn finish(&mut self) {
+        while self.waiting > 0 {
+            // SAFETY:
+            // - the caller's promise
+            unsafe { self.add::<1>() };
+        }
+    }
+
+    /// Lets `count` trees wait; none waits now.
+    ///
+    /// # Safety
+    ///
+    /// - there are `count` positions, each of a leaf value of the job's model, until `finish` was called
+    #[inline(always)]
+    pub(super) unsafe fn wait(&mut self, positions: *const u32, count: usize) {
+        debug_assert_eq!(self.waiting, 0, "the trees before are added first");
+        self.next = positions;
+        self.waiting = count;
+    }
+}
+
 /// Adds the leaf values of `count` trees, in order.
 ///
 /// # Safety

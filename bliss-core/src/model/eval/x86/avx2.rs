@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::model::eval::trees::Positions;
+use crate::model::eval::trees::{Positions, Sum};
 use crate::model::eval::{Job, Oblivious, Shapes, inputs, trees};
 use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES};
 
@@ -51,6 +51,7 @@ unsafe fn fill_slots(job: &Job<'_>) {
 ///
 /// - the job is one that `ModelRef::raw` made, with at most 256 slots, which are filled
 /// - the block is of the same model, `bases` are those of the half
+/// - `positions` has room for 32, 64-byte aligned, none of which waits in `sum`
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn half_positions<const HALF_AT: usize>(
@@ -58,7 +59,8 @@ unsafe fn half_positions<const HALF_AT: usize>(
     trees: &Oblivious<'_>,
     block: &Block,
     bases: *const u32,
-    positions: &mut Positions,
+    positions: *mut u32,
+    sum: &mut Sum,
 ) {
     let mut low = _mm256_setzero_si256();
     let mut high = _mm256_setzero_si256();
@@ -92,6 +94,8 @@ unsafe fn half_positions<const HALF_AT: usize>(
             }
             tests = tests.add(2 * BLOCK);
             pages = pages.add(1);
+            // Trees of the half before: six levels and what remains make 32.
+            sum.add::<5>();
         }
     }
     let quarters = |bytes: __m256i| {
@@ -111,7 +115,7 @@ unsafe fn half_positions<const HALF_AT: usize>(
         // - there are 32 bases per half (`validate`), and 32 of the 64 positions are used; both are aligned
         unsafe {
             let base = _mm256_load_si256(bases.add(quarter * 8).cast());
-            let place = positions.0.as_mut_ptr().add(quarter * 8);
+            let place = positions.add(quarter * 8);
             _mm256_store_si256(place.cast(), _mm256_add_epi32(index, base));
         }
     }
@@ -130,7 +134,9 @@ pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, o
     unsafe {
         fill_slots(job);
         out.fill(0.0);
+        let mut sum = Sum::new(job);
         let mut positions = Positions([0; BLOCK]);
+        let single = job.header.dimensions == 1;
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let count = trees::trees_from(job, at * BLOCK);
             if job.header.flags & FLAG_WIDE_SLOTS != 0 {
@@ -138,12 +144,24 @@ pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, o
                 trees::add_leaves(job, positions.0.get_unchecked(..count), out);
                 continue;
             }
-            half_positions::<0>(job, trees, block, bases.as_ptr(), &mut positions);
-            trees::add_leaves(job, positions.0.get_unchecked(..count.min(HALF)), out);
-            if count > HALF {
-                half_positions::<1>(job, trees, block, bases.as_ptr().add(HALF), &mut positions);
-                trees::add_leaves(job, positions.0.get_unchecked(..count - HALF), out);
+            // While one half of the positions is computed, the other one is added.
+            let (left, right) = (positions.0.as_mut_ptr(), positions.0.as_mut_ptr().add(HALF));
+            half_positions::<0>(job, trees, block, bases.as_ptr(), left, &mut sum);
+            sum.finish();
+            if single {
+                sum.wait(left, count.min(HALF));
             }
+            half_positions::<1>(job, trees, block, bases.as_ptr().add(HALF), right, &mut sum);
+            sum.finish();
+            if single {
+                sum.wait(right, count.saturating_sub(HALF));
+            } else {
+                trees::add_leaves(job, positions.0.get_unchecked(..count), out);
+            }
+        }
+        sum.finish();
+        if let (&mut [ref mut out], 0) = (&mut *out, job.header.flags & FLAG_WIDE_SLOTS) {
+            *out = sum.total;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::model::eval::trees::Positions;
+use crate::model::eval::trees::{Positions, Sum};
 use crate::model::eval::{Job, Oblivious, Shapes, inputs, trees};
 use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES, Pages, level_bytes};
 
@@ -93,6 +93,7 @@ unsafe fn wide_slots(slots: *const u8, low: __m512i, high: __m512i, pages: Pages
 /// # Safety
 ///
 /// - the job is one that `ModelRef::raw` made, its slots are filled, and the block is of the same model
+/// - `positions` has room for 64, 64-byte aligned, none of which waits in `sum`
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
 unsafe fn block_positions<const WIDE: bool>(
@@ -101,7 +102,8 @@ unsafe fn block_positions<const WIDE: bool>(
     narrow: &Narrow,
     block: &Block,
     bases: *const u32,
-    positions: &mut Positions,
+    positions: *mut u32,
+    sum: &mut Sum,
 ) {
     let stride = level_bytes(job.header.flags);
     let mut low = _mm512_setzero_si512();
@@ -128,6 +130,8 @@ unsafe fn block_positions<const WIDE: bool>(
             }
             tests = tests.add(stride);
             pages = pages.add(1);
+            // Trees of the block before: six levels and what remains make 64.
+            sum.add::<11>();
         }
     }
     let low = quarters(low);
@@ -145,7 +149,7 @@ unsafe fn block_positions<const WIDE: bool>(
         // - there are 64 bases per block (`validate`) and 64 positions, both 64-byte aligned
         unsafe {
             let base = _mm512_load_si512(bases.add(quarter * LANES).cast());
-            let place = positions.0.as_mut_ptr().add(quarter * LANES);
+            let place = positions.add(quarter * LANES);
             _mm512_store_si512(place.cast(), _mm512_add_epi32(index, base));
         }
     }
@@ -177,17 +181,31 @@ pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, o
         let slots = job.parts.slots;
         let narrow = Narrow([0, 64, 128, 192].map(|at| _mm512_load_si512(slots.add(at).cast())));
         out.fill(0.0);
-        let mut positions = Positions([0; BLOCK]);
+        let mut sum = Sum::new(job);
+        let mut buffers = [Positions([0; BLOCK]), Positions([0; BLOCK])];
+        let buffers = buffers.as_mut_ptr();
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+            // The other one holds the trees that wait.
+            let positions = buffers.add(at & 1);
+            let to = positions.cast::<u32>();
             if job.header.flags & FLAG_WIDE_SLOTS == 0 {
-                block_positions::<false>(job, trees, &narrow, block, bases.as_ptr(), &mut positions);
+                block_positions::<false>(job, trees, &narrow, block, bases.as_ptr(), to, &mut sum);
             } else if job.header.slots <= PERMUTED_SLOTS {
-                block_positions::<true>(job, trees, &narrow, block, bases.as_ptr(), &mut positions);
+                block_positions::<true>(job, trees, &narrow, block, bases.as_ptr(), to, &mut sum);
             } else {
-                trees::block_positions(job, trees, block, bases, &mut positions);
+                trees::block_positions(job, trees, block, bases, &mut *positions);
             }
             let count = trees::trees_from(job, at * BLOCK);
-            trees::add_leaves(job, positions.0.get_unchecked(..count), out);
+            if job.header.dimensions == 1 {
+                sum.finish();
+                sum.wait(to, count);
+            } else {
+                trees::add_leaves(job, (&(*positions).0).get_unchecked(..count), out);
+            }
+        }
+        sum.finish();
+        if let [out] = out {
+            *out = sum.total;
         }
     }
 }
