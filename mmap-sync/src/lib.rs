@@ -7,6 +7,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("mmap-sync needs Linux: open-file-description locks, MADV_WIPEONFORK, punched holes");
 
+#[doc(hidden)]
+pub mod census;
 #[cfg(not(loom))]
 mod checksum;
 #[cfg(not(loom))]

@@ -11,7 +11,7 @@
 //!
 //! A pin is: `s = G`, cell = `announced(s, epoch)`, **barrier**, `c = G`, cell = `confirmed(c)`, **barrier**,
 //! the epoch is unchanged. The writer, *before it overwrites* the copy of an old generation `o < G`, passes a
-//! **heavy barrier** and then reads all cells ([`judge`]).
+//! **heavy barrier** and then reads all cells ([`judge`], [`crate::census`]).
 //!
 //! # Why a pinned generation is never overwritten
 //!
@@ -154,29 +154,55 @@ pub fn release(cell: &AtomicU64) {
     cell.store(FREE, Ordering::Release);
 }
 
-/// What the cells of one slot mean for `generation`: the most binding of them.
-///
-/// The caller passes the heavy barrier first.
-pub fn judge_slot<'a>(
-    cells: impl IntoIterator<Item = &'a AtomicU64>,
-    epoch: &AtomicU64,
-    generation: u64,
-) -> Hold {
-    let epoch = epoch.load(Ordering::Relaxed);
-    let mut hold = Hold::None;
-    for cell in cells {
-        let this = judge(cell.load(Ordering::Acquire), epoch, generation);
-        if this > hold {
-            hold = this;
-        }
-    }
-    hold
-}
-
 /// Calls off the announcements of a slot. The caller passes the heavy barrier afterwards and judges the slot
 /// again; only then do the old announcements pin nothing.
 pub fn revoke(epoch: &AtomicU64) {
     epoch.store(epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+/// What a reader found under the name of a copy.
+pub enum Found<T> {
+    /// The generation that was looked for.
+    Here(T),
+    /// Another one (0: one that is being written or retired), or no file.
+    Other(Option<u64>),
+}
+
+/// Finds the copy of the generation that the caller has pinned, and if that is not there any more, of the one that is
+/// current by then.
+///
+/// `find` looks for a generation, `again` pins what is current now in place of what was pinned. Under a generation
+/// that is pinned and still current its file cannot have been replaced: if it is not there, the file is wrong.
+/// After `attempts` rounds, or when `again` pins nothing (0), `Ok(None)`.
+///
+/// # Errors
+///
+/// What `find` returned, or what `wrong` makes of a generation and what was found in its place.
+pub fn settle<T, E>(
+    mut generation: u64,
+    attempts: u32,
+    mut find: impl FnMut(u64) -> Result<Found<T>, E>,
+    mut again: impl FnMut() -> u64,
+    wrong: impl FnOnce(u64, Option<u64>) -> E,
+) -> Result<Option<(u64, T)>, E> {
+    for _ in 0..attempts {
+        if generation == 0 {
+            break;
+        }
+        let found = match find(generation) {
+            Ok(Found::Here(bytes)) => return Ok(Some((generation, bytes))),
+            other => other,
+        };
+        let pinned = std::mem::replace(&mut generation, again());
+        if generation == pinned {
+            return Err(match found {
+                Err(error) => error,
+                Ok(Found::Other(found)) => wrong(pinned, found),
+                Ok(Found::Here(_)) => wrong(pinned, Some(pinned)),
+            });
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -25,11 +25,11 @@ use crate::layout::{InstanceVersion, LAYOUT, MUST_FENCE, PAGE, SLOT_FENCED, STAT
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
-use crate::protocol::{self, CELLS};
+use crate::protocol::{self, CELLS, Found};
 use crate::seat::{Place, Seat};
 use crate::sys::{self, FileInfo, Map};
 
-use copies::{Context, Copies, Found, View};
+use copies::{Context, Copies, View};
 pub use guard::Guard;
 
 /// A writer without a sign of life for this long may have been replaced under the same path.
@@ -356,38 +356,27 @@ impl Reader {
     fn find_current(
         &self,
         state: &State,
-        mut generation: u64,
+        generation: u64,
         again: impl Fn() -> u64,
     ) -> Result<(u64, View), Error> {
         self.obey(state);
-        for _ in 0..ATTEMPTS {
-            if generation == 0 {
-                return Err(Error::NotPublished);
-            }
-            let found = self.find(generation);
-            if let Ok(Found::Here(view)) = found {
-                return Ok((generation, view));
-            }
-            // Either the writer has gone on meanwhile, or the file is wrong.
-            let pinned = std::mem::replace(&mut generation, again());
-            if generation == pinned {
-                return Err(match found {
-                    Err(error) => error,
-                    Ok(Found::Missing) => self.paths.io(data_file(pinned), "open")(libc::ENOENT),
-                    Ok(Found::Other(found)) => self.wrong_generation(pinned, found),
-                    Ok(Found::Here(_)) => self.wrong_generation(pinned, pinned),
-                });
-            }
+        if generation == 0 {
+            return Err(Error::NotPublished);
         }
-        Err(Error::Unsettled { place: self.paths.place(data_file(generation)), attempts: ATTEMPTS })
+        let wrong = |expected: u64, found: Option<u64>| match found {
+            Some(found) => {
+                let place = self.paths.place(data_file(expected));
+                Error::Corrupt { place, what: "the generation", expected, found }
+            }
+            None => self.paths.io(data_file(expected), "open")(libc::ENOENT),
+        };
+        let settled =
+            protocol::settle(generation, ATTEMPTS, |generation| self.find(generation), again, wrong)?;
+        let place = || self.paths.place(data_file(generation));
+        settled.ok_or_else(|| Error::Unsettled { place: place(), attempts: ATTEMPTS })
     }
 
-    fn wrong_generation(&self, expected: u64, found: u64) -> Error {
-        let place = self.paths.place(data_file(expected));
-        Error::Corrupt { place, what: "the generation", expected, found }
-    }
-
-    fn find(&self, generation: u64) -> Result<Found, Error> {
+    fn find(&self, generation: u64) -> Result<Found<View>, Error> {
         let owners = self.owners();
         let context = Context {
             paths: &self.paths,
@@ -402,7 +391,7 @@ impl Reader {
             Ok(mut cold) => cold
                 .copies
                 .find(generation, &context, |entry| in_use.get(usize::from(entry)).copied().unwrap_or(true)),
-            Err(_) => Ok(Found::Missing),
+            Err(_) => Ok(Found::Other(None)),
         }
     }
 
@@ -426,9 +415,13 @@ impl Reader {
         let (state, counters) = unsafe { (state.as_ref(), counters.map(|counter| counter.as_ref())) };
         let [zero, one] = counters;
         let of = |generation: u64| if generation & 1 == 0 { zero } else { one };
+        // 0, with no count held, if nothing is published or the writer goes on all the time.
         let pin = || {
             for _ in 0..COUNTER_ATTEMPTS {
                 let generation = state.generation.load(Ordering::Relaxed);
+                if generation == 0 {
+                    break;
+                }
                 of(generation).fetch_add(1, Ordering::SeqCst);
                 fence(Ordering::SeqCst);
                 if state.generation.load(Ordering::Relaxed) == generation {
@@ -440,8 +433,13 @@ impl Reader {
             0
         };
         let pinned = Cell::new(pin());
+        let unpin = || {
+            if pinned.get() != 0 {
+                of(pinned.get()).fetch_sub(1, Ordering::Release);
+            }
+        };
         let found = self.find_current(state, pinned.get(), || {
-            of(pinned.get()).fetch_sub(1, Ordering::Release);
+            unpin();
             pinned.set(pin());
             pinned.get()
         });
@@ -452,7 +450,7 @@ impl Reader {
                 Ok(Guard::new(self, view.start, view.len, generation, guard::COUNTED, switched))
             }
             Err(error) => {
-                of(pinned.get()).fetch_sub(1, Ordering::Release);
+                unpin();
                 Err(error)
             }
         }

@@ -9,6 +9,7 @@
 //! The kind and the high-water mark are stored before the first announcement; whoever sees an announcement after
 //! the writer's heavy barrier (see [`crate::protocol`]) sees them too, so they may be relaxed.
 
+use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 
 use crate::error::{Error, FileKind};
@@ -27,6 +28,8 @@ use crate::sys::{self, Map};
 pub(crate) struct ReadersMap {
     map: Map,
     slots: u32,
+    /// Mapped after the file was extended. This mapping stays, so that references into it do.
+    larger: OnceCell<Box<ReadersMap>>,
 }
 
 impl ReadersMap {
@@ -45,7 +48,7 @@ impl ReadersMap {
         let slots = u32::try_from((size - PAGE) / SLOT_BYTES).unwrap_or(u32::MAX / 256);
         let map =
             Map::new(sys::raw(fd), slot_offset(slots), true).map_err(paths.io(FileKind::Readers, "mmap"))?;
-        let readers = ReadersMap { map, slots };
+        let readers = ReadersMap { map, slots, larger: OnceCell::new() };
         let header = readers.header();
         let magic = header.magic.load(Ordering::Relaxed);
         if magic != READERS_MAGIC {
@@ -74,7 +77,23 @@ impl ReadersMap {
     }
 
     pub(crate) fn slots(&self) -> u32 {
-        self.slots
+        self.latest().slots
+    }
+
+    fn latest(&self) -> &ReadersMap {
+        let mut latest = self;
+        while let Some(larger) = latest.larger.get() {
+            latest = larger;
+        }
+        latest
+    }
+
+    /// Goes on with a mapping of the extended file.
+    pub(crate) fn extend(&self, larger: ReadersMap) {
+        if larger.slots > self.slots() {
+            // Nobody else can have set it: the type is not `Sync`.
+            let _ = self.latest().larger.set(Box::new(larger));
+        }
     }
 
     pub(crate) fn header(&self) -> &ReadersHeader {
@@ -85,7 +104,7 @@ impl ReadersMap {
     }
 
     pub(crate) fn slot(&self, index: u32) -> Option<&Slot> {
-        let slot = self.map.at::<Slot>(slot_offset(index))?;
+        let slot = self.latest().map.at::<Slot>(slot_offset(index))?;
         // SAFETY:
         // - `at` checked that it lies inside the mapping and is aligned.
         // - the slot consists of atomics, for which any bytes are a value, and which others may change.

@@ -58,7 +58,7 @@ pub struct Writer {
     /// Takes the place of the standby copy at the next publication.
     fresh: Option<Copy>,
     retired: RefCell<Vec<Retired>>,
-    readers: RefCell<ReadersMap>,
+    readers: ReadersMap,
     /// Through which locks of readers are tried.
     readers_lock: PrivateFd,
     readers_info: FileInfo,

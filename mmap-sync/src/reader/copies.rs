@@ -9,7 +9,7 @@ use crate::layout::{DATA_MAGIC, DataFields, DataHeader, LAYOUT, PAGE};
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
 use crate::primitive::{Ordering, fence};
-use crate::protocol::CELLS;
+use crate::protocol::{CELLS, Found};
 use crate::sys::{self, Map};
 
 /// One per cell that may hold a guard, the two current ones, and a new one.
@@ -22,16 +22,6 @@ pub(crate) struct View {
     pub(crate) len: usize,
     /// The entry in [`Copies`].
     pub(crate) entry: u8,
-}
-
-/// What looking for a generation found.
-pub(crate) enum Found {
-    /// Its bytes.
-    Here(View),
-    /// The file of that name holds another generation.
-    Other(u64),
-    /// There is no such file.
-    Missing,
 }
 
 struct Entry {
@@ -56,7 +46,7 @@ impl Copies {
         generation: u64,
         context: &Context<'_>,
         in_use: impl Fn(u8) -> bool,
-    ) -> Result<Found, Error> {
+    ) -> Result<Found<View>, Error> {
         let index = generation & 1;
         if let Some(entry) = self.current(index)
             && let Some(map) = self.map(entry)
@@ -81,11 +71,13 @@ impl Copies {
         generation: u64,
         context: &Context<'_>,
         in_use: impl Fn(u8) -> bool,
-    ) -> Result<Found, Error> {
+    ) -> Result<Found<View>, Error> {
         let index = generation & 1;
         let paths = context.paths;
         let kind = FileKind::Data(u8::from(index == 1));
-        let Some((fd, info)) = paths.open(kind, false, context.owners)? else { return Ok(Found::Missing) };
+        let Some((fd, info)) = paths.open(kind, false, context.owners)? else {
+            return Ok(Found::Other(None));
+        };
         if info.size < PAGE {
             return Err(context.corrupt(index, "the file size", PAGE, info.size));
         }
@@ -108,7 +100,7 @@ impl Copies {
         let found = header.generation.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         if found != generation {
-            return Ok(Found::Other(found));
+            return Ok(Found::Other(Some(found)));
         }
         let (fields, hash) = header.fields();
         context.check(&fields, hash, generation)?;
@@ -119,7 +111,7 @@ impl Copies {
             return Err(context.corrupt(index, "the file size", needed, size));
         }
         if needed > map.len() {
-            return Ok(Found::Other(found));
+            return Ok(Found::Other(Some(found)));
         }
         if context.options.huge_pages {
             let _ = map.advise(0, map.len(), libc::MADV_HUGEPAGE);

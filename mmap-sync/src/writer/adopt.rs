@@ -49,7 +49,7 @@ pub(super) fn open(options: &Options) -> Result<Writer, Error> {
         copies: [None, None],
         fresh: None,
         retired: RefCell::new(Vec::new()),
-        readers: RefCell::new(readers),
+        readers,
         readers_lock,
         readers_info,
         barrier: Cell::new(if everywhere { Barrier::Everywhere } else { Barrier::Fence }),

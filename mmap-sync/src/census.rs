@@ -1,0 +1,140 @@
+//! Which generations are pinned, by readers that live: the writer's half of [`crate::protocol`].
+//!
+//! # Orderings
+//!
+//! See [`crate::protocol`]. Whatever a reader stored before the heavy barrier is seen after it. An announcement that
+//! appears later comes from a reader whose second load of the generation follows the barrier; it returns the current
+//! generation, never an old one, and is ignored.
+
+use crate::primitive::{AtomicU64, Ordering};
+use crate::protocol::{self, FREE, Hold};
+
+/// Times that a passing announcement is looked at again before it is called off.
+const SPINS: u32 = if cfg!(loom) { 1 } else { 200 };
+
+/// The slots, and what the writer can do to them.
+pub trait Roster {
+    /// The heavy barrier: what readers stored before it is seen after it, and the other way round.
+    fn barrier(&self);
+
+    /// How many slots there may be. Called after the barrier.
+    fn slots(&self) -> u32;
+
+    /// A slot that has an owner. `None`: free.
+    fn occupied(&self, index: u32) -> Option<Occupied<'_>>;
+
+    /// Clears the slot if its owner is dead, and says whether it was. Somebody else's slot must not be cleared, so
+    /// this takes the owner's lock.
+    fn clear_if_dead(&self, index: u32) -> bool;
+}
+
+/// A slot that has an owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Occupied<'a> {
+    /// Stored by the owner.
+    pub cells: &'a [AtomicU64],
+    /// Stored by the writer.
+    pub epoch: &'a AtomicU64,
+    /// The owner does not take part in the barrier: nothing is known of what it is about to store.
+    pub unknown: bool,
+}
+
+/// An announcement that was seen in a cell.
+struct Passing {
+    slot: u32,
+    cell: usize,
+    value: u64,
+}
+
+/// Says of each generation, all of them older than the current one, whether a living reader holds it.
+pub fn held(roster: &impl Roster, generations: &[u64]) -> Vec<bool> {
+    let mut held = vec![false; generations.len()];
+    if generations.is_empty() {
+        return held;
+    }
+    roster.barrier();
+    let mut passing = Vec::new();
+    for index in 0..roster.slots() {
+        if let Some(slot) = roster.occupied(index) {
+            judge_slot(roster, index, slot, generations, &mut held, &mut passing);
+        }
+    }
+    settle(roster, passing, generations, &mut held);
+    held
+}
+
+fn judge_slot(
+    roster: &impl Roster,
+    index: u32,
+    slot: Occupied<'_>,
+    generations: &[u64],
+    held: &mut [bool],
+    passing: &mut Vec<Passing>,
+) {
+    let epoch = slot.epoch.load(Ordering::Relaxed);
+    let mut found = Vec::new();
+    if slot.unknown {
+        found.extend(0..generations.len());
+    }
+    for (number, cell) in slot.cells.iter().enumerate() {
+        let value = cell.load(Ordering::Acquire);
+        if value == FREE {
+            continue;
+        }
+        let mut passes = false;
+        for (at, generation) in generations.iter().enumerate() {
+            match protocol::judge(value, epoch, *generation) {
+                Hold::Held => found.push(at),
+                Hold::Passing => passes = true,
+                Hold::None => {}
+            }
+        }
+        if passes {
+            passing.push(Passing { slot: index, cell: number, value });
+        }
+    }
+    if !found.is_empty() && !roster.clear_if_dead(index) {
+        for at in found {
+            if let Some(held) = held.get_mut(at) {
+                *held = true;
+            }
+        }
+    }
+}
+
+/// Waits a moment for readers that are between their two loads, and calls the announcements of the others off.
+fn settle(roster: &impl Roster, mut passing: Vec<Passing>, generations: &[u64], held: &mut [bool]) {
+    let value_of = |entry: &Passing| {
+        let slot = roster.occupied(entry.slot)?;
+        slot.cells.get(entry.cell).map(|cell| cell.load(Ordering::Acquire))
+    };
+    // A value other than the one seen: a pin of one generation, or something later, which pins nothing old.
+    let mut has_moved = |entry: &Passing| {
+        let value = value_of(entry).unwrap_or(FREE);
+        if value == entry.value {
+            return false;
+        }
+        if let Some((of, true)) = protocol::shown(value) {
+            for (generation, held) in generations.iter().zip(held.iter_mut()) {
+                *held |= *generation == of;
+            }
+        }
+        true
+    };
+    for _ in 0..SPINS {
+        passing.retain(|entry| !has_moved(entry));
+        if passing.is_empty() {
+            return;
+        }
+        crate::primitive::spin_loop();
+    }
+    for entry in &passing {
+        if let Some(slot) = roster.occupied(entry.slot) {
+            protocol::revoke(slot.epoch);
+        }
+    }
+    roster.barrier();
+    for entry in &passing {
+        has_moved(entry);
+    }
+}
