@@ -60,3 +60,22 @@ pub fn is_filled(bytes: &[u8], seed: u64) -> bool {
         word == &state.to_le_bytes()[..word.len()]
     })
 }
+
+/// Numbers for random times; the seed is printed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Random {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seed = now.as_nanos() as u64;
+        eprintln!("seed {seed}");
+        Random(seed | 1)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
