@@ -145,7 +145,9 @@ impl ModelRef<'_> {
     fn scale_and_bias(&self, out: &mut [f64]) {
         let scale = self.header().scale;
         let bias = self.section::<f64>(At::Bias);
-        if let ([out], [bias]) = (&mut *out, bias) {
+        if self.header().trees == 0 {
+            out.iter_mut().zip(bias).for_each(|(out, bias)| *out = *bias);
+        } else if let ([out], [bias]) = (&mut *out, bias) {
             match (scale == 1.0, *bias == 0.0) {
                 (true, true) => {}
                 (true, false) => *out += bias,

@@ -200,7 +200,8 @@ pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, o
                 sum.finish();
                 sum.wait(to, count);
             } else {
-                trees::add_leaves(job, (&(*positions).0).get_unchecked(..count), out);
+                let Positions(positions) = &*positions;
+                trees::add_leaves(job, positions.get_unchecked(..count), out);
             }
         }
         sum.finish();
