@@ -47,10 +47,14 @@
 mod client;
 #[cfg(feature = "publish")]
 mod publisher;
+#[cfg(feature = "publish")]
+mod sweep;
 
 pub use client::Client;
 #[cfg(feature = "publish")]
 pub use publisher::{Made, PublishError, PublishOptions, PublishedFeatures, Publisher};
+#[cfg(feature = "publish")]
+pub use sweep::Sweeper;
 
 /// Prefix of the files that features are published in, within the directory.
 pub const FEATURES: &str = "features";

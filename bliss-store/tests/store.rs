@@ -8,7 +8,7 @@ use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
 use bliss_core::snapshot::{Change, DimensionChange};
 use bliss_core::table::Rows;
-use bliss_store::{Client, Made, PublishError, PublishOptions, Publisher};
+use bliss_store::{Client, Made, PublishError, PublishOptions, Publisher, Sweeper};
 
 fn schema(features: usize) -> Schema {
     let features = (0..features).map(|i| Feature::number(&format!("f{i}"))).collect();
@@ -168,4 +168,40 @@ fn models_come_and_go_while_serving() {
     assert_eq!(client.score(&Request::new(), "", 1000).outcome, Err(Unscored::MissingInput));
     assert_eq!(client.plan().models().models()[0].missing_input(), Some("ip.gone"));
     assert_eq!(client.models_generation(), Some(2));
+}
+
+/// Rows far older than their dimension's `max_age` go a slice at a time; the others stay, whatever is published meanwhile.
+#[test]
+fn expired_rows_are_removed_in_slices() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut two = schema(1);
+    let forever = Dimension { name: "forever".into(), max_age_seconds: 0, ..two.dimensions[0].clone() };
+    two.dimensions.insert(0, forever);
+    two.dimensions.push(Dimension { name: "other".into(), ..two.dimensions[1].clone() });
+    let mut publisher = open(directory.path(), two);
+    let aged = |count: u64, updated_at: &dyn Fn(u64) -> u32| {
+        let mut rows = Rows::new(1);
+        (1..=count).for_each(|i| rows.push(i << 40, updated_at(i), &[i as f32]));
+        DimensionChange::Replace(rows)
+    };
+    let half_old = |i: u64| if i.is_multiple_of(2) { 1000 } else { 5000 };
+    let dimensions = vec![(0, aged(100, &|_| 0)), (1, aged(3000, &half_old)), (2, aged(10, &|_| 1000))];
+    publisher.publish(Change { dimensions }).unwrap();
+    // Limit: 2 × 600 seconds.
+    let mut sweeper = Sweeper::new(2, 500);
+    let mut removed = Vec::new();
+    for _ in 0..40 {
+        let change = sweeper.next(publisher.current().unwrap(), 2201);
+        removed.push(change.len());
+        if !change.is_empty() {
+            publisher.publish(change).unwrap();
+        }
+    }
+    assert_eq!(removed.iter().sum::<usize>(), 1510);
+    assert!(removed.iter().all(|&n| n <= 500), "{removed:?}");
+    let snapshot = publisher.current().unwrap();
+    let rows: Vec<_> = (0..3).map(|d| snapshot.table(d).unwrap().rows()).collect();
+    assert_eq!(rows, [100, 1500, 0]);
+    assert!(snapshot.table(1).unwrap().iter().all(|(_, row)| row.updated_at == 5000));
+    assert!(sweeper.next(snapshot, 2200).is_empty());
 }

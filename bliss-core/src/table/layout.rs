@@ -221,6 +221,11 @@ impl Layout {
         self.region_pilots as usize
     }
 
+    /// Number of slots.
+    pub fn slots(&self) -> usize {
+        self.regions() * self.region_slots()
+    }
+
     /// Length of the table in bytes, with its header.
     pub fn bytes(&self) -> usize {
         self.slots_at() + self.regions() * self.region_bytes()
@@ -228,12 +233,12 @@ impl Layout {
 
     /// Rows above which the table must be laid out anew.
     pub fn max_rows(&self) -> u64 {
-        u64::from(self.regions) * u64::from(self.region_slots) * MAX_LOAD_PERCENT / 100
+        self.slots() as u64 * MAX_LOAD_PERCENT / 100
     }
 
     /// Whether a table of `rows` rows should rather be laid out anew, smaller.
     pub fn is_sparse(&self, rows: u64) -> bool {
-        let slots = u64::from(self.regions) * u64::from(self.region_slots);
+        let slots = self.slots() as u64;
         if rows >= SMALL_ROWS { rows * 100 < slots * SPARSE_LOAD_PERCENT } else { slots > 4 * SMALL_ROWS }
     }
 

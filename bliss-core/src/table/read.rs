@@ -120,9 +120,16 @@ impl<'a> TableRef<'a> {
 
     /// All rows with their keys, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Row<'a>)> + use<'a> {
+        self.rows_in(0..self.layout.slots())
+    }
+
+    /// The rows in some of the slots, with their keys. Slots beyond
+    /// [their number](Layout::slots) do not count.
+    pub fn rows_in(&self, slots: core::ops::Range<usize>) -> impl Iterator<Item = (u64, Row<'a>)> + use<'a> {
         let (layout, bytes) = (self.layout, self.bytes);
-        let slots = bytes.get(layout.slots_at()..layout.bytes()).unwrap_or_default();
-        slots.chunks_exact(layout.stride()).filter_map(move |slot| {
+        let all = bytes.get(layout.slots_at()..layout.bytes()).unwrap_or_default();
+        let from = all.get(slots.start.saturating_mul(layout.stride())..).unwrap_or_default();
+        from.chunks_exact(layout.stride()).take(slots.len()).filter_map(move |slot| {
             let columns = slot.get(SLOT_HEAD_BYTES..)?.get(..layout.columns() * 4)?;
             let key = u64_at(slot, 0);
             (key != 0).then_some((key, Row { updated_at: u32_at(slot, 8), columns }))
