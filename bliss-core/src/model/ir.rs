@@ -97,7 +97,7 @@ pub struct Ctr {
 }
 
 /// One feature of the combination that makes a CTR's key.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     /// The hash of a category: an index of [`Model::cats`].
     Category(usize),

@@ -1,7 +1,7 @@
 //! CTRs, computed when a model is compiled: a combination's table leads from the key straight to the slots that
 //! the trees test, and nothing is divided when a row is evaluated.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::slots::{Slots, Test, Used, place, ranks, slot_number};
 use super::{CompileError, narrow};
@@ -10,6 +10,15 @@ use crate::model::layout::{Element, MAX_ROWS, Projection, entry_bytes, first_pro
 
 /// Marks an empty entry.
 const EMPTY: u64 = u64::MAX;
+
+/// Entries that a lookup may have to visit. With random keys, a table that is two thirds full needs some two hundred
+/// at ten million keys; keys that were made to collide are refused.
+const MAX_PROBES: usize = 1024;
+
+/// Tables with wider entries than this must not be larger than [`WIDE_TABLE_BYTES`]: a file could otherwise ask for as
+/// many bytes as its keys times its CTRs.
+const WIDE_ENTRY_BYTES: usize = 512;
+const WIDE_TABLE_BYTES: usize = 64 << 20;
 
 impl Ctr {
     /// The value for a key's counts, or for a key that the table lacks.
@@ -49,17 +58,21 @@ impl Ctr {
 /// A CTR's part of a row: which bytes it fills, and its borders in each.
 struct Part<'a> {
     ctr: &'a Ctr,
-    table: &'a CtrTable,
-    rows: HashMap<u64, u32>,
+    table: usize,
+    counts: &'a CtrTable,
     borders: Vec<f32>,
     offset: usize,
 }
 
+/// The rows of each table that a projection's CTRs look at, by key.
+type Rows = HashMap<usize, HashMap<u64, u32>>;
+
 impl Part<'_> {
     fn fill(&self, row: Option<u32>, bytes: &mut [u8]) {
-        let value = self.ctr.value(self.table, row);
+        let value = self.ctr.value(self.counts, row);
         for (i, borders) in self.borders.chunks(MAX_ROWS).enumerate() {
-            let count = borders.iter().filter(|b| value > **b).count();
+            // Borders ascend. NaN exceeds none of them.
+            let count = borders.partition_point(|b| value > *b);
             if let Some(byte) = bytes.get_mut(self.offset + i) {
                 *byte = u8::try_from(count).unwrap_or(u8::MAX);
             }
@@ -75,10 +88,12 @@ pub(super) fn compile(
     slots: &mut Slots,
 ) -> Result<(), CompileError> {
     // CTRs whose keys are made alike share a table.
+    let mut known: HashMap<&[IrElement], usize> = HashMap::new();
     let mut projections: Vec<(&[IrElement], Vec<usize>)> = Vec::new();
     for &ctr in used.ctrs.keys() {
         let Some(table) = model.ctrs.get(ctr).and_then(|c| model.ctr_tables.get(c.table)) else { continue };
-        match projections.iter_mut().find(|(elements, _)| *elements == table.projection) {
+        let at = *known.entry(&table.projection).or_insert(projections.len());
+        match projections.get_mut(at) {
             Some((_, ctrs)) => ctrs.push(ctr),
             None => projections.push((&table.projection, vec![ctr])),
         }
@@ -133,9 +148,8 @@ fn parts<'a>(
             let slot = slot_number(slots.count + width + chunk)?;
             slots.set_ctr(at, border, Test { slot, threshold });
         }
-        let rows = table.keys.iter().copied().collect();
         let chunks = borders.len().div_ceil(MAX_ROWS);
-        parts.push(Part { ctr, table, rows, borders, offset: width });
+        parts.push(Part { ctr, table: ctr.table, counts: table, borders, offset: width });
         width += chunks;
     }
     Ok((parts, width))
@@ -148,31 +162,45 @@ fn push_table(
     projection: &mut Projection,
     tables: &mut Vec<u8>,
 ) -> Result<(), CompileError> {
-    let keys: BTreeSet<u64> =
-        parts.iter().flat_map(|p| p.rows.keys().copied()).filter(|k| *k != EMPTY).collect();
+    let mut rows = Rows::new();
+    for part in parts {
+        rows.entry(part.table).or_insert_with(|| part.counts.keys.iter().copied().collect());
+    }
+    let keys: BTreeSet<u64> = rows.values().flat_map(|r| r.keys().copied()).filter(|k| *k != EMPTY).collect();
     let mut unknown = vec![0; width];
     parts.iter().for_each(|p| p.fill(None, &mut unknown));
     unknown.resize(width.next_multiple_of(8), 0);
 
     // Two thirds full at most.
     let entries = keys.len() + keys.len() / 2 + 1;
-    let mut placed: BTreeMap<usize, u64> = BTreeMap::new();
+    let stride = entry_bytes(width);
+    let bytes = entries.saturating_mul(stride);
+    if stride > WIDE_ENTRY_BYTES && bytes > WIDE_TABLE_BYTES {
+        let (what, limit) = ("bytes of CTRs over one combination of features", WIDE_TABLE_BYTES as u64);
+        return Err(CompileError::TooLarge { what, found: bytes as u64, limit });
+    }
+    let mut placed = vec![EMPTY; entries];
     let mut probes = 1;
     for &key in &keys {
         let start = usize::try_from(first_probe(key, entries as u64)).unwrap_or(0);
-        let free = (0..entries).find(|i| !placed.contains_key(&((start + i) % entries)));
-        let Some(steps) = free else { continue };
-        placed.insert((start + steps) % entries, key);
+        let (before, from) = placed.split_at_mut(start.min(entries));
+        let places = from.iter_mut().chain(before).take(MAX_PROBES).enumerate();
+        let mut free = places.filter(|(_, place)| **place == EMPTY);
+        let Some((steps, place)) = free.next() else {
+            let (what, found) = ("CTR keys that collide", MAX_PROBES as u64 + 1);
+            return Err(CompileError::TooLarge { what, found, limit: MAX_PROBES as u64 });
+        };
+        *place = key;
         probes = probes.max(steps + 1);
     }
-    let stride = entry_bytes(width);
-    tables.reserve(entries.saturating_mul(stride));
+    tables.reserve(bytes);
     let mut row = unknown.clone();
-    for at in 0..entries {
-        let key = placed.get(&at).copied().unwrap_or(EMPTY);
+    for key in placed {
         row.copy_from_slice(&unknown);
         if key != EMPTY {
-            parts.iter().for_each(|p| p.fill(p.rows.get(&key).copied(), &mut row));
+            for part in parts {
+                part.fill(rows.get(&part.table).and_then(|r| r.get(&key)).copied(), &mut row);
+            }
         }
         tables.extend_from_slice(&key.to_le_bytes());
         tables.extend_from_slice(&row);

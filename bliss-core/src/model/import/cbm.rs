@@ -1,7 +1,7 @@
 //! The `.cbm` file: `"CBM1"`, the size of the core, the core (a flatbuffer), then the parts that it names.
 
 use super::flat::{self, ModelCore, ModelTrees};
-use super::{ImportError, ctr, json};
+use super::{ImportError, Index, ctr, json};
 use crate::model::ir::{
     CatFeature, FloatFeature, MAX_DEPTH, Model, NanMode, Node, ObliviousTree, Split, Tree, Trees,
 };
@@ -76,11 +76,12 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
         _ => vec![trees.bias().unwrap_or(0.0); model.dimensions.min(1 << 16)],
     };
     read_features(&trees, &mut model)?;
+    let index = Index::of(&model);
     let mut projections = ctr::Projections::default();
     for feature in trees.ctrs().iter().flatten() {
-        ctr::read_feature(&feature, &mut model, &mut projections)?;
+        ctr::read_feature(&feature, &mut model, &index, &mut projections)?;
     }
-    let splits = split_table(&trees, &model)?;
+    let splits = split_table(&trees, &model, &index)?;
     model.trees = if trees.steps().is_some_and(|s| !s.is_empty()) {
         Trees::Any(read_trees(&trees, &splits, model.dimensions)?)
     } else {
@@ -163,31 +164,19 @@ fn read_features(trees: &ModelTrees<'_>, model: &mut Model) -> Result<(), Import
 }
 
 /// All splits in the order that `TreeSplits` counts them.
-fn split_table(trees: &ModelTrees<'_>, model: &Model) -> Result<Vec<Split>, ImportError> {
+fn split_table(trees: &ModelTrees<'_>, model: &Model, index: &Index) -> Result<Vec<Split>, ImportError> {
     let mut splits = Vec::new();
     for (f, feature) in model.floats.iter().enumerate() {
         splits.extend((0..feature.borders.len()).map(|b| Split::Float(f, b)));
     }
     for feature in trees.one_hots().iter().flatten() {
-        let index = count(feature.index().unwrap_or(-1), "the index of a one-hot feature")?;
-        let cat = cat_at(model, index)?;
+        let cat = index.cat(count(feature.index().unwrap_or(-1), "the index of a one-hot feature")?)?;
         splits.extend(feature.values().iter().flatten().map(|v| Split::OneHot(cat, v.cast_unsigned())));
     }
     for (c, ctr) in model.ctrs.iter().enumerate() {
         splits.extend((0..ctr.borders.len()).map(|b| Split::Ctr(c, b)));
     }
     Ok(splits)
-}
-
-/// Where in the model the categorical feature with this index of the training data is.
-pub(super) fn cat_at(model: &Model, index: usize) -> Result<usize, ImportError> {
-    let found = model.cats.iter().position(|c| c.index == index);
-    found.ok_or_else(|| {
-        ImportError::corrupt(
-            "a categorical feature",
-            format!("no feature has the index {index} that is used"),
-        )
-    })
 }
 
 /// Splits of one tree after the other, checked to follow each other without a gap.

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::ImportError;
-use super::cbm::{Bytes, aligned, cat_at, count};
+use super::cbm::{Bytes, aligned, count};
 use super::flat::{self, CtrBase, CtrFeature};
+use super::{ImportError, Index};
 use crate::model::ir::{Counts, Ctr, CtrKind, CtrTable, Element, Model};
 
 /// What identifies a table: the combination of features, what is counted, which binarisation of the target.
@@ -95,43 +95,27 @@ fn table_id(base: Option<CtrBase<'_>>) -> Result<TableId, ImportError> {
 }
 
 /// The combination of features in the order in which CatBoost hashes it.
-fn elements(id: &TableId, model: &Model) -> Result<Vec<Element>, ImportError> {
+fn elements(id: &TableId, model: &Model, index: &Index) -> Result<Vec<Element>, ImportError> {
     let mut elements = Vec::new();
     for &cat in &id.cats {
-        elements.push(Element::Category(cat_at(model, count(cat, "the index of a categorical feature")?)?));
+        elements.push(Element::Category(index.cat(count(cat, "the index of a categorical feature")?)?));
     }
     for &(feature, border) in &id.floats {
-        elements.push(above(
-            model,
-            count(feature, "the index of a numeric feature")?,
-            f32::from_bits(border),
-        )?);
+        let feature = count(feature, "the index of a numeric feature")?;
+        elements.push(index.above(model, feature, f32::from_bits(border))?);
     }
     for &(cat, value) in &id.one_hots {
-        let cat = cat_at(model, count(cat, "the index of a one-hot feature")?)?;
+        let cat = index.cat(count(cat, "the index of a one-hot feature")?)?;
         elements.push(Element::Equals(cat, value.cast_unsigned()));
     }
     Ok(elements)
-}
-
-/// A test of a number against a border that the feature must have.
-pub(super) fn above(model: &Model, index: usize, border: f32) -> Result<Element, ImportError> {
-    let at = model.floats.iter().position(|f| f.index == index);
-    let found = at.and_then(|at| {
-        let borders = &model.floats.get(at)?.borders;
-        // The last of equal borders: all of them answer alike.
-        Some(Element::Above(at, borders.iter().rposition(|b| *b == border)?))
-    });
-    found.ok_or_else(|| {
-        let detail = format!("numeric feature {index} has no border {border}, which a combination tests");
-        ImportError::corrupt("a CTR", detail)
-    })
 }
 
 /// Reads a CTR of the core; its table comes later.
 pub(super) fn read_feature(
     feature: &CtrFeature<'_>,
     model: &mut Model,
+    index: &Index,
     projections: &mut Projections,
 ) -> Result<(), ImportError> {
     let ctr = feature.ctr().ok_or_else(|| ImportError::corrupt("a CTR", "it is empty"))?;
@@ -141,7 +125,7 @@ pub(super) fn read_feature(
         None => {
             let kind = kind(id.kind)?;
             let counts = Counts::Means(Vec::new());
-            let projection = elements(&id, model)?;
+            let projection = elements(&id, model, index)?;
             model.ctr_tables.push(CtrTable { projection, kind, keys: Vec::new(), counts });
             projections.found.push(false);
             projections.needed.insert(id, model.ctr_tables.len() - 1);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ctr::{above, kind_of_name};
-use super::{ImportError, cbm};
+use super::ctr::kind_of_name;
+use super::{ImportError, Index};
 use crate::model::ir::{
     CatFeature, Counts, Ctr, CtrKind, CtrTable, Element, FloatFeature, Model, NanMode, Node, ObliviousTree,
     Split, Tree, Trees,
@@ -239,6 +239,7 @@ fn read_features(
             splits.push(Split::OneHot(at, hash(value)?));
         }
     }
+    let index = Index::of(model);
     let mut known: HashMap<String, usize> = HashMap::new();
     for (at, ctr) in features.ctrs.unwrap_or_default().into_iter().enumerate() {
         let kind = kind_of_name(&ctr.ctr_type)?;
@@ -250,7 +251,7 @@ fn read_features(
                 })?;
                 let mut projection = Vec::new();
                 for element in ctr.elements.unwrap_or_default() {
-                    projection.push(read_element(&element, model)?);
+                    projection.push(read_element(&element, model, &index)?);
                 }
                 model.ctr_tables.push(read_table(&json, projection, kind)?);
                 known.insert(ctr.identifier, model.ctr_tables.len() - 1);
@@ -280,19 +281,19 @@ fn hash(value: i64) -> Result<u32, ImportError> {
     })
 }
 
-fn read_element(element: &JsonElement, model: &Model) -> Result<Element, ImportError> {
+fn read_element(element: &JsonElement, model: &Model, features: &Index) -> Result<Element, ImportError> {
     let missing =
         || ImportError::corrupt("a CTR", format!("element {:?} lacks a field", element.combination_element));
     match element.combination_element.as_str() {
         "cat_feature_value" => {
-            Ok(Element::Category(cbm::cat_at(model, element.cat_feature_index.ok_or_else(missing)?)?))
+            Ok(Element::Category(features.cat(element.cat_feature_index.ok_or_else(missing)?)?))
         }
         "float_feature" => {
             let index = element.float_feature_index.ok_or_else(missing)?;
-            above(model, index, element.border.ok_or_else(missing)?)
+            features.above(model, index, element.border.ok_or_else(missing)?)
         }
         "cat_feature_exact_value" => {
-            let cat = cbm::cat_at(model, element.cat_feature_index.ok_or_else(missing)?)?;
+            let cat = features.cat(element.cat_feature_index.ok_or_else(missing)?)?;
             Ok(Element::Equals(cat, hash(element.value.ok_or_else(missing)?)?))
         }
         other => {

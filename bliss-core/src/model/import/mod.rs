@@ -8,7 +8,9 @@ mod ctr;
 mod flat;
 mod json;
 
-use super::ir::Model;
+use std::collections::HashMap;
+
+use super::ir::{Element, Model};
 
 /// Why a file was not accepted as a model.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,45 @@ pub enum ImportError {
 impl ImportError {
     pub(crate) fn corrupt(what: &'static str, detail: impl Into<String>) -> Self {
         Self::Corrupt { what, detail: detail.into() }
+    }
+}
+
+/// Where in the model a feature is, by its index in the training data.
+#[derive(Default)]
+struct Index {
+    floats: HashMap<usize, usize>,
+    cats: HashMap<usize, usize>,
+}
+
+impl Index {
+    fn of(model: &Model) -> Self {
+        Self {
+            floats: model.floats.iter().enumerate().map(|(at, f)| (f.index, at)).collect(),
+            cats: model.cats.iter().enumerate().map(|(at, c)| (c.index, at)).collect(),
+        }
+    }
+
+    /// The categorical feature of this index.
+    fn cat(&self, index: usize) -> Result<usize, ImportError> {
+        self.cats.get(&index).copied().ok_or_else(|| {
+            let detail = format!("no categorical feature has the index {index}, which is used");
+            ImportError::corrupt("the features", detail)
+        })
+    }
+
+    /// The test of a number against a border, which the feature of this index must have.
+    fn above(&self, model: &Model, index: usize, border: f32) -> Result<Element, ImportError> {
+        let found = self.floats.get(&index).and_then(|&at| {
+            let borders = &model.floats.get(at)?.borders;
+            // Of equal borders any: they answer alike.
+            let border =
+                borders.binary_search_by(|b| b.partial_cmp(&border).unwrap_or(std::cmp::Ordering::Less));
+            Some(Element::Above(at, border.ok()?))
+        });
+        found.ok_or_else(|| {
+            let detail = format!("numeric feature {index} has no border {border}, which a combination tests");
+            ImportError::corrupt("a CTR", detail)
+        })
     }
 }
 
