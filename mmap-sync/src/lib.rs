@@ -16,6 +16,8 @@ mod error;
 #[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
+pub mod inspect;
+#[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
 mod memory;

@@ -236,6 +236,12 @@ impl Reader {
         })?
     }
 
+    /// Whether the writer said that these files are not written any more because others took their place. What was
+    /// published last stays readable; files under the same path are found by themselves.
+    pub fn is_superseded(&self) -> bool {
+        self.state(|state| state.superseded.load(Ordering::Relaxed) != 0).unwrap_or(false)
+    }
+
     /// Whether this handle has a slot of its own. Without one (all taken, and no room for more) it reads through
     /// shared counters, is not wait-free, and its death may keep memory occupied.
     pub fn has_slot(&self) -> bool {

@@ -216,6 +216,15 @@ pub(crate) fn try_lock(fd: RawFd, kind: libc::c_int, byte: u64) -> Result<bool> 
     }
 }
 
+/// Whether somebody else holds a lock on the byte that would keep us from locking it.
+pub(crate) fn is_locked(fd: RawFd, byte: u64) -> Result<bool> {
+    let mut request = lock_request(libc::F_WRLCK, byte)?;
+    // SAFETY:
+    // - `request` is the `flock` that `F_OFD_GETLK` reads and writes; it lives until the call returns.
+    check(unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &mut request) })?;
+    Ok(libc::c_int::from(request.l_type) != libc::F_UNLCK)
+}
+
 /// A shared mapping of the start of a file.
 #[derive(Debug)]
 pub(crate) struct Map {

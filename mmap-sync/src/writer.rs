@@ -17,6 +17,7 @@ mod typed;
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, FileKind};
@@ -53,6 +54,7 @@ pub struct Writer {
     token_cell: &'static AtomicU64,
     token: u64,
     state: Map,
+    state_info: FileInfo,
     generation: u64,
     copies: [Option<Copy>; 2],
     /// Takes the place of the standby copy at the next publication.
@@ -65,7 +67,7 @@ pub struct Writer {
     barrier: Cell<Barrier>,
     boot_id: [u64; 2],
     /// Held as long as the writer lives.
-    _lock: PrivateFd,
+    lock: Arc<PrivateFd>,
 }
 
 /// A copy that was pinned when a fresh file took its name.
@@ -119,13 +121,17 @@ impl Writer {
         if bytes > MAX_BYTES {
             return Err(Error::TooLarge { bytes, limit: MAX_BYTES });
         }
+        self.keep_in_place()?;
         self.heartbeat();
         self.fresh = None;
         let next = self.generation + 1;
         let pinned = self.is_held_after(next.saturating_sub(2), grace);
         let index = usize::from(next & 1 == 1);
+        let name = self.paths.data(next);
         let usable = !pinned
-            && self.copies.get(index).is_some_and(|copy| copy.as_ref().is_some_and(|copy| !copy.strangers));
+            && self.copies.get(index).and_then(Option::as_ref).is_some_and(|copy| {
+                !copy.strangers && sys::lstat(name).is_ok_and(|info| info.same_file(&copy.info))
+            });
         if usable {
             if let Some(Some(copy)) = self.copies.get_mut(index) {
                 copy.make_room(bytes, &self.paths, &self.options)?;
@@ -157,6 +163,23 @@ impl Writer {
         if !self.retired.borrow().is_empty() {
             self.reclaim();
         }
+    }
+
+    /// Makes the files again if somebody removed or replaced them, and publishes the last bytes there. Says whether it
+    /// had to. [`standby`](Self::standby) does it too; call this now and then if publications are rare.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open_writer`]: the directory may be missing, or another writer may have taken over. What was
+    /// published stays with the readers that have it.
+    pub fn keep_in_place(&mut self) -> Result<bool, Error> {
+        self.check_process()?;
+        let is_ours = |path, mine: &FileInfo| sys::lstat(path).is_ok_and(|info| info.same_file(mine));
+        if is_ours(&self.paths.state, &self.state_info) && is_ours(&self.paths.readers, &self.readers_info) {
+            return Ok(false);
+        }
+        adopt::reopen(self)?;
+        Ok(true)
     }
 
     /// Files that are kept for guards beside the two copies.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::census::Barrier;
 use super::copy::{self, Copy};
@@ -10,15 +11,15 @@ use crate::checksum;
 use crate::error::{Error, FileKind};
 use crate::fork::{self, PrivateFd};
 use crate::layout::{
-    DATA_MAGIC, LAYOUT, MUST_FENCE, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES, STATE_MAGIC, State,
-    slot_offset,
+    DATA_MAGIC, InstanceVersion, LAYOUT, MUST_FENCE, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES,
+    STATE_MAGIC, State, slot_offset,
 };
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
 use crate::primitive::Ordering;
 use crate::reader::{map_state, state_of};
 use crate::seat::ReadersMap;
-use crate::sys::{self, Map};
+use crate::sys::{self, FileInfo, Map};
 
 pub(super) fn owners(options: &Options) -> Owners {
     Paths::writer_owners(options.owner)
@@ -27,11 +28,43 @@ pub(super) fn owners(options: &Options) -> Owners {
 pub(super) fn open(options: &Options) -> Result<Writer, Error> {
     options.check()?;
     let paths = Paths::new(&options.prefix)?;
+    let lock = take_lock(&paths, &owners(options))?;
+    open_locked(options, paths, Arc::new(lock), 0)
+}
+
+/// Opens, or makes anew what was removed, while `writer` still has the files that had these names: the last
+/// publication is carried over, and readers are told to look at the path again.
+pub(super) fn reopen(writer: &mut Writer) -> Result<(), Error> {
+    let options = writer.options.clone();
+    let paths = Paths::new(&options.prefix)?;
+    // The lock file may still be the one that is locked, or another one, which another writer may hold.
+    let lock = match sys::lstat(&paths.lock) {
+        Ok(info) if sys::fstat(writer.lock.raw()).is_ok_and(|mine| mine.same_file(&info)) => {
+            writer.lock.clone()
+        }
+        _ => Arc::new(take_lock(&paths, &owners(&options))?),
+    };
+    let mut new = open_locked(&options, paths, lock, writer.generation)?;
+    if let Some(bytes) = writer.current()
+        && (new.current_copy().is_none() || new.generation != writer.generation)
+    {
+        new.write_bytes(bytes)?;
+    }
+    writer.state().superseded.store(1, Ordering::Relaxed);
+    *writer = new;
+    Ok(())
+}
+
+fn open_locked(
+    options: &Options,
+    paths: Paths,
+    lock: Arc<PrivateFd>,
+    generation: u64,
+) -> Result<Writer, Error> {
     let token_cell = fork::token_cell().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
     let owners = owners(options);
-    let lock = take_lock(&paths, &owners)?;
     sys::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
-    let Files { state, strangers } = find_or_make(&paths, &owners, options)?;
+    let Files { state, state_info, strangers } = find_or_make(&paths, &owners, options, generation)?;
 
     let missing = || paths.io(FileKind::Readers, "open")(libc::ENOENT);
     let (fd, readers_info) = paths.open(FileKind::Readers, true, &owners)?.ok_or_else(missing)?;
@@ -46,6 +79,7 @@ pub(super) fn open(options: &Options) -> Result<Writer, Error> {
         token: fork::token(token_cell),
         generation: header.generation.load(Ordering::Relaxed),
         state,
+        state_info,
         copies: [None, None],
         fresh: None,
         retired: RefCell::new(Vec::new()),
@@ -54,7 +88,7 @@ pub(super) fn open(options: &Options) -> Result<Writer, Error> {
         readers_info,
         barrier: Cell::new(if everywhere { Barrier::Everywhere } else { Barrier::Fence }),
         boot_id: sys::boot_id().unwrap_or_default(),
-        _lock: lock,
+        lock,
         paths,
     };
     for index in 0..2 {
@@ -104,24 +138,25 @@ fn take_lock(paths: &Paths, owners: &Owners) -> Result<PrivateFd, Error> {
 
 struct Files {
     state: Map,
+    state_info: FileInfo,
     /// Guards on the data files may be in a `P_readers` that is gone.
     strangers: bool,
 }
 
-fn find_or_make(paths: &Paths, owners: &Owners, options: &Options) -> Result<Files, Error> {
+fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u64) -> Result<Files, Error> {
     if let Some((fd, info)) = paths.open(FileKind::State, true, owners)? {
         let state = map_state(paths, sys::raw(&fd), &info, true)?;
         if paths.open(FileKind::Readers, true, owners)?.is_some() {
-            return Ok(Files { state, strangers: false });
+            return Ok(Files { state, state_info: info, strangers: false });
         }
         // Somebody removed `P_readers`. Readers may have pins in it that nobody sees any more: they are told to look
         // at the path again, and the files that they may look into are left alone.
         let generation = state_of(&state).map_or(0, |state| state.generation.load(Ordering::Relaxed));
-        let new = make(paths, options, generation)?;
+        let (new, state_info) = make(paths, options, generation)?;
         if let Some(old) = state_of(&state) {
             old.superseded.store(1, Ordering::Relaxed);
         }
-        return Ok(Files { state: new, strangers: true });
+        return Ok(Files { state: new, state_info, strangers: true });
     }
     // Without a state nothing says what other files hold, nor who reads them: they make room, and are not truncated.
     for name in [&paths.data[0], &paths.data[1], &paths.readers] {
@@ -131,12 +166,12 @@ fn find_or_make(paths: &Paths, owners: &Owners, options: &Options) -> Result<Fil
     for generation in paths.old_generations() {
         sys::unlink(&paths.old(generation)?).map_err(paths.io(FileKind::Old(generation), "unlink"))?;
     }
-    let state = make(paths, options, 0)?;
-    Ok(Files { state, strangers: false })
+    let (state, state_info) = make(paths, options, generation)?;
+    Ok(Files { state, state_info, strangers: false })
 }
 
 /// Makes `P_readers` and then `P_state`, each complete before it gets its name.
-fn make(paths: &Paths, options: &Options, generation: u64) -> Result<Map, Error> {
+fn make(paths: &Paths, options: &Options, generation: u64) -> Result<(Map, FileInfo), Error> {
     let id = sys::random();
     let readers =
         make_file(paths, options, FileKind::Readers, options.readers_mode, slot_offset(options.slots))?;
@@ -160,8 +195,9 @@ fn make(paths: &Paths, options: &Options, generation: u64) -> Result<Map, Error>
     state.readers_id.store(id, Ordering::Relaxed);
     state.generation.store(generation, Ordering::Relaxed);
     state.magic.store(STATE_MAGIC, Ordering::Relaxed);
+    let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(FileKind::State, "fstat"))?;
     sys::rename(&fresh, &paths.state).map_err(paths.io(FileKind::State, "rename"))?;
-    Ok(map)
+    Ok((map, info))
 }
 
 fn make_file(
@@ -181,7 +217,7 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners, strangers: bool) -> 
     if info.size < PAGE {
         return Ok(None);
     }
-    let mut copy = Copy::adopt(fd, &info, index, &writer.paths, &writer.options)?;
+    let mut copy = Copy::adopt(fd, info, index, &writer.paths, &writer.options)?;
     let header = copy.header();
     let magic = header.magic.load(Ordering::Relaxed);
     if magic != DATA_MAGIC {
@@ -207,6 +243,12 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners, strangers: bool) -> 
         let same_boot = fields.boot_id == writer.boot_id && sys::boot_id().is_some();
         if !same_boot && copy.payload().is_none_or(|bytes| checksum::whole(bytes) != fields.checksum) {
             copy.holds = None;
+        }
+        if copy.holds == Some(writer.generation) {
+            // A state that was made anew does not have these yet.
+            let version = InstanceVersion::new(index, fields.bytes, fields.checksum);
+            writer.state().version.store(version.0, Ordering::Relaxed);
+            writer.state().published_ns.store(fields.published_ns, Ordering::Relaxed);
         }
     }
     Ok(Some(copy))

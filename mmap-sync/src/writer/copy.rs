@@ -16,6 +16,7 @@ const SLACK: u64 = 1 << 20;
 
 pub(super) struct Copy {
     fd: OwnedFd,
+    pub(super) info: FileInfo,
     map: Map,
     index: u64,
     /// The generation whose bytes it holds, all of them.
@@ -114,8 +115,9 @@ impl Copy {
         if options.prefault {
             let _ = map.advise(0, PAGE.saturating_add(reserved), libc::MADV_POPULATE_WRITE);
         }
+        let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(kind(index), "fstat"))?;
         let blocks = Blocks::default();
-        let copy = Copy { fd, map, index, holds: None, bytes: 0, reserved, blocks, strangers: false };
+        let copy = Copy { fd, info, map, index, holds: None, bytes: 0, reserved, blocks, strangers: false };
         copy.header().store(&DataFields { index: u32::from(index & 1 == 1), ..Default::default() });
         Ok(copy)
     }
@@ -123,14 +125,14 @@ impl Copy {
     /// A file that another writer left, of at least a page.
     pub(super) fn adopt(
         fd: OwnedFd,
-        info: &FileInfo,
+        info: FileInfo,
         index: u64,
         paths: &Paths,
         options: &Options,
     ) -> Result<Copy, Error> {
         let map = map_file(&fd, info.size, index, paths, options)?;
         let blocks = Blocks::default();
-        Ok(Copy { fd, map, index, holds: None, bytes: 0, reserved: 0, blocks, strangers: false })
+        Ok(Copy { fd, info, map, index, holds: None, bytes: 0, reserved: 0, blocks, strangers: false })
     }
 
     pub(super) fn header(&self) -> &DataHeader {
