@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use bliss_core::attribute::Value;
+use bliss_core::frame::FrameError;
+use bliss_core::models::ModelsError;
 use bliss_core::plan::Plan;
 use bliss_core::request::{Names, Request};
 use bliss_core::score::{Answer, Status, Unscored};
@@ -20,6 +22,53 @@ pub struct Client {
     plan: Plan,
     bound_features: Bound,
     bound_models: Bound,
+    models_bound: u64,
+    trouble: Option<Trouble>,
+}
+
+/// How a directory is opened.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// Address space in bytes that is reserved for each of the published copies; the default of mmap-sync if none.
+    pub max_size: Option<u64>,
+}
+
+impl ClientOptions {
+    /// As [`Client::open`], with these options.
+    ///
+    /// # Errors
+    /// As [`Client::open`]; also where an option is out of its range.
+    pub fn open(&self, directory: impl AsRef<Path>) -> Result<Client, Error> {
+        let directory = directory.as_ref();
+        let reader = |prefix: &str| {
+            let options = Options::new(directory.join(prefix));
+            self.max_size.map_or(options.clone(), |bytes| options.max_size(bytes)).open_reader()
+        };
+        Ok(Client {
+            features: reader(FEATURES)?,
+            models: reader(MODELS)?,
+            names: Names::default(),
+            plan: Plan::new(),
+            bound_features: Bound::nothing(Unscored::NoSnapshot),
+            bound_models: Bound::nothing(Unscored::NoModels),
+            models_bound: 0,
+            trouble: None,
+        })
+    }
+}
+
+/// Why there is nothing to read, or why it is not used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The files.
+    #[error(transparent)]
+    Sync(#[from] Error),
+    /// The features in them.
+    #[error("features: {0}")]
+    Features(#[from] FrameError),
+    /// The models in them.
+    #[error("models: {0}")]
+    Models(#[from] ModelsError),
 }
 
 /// Which publication was bound last, and whether that went well.
@@ -54,15 +103,7 @@ impl Client {
     /// # Errors
     /// Where files are there but cannot be used: of another owner or type, damaged, or not readable.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
-        let directory = directory.as_ref();
-        Ok(Self {
-            features: Options::new(directory.join(FEATURES)).open_reader()?,
-            models: Options::new(directory.join(MODELS)).open_reader()?,
-            names: Names::default(),
-            plan: Plan::new(),
-            bound_features: Bound::nothing(Unscored::NoSnapshot),
-            bound_models: Bound::nothing(Unscored::NoModels),
-        })
+        ClientOptions::default().open(directory)
     }
 
     /// The names that requests use; register them once, before the first request.
@@ -85,6 +126,28 @@ impl Client {
         self.bound_models.generation
     }
 
+    /// How often models were bound: while it stays the same, so do the names and the order of the plan's models.
+    pub fn models_bound(&self) -> u64 {
+        self.models_bound
+    }
+
+    /// What was the matter when an answer was last unscored because of what is published: the file, what was found
+    /// there, and what to do. Stays until another answer is.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
+    /// Does ahead of time what the next request would have to do after a publication: looks whether files were
+    /// replaced, maps and checks what is new, and unmaps what is old. For between requests, about once a second.
+    ///
+    /// # Errors
+    /// Where features or models are not there or damaged.
+    pub fn maintain(&mut self) -> Result<(), Unscored> {
+        // What is wrong, if anything, is told by the pins.
+        let _ = (self.features.maintain(), self.models.maintain());
+        self.bind_all(|_, _, _| ())
+    }
+
     /// Pins the current features and binds them if they are new.
     fn pin_features<'a>(
         features: &'a Reader,
@@ -92,15 +155,21 @@ impl Client {
         plan: &mut Plan,
         bound: &mut Bound,
         bound_models: &mut Bound,
+        trouble: &mut Option<Trouble>,
     ) -> Result<Guard<'a>, Unscored> {
-        let guard =
-            features.pin().map_err(|error| reason(&error, Unscored::NoSnapshot, Unscored::BadSnapshot))?;
+        let guard = features
+            .pin()
+            .map_err(|error| reason(error, Unscored::NoSnapshot, Unscored::BadSnapshot, trouble))?;
         if !bound.is(&guard, names) {
             let outcome = plan.bind_snapshot(&guard, names);
             if outcome != Ok(false) {
                 bound_models.generation = None;
             }
-            bound.set(&guard, names, outcome.map(drop).map_err(|_| Unscored::BadSnapshot));
+            let outcome = outcome.map(drop).map_err(|error| {
+                *trouble = Some(error.into());
+                Unscored::BadSnapshot
+            });
+            bound.set(&guard, names, outcome);
         }
         bound.outcome.map(|()| guard)
     }
@@ -111,8 +180,8 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn look_up(&mut self, request: &Request<'_>, now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, .. } = self;
-        let guard = Self::pin_features(features, names, plan, bound_features, bound_models)?;
+        let Self { features, names, plan, bound_features, bound_models, trouble, .. } = self;
+        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
         Ok(plan.look_up(&guard, request, now))
     }
 
@@ -121,8 +190,8 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn look_up_keys(&mut self, keys: &[u64], now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, .. } = self;
-        let guard = Self::pin_features(features, names, plan, bound_features, bound_models)?;
+        let Self { features, names, plan, bound_features, bound_models, trouble, .. } = self;
+        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
         Ok(plan.look_up_keys(&guard, keys, now))
     }
 
@@ -132,8 +201,8 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn key(&mut self, index: usize, values: &[Value<'_>]) -> Result<Option<u64>, Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, .. } = self;
-        let _guard = Self::pin_features(features, names, plan, bound_features, bound_models)?;
+        let Self { features, names, plan, bound_features, bound_models, trouble, .. } = self;
+        let _guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
         Ok(plan.dimensions().key(index, values))
     }
 
@@ -144,22 +213,38 @@ impl Client {
     }
 
     fn try_score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Result<Answer, Unscored> {
-        let Self { features, models, names, plan, bound_features, bound_models } = self;
-        let snapshot = Self::pin_features(features, names, plan, bound_features, bound_models)?;
-        let models = models.pin().map_err(|error| reason(&error, Unscored::NoModels, Unscored::BadModels))?;
+        self.bind_all(|plan, snapshot, models| {
+            // SAFETY:
+            // - `plan.bind_models` accepted the models of this generation last, as `bind_all` sees to
+            // - while they are pinned, and between pins of one generation, they do not change (M2 of mmap-sync)
+            unsafe { plan.score(snapshot, models, request, route, now) }
+        })
+    }
+
+    /// Pins features and models, binds what is new, and uses them.
+    #[inline]
+    fn bind_all<R>(&mut self, then: impl FnOnce(&mut Plan, &[u8], &[u8]) -> R) -> Result<R, Unscored> {
+        let Self { features, models, names, plan, bound_features, bound_models, models_bound, trouble } =
+            self;
+        let snapshot = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
+        let models =
+            models.pin().map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, trouble))?;
         if !bound_models.is(&models, names) {
-            let outcome = plan.bind_models(&models, names).map_err(|_| Unscored::BadModels);
+            *models_bound += 1;
+            let outcome = plan.bind_models(&models, names).map_err(|error| {
+                *trouble = Some(error.into());
+                Unscored::BadModels
+            });
             bound_models.set(&models, names, outcome);
         }
         bound_models.outcome?;
-        // SAFETY:
-        // - `plan.bind_models` accepted the models of this generation last, as `bound_models` records
-        // - while they are pinned, and between pins of one generation, they do not change (M2 of mmap-sync)
-        Ok(unsafe { plan.score(&snapshot, &models, request, route, now) })
+        Ok(then(plan, &snapshot, &models))
     }
 }
 
 /// Nothing there is one thing, something wrong another.
-fn reason(error: &Error, nothing: Unscored, bad: Unscored) -> Unscored {
-    if matches!(error, Error::NotPublished) { nothing } else { bad }
+fn reason(error: Error, nothing: Unscored, bad: Unscored, trouble: &mut Option<Trouble>) -> Unscored {
+    let reason = if matches!(error, Error::NotPublished) { nothing } else { bad };
+    *trouble = Some(error.into());
+    reason
 }

@@ -50,7 +50,7 @@ mod publisher;
 #[cfg(feature = "publish")]
 mod sweep;
 
-pub use client::Client;
+pub use client::{Client, ClientOptions, Trouble};
 #[cfg(feature = "publish")]
 pub use publisher::{Made, PublishError, PublishOptions, PublishedFeatures, Publisher};
 #[cfg(feature = "publish")]

@@ -96,6 +96,11 @@ impl Plan {
         &self.models
     }
 
+    /// The model that gives the score for `route`: its active one, or that of the default route.
+    pub fn active_model(&self, route: &str) -> Option<&PlannedModel> {
+        self.models.models().get(self.models.route(route)?.active)
+    }
+
     /// Looks up all dimensions of `request` in the snapshot bound last. `now` is in seconds since the Unix epoch.
     ///
     /// The values are the features of all dimensions in the order of the schema, the statuses one per dimension.

@@ -1,0 +1,517 @@
+/*
+ * libbliss: features and bot scores inside a web server's workers.
+ *
+ * Rules that hold for every function:
+ *
+ * - A handle belongs to the thread that opened it, and after a fork to the same thread of parent and of child, each
+ *   for itself. Another thread gets BLISS_ERROR_THREAD. Functions without a handle may be called from any thread.
+ * - NULL where a pointer is needed is answered by BLISS_ERROR_NULL (by 0 where a count is returned); nothing is done.
+ *   A pointer that is not NULL must be valid for what the function does with it: libbliss cannot check that.
+ * - Text is a pointer and a length in bytes; it need not end in NUL, neither in what you give nor in what you get.
+ *   A length of 0 may come with a NULL pointer.
+ * - What a function returns: BLISS_OK; a number above 0 where a request cannot be answered now (unscored, and why); a
+ *   number below 0 for a mistake in the call or a failure. bliss_last_error says it in words.
+ * - No function ends the process, unwinds, or raises a signal. Should there be a mistake in the library itself
+ *   (a panic), the call returns BLISS_ERROR_PANIC, and so does every later one with this handle except bliss_close.
+ * - After bliss_open only the bliss_attribute, bliss_number and bliss_category calls allocate memory, not even
+ *   a new publication makes the others do so.
+ * - Structs begin with their size: set it to sizeof the struct before the call.
+ *   A library older or newer than the header you compiled with then still knows which fields are yours.
+ */
+
+
+#ifndef BLISS_H
+#define BLISS_H
+
+/* Made by cbindgen from bliss-ffi/src; do not edit. See cbindgen.toml. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Version of the binary interface. It changes when a program compiled against an older header no longer works.
+#define BLISS_ABI_VERSION 1
+
+// What became of a call.
+//
+// Above 0: the request is unscored, or has no features; other numbers than these may be added and mean the same.
+// Below 0: the call was wrong, or failed.
+enum bliss_result_e
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Done.
+    BLISS_OK = 0,
+    // Nothing was published yet, or nothing can be read.
+    BLISS_NO_SNAPSHOT = 1,
+    // No models were published yet.
+    BLISS_NO_MODELS = 2,
+    // The request's route, and the default one, have no active model.
+    BLISS_NO_ACTIVE_MODEL = 3,
+    // The active model has an input that neither the snapshot nor the caller offers.
+    BLISS_MISSING_INPUT = 4,
+    // The published features are damaged or of another version.
+    BLISS_BAD_SNAPSHOT = 5,
+    // The published models are damaged or of another version.
+    BLISS_BAD_MODELS = 6,
+    // The model's answer is no probability.
+    BLISS_NO_PROBABILITY = 7,
+    // A pointer is NULL that must not be.
+    BLISS_ERROR_NULL = -1,
+    // An id, a name, a number or a length is none that this function takes.
+    BLISS_ERROR_ARGUMENT = -2,
+    // The size that a struct begins with is none of this or a known earlier version.
+    BLISS_ERROR_SIZE = -3,
+    // The handle belongs to another thread.
+    BLISS_ERROR_THREAD = -4,
+    // Files in the directory cannot be used.
+    BLISS_ERROR_OPEN = -5,
+    // As many names are registered as there may be.
+    BLISS_ERROR_FULL = -6,
+    // A mistake in the library was caught; close the handle and open another one.
+    BLISS_ERROR_PANIC = -7,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum bliss_result_e bliss_result_e;
+#else
+typedef int32_t bliss_result_e;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How a dimension answered.
+enum bliss_status_e
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Not asked: no model of the route uses it.
+    BLISS_UNUSED = 0,
+    // A row, and young enough.
+    BLISS_FRESH = 1,
+    // A row, but older than the dimension's `max_age`; its values are used.
+    BLISS_STALE = 2,
+    // No row; the default values are used.
+    BLISS_MISSING = 3,
+    // The request lacks an attribute of the key, or it does not fit its kind; the default values are used.
+    BLISS_ABSENT = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum bliss_status_e bliss_status_e;
+#else
+typedef uint8_t bliss_status_e;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What kind of value a bliss_value_t holds.
+enum bliss_value_e
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Text, as in bliss_request_text.
+    BLISS_TEXT = 0,
+    // The bytes themselves, as in bliss_request_binary.
+    BLISS_BINARY = 1,
+    // A number.
+    BLISS_U64 = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum bliss_value_e bliss_value_e;
+#else
+typedef uint32_t bliss_value_e;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// A handle: what one thread needs to look up features and score requests.
+typedef struct bliss_t bliss_t;
+
+// Some bytes of UTF-8; no NUL need follow. NULL and 0 where there is no text.
+typedef struct {
+    // Where it begins.
+    const char *data;
+    // How many bytes it has.
+    size_t len;
+} bliss_text_t;
+
+// What is known of one request.
+//
+// Its texts may be read until the next call with the handle; `reason` as long as the library is loaded.
+typedef struct {
+    // sizeof(bliss_answer_t), set before the call.
+    size_t size;
+    // BLISS_OK if there is a score, else why there is none: the same number that bliss_score returns.
+    int32_t status;
+    // 1 is certainly automated, 99 certainly human; 0 if there is no score.
+    uint32_t score;
+    // Probability that the request is automated; NaN if there is no score.
+    double bot_probability;
+    // Generation of the features that were used; 0 if there are none.
+    uint64_t features_generation;
+    // Generation of the models that were used; 0 if there are none.
+    uint64_t models_generation;
+    // How often models were bound with this handle. While it stays the same, so do `model` and the names that it
+    // stands for; callers who keep copies of names make new ones when it changes.
+    uint64_t models_bound;
+    // The model, by its place in the publication; 0 if there is no score.
+    uint32_t model;
+    // Dimensions that answered with a row young enough.
+    uint32_t fresh;
+    // Dimensions that answered with a row too old.
+    uint32_t stale;
+    // Dimensions that have no row; default values were used.
+    uint32_t missing;
+    // Dimensions for which the request lacks an attribute; default values were used.
+    uint32_t absent;
+    // Is 0.
+    uint32_t reserved;
+    // Name of the model.
+    bliss_text_t model_name;
+    // Version of the model, as the operator calls it.
+    bliss_text_t model_version;
+    // Why there is no score, in a few words that stay the same between versions.
+    bliss_text_t reason;
+    // With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    bliss_text_t missing_input;
+} bliss_answer_t;
+
+// How a directory is opened. All fields but the size may be 0, which means the default.
+typedef struct {
+    // sizeof(bliss_options_t).
+    size_t size;
+    // Address space in bytes that is reserved for each of the published copies, four in all; default 16 GiB.
+    // No memory is reserved by this. A publication that is larger is mapped anew when it grows.
+    uint64_t max_size_bytes;
+} bliss_options_t;
+
+// What a look-up found. The arrays are the handle's, and may be read until the next call with it.
+typedef struct {
+    // sizeof(bliss_features_t), set before the call.
+    size_t size;
+    // Generation of the features.
+    uint64_t generation;
+    // The features of all dimensions in the order of the schema; a category is the bit pattern of its hash.
+    const float *values;
+    // How many there are.
+    size_t value_count;
+    // How each dimension answered, as bliss_status_e, in the order of the schema.
+    const uint8_t *statuses;
+    // How many dimensions there are.
+    size_t dimension_count;
+} bliss_features_t;
+
+// The value of an attribute.
+typedef struct {
+    // A bliss_value_e.
+    uint32_t kind;
+    // Is 0.
+    uint32_t reserved;
+    // The number, for BLISS_U64.
+    uint64_t number;
+    // The bytes, for the others.
+    const uint8_t *data;
+    // How many bytes there are.
+    size_t len;
+} bliss_value_t;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The binary interface's version of the library that is loaded: compare it with BLISS_ABI_VERSION of the header.
+//
+// Any thread. Cannot fail.
+uint32_t bliss_abi_version(void);
+
+// The library's version, as text that ends in NUL and lives as long as the library is loaded.
+//
+// Any thread. Cannot fail.
+const char *bliss_version(void);
+
+// Scores the request with the active model of `route`; of the default route if `route` is empty or not there. `now` is
+// the time in seconds since the Unix epoch.
+//
+// No lock and no allocation; a system call only where files were replaced since the last call. The request stays as
+// it is, so that it can be scored for another route.
+//
+// The handle's thread only. Returns BLISS_OK with a score, a number above 0 without one (`answer` is filled in for both),
+// or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC, and then
+// `answer` is not written.
+//
+// # Safety
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `route` points
+//   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
+bliss_result_e bliss_score(bliss_t *handle,
+                           const char *route,
+                           size_t route_len,
+                           uint32_t now,
+                           bliss_answer_t *answer);
+
+// Opens the directory that a daemon publishes to, and gives the calling thread a handle on it.
+//
+// Succeeds before anything was published, and before the directory exists: requests are unscored until something is.
+// The name is `directory_len` bytes without NUL. `options` may be NULL. The handle goes to `*out`, which becomes NULL
+// where the call fails; then the reason goes to `error` as text that ends in NUL, cut to `error_len` bytes (512 are
+// always enough; `error` may be NULL).
+//
+// Any thread; the handle belongs to it. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT,
+// BLISS_ERROR_SIZE, BLISS_ERROR_OPEN or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `directory` points to `directory_len` bytes, `options` is NULL or points to a struct of the size it begins with,
+//   `out` to a pointer that may be written, and `error` is NULL or points to `error_len` bytes that may be written.
+bliss_result_e bliss_open(const char *directory,
+                          size_t directory_len,
+                          const bliss_options_t *options,
+                          bliss_t **out,
+                          char *error,
+                          size_t error_len);
+
+// Closes a handle and frees what belongs to it; pointers that it gave out become invalid. NULL is let pass.
+//
+// Any thread, so that a handle can be closed after its thread has ended; no other call with it may be under way or
+// follow. Cannot fail.
+//
+// # Safety
+// - `handle` is NULL, or came from `bliss_open` and was not closed since.
+void bliss_close(bliss_t *handle);
+
+// Does ahead of time what a request would have to do after a publication: looks whether the files were replaced,
+// maps and checks what is new, and unmaps what is old. To be called between requests, about once a second; scoring
+// works without it, but the first request after a publication then takes longer.
+//
+// The handle's thread only. Pointers that earlier calls returned become invalid. Returns BLISS_OK if features and
+// models can be read, else what is the matter (see bliss_result_e).
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_maintain(bliss_t *handle);
+
+// What the last call with a result other than BLISS_OK was about, in words: copied to `buffer` with a NUL at the
+// end, cut to `buffer_len` bytes (512 are always enough). Returns the length of the whole text without the NUL; 0 if
+// nothing has gone wrong yet, or `handle` is NULL or another thread's. `buffer` may be NULL.
+//
+// The handle's thread only.
+//
+// # Safety
+// - `handle` is NULL or open; `buffer` is NULL or points to `buffer_len` bytes that may be written.
+size_t bliss_last_error(bliss_t *handle,
+                        char *buffer,
+                        size_t buffer_len);
+
+// Looks up all dimensions for the request. `now` is the time in seconds since the Unix epoch.
+//
+// No lock and no allocation; a system call only where files were replaced since the last call.
+//
+// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then `features` says 0 of
+// everything; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `features` is
+//   NULL or points to a struct of the size it begins with.
+bliss_result_e bliss_lookup(bliss_t *handle,
+                            uint32_t now,
+                            bliss_features_t *features);
+
+// Looks up by keys that bliss_key made, one per dimension in the order of the schema; dimensions beyond `key_count`
+// are absent. Otherwise as bliss_lookup.
+//
+// The handle's thread only. Returns what bliss_lookup returns; also BLISS_ERROR_ARGUMENT where there are more than
+// 1024 keys.
+//
+// # Safety
+// - `handle` is NULL or open; `keys` points to `key_count` keys; `features` is NULL or points to a struct of the size it
+//   begins with.
+bliss_result_e bliss_lookup_keys(bliss_t *handle,
+                                 const uint64_t *keys,
+                                 size_t key_count,
+                                 uint32_t now,
+                                 bliss_features_t *features);
+
+// The key of a dimension for attribute values given in the order of its key. It belongs to this installation: every
+// directory has a secret of its own that enters it.
+//
+// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT; or BLISS_ERROR_NULL,
+// BLISS_ERROR_ARGUMENT (no such dimension, another number of values, one that does not fit its kind),
+// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `values` points to `value_count` values, each as its kind says; `key` is NULL or may be
+//   written.
+bliss_result_e bliss_key(bliss_t *handle,
+                         size_t dimension,
+                         const bliss_value_t *values,
+                         size_t value_count,
+                         uint64_t *key);
+
+// Number of dimensions of the publication that the last call used; 0 before one was seen.
+//
+// The handle's thread only; 0 in another one, and where `handle` is NULL.
+//
+// # Safety
+// - `handle` is NULL or open.
+size_t bliss_dimension_count(bliss_t *handle);
+
+// The name of a dimension, by its place in the schema. It may be read until the next call that looks up, scores or
+// maintains.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no such place),
+// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `name` is NULL or may be written.
+bliss_result_e bliss_dimension_name(bliss_t *handle,
+                                    size_t dimension,
+                                    bliss_text_t *name);
+
+// Number of features of all dimensions together: the length of a look-up's values. 0 before a publication was seen.
+//
+// The handle's thread only; 0 in another one, and where `handle` is NULL.
+//
+// # Safety
+// - `handle` is NULL or open.
+size_t bliss_feature_count(bliss_t *handle);
+
+// The names of a feature and of its dimension, by its place in a look-up's values. They may be read until the next
+// call that looks up, scores or maintains. Either pointer may be NULL.
+//
+// The handle's thread only. Returns what bliss_dimension_name returns.
+//
+// # Safety
+// - `handle` is NULL or open; `dimension` and `feature` are each NULL or may be written.
+bliss_result_e bliss_feature_name(bliss_t *handle,
+                                  size_t place,
+                                  bliss_text_t *dimension,
+                                  bliss_text_t *feature);
+
+// Number of models of the publication that the last score used; 0 before one was seen.
+//
+// The handle's thread only; 0 in another one, and where `handle` is NULL.
+//
+// # Safety
+// - `handle` is NULL or open.
+size_t bliss_model_count(bliss_t *handle);
+
+// Name and version of a model, and its first input that neither the snapshot nor the caller offers (none if it has all).
+// They may be read until the next call that looks up, scores or maintains. Each of the three pointers may be NULL.
+//
+// The handle's thread only. Returns what bliss_dimension_name returns.
+//
+// # Safety
+// - `handle` is NULL or open; `name`, `version` and `missing_input` are each NULL or may be written.
+bliss_result_e bliss_model_name(bliss_t *handle,
+                                size_t model,
+                                bliss_text_t *name,
+                                bliss_text_t *version,
+                                bliss_text_t *missing_input);
+
+// Registers an attribute of requests, for instance `user_agent`, and returns its id, which is 0 or above; the same
+// name has the same id. Up to 64 can be registered, once, after the handle was opened. Whether a published dimension
+// is keyed by it does not matter.
+//
+// The handle's thread only. Allocates. Returns the id, or BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (empty, longer
+// than 128 bytes, not UTF-8), BLISS_ERROR_FULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `name` points to `name_len` bytes.
+int32_t bliss_attribute(bliss_t *handle,
+                        const char *name,
+                        size_t name_len);
+
+// Registers a number that requests bring of their own, and returns its id, which is 0 or above. Models call it
+// `request.NAME`; `name` is with or without the prefix. Up to 64 numbers and categories together can be registered.
+//
+// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+// the name is registered as a category.
+//
+// # Safety
+// - `handle` is NULL or open; `name` points to `name_len` bytes.
+int32_t bliss_number(bliss_t *handle,
+                     const char *name,
+                     size_t name_len);
+
+// Registers a category that requests bring of their own, for instance `country`, and returns its id, which is 0 or
+// above. Otherwise as bliss_number.
+//
+// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+// the name is registered as a number.
+//
+// # Safety
+// - `handle` is NULL or open; `name` points to `name_len` bytes.
+int32_t bliss_category(bliss_t *handle,
+                       const char *name,
+                       size_t name_len);
+
+// Begins a new request: forgets the values of the one before, and all pointers to them.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_request_clear(bliss_t *handle);
+
+// Says the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
+// attribute's kind in the schema says. A value that does not fit its kind counts as absent.
+//
+// The bytes are not copied. They are read by each bliss_score and bliss_lookup that follows, and must be there and
+// unchanged then, until bliss_request_clear, or until the attribute is given another value.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
+// bytes; the attribute keeps the value it had), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
+bliss_result_e bliss_request_text(bliss_t *handle,
+                                  int32_t attribute,
+                                  const char *value,
+                                  size_t value_len);
+
+// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
+// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_text, borrowing included.
+//
+// The handle's thread only. Returns what bliss_request_text returns.
+//
+// # Safety
+// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_text says.
+bliss_result_e bliss_request_binary(bliss_t *handle,
+                                    int32_t attribute,
+                                    const uint8_t *value,
+                                    size_t value_len);
+
+// Says the value of an attribute that is a number, for instance `asn`.
+//
+// The handle's thread only. Returns what bliss_request_text returns.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_request_u64(bliss_t *handle, int32_t attribute, uint64_t value);
+
+// Says the value of a number; a number that is not said is NaN to models.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id),
+// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_request_number(bliss_t *handle, int32_t number, float value);
+
+// Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
+// the call.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
+// bytes), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `value` points to `value_len` bytes.
+bliss_result_e bliss_request_category(bliss_t *handle,
+                                      int32_t category,
+                                      const char *value,
+                                      size_t value_len);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* BLISS_H */

@@ -1,0 +1,167 @@
+//! Bot scores.
+
+use core::ffi::c_char;
+
+use bliss_core::score::{Answer, Unscored};
+
+use crate::boundary::{SizePrefixed, Stop, call, slice, write_sized};
+use crate::codes::bliss_result_e::{self, *};
+use crate::handle::bliss_t;
+
+/// Route names that are longer are no route's.
+const MAX_ROUTE_BYTES: usize = 128;
+
+/// Some bytes of UTF-8; no NUL need follow. NULL and 0 where there is no text.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct bliss_text_t {
+    /// Where it begins.
+    pub data: *const c_char,
+    /// How many bytes it has.
+    pub len: usize,
+}
+
+impl bliss_text_t {
+    pub(crate) const NONE: Self = Self { data: core::ptr::null(), len: 0 };
+}
+
+impl From<&str> for bliss_text_t {
+    fn from(text: &str) -> Self {
+        Self { data: text.as_ptr().cast(), len: text.len() }
+    }
+}
+
+/// What is known of one request.
+///
+/// Its texts may be read until the next call with the handle; `reason` as long as the library is loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct bliss_answer_t {
+    /// sizeof(bliss_answer_t), set before the call.
+    pub size: usize,
+    /// BLISS_OK if there is a score, else why there is none: the same number that bliss_score returns.
+    pub status: i32,
+    /// 1 is certainly automated, 99 certainly human; 0 if there is no score.
+    pub score: u32,
+    /// Probability that the request is automated; NaN if there is no score.
+    pub bot_probability: f64,
+    /// Generation of the features that were used; 0 if there are none.
+    pub features_generation: u64,
+    /// Generation of the models that were used; 0 if there are none.
+    pub models_generation: u64,
+    /// How often models were bound with this handle. While it stays the same, so do `model` and the names that it
+    /// stands for; callers who keep copies of names make new ones when it changes.
+    pub models_bound: u64,
+    /// The model, by its place in the publication; 0 if there is no score.
+    pub model: u32,
+    /// Dimensions that answered with a row young enough.
+    pub fresh: u32,
+    /// Dimensions that answered with a row too old.
+    pub stale: u32,
+    /// Dimensions that have no row; default values were used.
+    pub missing: u32,
+    /// Dimensions for which the request lacks an attribute; default values were used.
+    pub absent: u32,
+    /// Is 0.
+    pub reserved: u32,
+    /// Name of the model.
+    pub model_name: bliss_text_t,
+    /// Version of the model, as the operator calls it.
+    pub model_version: bliss_text_t,
+    /// Why there is no score, in a few words that stay the same between versions.
+    pub reason: bliss_text_t,
+    /// With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    pub missing_input: bliss_text_t,
+}
+
+// SAFETY:
+// - `repr(C)`, begins with its size, and consists of numbers and pointers.
+unsafe impl SizePrefixed for bliss_answer_t {
+    const FIRST_VERSION: usize = 136;
+    const WRONG: &'static str =
+        "the answer begins with a size that this library does not know; set it to sizeof(bliss_answer_t)";
+}
+
+const _: () =
+    assert!(size_of::<bliss_answer_t>() == bliss_answer_t::FIRST_VERSION || size_of::<usize>() != 8);
+
+/// Scores the request with the active model of `route`; of the default route if `route` is empty or not there. `now` is
+/// the time in seconds since the Unix epoch.
+///
+/// No lock and no allocation; a system call only where files were replaced since the last call. The request stays as
+/// it is, so that it can be scored for another route.
+///
+/// The handle's thread only. Returns BLISS_OK with a score, a number above 0 without one (`answer` is filled in for both),
+/// or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC, and then
+/// `answer` is not written.
+///
+/// # Safety
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `route` points
+///   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_score(
+    handle: *mut bliss_t,
+    route: *const c_char,
+    route_len: usize,
+    now: u32,
+    answer: *mut bliss_answer_t,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function, for all three.
+    unsafe {
+        call(handle, |handle| {
+            let route = slice(route.cast::<u8>(), route_len, isize::MAX as usize)?;
+            let route = if route.len() > MAX_ROUTE_BYTES { &[] } else { route };
+            let route = core::str::from_utf8(route).unwrap_or_default();
+            let scored = handle.client.score(&handle.request, route, now);
+            write_sized(answer, handle.answer(&scored, route))?;
+            scored.outcome.map(drop).map_err(Stop::from)
+        })
+    }
+}
+
+impl bliss_t {
+    fn answer(&self, answer: &Answer, route: &str) -> bliss_answer_t {
+        let client = &self.client;
+        let mut out = bliss_answer_t {
+            size: 0,
+            status: BLISS_OK as i32,
+            score: 0,
+            bot_probability: f64::NAN,
+            features_generation: client.features_generation().unwrap_or(0),
+            models_generation: client.models_generation().unwrap_or(0),
+            models_bound: client.models_bound(),
+            model: 0,
+            fresh: answer.counts.fresh,
+            stale: answer.counts.stale,
+            missing: answer.counts.missing,
+            absent: answer.counts.absent,
+            reserved: 0,
+            model_name: bliss_text_t::NONE,
+            model_version: bliss_text_t::NONE,
+            reason: bliss_text_t::NONE,
+            missing_input: bliss_text_t::NONE,
+        };
+        match answer.outcome {
+            Ok(scored) => {
+                out.score = u32::from(scored.score);
+                out.bot_probability = scored.bot_probability;
+                out.model = u32::try_from(scored.model).unwrap_or(0);
+                if let Some(model) = client.plan().models().models().get(scored.model) {
+                    out.model_name = model.name().into();
+                    out.model_version = model.version().into();
+                }
+            }
+            Err(reason) => {
+                out.status = bliss_result_e::from(reason) as i32;
+                out.reason = reason.as_str().into();
+                if reason == Unscored::MissingInput {
+                    let model = client.plan().active_model(route);
+                    out.missing_input =
+                        model.and_then(|m| m.missing_input()).map_or(bliss_text_t::NONE, Into::into);
+                }
+            }
+        }
+        out
+    }
+}

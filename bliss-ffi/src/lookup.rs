@@ -1,0 +1,218 @@
+//! Features and keys.
+
+use bliss_core::attribute::Value;
+use bliss_core::schema::MAX_KEY_PARTS;
+
+use crate::boundary::{MAX_VALUE_BYTES, SizePrefixed, Stop, call, slice, write_sized};
+use crate::codes::bliss_result_e::{self, *};
+use crate::handle::bliss_t;
+
+/// More keys than a schema can have dimensions.
+const MAX_KEYS: usize = 1024;
+
+/// What a look-up found. The arrays are the handle's, and may be read until the next call with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct bliss_features_t {
+    /// sizeof(bliss_features_t), set before the call.
+    pub size: usize,
+    /// Generation of the features.
+    pub generation: u64,
+    /// The features of all dimensions in the order of the schema; a category is the bit pattern of its hash.
+    pub values: *const f32,
+    /// How many there are.
+    pub value_count: usize,
+    /// How each dimension answered, as bliss_status_e, in the order of the schema.
+    pub statuses: *const u8,
+    /// How many dimensions there are.
+    pub dimension_count: usize,
+}
+
+// SAFETY:
+// - `repr(C)`, begins with its size, and consists of integers and pointers.
+unsafe impl SizePrefixed for bliss_features_t {
+    const FIRST_VERSION: usize = 48;
+    const WRONG: &'static str =
+        "the features begin with a size that this library does not know; set it to sizeof(bliss_features_t)";
+}
+
+const _: () =
+    assert!(size_of::<bliss_features_t>() == bliss_features_t::FIRST_VERSION || size_of::<usize>() != 8);
+
+/// Looks up all dimensions for the request. `now` is the time in seconds since the Unix epoch.
+///
+/// No lock and no allocation; a system call only where files were replaced since the last call.
+///
+/// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then `features` says 0 of
+/// everything; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+///
+/// # Safety
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `features` is
+///   NULL or points to a struct of the size it begins with.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_lookup(
+    handle: *mut bliss_t,
+    now: u32,
+    features: *mut bliss_features_t,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function, for both.
+    unsafe {
+        call(handle, |handle| {
+            let found =
+                handle.client.look_up(&handle.request, now).map(|(values, statuses)| found(values, statuses));
+            handle.write_features(found, features)
+        })
+    }
+}
+
+/// Looks up by keys that bliss_key made, one per dimension in the order of the schema; dimensions beyond `key_count`
+/// are absent. Otherwise as bliss_lookup.
+///
+/// The handle's thread only. Returns what bliss_lookup returns; also BLISS_ERROR_ARGUMENT where there are more than
+/// 1024 keys.
+///
+/// # Safety
+/// - `handle` is NULL or open; `keys` points to `key_count` keys; `features` is NULL or points to a struct of the size it
+///   begins with.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_lookup_keys(
+    handle: *mut bliss_t,
+    keys: *const u64,
+    key_count: usize,
+    now: u32,
+    features: *mut bliss_features_t,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function, for all three.
+    unsafe {
+        call(handle, |handle| {
+            let keys = slice(keys, key_count, MAX_KEYS)?;
+            let found =
+                handle.client.look_up_keys(keys, now).map(|(values, statuses)| found(values, statuses));
+            handle.write_features(found, features)
+        })
+    }
+}
+
+fn found(values: &[f32], statuses: &[bliss_core::score::Status]) -> bliss_features_t {
+    bliss_features_t {
+        size: 0,
+        generation: 0,
+        values: values.as_ptr(),
+        value_count: values.len(),
+        // A status is a byte with the numbers of `bliss_status_e`, as `codes` asserts.
+        statuses: statuses.as_ptr().cast(),
+        dimension_count: statuses.len(),
+    }
+}
+
+impl bliss_t {
+    /// # Safety
+    /// - `features` is NULL or points to a struct of the size it begins with.
+    unsafe fn write_features(
+        &self,
+        found: Result<bliss_features_t, bliss_core::score::Unscored>,
+        features: *mut bliss_features_t,
+    ) -> Result<(), Stop> {
+        let nothing = bliss_features_t {
+            size: 0,
+            generation: 0,
+            values: core::ptr::null(),
+            value_count: 0,
+            statuses: core::ptr::null(),
+            dimension_count: 0,
+        };
+        let generation = self.client.features_generation().unwrap_or(0);
+        let out = found.map_or(nothing, |found| bliss_features_t { generation, ..found });
+        // SAFETY:
+        // - the contract of this function.
+        unsafe { write_sized(features, out) }?;
+        found.map(drop).map_err(Stop::from)
+    }
+}
+
+/// What kind of value a bliss_value_t holds.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum bliss_value_e {
+    /// Text, as in bliss_request_text.
+    BLISS_TEXT = 0,
+    /// The bytes themselves, as in bliss_request_binary.
+    BLISS_BINARY = 1,
+    /// A number.
+    BLISS_U64 = 2,
+}
+
+/// The value of an attribute.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct bliss_value_t {
+    /// A bliss_value_e.
+    pub kind: u32,
+    /// Is 0.
+    pub reserved: u32,
+    /// The number, for BLISS_U64.
+    pub number: u64,
+    /// The bytes, for the others.
+    pub data: *const u8,
+    /// How many bytes there are.
+    pub len: usize,
+}
+
+impl bliss_value_t {
+    /// # Safety
+    /// - where its kind asks for bytes, `data` points to `len` of them that do not change during `'a`.
+    unsafe fn value<'a>(self) -> Result<Value<'a>, Stop> {
+        // SAFETY:
+        // - the same contract.
+        let bytes = || unsafe { slice(self.data, self.len, MAX_VALUE_BYTES) };
+        match self.kind {
+            kind if kind == bliss_value_e::BLISS_TEXT as u32 => Ok(Value::Text(bytes()?)),
+            kind if kind == bliss_value_e::BLISS_BINARY as u32 => Ok(Value::Binary(bytes()?)),
+            kind if kind == bliss_value_e::BLISS_U64 as u32 => Ok(Value::U64(self.number)),
+            _ => Err(Stop::Call(BLISS_ERROR_ARGUMENT, "a value is of no kind that bliss_value_e names")),
+        }
+    }
+}
+
+/// The key of a dimension for attribute values given in the order of its key. It belongs to this installation: every
+/// directory has a secret of its own that enters it.
+///
+/// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT; or BLISS_ERROR_NULL,
+/// BLISS_ERROR_ARGUMENT (no such dimension, another number of values, one that does not fit its kind),
+/// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+///
+/// # Safety
+/// - `handle` is NULL or open; `values` points to `value_count` values, each as its kind says; `key` is NULL or may be
+///   written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_key(
+    handle: *mut bliss_t,
+    dimension: usize,
+    values: *const bliss_value_t,
+    value_count: usize,
+    key: *mut u64,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function, for all of them.
+    unsafe {
+        call(handle, |handle| {
+            if key.is_null() {
+                return Err(Stop::Call(BLISS_ERROR_NULL, "the pointer to the key is NULL"));
+            }
+            let given = slice(values, value_count, MAX_KEY_PARTS)?;
+            let mut values = [Value::U64(0); MAX_KEY_PARTS];
+            for (to, from) in values.iter_mut().zip(given) {
+                *to = from.value()?;
+            }
+            let values = values.get(..given.len()).unwrap_or_default();
+            let found = handle.client.key(dimension, values)?.ok_or(Stop::Call(
+                BLISS_ERROR_ARGUMENT,
+                "no such dimension, or its key has another number of values or other kinds",
+            ))?;
+            key.write_unaligned(found);
+            Ok(())
+        })
+    }
+}

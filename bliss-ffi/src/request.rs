@@ -1,0 +1,270 @@
+//! Names, and the values of one request.
+
+use core::ffi::c_char;
+
+use bliss_core::attribute::Value;
+
+use crate::boundary::{MAX_VALUE_BYTES, Stop, call, enter, slice};
+use crate::codes::bliss_result_e::{self, *};
+use crate::handle::bliss_t;
+
+/// Longest name that is looked at; the names that are taken are shorter.
+const MAX_NAME_BYTES: usize = 1024;
+
+const UNKNOWN_ATTRIBUTE: Stop = Stop::Call(
+    BLISS_ERROR_ARGUMENT,
+    "no attribute has this id; use what bliss_attribute returned for this handle",
+);
+const UNKNOWN_NUMBER: Stop =
+    Stop::Call(BLISS_ERROR_ARGUMENT, "no number has this id; use what bliss_number returned for this handle");
+const UNKNOWN_CATEGORY: Stop = Stop::Call(
+    BLISS_ERROR_ARGUMENT,
+    "no category has this id; use what bliss_category returned for this handle",
+);
+
+/// The name at `name`.
+///
+/// # Safety
+/// - `name` is NULL, or `len` bytes can be read from it and do not change during `'a`.
+unsafe fn name<'a>(name: *const c_char, len: usize) -> Result<&'a str, Stop> {
+    // SAFETY:
+    // - the same contract.
+    let bytes = unsafe { slice(name.cast::<u8>(), len, MAX_NAME_BYTES) }?;
+    core::str::from_utf8(bytes).map_err(|_| Stop::Call(BLISS_ERROR_ARGUMENT, "the name is not UTF-8"))
+}
+
+/// An id, or the number of an error: those are below 0.
+fn id_or_error(outcome: Result<usize, bliss_result_e>) -> i32 {
+    match outcome {
+        Ok(id) => i32::try_from(id).unwrap_or(BLISS_ERROR_FULL as i32),
+        Err(code) => code as i32,
+    }
+}
+
+/// Registers an attribute of requests, for instance `user_agent`, and returns its id, which is 0 or above; the same
+/// name has the same id. Up to 64 can be registered, once, after the handle was opened. Whether a published dimension
+/// is keyed by it does not matter.
+///
+/// The handle's thread only. Allocates. Returns the id, or BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (empty, longer
+/// than 128 bytes, not UTF-8), BLISS_ERROR_FULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+///
+/// # Safety
+/// - `handle` is NULL or open; `name` points to `name_len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_attribute(handle: *mut bliss_t, name: *const c_char, name_len: usize) -> i32 {
+    // SAFETY:
+    // - the contract of this function, for both.
+    let outcome = unsafe {
+        enter(handle, |handle| {
+            let id = handle.client.names().attribute(self::name(name, name_len)?)?;
+            let place = handle.attributes.get_mut(id.index()).ok_or(UNKNOWN_ATTRIBUTE)?;
+            *place = Some(id);
+            Ok(id.index())
+        })
+    };
+    id_or_error(outcome)
+}
+
+/// Registers a number that requests bring of their own, and returns its id, which is 0 or above. Models call it
+/// `request.NAME`; `name` is with or without the prefix. Up to 64 numbers and categories together can be registered.
+///
+/// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+/// the name is registered as a category.
+///
+/// # Safety
+/// - `handle` is NULL or open; `name` points to `name_len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_number(handle: *mut bliss_t, name: *const c_char, name_len: usize) -> i32 {
+    // SAFETY:
+    // - the contract of this function.
+    unsafe { input(handle, name, name_len, false) }
+}
+
+/// Registers a category that requests bring of their own, for instance `country`, and returns its id, which is 0 or
+/// above. Otherwise as bliss_number.
+///
+/// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+/// the name is registered as a number.
+///
+/// # Safety
+/// - `handle` is NULL or open; `name` points to `name_len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_category(handle: *mut bliss_t, name: *const c_char, name_len: usize) -> i32 {
+    // SAFETY:
+    // - the contract of this function.
+    unsafe { input(handle, name, name_len, true) }
+}
+
+/// # Safety
+/// - `handle` is NULL or open; `name` points to `name_len` bytes.
+unsafe fn input(handle: *mut bliss_t, name: *const c_char, name_len: usize, is_category: bool) -> i32 {
+    // SAFETY:
+    // - the contract of this function, for both.
+    let outcome = unsafe {
+        enter(handle, |handle| {
+            let name = self::name(name, name_len)?;
+            let names = handle.client.names();
+            let id = if is_category { names.category(name) } else { names.number(name) }?;
+            let place = handle.inputs.get_mut(id.index()).ok_or(UNKNOWN_NUMBER)?;
+            *place = Some((id, is_category));
+            Ok(id.index())
+        })
+    };
+    id_or_error(outcome)
+}
+
+/// Begins a new request: forgets the values of the one before, and all pointers to them.
+///
+/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+///
+/// # Safety
+/// - `handle` is NULL or open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_request_clear(handle: *mut bliss_t) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function.
+    unsafe {
+        call(handle, |handle| {
+            handle.request.clear();
+            Ok(())
+        })
+    }
+}
+
+/// Says the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
+/// attribute's kind in the schema says. A value that does not fit its kind counts as absent.
+///
+/// The bytes are not copied. They are read by each bliss_score and bliss_lookup that follows, and must be there and
+/// unchanged then, until bliss_request_clear, or until the attribute is given another value.
+///
+/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
+/// bytes; the attribute keeps the value it had), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+///
+/// # Safety
+/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_request_text(
+    handle: *mut bliss_t,
+    attribute: i32,
+    value: *const c_char,
+    value_len: usize,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function, for both; it also keeps the bytes as long as the handle may read them.
+    unsafe {
+        call(handle, |handle| {
+            let value = slice(value.cast::<u8>(), value_len, MAX_VALUE_BYTES)?;
+            handle.set(attribute, Value::Text(value))
+        })
+    }
+}
+
+/// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
+/// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_text, borrowing included.
+///
+/// The handle's thread only. Returns what bliss_request_text returns.
+///
+/// # Safety
+/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_text says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_request_binary(
+    handle: *mut bliss_t,
+    attribute: i32,
+    value: *const u8,
+    value_len: usize,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function, for both; it also keeps the bytes as long as the handle may read them.
+    unsafe {
+        call(handle, |handle| {
+            let value = slice(value, value_len, MAX_VALUE_BYTES)?;
+            handle.set(attribute, Value::Binary(value))
+        })
+    }
+}
+
+/// Says the value of an attribute that is a number, for instance `asn`.
+///
+/// The handle's thread only. Returns what bliss_request_text returns.
+///
+/// # Safety
+/// - `handle` is NULL or open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_request_u64(
+    handle: *mut bliss_t,
+    attribute: i32,
+    value: u64,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function.
+    unsafe { call(handle, |handle| handle.set(attribute, Value::U64(value))) }
+}
+
+/// Says the value of a number; a number that is not said is NaN to models.
+///
+/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id),
+/// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+///
+/// # Safety
+/// - `handle` is NULL or open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_request_number(
+    handle: *mut bliss_t,
+    number: i32,
+    value: f32,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function.
+    unsafe {
+        call(handle, |handle| match handle.input(number) {
+            Some((id, false)) => {
+                handle.request.set_number(id, value);
+                Ok(())
+            }
+            _ => Err(UNKNOWN_NUMBER),
+        })
+    }
+}
+
+/// Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
+/// the call.
+///
+/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
+/// bytes), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+///
+/// # Safety
+/// - `handle` is NULL or open; `value` points to `value_len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_request_category(
+    handle: *mut bliss_t,
+    category: i32,
+    value: *const c_char,
+    value_len: usize,
+) -> bliss_result_e {
+    // SAFETY:
+    // - the contract of this function, for both.
+    unsafe {
+        call(handle, |handle| match handle.input(category) {
+            Some((id, true)) => {
+                handle.request.set_category(id, slice(value.cast::<u8>(), value_len, MAX_VALUE_BYTES)?);
+                Ok(())
+            }
+            _ => Err(UNKNOWN_CATEGORY),
+        })
+    }
+}
+
+impl bliss_t {
+    fn set(&mut self, attribute: i32, value: Value<'static>) -> Result<(), Stop> {
+        let id = usize::try_from(attribute)
+            .ok()
+            .and_then(|i| *self.attributes.get(i)?)
+            .ok_or(UNKNOWN_ATTRIBUTE)?;
+        self.request.set(id, value);
+        Ok(())
+    }
+
+    fn input(&self, id: i32) -> Option<(bliss_core::request::InputId, bool)> {
+        *self.inputs.get(usize::try_from(id).ok()?)?
+    }
+}

@@ -1,0 +1,96 @@
+//! F1: after opening and registering names, no function allocates, not even at a switch to a new version.
+
+use bliss::answer::{bliss_answer_t, bliss_score};
+use bliss::codes::bliss_result_e::*;
+use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
+use bliss::lookup::{bliss_features_t, bliss_key, bliss_lookup, bliss_lookup_keys, bliss_value_t};
+use bliss::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_name};
+use bliss::request::*;
+
+#[path = "support/mod.rs"]
+mod support;
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+struct Ids {
+    ip: i32,
+    agent: i32,
+    headers: i32,
+    country: i32,
+}
+
+/// Calls everything that a worker calls; returns the score, or 0.
+unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
+    unsafe {
+        let mut answer: bliss_answer_t = std::mem::zeroed();
+        answer.size = size_of::<bliss_answer_t>();
+        let mut features: bliss_features_t = std::mem::zeroed();
+        features.size = size_of::<bliss_features_t>();
+        bliss_maintain(handle);
+        assert_eq!(bliss_request_clear(handle), BLISS_OK);
+        assert_eq!(bliss_request_text(handle, ids.ip, c"192.0.2.77".as_ptr(), 10), BLISS_OK);
+        assert_eq!(bliss_request_binary(handle, ids.agent, b"curl/8".as_ptr(), 6), BLISS_OK);
+        assert_eq!(bliss_request_number(handle, ids.headers, 3.0), BLISS_OK);
+        assert_eq!(bliss_request_category(handle, ids.country, c"XX".as_ptr(), 2), BLISS_OK);
+        assert_eq!(bliss_request_u64(handle, 999, 7), BLISS_ERROR_ARGUMENT);
+        bliss_score(handle, c"login".as_ptr(), 5, now, &mut answer);
+        bliss_lookup(handle, now, &mut features);
+        let mut key = 0;
+        let value = bliss_value_t { kind: 0, reserved: 0, number: 0, data: b"192.0.2.77".as_ptr(), len: 10 };
+        bliss_key(handle, 0, &value, 1, &mut key);
+        bliss_lookup_keys(handle, &key, 1, now, &mut features);
+        let mut text = [0; 600];
+        bliss_last_error(handle, text.as_mut_ptr(), text.len());
+        let mut name = std::mem::zeroed();
+        bliss_dimension_name(handle, bliss_dimension_count(handle), &mut name);
+        bliss_feature_name(handle, 0, &mut name, std::ptr::null_mut());
+        bliss_model_name(handle, 0, &mut name, std::ptr::null_mut(), std::ptr::null_mut());
+        answer.score
+    }
+}
+
+#[test]
+fn f1_no_function_allocates_after_opening() {
+    let mut site = support::Site::empty();
+    let directory = site.path().to_str().unwrap().to_owned();
+    let now = support::now();
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let blocks = || dhat::HeapStats::get().total_blocks;
+    let mut handle = std::ptr::null_mut();
+    let ids = unsafe {
+        let null: *mut std::ffi::c_char = std::ptr::null_mut();
+        let opened =
+            bliss_open(directory.as_ptr().cast(), directory.len(), null.cast(), &mut handle, null, 0);
+        assert_eq!(opened, BLISS_OK);
+        Ids {
+            ip: bliss_attribute(handle, c"ip".as_ptr(), 2),
+            agent: bliss_attribute(handle, c"user_agent".as_ptr(), 10),
+            headers: bliss_number(handle, c"header_count".as_ptr(), 12),
+            country: bliss_category(handle, c"request.country".as_ptr(), 15),
+        }
+    };
+    let mut scores = 0;
+    for round in 0..20 {
+        match round {
+            0 => {}
+            1 => site.publish_features(),
+            2 | 9 => site.publish_models(&format!("{round}")),
+            _ => site.publish_row("192.0.2.77", round as f32 * 10.0),
+        }
+        let before = blocks();
+        for _ in 0..50 {
+            scores += u32::from(unsafe { everything(handle, &ids, now) } > 0);
+        }
+        assert_eq!(blocks() - before, 0, "round {round}");
+    }
+    // Files that were not there are looked for once a second at most.
+    support::wait_until("a score", || unsafe { everything(handle, &ids, now) } > 0);
+    let before = blocks();
+    for _ in 0..50 {
+        scores += u32::from(unsafe { everything(handle, &ids, now) } > 0);
+    }
+    assert_eq!(blocks() - before, 0);
+    assert!(scores >= 50);
+    unsafe { bliss_close(handle) };
+}

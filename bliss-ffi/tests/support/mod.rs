@@ -1,0 +1,222 @@
+//! What tests of the C library, of the Lua module and of nginx have in common: a site with features and a model whose
+//! scores are known, and the library as C programs load it.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bliss_core::model::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
+use bliss_core::model::{category_hash, compile};
+use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+use bliss_core::snapshot::{Change, DimensionChange};
+use bliss_core::table::Rows;
+use bliss_store::{PublishOptions, Publisher};
+
+/// Requests per minute above which the model suspects an address.
+pub const MANY_REQUESTS: f32 = 50.0;
+
+/// A directory, and a publisher of it that can be stopped and started.
+pub struct Site {
+    pub directory: tempfile::TempDir,
+    publisher: Option<Publisher>,
+}
+
+impl Site {
+    /// A directory in which nothing was published yet; on a tmpfs where there is one.
+    pub fn empty() -> Self {
+        let shm = Path::new("/dev/shm");
+        let parent = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
+        let directory = tempfile::Builder::new().prefix("bliss-test-").tempdir_in(parent).unwrap();
+        Self { directory, publisher: None }
+    }
+
+    /// A directory with [features](Self::publish_features) and [models](Self::publish_models).
+    pub fn published() -> Self {
+        let mut site = Self::empty();
+        site.publish_features();
+        site.publish_models("1");
+        site
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn publisher(&mut self) -> &mut Publisher {
+        let directory = self.directory.path();
+        self.publisher
+            .get_or_insert_with(|| Publisher::open(directory, &PublishOptions::default(), schema()).unwrap())
+    }
+
+    /// Ends the publisher as the end of its process would: files stay.
+    pub fn stop_publisher(&mut self) {
+        self.publisher = None;
+    }
+
+    /// Addresses 192.0.2.1 to 192.0.2.100: address N made N requests; 127.0.0.1 made 10; those from 192.0.2.90 on are
+    /// too old.
+    pub fn publish_features(&mut self) {
+        let now = now();
+        let publisher = self.publisher();
+        let mut rows = Rows::new(2);
+        let mut row = |address: String, requests: f32, updated_at: u32| {
+            let key = publisher.key(0, &[address.as_str().into()]).unwrap();
+            rows.push(key, updated_at, &[requests, 1.0]);
+        };
+        for n in 1..=100 {
+            row(format!("192.0.2.{n}"), n as f32, if n < 90 { now } else { now - 100_000 });
+        }
+        row("127.0.0.1".into(), 10.0, now);
+        let mut agents = Rows::new(1);
+        agents.push(publisher.key(1, &["curl/8".into()]).unwrap(), now, &[3.0]);
+        let dimensions = vec![(0, DimensionChange::Replace(rows)), (1, DimensionChange::Replace(agents))];
+        publisher.publish(Change { dimensions }).unwrap();
+    }
+
+    /// One small change: what `address` did.
+    pub fn publish_row(&mut self, address: &str, requests: f32) {
+        let publisher = self.publisher();
+        let mut upserts = Rows::new(2);
+        upserts.push(publisher.key(0, &[address.into()]).unwrap(), now(), &[requests, 1.0]);
+        let dimensions = vec![(0, DimensionChange::Patch { upserts, deletes: vec![] })];
+        publisher.publish(Change { dimensions }).unwrap();
+    }
+
+    /// Model `demo` for the default route, and `strict` for route `login`.
+    pub fn publish_models(&mut self, version: &str) {
+        let model = |name: &str, bias| NamedModel {
+            name: name.into(),
+            version: version.into(),
+            bot_class: 1,
+            compiled: compile(&model(bias)).unwrap(),
+        };
+        let route = |name: &str, active: &str| NamedRoute {
+            name: name.into(),
+            active: Some(active.into()),
+            shadows: vec![],
+        };
+        let set = ModelSet {
+            models: vec![model("demo", 0.0), model("strict", 1.0)],
+            routes: vec![route("default", "demo"), route("login", "strict")],
+        };
+        self.publisher().publish_models(&set).unwrap();
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub fn now() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32
+}
+
+fn schema() -> Schema {
+    let dimension = |name: &str, attribute: &str, features: &[&str]| Dimension {
+        name: name.into(),
+        key: vec![KeyPart::whole(attribute)],
+        max_age_seconds: 3600,
+        features: features.iter().map(|name| Feature::number(name)).collect(),
+    };
+    Schema {
+        dimensions: vec![
+            dimension("ip", "ip", &["requests_1m", "unique_user_agents_5m"]),
+            dimension("user_agent", "user_agent", &["requests_1m"]),
+        ],
+        ..Schema::default()
+    }
+}
+
+/// Raw value: -2 or, with many requests, +2; +0.5 where the request has few headers, else -0.5; +1 where it comes from
+/// country `XX`; and the bias.
+fn model(bias: f64) -> Model {
+    let float = |index, name: &str, border| FloatFeature {
+        index,
+        name: name.into(),
+        borders: vec![border],
+        ..FloatFeature::default()
+    };
+    let tree = |split, leaves: [f64; 2]| ObliviousTree { splits: vec![split], leaves: leaves.into() };
+    Model {
+        class_names: vec!["0".into(), "1".into()],
+        dimensions: 1,
+        scale: 1.0,
+        bias: vec![bias],
+        floats: vec![float(0, "ip.requests_1m", MANY_REQUESTS), float(1, "request.header_count", 5.0)],
+        cats: vec![CatFeature { index: 0, name: "request.country".into() }],
+        trees: Trees::Oblivious(vec![
+            tree(Split::Float(0, 0), [-2.0, 2.0]),
+            tree(Split::Float(1, 0), [0.5, -0.5]),
+            tree(Split::OneHot(0, category_hash(b"XX")), [0.0, 1.0]),
+        ]),
+        ..Model::default()
+    }
+}
+
+/// The score that [`model`] leads to.
+pub fn expected_score(requests: f32, headers: f32, country: &str, bias: f64) -> u8 {
+    let raw = bias
+        + if requests > MANY_REQUESTS { 2.0 } else { -2.0 }
+        + if headers > 5.0 { -0.5 } else { 0.5 }
+        + if country == "XX" { 1.0 } else { 0.0 };
+    bliss_core::score::bot_score(1.0 / (1.0 + f64::exp(-raw))).unwrap()
+}
+
+/// libbliss as it is installed: shared and static, built without the features that tests turn on.
+pub struct Library {
+    pub shared: PathBuf,
+    pub archive: PathBuf,
+}
+
+/// Builds libbliss in the target directory of the running test, unless it is up to date.
+pub fn library() -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        // target/PROFILE/deps/test-1234
+        let test = std::env::current_exe().unwrap();
+        let target = test.ancestors().nth(3).unwrap();
+        let profile = test.ancestors().nth(2).and_then(Path::file_name).unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--package", "bliss-ffi", "--lib", "--message-format", "json", "--target-dir"]);
+        cargo.arg(target);
+        if profile != "debug" {
+            cargo.arg("--profile").arg(profile);
+        }
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let output = cargo.current_dir(workspace).output().unwrap();
+        assert!(output.status.success(), "{cargo:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let messages = String::from_utf8(output.stdout).unwrap();
+        let files: Vec<PathBuf> = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "bliss")
+            .filter_map(|message| message["filenames"].as_array().cloned())
+            .flatten()
+            .filter_map(|file| file.as_str().map(PathBuf::from))
+            .collect();
+        let with = |extension: &str| {
+            let found = files.iter().find(|file| file.extension().is_some_and(|e| e == extension));
+            found.unwrap_or_else(|| panic!("no .{extension} among {files:?}")).clone()
+        };
+        Library { shared: with("so"), archive: with("a") }
+    })
+}
+
+/// Whether a program is installed; says so if it is not.
+pub fn installed(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
+    if !found {
+        eprintln!("SKIPPED: {program} is not installed");
+    }
+    found
+}
+
+/// Waits until `done`, which is asked again and again.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(std::time::Instant::now() < end, "still waiting: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
