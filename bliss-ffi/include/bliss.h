@@ -128,6 +128,15 @@ typedef uint32_t bliss_value_e;
 // A handle: what one thread needs to look up features and score requests.
 typedef struct bliss_t bliss_t;
 
+// How a directory is opened. All fields but the size may be 0, which means the default.
+typedef struct {
+    // sizeof(bliss_options_t).
+    size_t size;
+    // Address space in bytes that is reserved for each of the published copies, four in all; default 16 GiB.
+    // No memory is reserved by this. A publication that is larger is mapped anew when it grows.
+    uint64_t max_size_bytes;
+} bliss_options_t;
+
 // Some bytes of UTF-8; no NUL need follow. NULL and 0 where there is no text.
 typedef struct {
     // Where it begins.
@@ -177,15 +186,6 @@ typedef struct {
     bliss_text_t missing_input;
 } bliss_answer_t;
 
-// How a directory is opened. All fields but the size may be 0, which means the default.
-typedef struct {
-    // sizeof(bliss_options_t).
-    size_t size;
-    // Address space in bytes that is reserved for each of the published copies, four in all; default 16 GiB.
-    // No memory is reserved by this. A publication that is larger is mapped anew when it grows.
-    uint64_t max_size_bytes;
-} bliss_options_t;
-
 // What a look-up found. The arrays are the handle's, and may be read until the next call with it.
 typedef struct {
     // sizeof(bliss_features_t), set before the call.
@@ -229,25 +229,6 @@ uint32_t bliss_abi_version(void);
 //
 // Any thread. Cannot fail.
 const char *bliss_version(void);
-
-// Scores the request with the active model of `route`; of the default route if `route` is empty or not there. `now` is
-// the time in seconds since the Unix epoch.
-//
-// No lock and no allocation; a system call only where files were replaced since the last call. The request stays as
-// it is, so that it can be scored for another route.
-//
-// The handle's thread only. Returns BLISS_OK with a score, a number above 0 without one (`answer` is filled in for both),
-// or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC, and then
-// `answer` is not written.
-//
-// # Safety
-// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `route` points
-//   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
-bliss_result_e bliss_score(bliss_t *handle,
-                           const char *route,
-                           size_t route_len,
-                           uint32_t now,
-                           bliss_answer_t *answer);
 
 // Opens the directory that a daemon publishes to, and gives the calling thread a handle on it.
 //
@@ -300,6 +281,128 @@ bliss_result_e bliss_maintain(bliss_t *handle);
 size_t bliss_last_error(bliss_t *handle,
                         char *buffer,
                         size_t buffer_len);
+
+// Registers an attribute of requests, for instance `user_agent`, and returns its id, which is 0 or above; the same
+// name has the same id. Up to 64 can be registered, once, after the handle was opened. Whether a published dimension
+// is keyed by it does not matter.
+//
+// The handle's thread only. Allocates. Returns the id, or BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (empty, longer
+// than 128 bytes, not UTF-8), BLISS_ERROR_FULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `name` points to `name_len` bytes.
+int32_t bliss_attribute(bliss_t *handle,
+                        const char *name,
+                        size_t name_len);
+
+// Registers a number that requests bring of their own, and returns its id, which is 0 or above. Models call it
+// `request.NAME`; `name` is with or without the prefix. Up to 64 numbers and categories together can be registered.
+//
+// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+// the name is registered as a category.
+//
+// # Safety
+// - `handle` is NULL or open; `name` points to `name_len` bytes.
+int32_t bliss_number(bliss_t *handle,
+                     const char *name,
+                     size_t name_len);
+
+// Registers a category that requests bring of their own, for instance `country`, and returns its id, which is 0 or
+// above. Otherwise as bliss_number.
+//
+// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+// the name is registered as a number.
+//
+// # Safety
+// - `handle` is NULL or open; `name` points to `name_len` bytes.
+int32_t bliss_category(bliss_t *handle,
+                       const char *name,
+                       size_t name_len);
+
+// Begins a new request: forgets the values of the one before, and all pointers to them.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_request_clear(bliss_t *handle);
+
+// Says the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
+// attribute's kind in the schema says. A value that does not fit its kind counts as absent.
+//
+// The bytes are not copied. They are read by each bliss_score and bliss_lookup that follows, and must be there and
+// unchanged then, until bliss_request_clear, or until the attribute is given another value.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
+// bytes; the attribute keeps the value it had), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
+bliss_result_e bliss_request_text(bliss_t *handle,
+                                  int32_t attribute,
+                                  const char *value,
+                                  size_t value_len);
+
+// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
+// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_text, borrowing included.
+//
+// The handle's thread only. Returns what bliss_request_text returns.
+//
+// # Safety
+// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_text says.
+bliss_result_e bliss_request_binary(bliss_t *handle,
+                                    int32_t attribute,
+                                    const uint8_t *value,
+                                    size_t value_len);
+
+// Says the value of an attribute that is a number, for instance `asn`.
+//
+// The handle's thread only. Returns what bliss_request_text returns.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_request_u64(bliss_t *handle, int32_t attribute, uint64_t value);
+
+// Says the value of a number; a number that is not said is NaN to models.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id),
+// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_request_number(bliss_t *handle, int32_t number, float value);
+
+// Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
+// the call.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
+// bytes), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `value` points to `value_len` bytes.
+bliss_result_e bliss_request_category(bliss_t *handle,
+                                      int32_t category,
+                                      const char *value,
+                                      size_t value_len);
+
+// Scores the request with the active model of `route`; of the default route if `route` is empty or not there. `now` is
+// the time in seconds since the Unix epoch.
+//
+// No lock and no allocation; a system call only where files were replaced since the last call. The request stays as
+// it is, so that it can be scored for another route.
+//
+// The handle's thread only. Returns BLISS_OK with a score, a number above 0 without one (`answer` is filled in for both),
+// or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC, and then
+// `answer` is not written.
+//
+// # Safety
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `route` points
+//   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
+bliss_result_e bliss_score(bliss_t *handle,
+                           const char *route,
+                           size_t route_len,
+                           uint32_t now,
+                           bliss_answer_t *answer);
 
 // Looks up all dimensions for the request. `now` is the time in seconds since the Unix epoch.
 //
@@ -406,109 +509,6 @@ bliss_result_e bliss_model_name(bliss_t *handle,
                                 bliss_text_t *name,
                                 bliss_text_t *version,
                                 bliss_text_t *missing_input);
-
-// Registers an attribute of requests, for instance `user_agent`, and returns its id, which is 0 or above; the same
-// name has the same id. Up to 64 can be registered, once, after the handle was opened. Whether a published dimension
-// is keyed by it does not matter.
-//
-// The handle's thread only. Allocates. Returns the id, or BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (empty, longer
-// than 128 bytes, not UTF-8), BLISS_ERROR_FULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
-//
-// # Safety
-// - `handle` is NULL or open; `name` points to `name_len` bytes.
-int32_t bliss_attribute(bliss_t *handle,
-                        const char *name,
-                        size_t name_len);
-
-// Registers a number that requests bring of their own, and returns its id, which is 0 or above. Models call it
-// `request.NAME`; `name` is with or without the prefix. Up to 64 numbers and categories together can be registered.
-//
-// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
-// the name is registered as a category.
-//
-// # Safety
-// - `handle` is NULL or open; `name` points to `name_len` bytes.
-int32_t bliss_number(bliss_t *handle,
-                     const char *name,
-                     size_t name_len);
-
-// Registers a category that requests bring of their own, for instance `country`, and returns its id, which is 0 or
-// above. Otherwise as bliss_number.
-//
-// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
-// the name is registered as a number.
-//
-// # Safety
-// - `handle` is NULL or open; `name` points to `name_len` bytes.
-int32_t bliss_category(bliss_t *handle,
-                       const char *name,
-                       size_t name_len);
-
-// Begins a new request: forgets the values of the one before, and all pointers to them.
-//
-// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
-//
-// # Safety
-// - `handle` is NULL or open.
-bliss_result_e bliss_request_clear(bliss_t *handle);
-
-// Says the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
-// attribute's kind in the schema says. A value that does not fit its kind counts as absent.
-//
-// The bytes are not copied. They are read by each bliss_score and bliss_lookup that follows, and must be there and
-// unchanged then, until bliss_request_clear, or until the attribute is given another value.
-//
-// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
-// bytes; the attribute keeps the value it had), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
-//
-// # Safety
-// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
-bliss_result_e bliss_request_text(bliss_t *handle,
-                                  int32_t attribute,
-                                  const char *value,
-                                  size_t value_len);
-
-// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
-// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_text, borrowing included.
-//
-// The handle's thread only. Returns what bliss_request_text returns.
-//
-// # Safety
-// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_text says.
-bliss_result_e bliss_request_binary(bliss_t *handle,
-                                    int32_t attribute,
-                                    const uint8_t *value,
-                                    size_t value_len);
-
-// Says the value of an attribute that is a number, for instance `asn`.
-//
-// The handle's thread only. Returns what bliss_request_text returns.
-//
-// # Safety
-// - `handle` is NULL or open.
-bliss_result_e bliss_request_u64(bliss_t *handle, int32_t attribute, uint64_t value);
-
-// Says the value of a number; a number that is not said is NaN to models.
-//
-// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id),
-// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
-//
-// # Safety
-// - `handle` is NULL or open.
-bliss_result_e bliss_request_number(bliss_t *handle, int32_t number, float value);
-
-// Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
-// the call.
-//
-// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
-// bytes), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
-//
-// # Safety
-// - `handle` is NULL or open; `value` points to `value_len` bytes.
-bliss_result_e bliss_request_category(bliss_t *handle,
-                                      int32_t category,
-                                      const char *value,
-                                      size_t value_len);
 
 #ifdef __cplusplus
 }  // extern "C"

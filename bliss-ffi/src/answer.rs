@@ -115,12 +115,25 @@ pub unsafe extern "C" fn bliss_score(
             let route = core::str::from_utf8(route).unwrap_or_default();
             let scored = handle.client.score(&handle.request, route, now);
             write_sized(answer, handle.answer(&scored, route))?;
-            scored.outcome.map(drop).map_err(Stop::from)
+            scored.outcome.map(drop).map_err(|reason| handle.why(reason, route))
         })
     }
 }
 
 impl bliss_t {
+    /// Says which input is missing while it is known whose; other reasons are put in words when they are asked for.
+    fn why(&mut self, reason: Unscored, route: &str) -> Stop {
+        let model = self.client.plan().active_model(route).filter(|_| reason == Unscored::MissingInput);
+        let Some((model, input)) = model.and_then(|m| Some((m.name(), m.missing_input()?))) else {
+            return Stop::Unscored(reason);
+        };
+        self.message.set(format_args!(
+            "{reason}: model {model:?} takes {input:?}, which neither the published features nor the names registered \
+             with this handle offer with that type"
+        ));
+        Stop::Said(reason)
+    }
+
     fn answer(&self, answer: &Answer, route: &str) -> bliss_answer_t {
         let client = &self.client;
         let mut out = bliss_answer_t {

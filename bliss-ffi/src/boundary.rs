@@ -22,6 +22,8 @@ pub(crate) enum Stop {
     Name(NameError),
     /// Nothing is wrong with the call, but there is no answer to it.
     Unscored(Unscored),
+    /// The same, and the handle's message says why already.
+    Said(Unscored),
 }
 
 impl Stop {
@@ -30,7 +32,7 @@ impl Stop {
             Self::Call(code, _) => code,
             Self::Name(NameError::TooMany { .. }) => BLISS_ERROR_FULL,
             Self::Name(_) => BLISS_ERROR_ARGUMENT,
-            Self::Unscored(reason) => reason.into(),
+            Self::Unscored(reason) | Self::Said(reason) => reason.into(),
         }
     }
 }
@@ -222,6 +224,7 @@ pub(crate) unsafe fn write_sized<T: SizePrefixed>(out: *mut T, mut value: T) -> 
 }
 
 #[cfg(test)]
+#[allow(clippy::undocumented_unsafe_blocks)] // What is passed stands right beside each call.
 mod tests {
     use super::*;
 

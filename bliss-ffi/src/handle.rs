@@ -52,23 +52,18 @@ impl bliss_t {
             Stop::Call(_, text) => self.message.set(text),
             Stop::Name(error) => self.message.set(error),
             Stop::Unscored(reason) => self.unscored = Some(reason),
+            Stop::Said(_) => {}
         }
     }
 
     /// Puts the reason, if that was last, in words.
     fn explain(&mut self) {
+        use Unscored::{BadModels, BadSnapshot, NoModels, NoSnapshot};
         let Some(reason) = self.unscored.take() else { return };
-        let trouble = self.client.trouble();
-        let missing =
-            self.client.plan().models().models().iter().find_map(|m| Some((m.name(), m.missing_input()?)));
-        match (reason, trouble, missing) {
-            (Unscored::NoSnapshot | Unscored::NoModels | Unscored::BadSnapshot | Unscored::BadModels, Some(why), _) => {
+        match (reason, self.client.trouble()) {
+            (NoSnapshot | NoModels | BadSnapshot | BadModels, Some(why)) => {
                 self.message.set(format_args!("{reason}: {why}"));
             }
-            (Unscored::MissingInput, _, Some((model, input))) => self.message.set(format_args!(
-                "{reason}: model {model:?} takes {input:?}, which neither the published features nor the names \
-                 registered with this handle offer with that type"
-            )),
             _ => self.message.set(reason),
         }
     }
@@ -164,7 +159,7 @@ unsafe fn open(
             message.set(text);
             code
         }
-        Stop::Name(_) | Stop::Unscored(_) => BLISS_ERROR_ARGUMENT,
+        Stop::Name(_) | Stop::Unscored(_) | Stop::Said(_) => BLISS_ERROR_ARGUMENT,
     };
     // SAFETY:
     // - `directory_len` bytes can be read: the caller's contract.

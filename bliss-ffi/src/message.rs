@@ -73,6 +73,7 @@ fn fitting(text: &[u8], limit: usize) -> &[u8] {
 }
 
 #[cfg(test)]
+#[allow(clippy::undocumented_unsafe_blocks)] // What is passed stands right beside each call.
 mod tests {
     use super::*;
 

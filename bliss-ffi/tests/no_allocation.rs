@@ -1,5 +1,8 @@
 //! F1: after opening and registering names, no function allocates, not even at a switch to a new version.
 
+// Calls as a C program makes them; what they ask for stands right beside them.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
 use bliss::answer::{bliss_answer_t, bliss_score};
 use bliss::codes::bliss_result_e::*;
 use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
@@ -84,13 +87,20 @@ fn f1_no_function_allocates_after_opening() {
         }
         assert_eq!(blocks() - before, 0, "round {round}");
     }
-    // Files that were not there are looked for once a second at most.
-    support::wait_until("a score", || unsafe { everything(handle, &ids, now) } > 0);
-    let before = blocks();
-    for _ in 0..50 {
+    // Files that were not there are looked for once a second at most; finding them allocates nothing either.
+    support::wait_until("a score", || {
+        let before = blocks();
+        let score = unsafe { everything(handle, &ids, now) };
+        assert_eq!(blocks() - before, 0);
+        score > 0
+    });
+    for round in 0..10 {
+        site.publish_row("192.0.2.77", round as f32);
+        site.publish_models("3");
+        let before = blocks();
         scores += u32::from(unsafe { everything(handle, &ids, now) } > 0);
+        assert_eq!(blocks() - before, 0, "round {round}");
     }
-    assert_eq!(blocks() - before, 0);
-    assert!(scores >= 50);
+    assert!(scores >= 10);
     unsafe { bliss_close(handle) };
 }

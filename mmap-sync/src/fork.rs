@@ -85,6 +85,12 @@ pub(crate) fn token_cell() -> Result<&'static AtomicU64, sys::Errno> {
     Ok(TOKEN.get_or_init(|| cell))
 }
 
+/// Makes room for the descriptors of handles that are opened now and find their files later, in a call that must not
+/// allocate.
+pub(crate) fn make_room() {
+    private().reserve(64);
+}
+
 fn new_token() -> u64 {
     let token = LAST.load(Ordering::Relaxed).wrapping_add(1);
     LAST.store(token, Ordering::Relaxed);

@@ -132,6 +132,7 @@ impl Reader {
         options.check()?;
         let paths = Paths::new(&options.prefix)?;
         let token_cell = fork::token_cell().map_err(paths.io(FileKind::Directory, "pthread_atfork"))?;
+        fork::make_room();
         let reader = Reader {
             token_cell,
             token: Cell::new(fork::token(token_cell)),
