@@ -258,8 +258,9 @@ impl Reader {
     pub fn maintain(&self) -> Result<(), Error> {
         self.ticks.set(0);
         let pinned = self.pin().map(drop);
+        let in_use = self.in_use();
         if let Ok(mut cold) = self.cold.try_borrow_mut() {
-            cold.copies.discard(|entry| self.is_in_use(entry));
+            cold.copies.discard(in_use);
         }
         pinned
     }
@@ -281,9 +282,11 @@ impl Reader {
         Some(read(state))
     }
 
-    fn is_in_use(&self, entry: u8) -> bool {
-        self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.seen.get().entry == entry)
-            || self.cold_counted() > 0 // Without slots it is not known who looks where.
+    /// Says of an entry of the mappings whether guards look into it. To be called while `cold` is not borrowed.
+    fn in_use(&self) -> impl Fn(u8) -> bool {
+        // Without slots it is not known who looks where.
+        let all = self.cold_counted() > 0;
+        move |entry| all || self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.seen.get().entry == entry)
     }
 
     fn cold_counted(&self) -> u32 {
@@ -384,20 +387,15 @@ impl Reader {
     }
 
     fn find(&self, generation: u64) -> Result<Found<View>, Error> {
-        let owners = self.owners();
         let context = Context {
             paths: &self.paths,
             options: &self.options,
-            owners: &owners,
             boot_id: sys::boot_id(),
             verified: &self.verified,
         };
-        let in_use: [bool; 32] =
-            std::array::from_fn(|entry| u8::try_from(entry).is_ok_and(|entry| self.is_in_use(entry)));
+        let in_use = self.in_use();
         match self.cold.try_borrow_mut() {
-            Ok(mut cold) => cold
-                .copies
-                .find(generation, &context, |entry| in_use.get(usize::from(entry)).copied().unwrap_or(true)),
+            Ok(mut cold) => cold.copies.find(generation, &context, in_use),
             Err(_) => Ok(Found::Other(None)),
         }
     }
@@ -571,12 +569,11 @@ impl Reader {
     /// In the child of a fork: the slot and the guards are the parent's. Takes a slot of its own.
     #[cold]
     fn become_child(&self) {
-        let in_use: [bool; 32] =
-            std::array::from_fn(|entry| u8::try_from(entry).is_ok_and(|entry| self.is_in_use(entry)));
+        let in_use = self.in_use();
         self.hot.set(None);
         self.ticks.set(0);
         let Ok(mut cold) = self.cold.try_borrow_mut() else { return };
-        cold.copies.keep(|entry| in_use.get(usize::from(entry)).copied().unwrap_or(true));
+        cold.copies.keep(in_use);
         cold.attached = None;
         cold.looked_ns = 0;
         self.token.set(fork::token(self.token_cell));
@@ -589,12 +586,11 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let ours = fork::token(self.token_cell) == self.token.get();
-        let in_use: [bool; 32] =
-            std::array::from_fn(|entry| u8::try_from(entry).is_ok_and(|entry| self.is_in_use(entry)));
-        let cold = self.cold.get_mut();
+        let in_use = self.in_use();
+        let Ok(mut cold) = self.cold.try_borrow_mut() else { return };
         if !ours {
             // Guards of before the fork cannot be alive (they borrow the handle), but may have been forgotten.
-            cold.copies.keep(|entry| in_use.get(usize::from(entry)).copied().unwrap_or(true));
+            cold.copies.keep(in_use);
         }
         if let Some(attached) = cold.attached.take()
             && ours

@@ -7,7 +7,7 @@ use crate::checksum;
 use crate::error::{Error, FileKind};
 use crate::layout::{DATA_MAGIC, DataFields, DataHeader, LAYOUT, PAGE};
 use crate::options::Options;
-use crate::paths::{Owners, Paths};
+use crate::paths::Paths;
 use crate::primitive::{Ordering, fence};
 use crate::protocol::{CELLS, Found};
 use crate::sys::{self, Map};
@@ -75,7 +75,8 @@ impl Copies {
         let index = generation & 1;
         let paths = context.paths;
         let kind = FileKind::Data(u8::from(index == 1));
-        let Some((fd, info)) = paths.open(kind, false, context.owners)? else {
+        let owners = paths.reader_owners(context.options.owner);
+        let Some((fd, info)) = paths.open(kind, false, &owners)? else {
             return Ok(Found::Other(None));
         };
         if info.size < PAGE {
@@ -198,7 +199,6 @@ fn header(map: &Map) -> Option<&DataHeader> {
 pub(crate) struct Context<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) options: &'a Options,
-    pub(crate) owners: &'a Owners,
     /// Of this system.
     pub(crate) boot_id: Option<[u64; 2]>,
     /// Generations whose checksum was found right, so that it is done once.
