@@ -4,7 +4,7 @@ use bliss_core::model::ir::{
     CatFeature, Counts, Ctr, CtrKind, CtrTable, Element, FloatFeature, Model, NanMode, Node, ObliviousTree,
     Split, Tree, Trees,
 };
-use bliss_core::model::{self, EvalError, ModelRef, Path, Scratch};
+use bliss_core::model::{self, EvalError, ModelRef, Path, Scratch, Task};
 use proptest::prelude::*;
 
 /// A row: a number per numeric feature, a hash per categorical feature.
@@ -371,6 +371,37 @@ proptest! {
                 let found: Vec<u64> = out.iter().map(|v| v.to_bits()).collect();
                 prop_assert_eq!(&found, &expected, "{}", path);
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn several_models_together_answer_as_each_alone(shapes in prop::collection::vec(shapes(), 1..10), tight: bool) {
+        let compiled: Vec<_> = shapes.iter().map(|shape| model::compile(&model(shape)).unwrap()).collect();
+        let mut random = Random(shapes.len() as u64);
+        let values: Vec<f32> = (0..3000).map(|_| random.number()).collect();
+        for path in Path::ALL.into_iter().filter(|p| p.is_available()) {
+            let opened: Vec<_> =
+                compiled.iter().map(|c| ModelRef::open(c).unwrap().with_path(path).unwrap()).collect();
+            let mut scratch = Scratch::default();
+            scratch.reserve_for_many(opened.iter().take(if tight { 2 } else { 10 }).copied());
+            opened.iter().for_each(|model| scratch.reserve(model));
+            let bindings: Vec<Vec<u32>> =
+                opened.iter().map(|m| m.inputs().map(|_| random.below(3000) as u32).collect()).collect();
+            let mut alone: Vec<Vec<f64>> = opened.iter().map(|m| vec![0.0; m.output_dimensions()]).collect();
+            let mut many = alone.clone();
+            for ((model, binding), out) in opened.iter().zip(&bindings).zip(&mut alone) {
+                model.raw(&values, binding, &mut scratch, out).unwrap();
+            }
+            let mut tasks: Vec<Task<'_, '_>> = (opened.iter().zip(&bindings).zip(&mut many))
+                .map(|((model, binding), out)| Task { model: *model, binding, out })
+                .collect();
+            ModelRef::raw_many(&mut tasks, &values, &mut scratch).unwrap();
+            let bits = |all: &[Vec<f64>]| all.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&alone), bits(&many), "{}", path);
         }
     }
 }

@@ -66,6 +66,7 @@ mod validate;
 #[cfg(feature = "build")]
 pub use compile::{CompileError, compile};
 pub use error::{EvalError, ModelError};
+pub use eval::Task;
 pub use hash::category_hash;
 #[cfg(feature = "build")]
 pub use import::{ImportError, import};

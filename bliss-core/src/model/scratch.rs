@@ -67,7 +67,7 @@ impl Scratch {
     #[must_use]
     pub fn bounded() -> Self {
         let part = || Vec::with_capacity(BOUNDED_LINES);
-        Self { lanes: part(), slots: part(), positions: part() }
+        Self { lanes: part(), slots: part(), positions: vec![Line([0; 64]); BOUNDED_LINES] }
     }
 
     /// Makes ready for this model without allocating; false where it needs more than was allocated.
@@ -95,6 +95,23 @@ impl Scratch {
                 part.resize(lines, Line([0; 64]));
             }
         }
+    }
+
+    /// Grows so that [`ModelRef::raw_many`] can sum all these models side by side. Allocates where it has to.
+    pub fn reserve_for_many<'a>(&mut self, models: impl IntoIterator<Item = ModelRef<'a>>) {
+        let mut lines = 0;
+        for model in models {
+            self.reserve(&model);
+            lines += model.trees().div_ceil(BLOCK) * (BLOCK / LANES);
+        }
+        if self.positions.len() < lines {
+            self.positions.resize(lines, Line([0; 64]));
+        }
+    }
+
+    /// Positions that there is room for.
+    pub(super) fn positions(&self) -> usize {
+        self.positions.len() * LANES
     }
 
     /// Bytes that are held.

@@ -1,6 +1,7 @@
 //! Evaluation of one row: checks first, then one of three kernels.
 
 mod inputs;
+mod many;
 mod portable;
 mod trees;
 #[cfg(target_arch = "x86_64")]
@@ -13,6 +14,8 @@ use super::layout::{
 use super::path::Path;
 use super::reference::ModelRef;
 use super::scratch::{Parts, Scratch};
+
+pub use many::Task;
 
 /// A row to evaluate, and everything that a kernel reads and writes. Made by [`ModelRef::raw`] only, after its checks:
 ///
@@ -73,39 +76,10 @@ impl ModelRef<'_> {
         scratch: &mut Scratch,
         out: &mut [f64],
     ) -> Result<(), EvalError> {
-        let header = self.header();
-        if binding.len() != header.inputs as usize {
-            return Err(EvalError::BindingLength { expected: header.inputs as usize, found: binding.len() });
-        }
-        if out.len() != header.dimensions as usize {
-            return Err(EvalError::OutputLength { expected: header.dimensions as usize, found: out.len() });
-        }
-        let largest = binding.iter().fold(0, |largest, at| largest.max(*at));
-        if !binding.is_empty() && largest as usize >= values.len() {
-            return Err(EvalError::BindingRange { values: values.len(), found: largest });
-        }
         let parts = scratch.parts(self).ok_or(EvalError::Scratch)?;
-        let job = Job {
-            header,
-            values,
-            binding,
-            parts,
-            lanes: self.section(At::Lanes),
-            groups: self.section(At::Groups),
-            rows: self.section(At::Borders),
-            one_hots: self.section(At::OneHots),
-            projections: self.section(At::Projections),
-            elements: self.section(At::Elements),
-            tables: self.section(At::Ctrs),
-            leaves: self.section(At::Leaves),
-        };
-        if header.flags & FLAG_ANY_SHAPE == 0 {
-            let trees = Oblivious {
-                blocks: self.section(At::Blocks),
-                pages: self.section(At::Pages),
-                tests: self.section(At::Tests),
-                bases: self.section(At::LeafBases),
-            };
+        let job = self.job(values, binding, parts, out.len())?;
+        if job.header.flags & FLAG_ANY_SHAPE == 0 {
+            let trees = self.oblivious();
             // SAFETY:
             // - the job was checked above
             // - a path is only ever one that the processor has (`Path::detect`, `with_path`)
@@ -139,6 +113,71 @@ impl ModelRef<'_> {
         }
         self.scale_and_bias(out);
         Ok(())
+    }
+
+    /// Checks what a row brings, and collects what a kernel wants.
+    fn job<'j>(
+        &'j self,
+        values: &'j [f32],
+        binding: &'j [u32],
+        parts: Parts,
+        outputs: usize,
+    ) -> Result<Job<'j>, EvalError> {
+        let header = self.header();
+        if binding.len() != header.inputs as usize {
+            return Err(EvalError::BindingLength { expected: header.inputs as usize, found: binding.len() });
+        }
+        if outputs != header.dimensions as usize {
+            return Err(EvalError::OutputLength { expected: header.dimensions as usize, found: outputs });
+        }
+        let largest = binding.iter().fold(0, |largest, at| largest.max(*at));
+        if !binding.is_empty() && largest as usize >= values.len() {
+            return Err(EvalError::BindingRange { values: values.len(), found: largest });
+        }
+        Ok(Job {
+            header,
+            values,
+            binding,
+            parts,
+            lanes: self.section(At::Lanes),
+            groups: self.section(At::Groups),
+            rows: self.section(At::Borders),
+            one_hots: self.section(At::OneHots),
+            projections: self.section(At::Projections),
+            elements: self.section(At::Elements),
+            tables: self.section(At::Ctrs),
+            leaves: self.section(At::Leaves),
+        })
+    }
+
+    fn oblivious(&self) -> Oblivious<'_> {
+        Oblivious {
+            blocks: self.section(At::Blocks),
+            pages: self.section(At::Pages),
+            tests: self.section(At::Tests),
+            bases: self.section(At::LeafBases),
+        }
+    }
+
+    /// Finds the position of each oblivious tree's leaf.
+    ///
+    /// # Safety
+    ///
+    /// - the job is this model's, which has oblivious trees
+    /// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
+    unsafe fn find_positions(&self, job: &Job<'_>, positions: *mut u32) {
+        let trees = self.oblivious();
+        // SAFETY:
+        // - the caller's promise; a path is only ever one that the processor has
+        unsafe {
+            match self.path() {
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx512 => x86::avx512::positions(job, &trees, positions),
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx2 => x86::avx2::positions(job, &trees, positions),
+                _ => portable::positions(job, &trees, positions),
+            }
+        }
     }
 
     /// What CatBoost does to the sums at last.

@@ -59,6 +59,24 @@ pub(super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut [
     }
 }
 
+/// Finds the position of each tree's leaf.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, and the trees are of the same model
+/// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
+pub(super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+    // SAFETY:
+    // - the caller's promise; `Positions` is 64 numbers, 64-byte aligned
+    unsafe {
+        fill_slots(job);
+        for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+            let positions = &mut *positions.add(at * BLOCK).cast::<Positions>();
+            trees::block_positions(job, trees, block, bases, positions);
+        }
+    }
+}
+
 /// Evaluates trees of any shape.
 ///
 /// # Safety

@@ -121,6 +121,32 @@ unsafe fn half_positions<const HALF_AT: usize>(
     }
 }
 
+/// Finds the position of each tree's leaf.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, and the trees are of the same model
+/// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
+#[target_feature(enable = "avx2")]
+pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+    // SAFETY:
+    // - the caller's promise
+    unsafe {
+        fill_slots(job);
+        let mut nothing = Sum::new(job);
+        for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+            let to = positions.add(at * BLOCK);
+            if job.header.flags & FLAG_WIDE_SLOTS != 0 {
+                trees::block_positions(job, trees, block, bases, &mut *to.cast::<Positions>());
+                continue;
+            }
+            half_positions::<0>(job, trees, block, bases.as_ptr(), to, &mut nothing);
+            half_positions::<1>(job, trees, block, bases.as_ptr().add(HALF), to.add(HALF), &mut nothing);
+            trees::prefetch(job, to);
+        }
+    }
+}
+
 /// Evaluates oblivious trees.
 ///
 /// # Safety

@@ -166,6 +166,35 @@ fn quarters(bytes: __m512i) -> [__m128i; 4] {
     ]
 }
 
+/// Finds the position of each tree's leaf.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, and the trees are of the same model
+/// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+    // SAFETY:
+    // - the caller's promise; there are always 256 bytes of slots, 64-byte aligned (`Scratch`)
+    unsafe {
+        fill_slots(job);
+        let slots = job.parts.slots;
+        let narrow = Narrow([0, 64, 128, 192].map(|at| _mm512_load_si512(slots.add(at).cast())));
+        let mut nothing = Sum::new(job);
+        for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+            let to = positions.add(at * BLOCK);
+            if job.header.flags & FLAG_WIDE_SLOTS == 0 {
+                block_positions::<false>(job, trees, &narrow, block, bases.as_ptr(), to, &mut nothing);
+            } else if job.header.slots <= PERMUTED_SLOTS {
+                block_positions::<true>(job, trees, &narrow, block, bases.as_ptr(), to, &mut nothing);
+            } else {
+                trees::block_positions(job, trees, block, bases, &mut *to.cast::<Positions>());
+            }
+            trees::prefetch(job, to);
+        }
+    }
+}
+
 /// Evaluates oblivious trees.
 ///
 /// # Safety
