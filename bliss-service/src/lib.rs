@@ -1,7 +1,32 @@
 //! The BLISS daemon: fetches features and models, validates them and publishes them to shared memory.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`config`] | reads and checks `bliss.toml` |
+//! | [`origin`] | where features come from: files, web servers, access logs; each a task of its own |
+//! | [`decode`] | from bytes to rows, accepted whole or refused whole |
+//! | [`access_log`] | features out of the host's own traffic, as a synchronous library |
+//! | [`models`] | CatBoost's files to published models |
+//! | [`publish`] | the one thread that publishes |
+//! | [`state`], [`metrics`], [`admin`] | what the daemon knows of itself, and how it tells |
+//! | [`export`] | training data through the path of serving |
+//! | [`daemon`], [`cli`], [`logging`] | all of it together |
 
 pub mod access_log;
-pub mod category;
+pub mod admin;
+mod category;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod decode;
+pub mod export;
 pub mod keys;
+pub mod logging;
+pub mod metrics;
+pub mod models;
+pub mod origin;
+pub mod publish;
+pub mod state;
+
+#[cfg(test)]
+mod test_support;

@@ -402,7 +402,7 @@ impl Table {
         let mut deletes: Vec<_> = self.gone.drain().collect();
         deletes.sort_unstable();
         (!rows.is_empty() || !deletes.is_empty())
-            .then(|| (self.dimension, DimensionChange::Patch { upserts: rows, deletes }))
+            .then_some((self.dimension, DimensionChange::Patch { upserts: rows, deletes }))
     }
 }
 

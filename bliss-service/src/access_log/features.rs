@@ -131,8 +131,8 @@ pub(crate) fn distinct_wanted(columns: &[Column]) -> [DistinctWanted; WINDOWS.le
     wanted
 }
 
-/// The value of attribute `name` in a log line.
-pub(crate) fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option<Value<'a>> {
+/// The value of attribute `name` in a log line; `ip` is the bytes of its address, for the value to borrow.
+pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option<Value<'a>> {
     let filled = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(Value::Text(bytes));
     match name {
         "ip" => Some(Value::Binary(ip)),
@@ -226,7 +226,7 @@ mod tests {
         for feature in dimensions.iter().flat_map(|dimension| &dimension.features) {
             assert!(Column::new(feature).is_some(), "{}", feature.name);
         }
-        bliss_core::schema::Schema { attributes: vec![], dimensions }.validate().unwrap();
+        bliss_core::schema::Schema { dimensions, ..Default::default() }.validate().unwrap();
     }
 
     #[test]

@@ -178,6 +178,8 @@ pub struct Model {
     pub version: String,
     /// The `.cbm` file.
     pub path: PathBuf,
+    /// The class whose probability is that of a bot.
+    pub bot_class: u32,
 }
 
 /// Which models answer under a route's name.

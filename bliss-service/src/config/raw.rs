@@ -39,11 +39,13 @@ pub(super) struct File {
 pub(super) struct Publish {
     #[serde(with = "humantime_serde")]
     pub(super) interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) clock_skew: Duration,
 }
 
 impl Default for Publish {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(1) }
+        Self { interval: Duration::from_secs(1), clock_skew: Duration::from_secs(5) }
     }
 }
 
@@ -281,6 +283,8 @@ pub(super) struct Model {
     pub(super) name: Spanned<String>,
     pub(super) version: String,
     pub(super) path: PathBuf,
+    #[serde(default = "bot_class")]
+    pub(super) bot_class: u32,
 }
 
 #[derive(Deserialize)]
@@ -290,6 +294,10 @@ pub(super) struct Route {
     pub(super) active: Spanned<String>,
     #[serde(default)]
     pub(super) shadow: Vec<Spanned<String>>,
+}
+
+fn bot_class() -> u32 {
+    1
 }
 
 fn seconds<const N: u64>() -> Duration {

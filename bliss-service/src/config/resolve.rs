@@ -80,6 +80,8 @@ impl<'a> Resolver<'a> {
         if interval < Duration::from_millis(100) || interval > Duration::from_secs(3600) {
             return Err(source.whole("publish.interval: expected 100ms to 1h"));
         }
+        self.schema.clock_skew_seconds = whole_seconds(file.publish.clock_skew)
+            .ok_or_else(|| source.whole("publish.clock_skew: expected 136 years at most"))?;
         let log_level = match file.log.level {
             None => "info".to_owned(),
             Some(level) => match level.get_ref().parse::<tracing_subscriber::EnvFilter>() {
@@ -145,7 +147,7 @@ impl<'a> Resolver<'a> {
             (raw::AttributeKind::U64, None) => AttributeKind::U64,
         };
         let attribute = Attribute { name: raw.name.get_ref().clone(), kind };
-        let alone = Schema { attributes: vec![attribute.clone()], dimensions: vec![] };
+        let alone = Schema { attributes: vec![attribute.clone()], ..Schema::default() };
         alone.validate().map_err(|error| self.source.at(&raw.name, error.to_string()))?;
         Ok(attribute)
     }
@@ -160,7 +162,7 @@ impl<'a> Resolver<'a> {
         });
         Ok(Dimension {
             key: key.collect(),
-            max_age_seconds: u32::try_from(raw.max_age.as_secs()).map_err(|_| {
+            max_age_seconds: whole_seconds(raw.max_age).ok_or_else(|| {
                 let message =
                     format!("dimension `{}`: max_age: expected 136 years at most", raw.name.get_ref());
                 self.source.at(&raw.name, message)
@@ -370,6 +372,7 @@ impl<'a> Resolver<'a> {
                 name: model.name.into_inner(),
                 version: model.version,
                 path: self.source.file(model.path),
+                bot_class: model.bot_class,
             });
         }
         Ok(models)
@@ -407,6 +410,11 @@ impl<'a> Resolver<'a> {
             _ => Ok(routes),
         }
     }
+}
+
+/// Seconds, a started one counted whole.
+fn whole_seconds(duration: Duration) -> Option<u32> {
+    u32::try_from(duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).ok()
 }
 
 fn check_name(source: &Source<'_>, what: &str, name: &Spanned<String>) -> Result<(), ConfigError> {

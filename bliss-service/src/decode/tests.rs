@@ -18,7 +18,7 @@ fn schema() -> Schema {
         dimension("ip", &["ip"], vec![range, Feature::number("b"), category]),
         dimension("pair", &["ip", "asn"], vec![Feature::number("c")]),
     ];
-    Schema { attributes: vec![], dimensions }
+    Schema { dimensions, ..Schema::default() }
 }
 
 fn decoder(dimensions: &[usize]) -> Decoder {

@@ -13,7 +13,7 @@ const START: u64 = 1_431_857_100_000;
 
 fn schema() -> Schema {
     let dimensions = BUILT_IN_DIMENSIONS.iter().map(|name| built_in_dimension(name).unwrap()).collect();
-    Schema { attributes: vec![], dimensions }
+    Schema { dimensions, ..Schema::default() }
 }
 
 fn aggregator(options: AggregateOptions) -> Aggregator {

@@ -8,7 +8,7 @@ use bliss_core::schema::Schema;
 use bliss_core::snapshot::DimensionChange;
 
 fn aggregator() -> Aggregator {
-    let schema = Schema { attributes: vec![], dimensions: vec![built_in_dimension("ip").unwrap()] };
+    let schema = Schema { dimensions: vec![built_in_dimension("ip").unwrap()], ..Schema::default() };
     Aggregator::new(&schema, &[0], &KeySecret([1; SECRET_BYTES]), AggregateOptions::default()).unwrap()
 }
 

@@ -1,0 +1,61 @@
+//! `/healthz`, `/readyz`, `/metrics` and `/status`. Nothing here changes anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State as Shared;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use crate::state::State;
+
+/// The publisher is at work at least twice a second; a publication of the largest size takes seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The admin listener's pages.
+pub fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(state)
+}
+
+/// Whether the daemon works at all.
+async fn healthz(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
+    let silence = state.publisher_silence();
+    if silence < SILENCE {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the publisher has been silent for {} s\n", silence.as_secs()),
+        )
+    }
+}
+
+/// Whether readers find features.
+async fn readyz(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
+    match state.ready() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match state.metrics.encode() {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn status(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
+    Json(state.status())
+}
+
+#[cfg(test)]
+mod tests;

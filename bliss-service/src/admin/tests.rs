@@ -1,0 +1,44 @@
+use std::path::Path;
+
+use super::*;
+use crate::config::Config;
+use crate::state::Publication;
+
+async fn serve(state: Arc<State>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, router(state)).into_future());
+    format!("http://{address}")
+}
+
+async fn get(url: String) -> (u16, String) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.get(url).send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn pages_tell_what_is_and_nothing_changes_state() {
+    let text = "directory = \"d\"\n[[origin.access_log]]\nname = \"log\"\npath = \"l\"\n";
+    let config = Config::parse(Path::new("/x/bliss.toml"), text).unwrap();
+    let state = Arc::new(State::new(&config));
+    let base = serve(state.clone()).await;
+    assert_eq!(get(format!("{base}/healthz")).await, (200, "ok\n".into()));
+    let (status, reason) = get(format!("{base}/readyz")).await;
+    assert_eq!(status, 503);
+    assert!(reason.contains("waiting for: log"), "{reason}");
+
+    state.published(&Publication { generation: 3, rows: vec![5, 6, 7, 8], ..Default::default() });
+    assert_eq!(get(format!("{base}/readyz")).await, (200, "ready\n".into()));
+    let (_, status) = get(format!("{base}/status")).await;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["features"]["generation"], 3);
+    assert_eq!(status["features"]["dimensions"][1]["name"], "subnet");
+    assert_eq!(status["features"]["dimensions"][1]["rows"], 6);
+    assert_eq!(status["features"]["dimensions"][1]["origin"], "log");
+    assert_eq!(status["origins"][0]["state"], "waiting");
+    let (_, metrics) = get(format!("{base}/metrics")).await;
+    assert!(metrics.contains("bliss_features_generation 3"), "{metrics}");
+    assert_eq!(get(format!("{base}/other")).await.0, 404);
+}

@@ -1,0 +1,127 @@
+//! `bliss-service run`: everything together, until a signal says stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::origin::{self, Context};
+use crate::state::State;
+use crate::{admin, models, publish};
+
+/// How long the end may take: a publication under way is finished within it, or abandoned.
+const END: Duration = Duration::from_secs(5);
+/// How long an origin that failed for a fault of its own is left alone.
+const RESTART: Duration = Duration::from_secs(10);
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot begin: the directory cannot be published to, or the admin listener's address cannot be had.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?;
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let on_signal = stop.clone();
+        tokio::spawn(async move {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!("{name}: ending; what is published stays");
+            on_signal.cancel();
+        });
+        serve(config, stop).await
+    });
+    // A read that hangs, for instance on a dead network file system, is left behind.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+/// Runs the daemon until `stop` is cancelled.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let state = Arc::new(State::new(&config));
+    // The files first: a second daemon must fail on them, not on the port.
+    let opened = publish::open(&config.directory, &config.schema, &state)?;
+    let secret = opened.secret;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("admin.listen: {} cannot be listened to; is another process there?", config.listen)
+    })?;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            "admin.listen: {address} can be reached from other hosts; /status and /metrics are open"
+        );
+    }
+    let (publisher, publishing) = publish::start(opened, config.publish_interval, state.clone())?;
+    tracing::info!(
+        directory = %config.directory.display(),
+        admin = %address,
+        dimensions = config.schema.dimensions.len(),
+        origins = config.origins.len(),
+        models = config.models.len(),
+        "publishing"
+    );
+
+    let mut tasks = JoinSet::new();
+    for place in 0..config.origins.len() {
+        let context =
+            Context { place, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+        let config = config.clone();
+        tasks.spawn(async move { keep_running(context, config, secret).await });
+    }
+    if !config.models.is_empty() {
+        tasks.spawn(models::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
+    }
+    drop(publisher);
+    let admin =
+        axum::serve(listener, admin::router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let admin = tokio::spawn(admin.into_future());
+
+    stop.cancelled().await;
+    // With the last task goes the last handle of the publisher, and with that its thread.
+    let end = async {
+        while tasks.join_next().await.is_some() {}
+        tokio::task::spawn_blocking(move || publishing.join()).await
+    };
+    if tokio::time::timeout(END, end).await.is_err() {
+        tracing::warn!("a publication under way was abandoned; readers go on with the one before");
+    }
+    admin.abort();
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Runs an origin. One that fails for a fault of its own is begun again, and never takes the others with it.
+async fn keep_running(context: Context, config: Arc<Config>, secret: bliss_core::key::KeySecret) {
+    let name = config.origins[context.place].name.clone();
+    while !context.stop.is_cancelled() {
+        let (task_context, task_config) = (context.clone(), config.clone());
+        let task = tokio::spawn(async move { origin::run(task_context, &task_config, &secret).await });
+        let failure = match task.await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        tracing::error!(origin = name, "the origin stopped and is begun again in {RESTART:?}: {failure}");
+        tokio::select! {
+            () = context.stop.cancelled() => (),
+            () = tokio::time::sleep(RESTART) => (),
+        }
+    }
+}

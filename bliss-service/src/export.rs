@@ -1,0 +1,243 @@
+//! Training data without skew: for each request of a log, the vector that a reader would have got at that moment.
+//!
+//! The log is replayed; every publication goes to a directory of shared memory, and every request is looked up there
+//! by the library that web servers use. So training sees what serving sees, defaults, stale rows and all.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bliss_core::request::{AttributeId, Request};
+use bliss_core::schema::{FeatureKind, Schema};
+use bliss_core::score::Status;
+use bliss_store::{Client, PublishOptions, Publisher};
+
+use crate::access_log::aggregate::{AggregateOptions, Aggregator};
+use crate::access_log::features::{ATTRIBUTES, BUILT_IN_DIMENSIONS, attribute, built_in_dimension};
+use crate::access_log::parse::{Parser, Record};
+use crate::access_log::replay::{Event, Replay, ReplayOptions, Summary};
+use crate::config::{Config, OriginKind};
+
+/// Options of `bliss-service features`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The access log: combined format, or nginx's JSON.
+    #[arg(long, value_name = "FILE")]
+    pub log: PathBuf,
+    /// Where the rows go, as CSV; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Take dimensions and options from the access log origin of this configuration; by default the built-in
+    /// dimensions.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The time between two publications, by the log's clock.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub interval_seconds: u32,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default)]
+pub struct Exported {
+    /// What the log held.
+    pub log: Summary,
+    /// Publications made.
+    pub publications: u64,
+    /// Columns of each row.
+    pub columns: usize,
+}
+
+/// What is computed, and how lines are read.
+struct Plan {
+    schema: Schema,
+    dimensions: Vec<usize>,
+    parser: Parser,
+    aggregate: AggregateOptions,
+}
+
+impl Plan {
+    fn new(config: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = config else {
+            let dimensions = BUILT_IN_DIMENSIONS.iter().filter_map(|name| built_in_dimension(name)).collect();
+            return Ok(Self {
+                schema: Schema { dimensions, ..Schema::default() },
+                dimensions: (0..BUILT_IN_DIMENSIONS.len()).collect(),
+                parser: Parser::default(),
+                aggregate: AggregateOptions::default(),
+            });
+        };
+        let config = Config::read(path)?;
+        let found = config.origins.iter().find_map(|origin| match &origin.kind {
+            OriginKind::AccessLog(options) => Some((origin, options)),
+            _ => None,
+        });
+        let Some((origin, options)) = found else {
+            anyhow::bail!("{}: there is no [[origin.access_log]] to take features from", path.display());
+        };
+        // Other origins' rows are not in the log: their dimensions are left out.
+        let places = origin.dimensions.iter();
+        let dimensions = places.map(|place| config.schema.dimensions[*place].clone()).collect::<Vec<_>>();
+        Ok(Self {
+            dimensions: (0..dimensions.len()).collect(),
+            schema: Schema { dimensions, ..config.schema },
+            parser: options.parser.clone(),
+            aggregate: options.aggregate,
+        })
+    }
+}
+
+/// Writes the rows.
+///
+/// # Errors
+/// The log cannot be read, the rows cannot be written, or there is no room for the publications.
+pub fn run(options: &Options) -> anyhow::Result<Exported> {
+    let plan = Plan::new(options.config.as_deref())?;
+    let interval_ms = u64::from(options.interval_seconds) * 1000;
+    let replay_options = ReplayOptions { interval_ms, lateness_ms: plan.aggregate.lateness_ms };
+    let replay = Replay::open(&options.log, plan.parser.clone(), replay_options)
+        .with_context(|| format!("--log {}", options.log.display()))?;
+    let to_out = || format!("--out {}", options.out.display());
+    let exported = if options.out == Path::new("-") {
+        write(&plan, &replay, std::io::stdout().lock())?
+    } else {
+        let file = File::create(&options.out).with_context(to_out)?;
+        write(&plan, &replay, file).with_context(to_out)?
+    };
+    let Summary { requests, malformed, late, first_malformed, .. } = &exported.log;
+    eprintln!(
+        "{requests} requests with {} columns, {} publications, {late} lines too late to count",
+        exported.columns, exported.publications
+    );
+    if let Some((line, error)) = first_malformed {
+        let log = options.log.display();
+        eprintln!("{malformed} lines cannot be read, the first: {log}, line {line}: {error}");
+    }
+    Ok(exported)
+}
+
+fn write(plan: &Plan, replay: &Replay, out: impl Write) -> anyhow::Result<Exported> {
+    let directory = Scratch::new()?;
+    let publish_options = PublishOptions { grace: Duration::ZERO, ..PublishOptions::default() };
+    let mut publisher = Publisher::open(&directory.0, &publish_options, plan.schema.clone())?;
+    let mut aggregator = Aggregator::new(&plan.schema, &plan.dimensions, publisher.secret(), plan.aggregate)?;
+    let mut client = Client::open(&directory.0)?;
+    let attributes: Vec<(AttributeId, &str)> = ATTRIBUTES
+        .iter()
+        .map(|name| Ok((client.names().attribute(name)?, *name)))
+        .collect::<anyhow::Result<_>>()?;
+
+    let mut rows = csv::Writer::from_writer(BufWriter::with_capacity(1 << 18, out));
+    let header = header(&plan.schema);
+    let mut exported =
+        Exported { log: replay.summary().clone(), columns: header.len(), ..Exported::default() };
+    rows.write_record(&header)?;
+    let categories: Vec<bool> = plan
+        .schema
+        .dimensions
+        .iter()
+        .flat_map(|dimension| dimension.features.iter().map(|feature| feature.kind == FeatureKind::Category))
+        .collect();
+    let mut cell = String::new();
+    replay.run::<anyhow::Error>(&mut aggregator, |event| {
+        match event {
+            Event::Publication { change, .. } => {
+                publisher.publish(change)?;
+                exported.publications += 1;
+            }
+            Event::Request { line, record } => {
+                let ip: &[u8] = match &record.ip {
+                    IpAddr::V4(ip) => &ip.octets(),
+                    IpAddr::V6(ip) => &ip.octets(),
+                };
+                let mut request = Request::new();
+                for (id, name) in &attributes {
+                    if let Some(value) = attribute(record, ip, name) {
+                        request.set(*id, value);
+                    }
+                }
+                let now = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);
+                let (values, statuses) = client
+                    .look_up(&request, now)
+                    .map_err(|reason| anyhow::anyhow!("line {line} cannot be looked up: {reason}"))?;
+                write_row(&mut rows, &mut cell, line, record, (values, statuses), &categories)?;
+            }
+        }
+        Ok(())
+    })?;
+    rows.flush()?;
+    Ok(exported)
+}
+
+/// `time`, `line`, `ip`, `user_agent`, `method`, `path`, `response_status`, each dimension's `NAME.status`, then
+/// every feature as models name it.
+fn header(schema: &Schema) -> Vec<String> {
+    let request = ["time", "line", "ip", "user_agent", "method", "path", "response_status"];
+    let dimensions = || schema.dimensions.iter();
+    let statuses = dimensions().map(|dimension| format!("{}.status", dimension.name));
+    let features = dimensions().flat_map(|dimension| {
+        dimension.features.iter().map(move |feature| format!("{}.{}", dimension.name, feature.name))
+    });
+    request.map(str::to_owned).into_iter().chain(statuses).chain(features).collect()
+}
+
+fn write_row(
+    rows: &mut csv::Writer<impl Write>,
+    cell: &mut String,
+    line: u64,
+    record: &Record<'_>,
+    (values, statuses): (&[f32], &[Status]),
+    categories: &[bool],
+) -> csv::Result<()> {
+    use std::fmt::Write as _;
+    let mut text = |rows: &mut csv::Writer<_>, what: std::fmt::Arguments<'_>| {
+        cell.clear();
+        // Writing to a string does not fail.
+        let _ = cell.write_fmt(what);
+        rows.write_field(cell.as_bytes())
+    };
+    text(rows, format_args!("{}", record.time_ms as f64 / 1000.0))?;
+    text(rows, format_args!("{line}"))?;
+    text(rows, format_args!("{}", record.ip))?;
+    rows.write_field(record.user_agent.as_deref().unwrap_or_default())?;
+    rows.write_field(&record.method)?;
+    rows.write_field(&record.path)?;
+    text(rows, format_args!("{}", record.status))?;
+    for status in statuses {
+        rows.write_field(status.as_str())?;
+    }
+    for (value, is_category) in values.iter().zip(categories) {
+        if *is_category {
+            text(rows, format_args!("{}", value.to_bits()))?;
+        } else {
+            text(rows, format_args!("{value}"))?;
+        }
+    }
+    rows.write_record(None::<&[u8]>)
+}
+
+/// A folder of its own for the publications, gone at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let shm = Path::new("/dev/shm");
+        let parent = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+        // No two processes have one id at a time; the rest is for what a killed one left behind.
+        let random = getrandom::u32().unwrap_or_default();
+        let path = parent.join(format!("bliss-features-{}-{random:08x}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use std::collections::HashMap;
+use std::fs;
+
+use super::*;
+
+fn export(log: &Path, config: Option<&Path>) -> (Exported, Vec<HashMap<String, String>>) {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("rows.csv");
+    let options = Options {
+        log: log.to_owned(),
+        out: out.clone(),
+        config: config.map(Path::to_owned),
+        interval_seconds: 1,
+    };
+    let exported = run(&options).unwrap();
+    let mut reader = csv::Reader::from_path(out).unwrap();
+    let header: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+    let rows = reader.records().map(|record| {
+        header.iter().cloned().zip(record.unwrap().iter().map(str::to_owned)).collect::<HashMap<_, _>>()
+    });
+    (exported, rows.collect())
+}
+
+fn line(second: u32, ip: &str, agent: &str) -> String {
+    format!("{ip} - - [17/May/2015:10:05:{second:02} +0000] \"GET /a HTTP/1.1\" 200 1 \"-\" \"{agent}\"\n")
+}
+
+#[test]
+fn rows_hold_what_was_published_before_the_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let lines = [
+        line(3, "192.0.2.1", "a"),
+        line(1, "192.0.2.1", "a"),
+        "broken\n".to_owned(),
+        line(1, "192.0.2.1", "b, \\x22quoted\\x22"),
+        line(4, "192.0.2.2", "-"),
+    ];
+    fs::write(&log, lines.concat()).unwrap();
+    let (exported, rows) = export(&log, None);
+    assert_eq!((exported.log.requests, exported.log.malformed, rows.len()), (4, 1, 4));
+    let column = |name: &str| rows.iter().map(|row| row[name].as_str()).collect::<Vec<_>>();
+    assert_eq!(column("line"), ["2", "4", "1", "5"]);
+    assert_eq!(column("time")[0], "1431857101");
+    assert_eq!(column("user_agent")[1], "b, \"quoted\"");
+    assert_eq!(column("ip.status"), ["missing", "missing", "fresh", "missing"]);
+    assert_eq!(column("ip.requests_1m"), ["0", "0", "2", "0"]);
+    assert_eq!(column("ip.unique_user_agents_1m"), ["0", "0", "2", "0"]);
+    assert_eq!(column("ip.seconds_between_requests_1m"), ["60", "60", "0", "60"]);
+    assert_eq!(column("subnet.requests_5m"), ["0", "0", "2", "3"]);
+    assert_eq!(column("subnet.unique_ips_5m"), ["0", "0", "1", "1"]);
+    assert_eq!(column("ip_user_agent.requests_1h"), ["0", "0", "1", "0"]);
+    assert_eq!(column("user_agent.status"), ["missing", "missing", "fresh", "absent"]);
+    assert_eq!(rows[0].len(), 7 + 4 + 108);
+}
+
+#[test]
+fn dimensions_come_from_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    fs::write(&log, line(1, "192.0.2.1", "a") + &line(2, "192.0.2.1", "a")).unwrap();
+    let config = dir.path().join("bliss.toml");
+    let text = r#"
+        directory = "unused"
+        [[dimension]]
+        name = "reputation"
+        key = ["ip"]
+        features = [{ name = "score" }]
+        [[dimension]]
+        name = "path"
+        key = ["path", "method"]
+        features = [{ name = "requests_5m", default = -1 }]
+        [[origin.file]]
+        name = "reputation"
+        path = "r.csv"
+        dimensions = ["reputation"]
+        [[origin.access_log]]
+        name = "log"
+        path = "unused"
+        dimensions = ["path"]
+    "#;
+    fs::write(&config, text).unwrap();
+    let (_, rows) = export(&log, Some(&config));
+    let column = |name: &str| rows.iter().map(|row| row[name].as_str()).collect::<Vec<_>>();
+    assert_eq!(column("path.requests_5m"), ["-1", "1"]);
+    assert!(!rows[0].contains_key("reputation.score"), "no log has it");
+}
+
+#[test]
+fn what_cannot_be_read_or_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = |log: &str, out: &str| Options {
+        log: dir.path().join(log),
+        out: dir.path().join(out),
+        config: None,
+        interval_seconds: 1,
+    };
+    let error = |log, out| format!("{:#}", run(&options(log, out)).unwrap_err());
+    assert!(error("none", "out").contains("--log"), "{}", error("none", "out"));
+    fs::write(dir.path().join("log"), line(1, "192.0.2.1", "a")).unwrap();
+    assert!(error("log", "no/out").contains("--out"), "{}", error("log", "no/out"));
+}
+
+#[test]
+fn the_real_log_is_exported_whole() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/access.log"));
+    if !path.exists() {
+        eprintln!("SKIPPED: the_real_log_is_exported_whole: no {}", path.display());
+        return;
+    }
+    let (exported, rows) = export(path, None);
+    assert_eq!((rows.len(), exported.log.malformed), (5000, 0));
+    let fresh = rows.iter().filter(|row| row["ip.status"] == "fresh").count();
+    assert!(fresh > 1000, "{fresh}");
+    assert!(rows.iter().all(|row| row["ip.status"] != "stale"));
+}

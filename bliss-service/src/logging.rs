@@ -1,0 +1,22 @@
+//! The daemon's own log, to standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogOutput;
+
+/// Begins logging as `output` and `level` say; `BLISS_LOG` in the environment goes before `level`.
+///
+/// # Errors
+/// A filter is wrong, or the process logs already.
+pub fn start(output: LogOutput, level: &str) -> anyhow::Result<()> {
+    let filter = match std::env::var("BLISS_LOG") {
+        Ok(own) => EnvFilter::try_new(own)?,
+        Err(_) => EnvFilter::try_new(level)?,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match output {
+        LogOutput::Text => builder.with_target(false).try_init(),
+        LogOutput::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot begin: {error}"))
+}

@@ -1,0 +1,180 @@
+//! Metrics, in the text format of OpenMetrics, which Prometheus reads.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Label names and values.
+pub type Labels<const N: usize> = [(&'static str, String); N];
+/// A gauge that may hold a fraction.
+pub type FloatGauge = Gauge<f64, AtomicU64>;
+
+/// Everything that the daemon counts.
+#[allow(missing_docs, reason = "the help texts of `Metrics::new` say what each is")]
+pub struct Metrics {
+    registry: Registry,
+    pub fetches: Family<Labels<2>, Counter>,
+    pub refusals: Family<Labels<2>, Counter>,
+    pub origin_refused: Family<Labels<1>, Gauge>,
+    pub origin_rows: Family<Labels<1>, Gauge>,
+    pub origin_accepted_timestamp: Family<Labels<1>, FloatGauge>,
+    pub origin_newest_timestamp: Family<Labels<1>, FloatGauge>,
+    pub key_collisions: Family<Labels<1>, Counter>,
+    pub log_lines: Family<Labels<1>, Counter>,
+    pub log_malformed_lines: Family<Labels<1>, Counter>,
+    pub log_late_lines: Family<Labels<1>, Counter>,
+    pub log_early_lines: Family<Labels<1>, Counter>,
+    pub log_dropped_keys: Family<Labels<1>, Counter>,
+    pub log_keys: Family<Labels<1>, Gauge>,
+    pub log_rotations: Family<Labels<1>, Counter>,
+    pub log_truncations: Family<Labels<1>, Counter>,
+    pub log_read_bytes: Family<Labels<1>, Counter>,
+    pub publications: Family<Labels<1>, Counter>,
+    pub publication_failures: Counter,
+    pub publication_seconds: Histogram,
+    pub published_timestamp: FloatGauge,
+    pub published_bytes: Gauge,
+    pub fresh_files: Counter,
+    pub generation: Gauge,
+    pub models_generation: Gauge,
+    pub dimension_rows: Family<Labels<1>, Gauge>,
+    pub model_refused: Family<Labels<1>, Gauge>,
+    pub model_refusals: Family<Labels<1>, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("bliss");
+        macro_rules! metric {
+            ($name:literal, $help:literal) => {
+                metric!($name, $help, Default::default())
+            };
+            ($name:literal, $help:literal, unit $unit:ident) => {{
+                let metric = Default::default();
+                registry.register_with_unit($name, $help, Unit::$unit, Clone::clone(&metric));
+                metric
+            }};
+            ($name:literal, $help:literal, $new:expr) => {{
+                let metric = $new;
+                registry.register($name, $help, Clone::clone(&metric));
+                metric
+            }};
+        }
+        Self {
+            fetches: metric!(
+                "origin_fetches",
+                "Looks at an origin, by outcome: accepted, unchanged or refused"
+            ),
+            refusals: metric!("origin_refusals", "Refusals of what an origin brought, by reason"),
+            origin_refused: metric!("origin_refused", "1 while what the origin brings is refused"),
+            origin_rows: metric!("origin_rows", "Rows that were accepted last"),
+            origin_accepted_timestamp: metric!(
+                "origin_accepted_timestamp",
+                "When something of the origin was accepted last",
+                unit Seconds
+            ),
+            origin_newest_timestamp: metric!(
+                "origin_newest_timestamp",
+                "The newest updated_at that was accepted last",
+                unit Seconds
+            ),
+            key_collisions: metric!("key_collisions", "Rows left out since another has the same 64-bit key"),
+            log_lines: metric!("access_log_lines", "Lines that count"),
+            log_malformed_lines: metric!("access_log_malformed_lines", "Lines that cannot be read"),
+            log_late_lines: metric!("access_log_late_lines", "Lines beyond the lateness, which do not count"),
+            log_early_lines: metric!("access_log_early_lines", "Lines from the future, which do not count"),
+            log_dropped_keys: metric!("access_log_dropped_keys", "Keys dropped because of max_keys"),
+            log_keys: metric!("access_log_keys", "Keys held, over all dimensions of the log"),
+            log_rotations: metric!(
+                "access_log_rotations",
+                "Times that another file came under the log's path"
+            ),
+            log_truncations: metric!(
+                "access_log_truncations",
+                "Times that the log was truncated or rewritten"
+            ),
+            log_read_bytes: metric!("access_log_read", "What was read of the log", unit Bytes),
+            publications: metric!("publications", "Publications, by how they were made"),
+            publication_failures: metric!("publication_failures", "Publications that failed"),
+            publication_seconds: {
+                let histogram = Histogram::new(exponential_buckets(0.0001, 4.0, 10));
+                registry.register_with_unit(
+                    "publication",
+                    "How long a publication took",
+                    Unit::Seconds,
+                    histogram.clone(),
+                );
+                histogram
+            },
+            published_timestamp: metric!("published_timestamp", "When features were published last", unit Seconds),
+            published_bytes: metric!("published", "The size of the published features", unit Bytes),
+            fresh_files: metric!(
+                "fresh_files",
+                "Publications to a fresh file, since readers held the old one"
+            ),
+            generation: metric!("features_generation", "Generation of the published features"),
+            models_generation: metric!("models_generation", "Generation of the published models"),
+            dimension_rows: metric!("dimension_rows", "Published rows of a dimension"),
+            model_refused: metric!("model_refused", "1 while the file of the model is refused"),
+            model_refusals: metric!("model_refusals", "Refusals of the file of the model"),
+            registry,
+        }
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    /// Never in practice; the formatter's own.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// One label.
+pub fn label(name: &'static str, value: &str) -> Labels<1> {
+    [(name, value.to_owned())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_their_unit_and_kind() {
+        let metrics = Metrics::new();
+        metrics.refusals.get_or_create(&[("origin", "o".into()), ("reason", "not_finite".into())]).inc();
+        metrics.log_read_bytes.get_or_create(&label("origin", "o")).inc_by(5);
+        metrics.publication_seconds.observe(0.5);
+        let text = metrics.encode().unwrap();
+        for line in [
+            "bliss_origin_refusals_total{origin=\"o\",reason=\"not_finite\"} 1",
+            "bliss_access_log_read_bytes_total{origin=\"o\"} 5",
+            "bliss_publication_seconds_count 1",
+            "bliss_published_bytes 0",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Models: read, compiled and published, again when a file changes.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bliss_core::model;
+use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Model};
+use crate::decode::{Reason, Refusal};
+use crate::origin::{Fingerprint, open_regular};
+use crate::publish::PublishHandle;
+use crate::state::State;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The largest file that is read.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// A model's file as it was read last.
+#[derive(Default)]
+struct Known {
+    seen: Option<Fingerprint>,
+    /// The last good one.
+    good: Option<Good>,
+}
+
+/// A good model, and the hash of the file that it came from.
+struct Good {
+    digest: u128,
+    model: NamedModel,
+}
+
+/// Publishes the models of `config`, and again whenever one of their files changes, until the daemon ends.
+///
+/// A model whose file is bad keeps its last good version. As long as one of the models never had a good one,
+/// nothing is published, so that what a daemon before this one published stays whole.
+pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandle, stop: CancellationToken) {
+    let mut known: Vec<Known> = config.models.iter().map(|_| Known::default()).collect();
+    let mut unpublished = false;
+    loop {
+        for (place, model) in config.models.iter().enumerate() {
+            let Known { seen, good } = &known[place];
+            let (task, seen, digest) = (model.clone(), *seen, good.as_ref().map(|good| good.digest));
+            let read = tokio::task::spawn_blocking(move || read(&task, seen, digest)).await;
+            match read.unwrap_or_else(|panic| Err((Refusal::unavailable(format!("{panic}")), None))) {
+                Ok(Read::Unchanged) => (),
+                Ok(Read::Same(seen)) => {
+                    state.model_accepted(place);
+                    known[place].seen = Some(seen);
+                }
+                Ok(Read::New(good, seen)) => {
+                    state.model_accepted(place);
+                    known[place] = Known { seen: Some(seen), good: Some(good) };
+                    unpublished = true;
+                }
+                Err((refusal, seen)) => {
+                    state.model_refused(place, &refusal);
+                    known[place].seen = seen;
+                }
+            }
+        }
+        let models: Vec<_> =
+            known.iter().filter_map(|known| Some(known.good.as_ref()?.model.clone())).collect();
+        if unpublished && models.len() == known.len() {
+            let set = ModelSet { models, routes: routes(&config) };
+            match publisher.publish_models(set).await {
+                Ok(generation) => {
+                    unpublished = false;
+                    state.models_published(generation);
+                }
+                Err(_) if stop.is_cancelled() => return,
+                Err(error) => state.publish_failed(&format!("models: {error}")),
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => (),
+        }
+    }
+}
+
+fn routes(config: &Config) -> Vec<NamedRoute> {
+    let named = |route: &crate::config::Route| NamedRoute {
+        name: route.name.clone(),
+        active: Some(route.active.clone()),
+        shadows: route.shadow.clone(),
+    };
+    config.routes.iter().map(named).collect()
+}
+
+/// What a look at a model's file came to.
+enum Read {
+    /// It is as it was.
+    Unchanged,
+    /// It was written again, with what it held when it was good last.
+    Same(Fingerprint),
+    /// It is another model.
+    New(Good, Fingerprint),
+}
+
+fn read(
+    model: &Model,
+    seen: Option<Fingerprint>,
+    digest: Option<u128>,
+) -> Result<Read, (Refusal, Option<Fingerprint>)> {
+    let name = format!("model `{}`, {}", model.name, model.path.display());
+    let unavailable = |error: std::io::Error| (Refusal::unavailable(format!("{name}: {error}")), None);
+    let (mut file, fingerprint) = open_regular(&model.path).map_err(unavailable)?;
+    if fingerprint.is_still(seen.as_ref()) {
+        return Ok(Read::Unchanged);
+    }
+    if fingerprint.bytes() > MAX_BYTES {
+        let message = format!("{name}: {} bytes, expected {MAX_BYTES} at most", fingerprint.bytes());
+        return Err((Refusal::new(Reason::TooLarge, message), Some(fingerprint)));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(unavailable)?;
+    let found = xxhash_rust::xxh3::xxh3_128(&bytes);
+    if digest == Some(found) {
+        return Ok(Read::Same(fingerprint));
+    }
+    let compiled = compile_bytes(&bytes).map_err(|error| {
+        (Refusal::new(Reason::Undecodable, format!("{name}: {error}")), Some(fingerprint))
+    })?;
+    let (name, version) = (model.name.clone(), model.version.clone());
+    let model = NamedModel { name, version, bot_class: model.bot_class, compiled };
+    Ok(Read::New(Good { digest: found, model }, fingerprint))
+}
+
+/// Why a model's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileFailure {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// It is no model that can be evaluated.
+    #[error("{0}")]
+    Model(String),
+}
+
+/// Reads and compiles a model's file.
+///
+/// # Errors
+/// [`CompileFailure`] says whether the file or what is in it is at fault.
+pub fn compile(path: &Path) -> Result<rkyv::util::AlignedVec<64>, CompileFailure> {
+    compile_bytes(&std::fs::read(path)?).map_err(CompileFailure::Model)
+}
+
+fn compile_bytes(bytes: &[u8]) -> Result<rkyv::util::AlignedVec<64>, String> {
+    let imported = model::import(bytes).map_err(|error| error.to_string())?;
+    model::compile(&imported).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! Features out of the host's own traffic.
+
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::Context;
+use crate::access_log::aggregate::{AggregateCounters, Aggregator};
+use crate::access_log::follow::{FollowCounters, Follower, Poll, Start};
+use crate::access_log::replay::{Event, Replay, ReplayOptions};
+use crate::config::{AccessLogMode, AccessLogOrigin};
+use crate::decode::{Reason, Refusal};
+use crate::metrics::{Labels, label};
+
+/// How often the log is looked at for new lines.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a log that was there may be missing: between the two steps of a rotation there is none.
+const MISSING: Duration = Duration::from_secs(2);
+
+/// Runs on a thread of its own: counting is work for a processor and not for the runtime's few threads.
+pub(super) async fn run(
+    context: Context,
+    name: &str,
+    options: &AccessLogOrigin,
+    aggregator: Aggregator,
+    interval: Duration,
+) -> io::Result<()> {
+    let (done, ended) = oneshot::channel::<()>();
+    let worker = Worker {
+        reported: Reported::new(name),
+        context,
+        options: options.clone(),
+        aggregator,
+        interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1),
+        waiting: None,
+        rows: 0,
+    };
+    let thread = std::thread::Builder::new().name(format!("log {name}")).spawn(move || {
+        let _done = done;
+        worker.run();
+    })?;
+    let _ = ended.await;
+    thread.join().map_err(|_| io::Error::other("the access log's thread panicked"))
+}
+
+struct Worker {
+    context: Context,
+    options: AccessLogOrigin,
+    aggregator: Aggregator,
+    interval_ms: u64,
+    /// The answer to the change sent last.
+    waiting: Option<oneshot::Receiver<Result<(), String>>>,
+    rows: u64,
+    reported: Reported,
+}
+
+impl Worker {
+    fn run(self) {
+        match self.options.mode {
+            AccessLogMode::Follow => self.follow(),
+            AccessLogMode::Replay => self.replay(),
+        }
+    }
+
+    fn follow(mut self) {
+        let began = Instant::now();
+        let mut follower = Follower::new(&self.options.path, Start::Backlog(self.options.backlog_bytes));
+        let mut caught_up = false;
+        let mut opened = false;
+        let mut next_ms = 0;
+        let mut failing: Option<Instant> = None;
+        self.aggregator.start(now_ms() / self.interval_ms * self.interval_ms);
+        while !self.context.stop.is_cancelled() {
+            let polled = self.poll(&mut follower, began.elapsed(), !caught_up);
+            match &polled {
+                Ok(Poll::End) => (caught_up, opened) = (true, true),
+                Ok(Poll::More) => opened = true,
+                Err(error) => {
+                    let since = failing.get_or_insert_with(Instant::now);
+                    if !opened || since.elapsed() > MISSING {
+                        let message = format!("{}: {error}", self.options.path.display());
+                        self.context.state.refused(self.context.place, &Refusal::unavailable(message));
+                    }
+                }
+            }
+            if polled.is_ok() {
+                failing = None;
+            }
+            let now_ms = now_ms();
+            // What a daemon before this one published stays until the log says something better.
+            if now_ms >= next_ms && opened && (caught_up || polled.is_err()) {
+                let at_ms = now_ms / self.interval_ms * self.interval_ms;
+                next_ms = at_ms + self.interval_ms;
+                self.tick(at_ms, polled.is_ok());
+            }
+            self.report(&follower.counters());
+            if !matches!(polled, Ok(Poll::More)) {
+                let until_next = Duration::from_millis(next_ms.saturating_sub(self::now_ms()));
+                std::thread::sleep(POLL.min(until_next).max(Duration::from_millis(1)));
+            }
+        }
+    }
+
+    fn poll(&mut self, follower: &mut Follower, now: Duration, backlog: bool) -> io::Result<Poll> {
+        let Self { aggregator, options, context, .. } = self;
+        follower.poll(now, |line| {
+            if line.is_empty() {
+                return;
+            }
+            match options.parser.parse(line) {
+                Ok(record) if backlog => aggregator.ingest_backlog(&record),
+                Ok(record) => aggregator.ingest(&record),
+                Err(error) => context.state.malformed_line(context.place, &error),
+            }
+        })
+    }
+
+    /// Publication `at_ms`, unless the one before has not been answered yet; what changed meanwhile comes with the
+    /// next one then.
+    fn tick(&mut self, at_ms: u64, healthy: bool) {
+        if let Some(answer) = &mut self.waiting {
+            match answer.try_recv() {
+                Ok(Ok(())) => (),
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Ok(Err(error)) => self.unpublished(error),
+                Err(oneshot::error::TryRecvError::Closed) => return,
+            }
+            self.waiting = None;
+        }
+        let change = self.aggregator.tick(at_ms);
+        if healthy {
+            let is_first = self.rows == 0;
+            self.rows = self.aggregator.keys() as u64;
+            if !change.is_empty() || is_first {
+                let newest = u32::try_from(at_ms / 1000).unwrap_or(u32::MAX);
+                self.context.state.accepted(self.context.place, self.rows, newest, 0);
+            } else {
+                self.context.state.unchanged(self.context.place, true);
+            }
+        }
+        if !change.is_empty() {
+            self.waiting = Some(self.context.publisher.send(change));
+        }
+    }
+
+    fn unpublished(&mut self, error: String) {
+        self.context.state.refused(self.context.place, &Refusal::new(Reason::Unpublished, error));
+        self.aggregator.restate();
+    }
+
+    fn replay(mut self) {
+        let lateness_ms = self.options.aggregate.lateness_ms;
+        let options = ReplayOptions { interval_ms: self.interval_ms, lateness_ms };
+        let replayed =
+            Replay::open(&self.options.path, self.options.parser.clone(), options).and_then(|replay| {
+                let summary = replay.summary().clone();
+                if let Some((line, error)) = &summary.first_malformed {
+                    self.context.state.malformed_line(self.context.place, &format!("line {line}: {error}"));
+                    self.reported.malformed(&self.context, summary.malformed - 1);
+                }
+                self.play(&replay)?;
+                Ok(summary)
+            });
+        let place = self.context.place;
+        match replayed {
+            Ok(summary) => {
+                let newest = u32::try_from(summary.last_ms / 1000).unwrap_or(u32::MAX);
+                self.context.state.accepted(place, self.aggregator.keys() as u64, newest, 0);
+                self.context.state.finished(place);
+            }
+            Err(_) if self.context.stop.is_cancelled() => (),
+            Err(error) => {
+                let message = format!("{}: {error}", self.options.path.display());
+                self.context.state.refused(place, &Refusal::unavailable(message));
+            }
+        }
+    }
+
+    fn play(&mut self, replay: &Replay) -> io::Result<()> {
+        let Self { aggregator, context, .. } = self;
+        replay.run(aggregator, |event| match event {
+            Event::Request { .. } => Ok(()),
+            Event::Publication { change, .. } => match context.publisher.send(change).blocking_recv() {
+                Ok(Ok(())) if !context.stop.is_cancelled() => Ok(()),
+                Ok(Err(error)) => Err(io::Error::other(error)),
+                _ => Err(io::Error::other("the daemon is ending")),
+            },
+        })?;
+        self.report(&FollowCounters::default());
+        Ok(())
+    }
+
+    fn report(&mut self, followed: &FollowCounters) {
+        self.reported.report(&self.context, followed, &self.aggregator);
+    }
+}
+
+/// What the metrics were told so far.
+struct Reported {
+    label: Labels<1>,
+    followed: FollowCounters,
+    aggregated: AggregateCounters,
+}
+
+impl Reported {
+    fn new(name: &str) -> Self {
+        Self {
+            label: label("origin", name),
+            followed: FollowCounters::default(),
+            aggregated: AggregateCounters::default(),
+        }
+    }
+
+    fn malformed(&self, context: &Context, lines: u64) {
+        context.state.metrics.log_malformed_lines.get_or_create(&self.label).inc_by(lines);
+    }
+
+    fn report(&mut self, context: &Context, followed: &FollowCounters, aggregator: &Aggregator) {
+        let metrics = &context.state.metrics;
+        let aggregated = aggregator.counters();
+        let counters = [
+            (&metrics.log_lines, aggregated.records, self.aggregated.records),
+            (&metrics.log_late_lines, aggregated.late_records, self.aggregated.late_records),
+            (&metrics.log_early_lines, aggregated.early_records, self.aggregated.early_records),
+            (&metrics.log_dropped_keys, aggregated.dropped_keys, self.aggregated.dropped_keys),
+            (&metrics.log_rotations, followed.rotations, self.followed.rotations),
+            (&metrics.log_truncations, followed.truncations, self.followed.truncations),
+            (&metrics.log_read_bytes, followed.bytes, self.followed.bytes),
+            (&metrics.log_malformed_lines, followed.long_lines, self.followed.long_lines),
+        ];
+        for (metric, now, before) in counters {
+            metric.get_or_create(&self.label).inc_by(now.saturating_sub(before));
+        }
+        metrics.log_keys.get_or_create(&self.label).set(aggregator.keys() as i64);
+        (self.followed, self.aggregated) = (*followed, aggregated);
+    }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

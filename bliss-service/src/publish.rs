@@ -1,0 +1,283 @@
+//! The one thread that publishes.
+//!
+//! Origins send what changed and wait for the answer, so there is never more than one update of an origin under way.
+//! Updates that come within one publication interval are published together, at most once per interval. If that
+//! fails, origins send theirs again and each is published alone, so that one that cannot be published does not hold
+//! the others up for long.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use bliss_core::key::KeySecret;
+use bliss_core::models::ModelSet;
+use bliss_core::schema::Schema;
+use bliss_core::snapshot::Change;
+use bliss_store::{Made, PublishError, PublishOptions, Publisher};
+use tokio::sync::oneshot;
+
+use crate::state::{Publication, State};
+
+/// How often readers are told that the daemon is alive.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Something to publish.
+enum Command {
+    Features { change: Change, done: oneshot::Sender<Result<(), String>> },
+    Models { set: ModelSet, done: oneshot::Sender<Result<u64, String>> },
+}
+
+/// Sends to the publishing thread. The thread ends when all of these are gone.
+#[derive(Clone)]
+pub struct PublishHandle(Sender<Command>);
+
+/// What the publisher says when it has gone, which it only does when the daemon ends.
+const GONE: &str = "the daemon is ending";
+
+impl PublishHandle {
+    /// Sends a change; the answer comes once it is published, or could not be.
+    pub fn send(&self, change: Change) -> oneshot::Receiver<Result<(), String>> {
+        let (done, answer) = oneshot::channel();
+        // If it cannot be sent, `done` is dropped and the answer says so.
+        let _ = self.0.send(Command::Features { change, done });
+        answer
+    }
+
+    /// Publishes a change.
+    ///
+    /// # Errors
+    /// Why it could not be published; what was published before stays.
+    pub async fn publish(&self, change: Change) -> Result<(), String> {
+        self.send(change).await.unwrap_or_else(|_| Err(GONE.into()))
+    }
+
+    /// Publishes models; gives their generation.
+    ///
+    /// # Errors
+    /// Why they could not be published; what was published before stays.
+    pub async fn publish_models(&self, set: ModelSet) -> Result<u64, String> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.0.send(Command::Models { set, done });
+        answer.await.unwrap_or_else(|_| Err(GONE.into()))
+    }
+}
+
+/// What the thread publishes to; a [`Publisher`], or a test's own.
+pub(crate) trait Store: Send {
+    fn publish(&mut self, change: Change) -> Result<Publication, String>;
+    fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
+    fn heartbeat(&mut self);
+}
+
+impl Store for Publisher {
+    fn publish(&mut self, change: Change) -> Result<Publication, String> {
+        let began = Instant::now();
+        let done = Publisher::publish(self, change).map_err(|error| error.to_string())?;
+        let made = match done.made {
+            Made::InPlace => "in_place",
+            Made::Copied => "copied",
+            Made::Built => "built",
+        };
+        Ok(Publication {
+            generation: done.generation,
+            bytes: done.bytes,
+            made: made.into(),
+            fresh_file: done.fresh_file,
+            rows: rows(self),
+            took: began.elapsed(),
+        })
+    }
+
+    fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
+        Publisher::publish_models(self, set).map_err(|error| error.to_string())
+    }
+
+    fn heartbeat(&mut self) {
+        Publisher::heartbeat(self);
+    }
+}
+
+fn rows(publisher: &Publisher) -> Vec<u64> {
+    let Some(current) = publisher.current() else { return Vec::new() };
+    let dimensions = current.schema().dimensions.len();
+    (0..dimensions).map(|place| current.table(place).map_or(0, |table| table.rows())).collect()
+}
+
+/// A directory that this process publishes to.
+pub struct Opened {
+    publisher: Publisher,
+    /// The secret of the keys there.
+    pub secret: KeySecret,
+}
+
+/// Opens `directory` for publishing; makes it if its parent is there.
+///
+/// # Errors
+/// It cannot be made or written, or another daemon publishes to it.
+pub fn open(directory: &Path, schema: &Schema, state: &State) -> anyhow::Result<Opened> {
+    let shown = directory.display();
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            anyhow::bail!("directory {shown}: cannot be made: {error}; make it, or correct `directory`")
+        }
+        _ => (),
+    }
+    let publisher = Publisher::open(directory, &PublishOptions::default(), schema.clone())
+        .map_err(|error| cannot_open(directory, &error))?;
+    if let Some(error) = publisher.found_damaged() {
+        tracing::warn!("directory {shown}: what is published there cannot be used and is replaced: {error}");
+    }
+    if let (Some(generation), Some(current)) = (publisher.generation(), publisher.current()) {
+        // Rows by the new schema are not known before the first publication, unless it is the old one.
+        let same = current.schema_owned().is_ok_and(|old| old == *schema);
+        let rows = if same { rows(&publisher) } else { Vec::new() };
+        tracing::info!(generation, "going on from the features published in {shown}");
+        state.found_published(&Publication { generation, rows, ..Default::default() });
+    }
+    if let Some(generation) = publisher.models_generation() {
+        state.found_models(generation);
+    }
+    let secret = *publisher.secret();
+    Ok(Opened { publisher, secret })
+}
+
+fn cannot_open(directory: &Path, error: &PublishError) -> anyhow::Error {
+    let shown = directory.display();
+    match error {
+        PublishError::Sync(mmap_sync::Error::Locked { .. }) => anyhow::anyhow!(
+            "directory {shown}: another daemon publishes to it; stop that one, or give this one another `directory`: \
+             {error}"
+        ),
+        _ => anyhow::anyhow!("directory {shown}: cannot be published to: {error}"),
+    }
+}
+
+/// Starts the publishing thread.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn start(
+    opened: Opened,
+    interval: Duration,
+    state: Arc<State>,
+) -> std::io::Result<(PublishHandle, std::thread::JoinHandle<()>)> {
+    start_with(opened.publisher, interval, state)
+}
+
+pub(crate) fn start_with(
+    store: impl Store + 'static,
+    interval: Duration,
+    state: Arc<State>,
+) -> std::io::Result<(PublishHandle, std::thread::JoinHandle<()>)> {
+    let (sender, receiver) = channel();
+    let thread = std::thread::Builder::new().name("publish".into()).spawn(move || {
+        Worker { store, interval, state, receiver, last_slot: None, alone: false }.run();
+    })?;
+    Ok((PublishHandle(sender), thread))
+}
+
+struct Worker<S> {
+    store: S,
+    interval: Duration,
+    state: Arc<State>,
+    receiver: Receiver<Command>,
+    /// The interval, counted from the epoch, in which the last publication was.
+    last_slot: Option<u128>,
+    /// Publish each update by itself, since one of them may be what fails.
+    alone: bool,
+}
+
+type Waiting = (Change, oneshot::Sender<Result<(), String>>);
+
+impl<S: Store> Worker<S> {
+    fn run(mut self) {
+        let mut waiting: Vec<Waiting> = Vec::new();
+        loop {
+            self.store.heartbeat();
+            self.state.publisher_alive();
+            match self.receiver.recv_timeout(HEARTBEAT) {
+                Ok(command) => self.take(command, &mut waiting),
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while !waiting.is_empty() {
+                match self.receiver.recv_timeout(self.wait()) {
+                    Ok(command) => self.take(command, &mut waiting),
+                    Err(_) if self.wait().is_zero() => {
+                        // An origin that waits for its answer keeps its handle, so nothing is lost on disconnection.
+                        self.publish(std::mem::take(&mut waiting));
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.store.heartbeat();
+                        self.state.publisher_alive();
+                    }
+                    // The daemon ends: what waits is abandoned, and its origins are gone.
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command, waiting: &mut Vec<Waiting>) {
+        match command {
+            Command::Features { change, done } => waiting.push((change, done)),
+            Command::Models { set, done } => {
+                let _ = done.send(self.store.publish_models(&set));
+            }
+        }
+    }
+
+    fn slot(&self) -> u128 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.as_nanos() / self.interval.as_nanos().max(1)
+    }
+
+    /// How long until something may be published: nothing if nothing was in this interval yet, else until shortly
+    /// after the next one began, so that what access logs send at its beginning comes along.
+    fn wait(&self) -> Duration {
+        if self.last_slot.is_none_or(|last| last < self.slot()) {
+            return Duration::ZERO;
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let interval = self.interval.as_nanos().max(1);
+        let rest = interval - now.as_nanos() % interval;
+        let rest = Duration::from_nanos(u64::try_from(rest).unwrap_or(u64::MAX));
+        (rest + (self.interval / 10).min(Duration::from_millis(20))).min(HEARTBEAT)
+    }
+
+    fn publish(&mut self, waiting: Vec<Waiting>) {
+        self.last_slot = Some(self.slot());
+        if self.alone || waiting.len() == 1 {
+            let mut failed = false;
+            for (change, done) in waiting {
+                let result = self.publish_one(change);
+                failed |= result.is_err();
+                let _ = done.send(result);
+            }
+            self.alone &= failed;
+            return;
+        }
+        let (changes, done): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let dimensions = changes.into_iter().flat_map(|change: Change| change.dimensions).collect();
+        let result = self.publish_one(Change { dimensions });
+        self.alone = result.is_err();
+        done.into_iter().for_each(|done: oneshot::Sender<_>| drop(done.send(result.clone())));
+    }
+
+    fn publish_one(&mut self, change: Change) -> Result<(), String> {
+        match self.store.publish(change) {
+            Ok(publication) => {
+                self.state.published(&publication);
+                Ok(())
+            }
+            Err(error) => {
+                self.state.publish_failed(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

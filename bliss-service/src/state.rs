@@ -1,0 +1,398 @@
+//! What the daemon knows of itself: the source of `/status`, of the metrics, and of the log's changes of state.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::decode::{Reason, Refusal};
+use crate::metrics::{Metrics, label};
+
+/// Shared by everything that runs.
+#[derive(Debug)]
+pub struct State {
+    /// What is counted.
+    pub metrics: Metrics,
+    started: Instant,
+    inner: Mutex<Status>,
+    publisher_seen: Mutex<Option<Instant>>,
+}
+
+/// The answer of `/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    version: &'static str,
+    directory: String,
+    started_at: Timestamp,
+    features: Features,
+    models_generation: Option<u64>,
+    origins: Vec<OriginStatus>,
+    models: Vec<ModelStatus>,
+    routes: Vec<RouteStatus>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Features {
+    generation: Option<u64>,
+    published_at: Option<Timestamp>,
+    bytes: u64,
+    dimensions: Vec<DimensionStatus>,
+    /// Why the last try to publish failed; absent once one succeeded.
+    failure: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct DimensionStatus {
+    name: String,
+    origin: String,
+    rows: Option<u64>,
+}
+
+/// Where an origin stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum OriginState {
+    /// Nothing came yet.
+    Waiting,
+    /// What came last was accepted.
+    Accepted,
+    /// What came last was refused; what was accepted before stays.
+    Refused,
+    /// A replay that came to its end.
+    Finished,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct OriginStatus {
+    name: String,
+    kind: &'static str,
+    dimensions: Vec<String>,
+    state: OriginState,
+    last_accepted_at: Option<Timestamp>,
+    rows: u64,
+    last_refusal: Option<RefusalStatus>,
+    /// For an access log: the first line that could not be read, and why.
+    first_malformed_line: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct RefusalStatus {
+    reason: &'static str,
+    message: String,
+    since: Timestamp,
+    last_at: Timestamp,
+    times: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ModelStatus {
+    name: String,
+    version: String,
+    published_at: Option<Timestamp>,
+    refusal: Option<RefusalStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct RouteStatus {
+    name: String,
+    active: String,
+    shadow: Vec<String>,
+}
+
+/// What was published, for [`State::published`].
+#[derive(Clone, Debug, Default)]
+pub struct Publication {
+    /// Its generation.
+    pub generation: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// How it was made.
+    pub made: String,
+    /// Whether it went to a fresh file.
+    pub fresh_file: bool,
+    /// Rows of each dimension.
+    pub rows: Vec<u64>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl State {
+    /// The state of a daemon that begins with `config`.
+    pub fn new(config: &Config) -> Self {
+        let name_of = |place: &usize| config.schema.dimensions[*place].name.clone();
+        let origin_of = |place: usize| {
+            let origin = config.origins.iter().find(|origin| origin.dimensions.contains(&place));
+            origin.map(|origin| origin.name.clone()).unwrap_or_default()
+        };
+        let dimensions = config.schema.dimensions.iter().enumerate().map(|(place, dimension)| {
+            DimensionStatus { name: dimension.name.clone(), origin: origin_of(place), rows: None }
+        });
+        let origins = config.origins.iter().map(|origin| OriginStatus {
+            name: origin.name.clone(),
+            kind: origin.kind.name(),
+            dimensions: origin.dimensions.iter().map(name_of).collect(),
+            state: OriginState::Waiting,
+            last_accepted_at: None,
+            rows: 0,
+            last_refusal: None,
+            first_malformed_line: None,
+        });
+        let models = config.models.iter().map(|model| ModelStatus {
+            name: model.name.clone(),
+            version: model.version.clone(),
+            published_at: None,
+            refusal: None,
+        });
+        let routes = config.routes.iter().map(|route| RouteStatus {
+            name: route.name.clone(),
+            active: route.active.clone(),
+            shadow: route.shadow.clone(),
+        });
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
+            directory: config.directory.display().to_string(),
+            started_at: Timestamp::now(),
+            features: Features { dimensions: dimensions.collect(), ..Default::default() },
+            models_generation: None,
+            origins: origins.collect(),
+            models: models.collect(),
+            routes: routes.collect(),
+        };
+        let state = Self {
+            metrics: Metrics::new(),
+            started: Instant::now(),
+            inner: Mutex::new(status),
+            publisher_seen: Mutex::new(None),
+        };
+        for origin in &config.origins {
+            state.metrics.origin_refused.get_or_create(&label("origin", &origin.name)).set(0);
+        }
+        for model in &config.models {
+            state.metrics.model_refused.get_or_create(&label("model", &model.name)).set(0);
+        }
+        state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy for `/status`.
+    pub fn status(&self) -> Status {
+        self.lock().clone()
+    }
+
+    /// The publisher is at work.
+    pub fn publisher_alive(&self) {
+        *self.publisher_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long ago the publisher was at work.
+    pub fn publisher_silence(&self) -> Duration {
+        let seen = *self.publisher_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.unwrap_or(self.started).elapsed()
+    }
+
+    /// Whether readers find features, and if not, why.
+    pub fn ready(&self) -> Result<(), String> {
+        let status = self.lock();
+        if status.features.generation.is_some() {
+            return Ok(());
+        }
+        let waiting = status.origins.iter().filter(|origin| origin.state != OriginState::Accepted);
+        let waiting: Vec<_> = waiting.map(|origin| origin.name.as_str()).collect();
+        Err(format!("nothing is published yet; waiting for: {}", waiting.join(", ")))
+    }
+
+    /// What the origin at place `origin` brought was accepted and published.
+    pub fn accepted(&self, origin: usize, rows: u64, newest_updated_at: u32, key_collisions: u64) {
+        let mut status = self.lock();
+        let Some(found) = status.origins.get_mut(origin) else { return };
+        let by_name = label("origin", &found.name);
+        let metrics = &self.metrics;
+        metrics.fetches.get_or_create(&[by_name[0].clone(), ("outcome", "accepted".into())]).inc();
+        metrics.origin_refused.get_or_create(&by_name).set(0);
+        metrics.origin_rows.get_or_create(&by_name).set(rows as i64);
+        metrics.key_collisions.get_or_create(&by_name).inc_by(key_collisions);
+        let now = Timestamp::now();
+        metrics.origin_accepted_timestamp.get_or_create(&by_name).set(now.as_millisecond() as f64 / 1000.0);
+        metrics.origin_newest_timestamp.get_or_create(&by_name).set(f64::from(newest_updated_at));
+        match found.state {
+            OriginState::Accepted => tracing::debug!(origin = found.name, rows, "accepted"),
+            OriginState::Refused => tracing::info!(origin = found.name, rows, "accepted again"),
+            _ => tracing::info!(origin = found.name, rows, "accepted"),
+        }
+        if key_collisions > 0 {
+            tracing::warn!(origin = found.name, key_collisions, "rows left out: keys collide");
+        }
+        found.state = OriginState::Accepted;
+        found.last_accepted_at = Some(now);
+        found.rows = rows;
+    }
+
+    /// The origin has nothing new; if what it has was accepted before, it is again.
+    pub fn unchanged(&self, origin: usize, is_accepted: bool) {
+        let mut status = self.lock();
+        let Some(found) = status.origins.get_mut(origin) else { return };
+        let by_name = label("origin", &found.name);
+        self.metrics.fetches.get_or_create(&[by_name[0].clone(), ("outcome", "unchanged".into())]).inc();
+        if is_accepted && found.state == OriginState::Refused {
+            tracing::info!(origin = found.name, "available again, and unchanged");
+            self.metrics.origin_refused.get_or_create(&by_name).set(0);
+            found.state = OriginState::Accepted;
+        }
+    }
+
+    /// What the origin brought is refused. It is logged when the state changes, not when the same is tried again.
+    pub fn refused(&self, origin: usize, refusal: &Refusal) {
+        let mut status = self.lock();
+        let Some(found) = status.origins.get_mut(origin) else { return };
+        let by_name = label("origin", &found.name);
+        let metrics = &self.metrics;
+        metrics.fetches.get_or_create(&[by_name[0].clone(), ("outcome", "refused".into())]).inc();
+        metrics.refusals.get_or_create(&[by_name[0].clone(), ("reason", refusal.reason.name().into())]).inc();
+        metrics.origin_refused.get_or_create(&by_name).set(1);
+        let is_new = found.state != OriginState::Refused || !same(found.last_refusal.as_ref(), refusal);
+        if is_new {
+            let reason = refusal.reason.name();
+            tracing::error!(
+                origin = found.name,
+                reason,
+                "refused, what was accepted before stays: {}",
+                refusal.message
+            );
+        }
+        found.last_refusal = Some(noted(found.last_refusal.take(), refusal, is_new));
+        found.state = OriginState::Refused;
+    }
+
+    /// A replay came to its end.
+    pub fn finished(&self, origin: usize) {
+        let mut status = self.lock();
+        if let Some(found) = status.origins.get_mut(origin) {
+            tracing::info!(origin = found.name, "the log was replayed to its end");
+            found.state = OriginState::Finished;
+        }
+    }
+
+    /// A line of an access log cannot be read; only the first is logged.
+    pub fn malformed_line(&self, origin: usize, error: &dyn std::fmt::Display) {
+        let mut status = self.lock();
+        let Some(found) = status.origins.get_mut(origin) else { return };
+        self.metrics.log_malformed_lines.get_or_create(&label("origin", &found.name)).inc();
+        if found.first_malformed_line.is_none() {
+            tracing::warn!(origin = found.name, "a line is skipped, others will be without a word: {error}");
+            found.first_malformed_line = Some(error.to_string());
+        }
+    }
+
+    /// Features were published.
+    pub fn published(&self, publication: &Publication) {
+        let now = Timestamp::now();
+        let metrics = &self.metrics;
+        metrics.publications.get_or_create(&label("made", &publication.made)).inc();
+        metrics.publication_seconds.observe(publication.took.as_secs_f64());
+        metrics.published_timestamp.set(now.as_millisecond() as f64 / 1000.0);
+        metrics.fresh_files.inc_by(u64::from(publication.fresh_file));
+        let mut status = self.lock();
+        if status.features.failure.take().is_some() {
+            tracing::info!(generation = publication.generation, "published again");
+        }
+        status.features.published_at = Some(now);
+        self.found(&mut status, publication);
+        tracing::debug!(generation = publication.generation, made = publication.made, "published");
+    }
+
+    /// Features that a daemon before this one published are there.
+    pub fn found_published(&self, publication: &Publication) {
+        self.found(&mut self.lock(), publication);
+    }
+
+    fn found(&self, status: &mut Status, publication: &Publication) {
+        self.metrics.generation.set(publication.generation as i64);
+        self.metrics.published_bytes.set(publication.bytes as i64);
+        status.features.generation = Some(publication.generation);
+        status.features.bytes = publication.bytes;
+        for (dimension, rows) in status.features.dimensions.iter_mut().zip(&publication.rows) {
+            self.metrics.dimension_rows.get_or_create(&label("dimension", &dimension.name)).set(*rows as i64);
+            dimension.rows = Some(*rows);
+        }
+    }
+
+    /// Features could not be published.
+    pub fn publish_failed(&self, error: &str) {
+        self.metrics.publication_failures.inc();
+        let mut status = self.lock();
+        if status.features.failure.as_deref() != Some(error) {
+            tracing::error!("cannot publish, what was published before stays: {error}");
+            status.features.failure = Some(error.to_owned());
+        }
+    }
+
+    /// The models were published.
+    pub fn models_published(&self, generation: u64) {
+        self.metrics.models_generation.set(generation as i64);
+        let mut status = self.lock();
+        status.models_generation = Some(generation);
+        for model in &mut status.models {
+            model.published_at = Some(Timestamp::now());
+        }
+        tracing::info!(generation, "models published");
+    }
+
+    /// Models that a daemon before this one published are there.
+    pub fn found_models(&self, generation: u64) {
+        self.metrics.models_generation.set(generation as i64);
+        self.lock().models_generation = Some(generation);
+    }
+
+    /// The file of the model at place `model` is good again, or for the first time.
+    pub fn model_accepted(&self, model: usize) {
+        let mut status = self.lock();
+        let Some(found) = status.models.get_mut(model) else { return };
+        self.metrics.model_refused.get_or_create(&label("model", &found.name)).set(0);
+        found.refusal = None;
+    }
+
+    /// The file of the model at place `model` is refused.
+    pub fn model_refused(&self, model: usize, refusal: &Refusal) {
+        let mut status = self.lock();
+        let Some(found) = status.models.get_mut(model) else { return };
+        self.metrics.model_refused.get_or_create(&label("model", &found.name)).set(1);
+        self.metrics.model_refusals.get_or_create(&label("model", &found.name)).inc();
+        let is_new = !same(found.refusal.as_ref(), refusal);
+        if is_new {
+            tracing::error!(
+                model = found.name,
+                "model refused, what was published before stays: {}",
+                refusal.message
+            );
+        }
+        found.refusal = Some(noted(found.refusal.take(), refusal, is_new));
+    }
+}
+
+fn same(before: Option<&RefusalStatus>, now: &Refusal) -> bool {
+    before.is_some_and(|before| before.reason == now.reason.name() && before.message == now.message)
+}
+
+fn noted(before: Option<RefusalStatus>, refusal: &Refusal, is_new: bool) -> RefusalStatus {
+    let now = Timestamp::now();
+    let before = before.filter(|_| !is_new);
+    RefusalStatus {
+        reason: refusal.reason.name(),
+        message: refusal.message.clone(),
+        since: before.as_ref().map_or(now, |before| before.since),
+        last_at: now,
+        times: before.map_or(1, |before| before.times + 1),
+    }
+}
+
+impl Refusal {
+    /// Something that is not there or cannot be reached.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Reason::Unavailable, message)
+    }
+}

@@ -1,0 +1,205 @@
+//! What tests of several modules use: a store in memory, a configuration, a web server that misbehaves.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bliss_core::key::{KeySecret, SECRET_BYTES};
+use bliss_core::models::ModelSet;
+use bliss_core::snapshot::{Change, DimensionChange};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::origin::{self, Context};
+use crate::publish::{Store, start_with};
+use crate::state::{Publication, State};
+
+pub(crate) const SECRET: KeySecret = KeySecret([9; SECRET_BYTES]);
+
+/// A store in memory that keeps every publication.
+#[derive(Clone, Default)]
+pub(crate) struct Kept {
+    pub(crate) changes: Arc<Mutex<Vec<Change>>>,
+    pub(crate) models: Arc<Mutex<Vec<ModelSet>>>,
+    pub(crate) failing: Arc<AtomicBool>,
+    /// Fails only what changes this dimension.
+    pub(crate) failing_dimension: Option<usize>,
+}
+
+impl Store for Kept {
+    fn publish(&mut self, change: Change) -> Result<Publication, String> {
+        let bad =
+            self.failing_dimension.is_some_and(|bad| change.dimensions.iter().any(|(at, _)| *at == bad));
+        if bad || self.failing.load(Ordering::Relaxed) {
+            return Err("no room".into());
+        }
+        let mut changes = self.changes.lock().unwrap();
+        changes.push(change);
+        Ok(Publication { generation: changes.len() as u64, made: "built".into(), ..Default::default() })
+    }
+
+    fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
+        self.models.lock().unwrap().push(set.clone());
+        Ok(1)
+    }
+
+    fn heartbeat(&mut self) {}
+}
+
+impl Kept {
+    pub(crate) fn publications(&self) -> usize {
+        self.changes.lock().unwrap().len()
+    }
+
+    /// Keys of the last publication's first dimension, and its first values.
+    pub(crate) fn last(&self) -> (usize, Vec<f32>) {
+        match &self.changes.lock().unwrap().last().unwrap().dimensions[0].1 {
+            DimensionChange::Replace(rows) => (rows.len(), rows.values.clone()),
+            DimensionChange::Patch { upserts, .. } => (upserts.len(), upserts.values.clone()),
+        }
+    }
+}
+
+/// A daemon without the files: origins that publish to [`Kept`].
+pub(crate) struct Running {
+    pub(crate) kept: Kept,
+    pub(crate) state: Arc<State>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Running {
+    /// Runs all origins of the configuration `text`, which needs no `directory`.
+    pub(crate) fn start(directory: &Path, text: &str, kept: Kept) -> Self {
+        let text = format!("directory = \"unused\"\npublish.interval = \"100ms\"\n{text}");
+        let config =
+            Config::parse(&directory.join("bliss.toml"), &text).unwrap_or_else(|error| panic!("{error}"));
+        let state = Arc::new(State::new(&config));
+        let (publisher, _thread) = start_with(kept.clone(), config.publish_interval, state.clone()).unwrap();
+        let stop = CancellationToken::new();
+        let config = Arc::new(config);
+        for place in 0..config.origins.len() {
+            let context =
+                Context { place, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+            let config = config.clone();
+            tokio::spawn(async move { origin::run(context, &config, &SECRET).await.unwrap() });
+        }
+        Self { kept, state, stop }
+    }
+
+    /// The part of `/status` under the JSON pointer `pointer`.
+    pub(crate) fn status(&self, pointer: &str) -> serde_json::Value {
+        let status = serde_json::to_value(self.state.status()).unwrap();
+        status.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {status}")).clone()
+    }
+
+    /// Waits until `done`; the limit is only there so that a failing test ends.
+    pub(crate) async fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..3000 {
+            if done(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("waited in vain for: {what}\n{:#?}", self.state.status());
+    }
+
+    pub(crate) async fn until_refused(&self, origin: usize, reason: &str, message: &str) {
+        let of = |this: &Self| this.status(&format!("/origins/{origin}/last_refusal"));
+        self.until(&format!("{reason}: {message}"), |this| {
+            let refusal = of(this);
+            refusal["reason"] == reason && refusal["message"].as_str().is_some_and(|m| m.contains(message))
+        })
+        .await;
+    }
+}
+
+/// One dimension `ip` with a feature `x`.
+pub(crate) const DIMENSION: &str =
+    "[[dimension]]\nname = \"ip\"\nkey = [\"ip\"]\nfeatures = [{ name = \"x\", max = 100 }]\n";
+
+/// JSON Lines with a row of that dimension for each value.
+pub(crate) fn rows(values: &[f32]) -> String {
+    let row = |(i, value): (usize, &f32)| {
+        format!("{{\"key\":{{\"ip\":\"192.0.2.{i}\"}},\"updated_at\":7,\"features\":{{\"x\":{value}}}}}\n")
+    };
+    values.iter().enumerate().map(row).collect()
+}
+
+/// How the web server answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// With these bytes, head and body, and then it closes.
+    Bytes(Vec<u8>),
+    /// With these bytes, and then it says nothing more.
+    Hang(Vec<u8>),
+}
+
+/// A web server that answers as it is told, and keeps the requests.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) answer: Arc<Mutex<Answer>>,
+    pub(crate) requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    pub(crate) async fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server =
+            Self { port, answer: Arc::new(Mutex::new(answer)), requests: Arc::new(Mutex::new(Vec::new())) };
+        let (answer, requests) = (server.answer.clone(), server.requests.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, answer.clone(), requests.clone()));
+            }
+        });
+        server
+    }
+
+    pub(crate) fn set(&self, answer: Answer) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+}
+
+async fn serve(mut stream: TcpStream, answer: Arc<Mutex<Answer>>, requests: Arc<Mutex<Vec<String>>>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => request.push(byte),
+            Err(_) => return,
+        }
+    }
+    requests.lock().unwrap().push(String::from_utf8_lossy(&request).to_lowercase());
+    let answer = answer.lock().unwrap().clone();
+    match answer {
+        Answer::Bytes(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+        }
+        Answer::Hang(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            // Until the other side has had enough.
+            let _ = stream.read_u8().await;
+        }
+    }
+}
+
+/// A whole answer with these headers, each ended by `\r\n`.
+pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Answer {
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());
+    Answer::Bytes([head.as_bytes(), body].concat())
+}
