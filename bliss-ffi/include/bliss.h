@@ -161,9 +161,6 @@ typedef struct {
     uint64_t features_generation;
     // Generation of the models that were used; 0 if there are none.
     uint64_t models_generation;
-    // How often models were bound with this handle. While it stays the same, so do `model` and the names that it
-    // stands for; callers who keep copies of names make new ones when it changes.
-    uint64_t models_bound;
     // The model, by its place in the publication; 0 if there is no score.
     uint32_t model;
     // Dimensions that answered with a row young enough.
@@ -174,8 +171,9 @@ typedef struct {
     uint32_t missing;
     // Dimensions for which the request lacks an attribute; default values were used.
     uint32_t absent;
-    // Is 0.
-    uint32_t reserved;
+    // How often models were bound with this handle, modulo 2^32. While it stays the same, so do the places of the
+    // models and their names; callers who keep copies of names make new ones when it changes.
+    uint32_t models_bound;
     // Name of the model.
     bliss_text_t model_name;
     // Version of the model, as the operator calls it.
@@ -272,7 +270,8 @@ bliss_result_e bliss_maintain(bliss_t *handle);
 
 // What the last call with a result other than BLISS_OK was about, in words: copied to `buffer` with a NUL at the
 // end, cut to `buffer_len` bytes (512 are always enough). Returns the length of the whole text without the NUL; 0 if
-// nothing has gone wrong yet, or `handle` is NULL or another thread's. `buffer` may be NULL.
+// nothing has gone wrong yet, or `handle` is NULL or another thread's. `buffer` may be NULL. For results above 0 it
+// begins with the words of the reason, after which a colon and details may follow.
 //
 // The handle's thread only.
 //

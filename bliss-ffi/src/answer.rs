@@ -49,9 +49,6 @@ pub struct bliss_answer_t {
     pub features_generation: u64,
     /// Generation of the models that were used; 0 if there are none.
     pub models_generation: u64,
-    /// How often models were bound with this handle. While it stays the same, so do `model` and the names that it
-    /// stands for; callers who keep copies of names make new ones when it changes.
-    pub models_bound: u64,
     /// The model, by its place in the publication; 0 if there is no score.
     pub model: u32,
     /// Dimensions that answered with a row young enough.
@@ -62,8 +59,9 @@ pub struct bliss_answer_t {
     pub missing: u32,
     /// Dimensions for which the request lacks an attribute; default values were used.
     pub absent: u32,
-    /// Is 0.
-    pub reserved: u32,
+    /// How often models were bound with this handle, modulo 2^32. While it stays the same, so do the places of the
+    /// models and their names; callers who keep copies of names make new ones when it changes.
+    pub models_bound: u32,
     /// Name of the model.
     pub model_name: bliss_text_t,
     /// Version of the model, as the operator calls it.
@@ -77,7 +75,7 @@ pub struct bliss_answer_t {
 // SAFETY:
 // - `repr(C)`, begins with its size, and consists of numbers and pointers.
 unsafe impl SizePrefixed for bliss_answer_t {
-    const FIRST_VERSION: usize = 136;
+    const FIRST_VERSION: usize = 128;
     const WRONG: &'static str =
         "the answer begins with a size that this library does not know; set it to sizeof(bliss_answer_t)";
 }
@@ -143,13 +141,13 @@ impl bliss_t {
             bot_probability: f64::NAN,
             features_generation: client.features_generation().unwrap_or(0),
             models_generation: client.models_generation().unwrap_or(0),
-            models_bound: client.models_bound(),
             model: 0,
             fresh: answer.counts.fresh,
             stale: answer.counts.stale,
             missing: answer.counts.missing,
             absent: answer.counts.absent,
-            reserved: 0,
+            // Modulo 2^32 is what is promised.
+            models_bound: client.models_bound() as u32,
             model_name: bliss_text_t::NONE,
             model_version: bliss_text_t::NONE,
             reason: bliss_text_t::NONE,

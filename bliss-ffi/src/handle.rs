@@ -225,7 +225,8 @@ pub unsafe extern "C" fn bliss_maintain(handle: *mut bliss_t) -> bliss_result_e 
 
 /// What the last call with a result other than BLISS_OK was about, in words: copied to `buffer` with a NUL at the
 /// end, cut to `buffer_len` bytes (512 are always enough). Returns the length of the whole text without the NUL; 0 if
-/// nothing has gone wrong yet, or `handle` is NULL or another thread's. `buffer` may be NULL.
+/// nothing has gone wrong yet, or `handle` is NULL or another thread's. `buffer` may be NULL. For results above 0 it
+/// begins with the words of the reason, after which a colon and details may follow.
 ///
 /// The handle's thread only.
 ///

@@ -1,0 +1,479 @@
+-- Features and bot scores of BLISS inside nginx's workers, through libbliss and LuaJIT's FFI.
+--
+--     local bliss = require "resty.bliss"
+--     local handle = assert(bliss.open("/run/bliss"))    -- once per worker
+--     local IP = handle:attribute("ip")                  -- once per handle
+--
+--     handle:clear()                                     -- for each request, without yielding in between
+--     handle:binary(IP, ngx.var.binary_remote_addr)
+--     local score, reason = handle:score("default", ngx.time())
+--
+-- Functions return nil and a reason where something is the matter at run time, and raise an error where they are
+-- called wrongly. What is called per request makes no strings, tables or closures, and is compiled by the JIT.
+-- See docs/lua.md.
+
+local ffi = require "ffi"
+local cdefs = require "resty.bliss.cdefs"
+
+local ffi_new = ffi.new
+local ffi_gc = ffi.gc
+local ffi_load = ffi.load
+local ffi_sizeof = ffi.sizeof
+local ffi_string = ffi.string
+local error = error
+local floor = math.floor
+local ipairs = ipairs
+local pcall = pcall
+local setmetatable = setmetatable
+local tonumber = tonumber
+local tostring = tostring
+local type = type
+
+local has_table_new, table_new = pcall(require, "table.new")
+if not has_table_new then
+    table_new = function() return {} end
+end
+local has_table_clear, table_clear = pcall(require, "table.clear")
+if not has_table_clear then
+    table_clear = function(t)
+        for key in pairs(t) do
+            t[key] = nil
+        end
+    end
+end
+
+local OK = 0
+local MISSING_INPUT = 4
+local PANIC = -7
+local MAX_ATTRIBUTES = 64
+local MAX_VALUE_BYTES = 65536
+local STATUSES = { [0] = "unused", "fresh", "stale", "missing", "absent" }
+
+local _M = { _VERSION = "0.1.0" }
+
+-- The library, and where it came from; loaded by the first `open`.
+local lib, lib_path
+
+-- What bliss_last_error and bliss_open write to.
+local MESSAGE_BYTES = 512
+local message_buffer = ffi_new("char[?]", MESSAGE_BYTES)
+
+-- Paths at which the library may lie: beside other native modules, then where the system looks.
+local function candidates()
+    local paths = {}
+    for template in package.cpath:gmatch("[^;]+") do
+        local directory = template:match("^(.*/)[^/]*%?")
+        if directory and directory:sub(1, 1) == "/" and not directory:find("?", 1, true) then
+            paths[#paths + 1] = directory .. "libbliss.so.0"
+            paths[#paths + 1] = directory .. "libbliss.so"
+        end
+    end
+    paths[#paths + 1] = "libbliss.so.0"
+    paths[#paths + 1] = "libbliss.so"
+    return paths
+end
+
+local function load_library(wanted)
+    if lib then
+        if wanted and wanted ~= lib_path then
+            return nil, "libbliss is loaded already, from " .. lib_path .. "; not from " .. wanted
+        end
+        return lib
+    end
+    local tried = {}
+    for _, path in ipairs(wanted and { wanted } or candidates()) do
+        local loaded, found = pcall(ffi_load, path)
+        if loaded then
+            local has_version, version = pcall(function() return found.bliss_abi_version() end)
+            if has_version and version == cdefs.ABI_VERSION then
+                lib, lib_path = found, path
+                return lib
+            end
+            found = has_version
+                    and "its binary interface has version " .. tostring(version) .. ", this module needs "
+                        .. cdefs.ABI_VERSION .. "; install the libbliss that came with it"
+                or "it is not libbliss: " .. tostring(version)
+        end
+        tried[#tried + 1] = path .. " (" .. tostring(found) .. ")"
+    end
+    return nil, "cannot load libbliss; tried:\n    " .. table.concat(tried, "\n    ")
+end
+
+local Handle = {}
+local handle_metatable = { __index = Handle }
+
+-- What went wrong with the last call, in words.
+local function last_error(self)
+    local len = tonumber(lib.bliss_last_error(self.pointer, message_buffer, MESSAGE_BYTES))
+    if len == 0 then
+        return self.pointer and "the handle cannot be used here" or "the handle is closed"
+    end
+    return ffi_string(message_buffer)
+end
+
+-- A code below 0: an error of the caller's, or, where the library is to blame, nil and a reason. Tail-called, so that
+-- level 2 is whoever called the method.
+local function failed(self, code)
+    if code == PANIC then
+        return nil, last_error(self)
+    end
+    error(last_error(self), 2)
+end
+
+-- Opens the directory that a daemon publishes to, for the worker that calls it. It need not exist yet.
+--
+-- Options: `library`, the path of libbliss (default: along package.cpath, then where the system looks);
+-- `max_size_bytes`, see bliss_options_t in bliss.h.
+function _M.open(directory, options)
+    if type(directory) ~= "string" then
+        error("expected the name of a directory, found a " .. type(directory), 2)
+    end
+    options = options or {}
+    local loaded, why = load_library(options.library)
+    if not loaded then
+        return nil, why
+    end
+    local given = ffi_new("bliss_options_t")
+    given.size = ffi_sizeof(given)
+    given.max_size_bytes = options.max_size_bytes or 0
+    local out = ffi_new("bliss_t *[1]")
+    local code = lib.bliss_open(directory, #directory, given, out, message_buffer, MESSAGE_BYTES)
+    if code ~= OK then
+        return nil, ffi_string(message_buffer)
+    end
+    local answer, found = ffi_new("bliss_answer_t"), ffi_new("bliss_features_t")
+    answer.size = ffi_sizeof(answer)
+    found.size = ffi_sizeof(found)
+    -- So that reading before the first score says that there is none.
+    answer.status = 1
+    return setmetatable({
+        pointer = ffi_gc(out[0], lib.bliss_close),
+        answer = answer,
+        found = found,
+        -- Values that the library has pointers to, by attribute; they must not be collected before the next request.
+        held = table_new(MAX_ATTRIBUTES, 1),
+        -- Names of models by their places, made when models are bound.
+        bound = -1,
+        names = table_new(64, 1),
+        versions = table_new(64, 1),
+        -- Reasons by their codes, made once.
+        reasons = table_new(8, 1),
+    }, handle_metatable)
+end
+
+-- The version of the library, and where it was found; nil before the first `open`.
+function _M.library()
+    if lib then
+        return ffi_string(lib.bliss_version()), lib_path
+    end
+end
+
+-- Names -------------------------------------------------------------------------------------------------------------
+
+local function id_of(self, register, name)
+    if type(name) ~= "string" then
+        error("expected a name, found a " .. type(name), 2)
+    end
+    local id = register(self.pointer, name, #name)
+    if id < 0 then
+        return failed(self, id)
+    end
+    return id
+end
+
+-- The id of an attribute of requests, such as "ip" or "user_agent". Register names once, after opening.
+function Handle:attribute(name)
+    return id_of(self, lib.bliss_attribute, name)
+end
+
+-- The id of a number that requests bring of their own; models call it "request.NAME".
+function Handle:number(name)
+    return id_of(self, lib.bliss_number, name)
+end
+
+-- The id of a category that requests bring of their own; models call it "request.NAME".
+function Handle:category(name)
+    return id_of(self, lib.bliss_category, name)
+end
+
+-- One request -------------------------------------------------------------------------------------------------------
+-- From `clear` to `score` there must be no yield (no cosocket, no ngx.sleep): other requests use the same handle.
+
+-- Begins a request.
+function Handle:clear()
+    local code = lib.bliss_request_clear(self.pointer)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return true
+end
+
+-- Says the value of an attribute as text: an address, hexadecimal digits, a string or a decimal number. Without a
+-- value (nil) the attribute is absent.
+function Handle:text(id, value)
+    if value == nil then
+        return true
+    end
+    if type(value) ~= "string" then
+        error("expected a string or nil, found a " .. type(value), 2)
+    end
+    if #value > MAX_VALUE_BYTES then
+        return nil, "value too long"
+    end
+    local code = lib.bliss_request_text(self.pointer, id, value, #value)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    self.held[id + 1] = value
+    return true
+end
+
+-- Says the value of an attribute as bytes: an address as $binary_remote_addr has it, a digest, a string.
+function Handle:binary(id, value)
+    if value == nil then
+        return true
+    end
+    if type(value) ~= "string" then
+        error("expected a string or nil, found a " .. type(value), 2)
+    end
+    if #value > MAX_VALUE_BYTES then
+        return nil, "value too long"
+    end
+    local code = lib.bliss_request_binary(self.pointer, id, value, #value)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    self.held[id + 1] = value
+    return true
+end
+
+-- Says the value of an attribute that is a number, such as "asn".
+function Handle:u64(id, value)
+    if value == nil then
+        return true
+    end
+    if type(value) ~= "cdata" and (type(value) ~= "number" or value < 0 or value ~= floor(value)) then
+        error("expected a whole number of 0 or above, or nil", 2)
+    end
+    local code = lib.bliss_request_u64(self.pointer, id, value)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return true
+end
+
+-- Says the value of a number of the request; without one (nil) it is NaN to models.
+function Handle:set_number(id, value)
+    if value == nil then
+        return true
+    end
+    local code = lib.bliss_request_number(self.pointer, id, value)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return true
+end
+
+-- Says the value of a category of the request; without one (nil) it is the empty string to models.
+function Handle:set_category(id, value)
+    if value == nil then
+        return true
+    end
+    if type(value) ~= "string" then
+        error("expected a string or nil, found a " .. type(value), 2)
+    end
+    if #value > MAX_VALUE_BYTES then
+        return nil, "value too long"
+    end
+    local code = lib.bliss_request_category(self.pointer, id, value, #value)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return true
+end
+
+-- What to say about a code above 0.
+local function reason_of(self, code)
+    local reason = self.reasons[code]
+    if not reason then
+        reason = last_error(self):match("^[^:]*")
+        self.reasons[code] = reason
+    end
+    return reason
+end
+
+-- Scores the request for a route (nil or "" for the default one) at a time in seconds, such as ngx.time().
+-- Returns 1 (certainly automated) to 99 (certainly human); or nil and the reason why there is no score.
+function Handle:score(route, now)
+    route = route or ""
+    local code = lib.bliss_score(self.pointer, route, #route, now, self.answer)
+    if code == OK then
+        return self.answer.score
+    end
+    if code > 0 then
+        return nil, reason_of(self, code)
+    end
+    return failed(self, code)
+end
+
+-- About the last score --------------------------------------------------------------------------------------------
+
+-- Makes the names that the answer speaks of, unless they are there.
+local function bind_names(self, answer)
+    if self.bound ~= answer.models_bound then
+        table_clear(self.names)
+        table_clear(self.versions)
+        self.bound = answer.models_bound
+    end
+    local place = answer.model + 1
+    local name = self.names[place]
+    if not name then
+        name = ffi_string(answer.model_name.data, answer.model_name.len)
+        self.names[place] = name
+        self.versions[place] = ffi_string(answer.model_version.data, answer.model_version.len)
+    end
+    return name, self.versions[place]
+end
+
+-- Name and version of the model that gave the last score; nil if there is none. To be called before anything else is
+-- done with the handle.
+function Handle:model()
+    local answer = self.answer
+    if answer.status ~= OK then
+        return nil
+    end
+    return bind_names(self, answer)
+end
+
+-- How many dimensions answered fresh, stale, missing and absent.
+function Handle:counts()
+    local answer = self.answer
+    return answer.fresh, answer.stale, answer.missing, answer.absent
+end
+
+-- Probability that the request is automated; nil if there is no score.
+function Handle:probability()
+    local answer = self.answer
+    if answer.status ~= OK then
+        return nil
+    end
+    return answer.bot_probability
+end
+
+-- Generations of the features and of the models that the last answer came from; 0 if there are none.
+function Handle:generations()
+    local answer = self.answer
+    return tonumber(answer.features_generation), tonumber(answer.models_generation)
+end
+
+-- The input that nobody offers, if that is why there is no score.
+function Handle:missing_input()
+    local input = self.answer.missing_input
+    if self.answer.status == MISSING_INPUT and input.data ~= nil then
+        return ffi_string(input.data, input.len)
+    end
+end
+
+-- Why the last call came to nothing, at length: with files, numbers and what to do. Makes a string.
+function Handle:last_error()
+    return last_error(self)
+end
+
+-- Between requests --------------------------------------------------------------------------------------------------
+
+-- Does ahead of time what the next request would have to do after a publication; call it from a timer, about once a
+-- second. Returns true, or nil and what is the matter.
+function Handle:maintain()
+    local code = lib.bliss_maintain(self.pointer)
+    if code == OK then
+        return true
+    end
+    if code > 0 then
+        return nil, last_error(self)
+    end
+    return failed(self, code)
+end
+
+-- Closes the handle; it cannot be used any more.
+function Handle:close()
+    local pointer = self.pointer
+    if pointer then
+        self.pointer = nil
+        lib.bliss_close(ffi_gc(pointer, nil))
+        self.answer.status = 1
+        self.found.value_count, self.found.dimension_count = 0, 0
+    end
+end
+
+-- Features ----------------------------------------------------------------------------------------------------------
+
+-- Looks up all dimensions for the request. Returns the number of values; or nil and the reason.
+function Handle:lookup(now)
+    local code = lib.bliss_lookup(self.pointer, now, self.found)
+    if code == OK then
+        return tonumber(self.found.value_count)
+    end
+    if code > 0 then
+        return nil, reason_of(self, code)
+    end
+    return failed(self, code)
+end
+
+-- The value that the last `lookup` found at a place, counted from 1 in the order of `features`. To be called before
+-- anything else is done with the handle.
+function Handle:value(place)
+    local found = self.found
+    if place >= 1 and place <= found.value_count then
+        return found.values[place - 1]
+    end
+end
+
+-- How a dimension answered the last `lookup`, counted from 1: "fresh", "stale", "missing" or "absent".
+function Handle:status(place)
+    local found = self.found
+    if place >= 1 and place <= found.dimension_count then
+        return STATUSES[found.statuses[place - 1]]
+    end
+end
+
+-- What the publication calls things, for tools; each call makes tables and strings -----------------------------------
+
+local text, text2, text3 = ffi_new("bliss_text_t"), ffi_new("bliss_text_t"), ffi_new("bliss_text_t")
+
+local function string_of(found)
+    if found.data ~= nil then
+        return ffi_string(found.data, found.len)
+    end
+end
+
+-- Names of the dimensions.
+function Handle:dimensions()
+    local names = {}
+    for i = 1, tonumber(lib.bliss_dimension_count(self.pointer)) do
+        lib.bliss_dimension_name(self.pointer, i - 1, text)
+        names[i] = string_of(text)
+    end
+    return names
+end
+
+-- Names of the features, as "dimension.feature".
+function Handle:features()
+    local names = {}
+    for i = 1, tonumber(lib.bliss_feature_count(self.pointer)) do
+        lib.bliss_feature_name(self.pointer, i - 1, text, text2)
+        names[i] = string_of(text) .. "." .. string_of(text2)
+    end
+    return names
+end
+
+-- The models: tables with `name`, `version`, and `missing_input` where one is missing.
+function Handle:models()
+    local models = {}
+    for i = 1, tonumber(lib.bliss_model_count(self.pointer)) do
+        lib.bliss_model_name(self.pointer, i - 1, text, text2, text3)
+        models[i] = { name = string_of(text), version = string_of(text2), missing_input = string_of(text3) }
+    end
+    return models
+end
+
+return _M

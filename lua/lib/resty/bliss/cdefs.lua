@@ -1,0 +1,105 @@
+-- Made by lua/tests/cdefs.rs from bliss-ffi/src; do not edit. bliss.h says what all this is.
+
+local ffi = require "ffi"
+
+if not pcall(ffi.typeof, "bliss_answer_t") then
+    ffi.cdef [[
+typedef int32_t bliss_result_e;
+typedef struct bliss_t bliss_t;
+typedef struct {
+    size_t size;
+    uint64_t max_size_bytes;
+} bliss_options_t;
+typedef struct {
+    const char *data;
+    size_t len;
+} bliss_text_t;
+typedef struct {
+    size_t size;
+    int32_t status;
+    uint32_t score;
+    double bot_probability;
+    uint64_t features_generation;
+    uint64_t models_generation;
+    uint32_t model;
+    uint32_t fresh;
+    uint32_t stale;
+    uint32_t missing;
+    uint32_t absent;
+    uint32_t models_bound;
+    bliss_text_t model_name;
+    bliss_text_t model_version;
+    bliss_text_t reason;
+    bliss_text_t missing_input;
+} bliss_answer_t;
+typedef struct {
+    size_t size;
+    uint64_t generation;
+    const float *values;
+    size_t value_count;
+    const uint8_t *statuses;
+    size_t dimension_count;
+} bliss_features_t;
+typedef struct {
+    uint32_t kind;
+    uint32_t reserved;
+    uint64_t number;
+    const uint8_t *data;
+    size_t len;
+} bliss_value_t;
+uint32_t bliss_abi_version(void);
+const char *bliss_version(void);
+bliss_result_e bliss_open(const char *directory,
+                          size_t directory_len,
+                          const bliss_options_t *options,
+                          bliss_t **out,
+                          char *error,
+                          size_t error_len);
+void bliss_close(bliss_t *handle);
+bliss_result_e bliss_maintain(bliss_t *handle);
+size_t bliss_last_error(bliss_t *handle, char *buffer, size_t buffer_len);
+int32_t bliss_attribute(bliss_t *handle, const char *name, size_t name_len);
+int32_t bliss_number(bliss_t *handle, const char *name, size_t name_len);
+int32_t bliss_category(bliss_t *handle, const char *name, size_t name_len);
+bliss_result_e bliss_request_clear(bliss_t *handle);
+bliss_result_e bliss_request_text(bliss_t *handle, int32_t attribute, const char *value, size_t value_len);
+bliss_result_e bliss_request_binary(bliss_t *handle,
+                                    int32_t attribute,
+                                    const uint8_t *value,
+                                    size_t value_len);
+bliss_result_e bliss_request_u64(bliss_t *handle, int32_t attribute, uint64_t value);
+bliss_result_e bliss_request_number(bliss_t *handle, int32_t number, float value);
+bliss_result_e bliss_request_category(bliss_t *handle, int32_t category, const char *value, size_t value_len);
+bliss_result_e bliss_score(bliss_t *handle,
+                           const char *route,
+                           size_t route_len,
+                           uint32_t now,
+                           bliss_answer_t *answer);
+bliss_result_e bliss_lookup(bliss_t *handle, uint32_t now, bliss_features_t *features);
+bliss_result_e bliss_lookup_keys(bliss_t *handle,
+                                 const uint64_t *keys,
+                                 size_t key_count,
+                                 uint32_t now,
+                                 bliss_features_t *features);
+bliss_result_e bliss_key(bliss_t *handle,
+                         size_t dimension,
+                         const bliss_value_t *values,
+                         size_t value_count,
+                         uint64_t *key);
+size_t bliss_dimension_count(bliss_t *handle);
+bliss_result_e bliss_dimension_name(bliss_t *handle, size_t dimension, bliss_text_t *name);
+size_t bliss_feature_count(bliss_t *handle);
+bliss_result_e bliss_feature_name(bliss_t *handle,
+                                  size_t place,
+                                  bliss_text_t *dimension,
+                                  bliss_text_t *feature);
+size_t bliss_model_count(bliss_t *handle);
+bliss_result_e bliss_model_name(bliss_t *handle,
+                                size_t model,
+                                bliss_text_t *name,
+                                bliss_text_t *version,
+                                bliss_text_t *missing_input);
+]]
+end
+
+return { ABI_VERSION = 1 }

@@ -1,0 +1,402 @@
+//! The module `resty.bliss` under LuaJIT, with libbliss as it is installed.
+
+use std::path::Path;
+
+use mlua::{Lua, Table};
+
+#[path = "../../bliss-ffi/tests/support/mod.rs"]
+mod support;
+
+use support::{MANY_REQUESTS, Site, expected_score, library, now, wait_until};
+
+/// A Lua state that finds the module, with `library`, `directory` and `now()`.
+fn lua(directory: &Path) -> Lua {
+    // SAFETY:
+    // - the scripts are this test's; they need LuaJIT's `ffi`, which can do what C can.
+    let lua = unsafe { Lua::unsafe_new() };
+    let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("lib");
+    let globals = lua.globals();
+    let package: Table = globals.get("package").unwrap();
+    package.set("path", format!("{0}/?.lua;{0}/?/init.lua", lib.display())).unwrap();
+    package.set("cpath", "").unwrap();
+    globals.set("library", library().shared.to_str().unwrap()).unwrap();
+    globals.set("directory", directory.to_str().unwrap()).unwrap();
+    globals.set("now", lua.create_function(|_, ()| Ok(now())).unwrap()).unwrap();
+    lua
+}
+
+/// Opens a handle `h` and registers names.
+const OPEN: &str = r#"
+    bliss = require "resty.bliss"
+    h = assert(bliss.open(directory, { library = library, max_size_bytes = 2^24 }))
+    IP, AGENT = h:attribute("ip"), h:attribute("user_agent")
+    HEADERS, COUNTRY = h:number("header_count"), h:category("request.country")
+
+    function score(address, headers, country, route)
+        h:clear()
+        h:text(IP, address)
+        h:text(AGENT, nil)
+        h:set_number(HEADERS, headers)
+        h:set_category(COUNTRY, country)
+        return h:score(route, now())
+    end
+"#;
+
+/// A score and a reason, one of them nil.
+type Scored = (Option<u8>, Option<String>);
+
+fn run<R: mlua::FromLuaMulti>(lua: &Lua, chunk: &str) -> R {
+    lua.load(chunk).eval().unwrap_or_else(|error| panic!("{chunk}: {error}"))
+}
+
+/// The error that a chunk raises.
+fn error(lua: &Lua, chunk: &str) -> String {
+    match lua.load(chunk).set_name("=caller").exec() {
+        Ok(()) => panic!("{chunk}: no error"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn f4_scores_come_as_soon_as_something_is_published() {
+    let mut site = Site::empty();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    let score = |chunk: &str| run::<Scored>(&lua, chunk);
+    assert_eq!(score("return score('192.0.2.70', 3, 'XX')"), (None, Some("no snapshot".into())));
+    assert_eq!(run::<Option<String>>(&lua, "return h:model()"), None);
+    assert_eq!(run::<(u32, u32)>(&lua, "return h:generations()"), (0, 0));
+    assert!(run::<String>(&lua, "return h:last_error()").contains("nothing has been published yet"));
+    site.publish_features();
+    wait_until("features", || {
+        score("return score('192.0.2.70', 3, 'XX')").1.as_deref() != Some("no snapshot")
+    });
+    assert_eq!(score("return score('192.0.2.70', 3, 'XX')"), (None, Some("no models".into())));
+    site.publish_models("7");
+    wait_until("models", || score("return score('192.0.2.70', 3, 'XX')").0.is_some());
+    for (address, requests) in [("192.0.2.7", 7.0), ("192.0.2.70", 70.0), ("198.51.100.1", 0.0)] {
+        for (headers, country) in [(3, "XX"), (12, "XX"), (12, "SE")] {
+            for (route, bias) in [("nil", 0.0), ("'nowhere'", 0.0), ("'login'", 1.0)] {
+                let chunk = format!("return score('{address}', {headers}, '{country}', {route})");
+                let expected = expected_score(requests, headers as f32, country, bias);
+                assert_eq!(score(&chunk), (Some(expected), None), "{chunk}");
+            }
+        }
+    }
+    assert_eq!(run::<(String, String)>(&lua, "return h:model()"), ("strict".into(), "7".into()));
+    assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (0, 0, 1, 0));
+    assert_eq!(run::<(u32, u32)>(&lua, "return h:generations()"), (1, 1));
+    assert!(run::<f64>(&lua, "return h:probability()") > 0.0);
+    // Names follow the models.
+    site.publish_models("8");
+    score("return score('192.0.2.7', 3, 'XX')");
+    assert_eq!(run::<(String, String)>(&lua, "return h:model()"), ("demo".into(), "8".into()));
+    score("return score('192.0.2.7', 3, 'XX', 'login')");
+    assert_eq!(run::<(String, String)>(&lua, "return h:model()"), ("strict".into(), "8".into()));
+    assert!(run::<bool>(&lua, "return h:maintain()"));
+}
+
+#[test]
+fn addresses_may_be_binary_and_values_may_be_missing() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    let few = expected_score(7.0, f32::NAN, "", 0.0);
+    let scored = run::<Scored>(&lua, r"h:clear(); h:binary(IP, '\192\0\2\7'); return h:score(nil, now())");
+    assert_eq!(scored, (Some(few), None));
+    assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (1, 0, 0, 0));
+    let scored = run::<Scored>(&lua, "h:clear(); h:text(IP, nil); return h:score('', now())");
+    assert_eq!(scored, (Some(few), None));
+    assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (0, 0, 0, 1));
+}
+
+#[test]
+fn values_are_held_until_they_were_read() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    let expected = expected_score(MANY_REQUESTS + 20.0, 3.0, "XX", 0.0);
+    let wrong: u32 = run(
+        &lua,
+        &format!(
+            "local wrong = 0
+            for i = 1, 2000 do
+                h:clear()
+                h:text(IP, '192.0.2.' .. (69 + i % 2))
+                h:set_number(HEADERS, 3)
+                h:set_category(COUNTRY, 'X' .. 'X')
+                if i % 10 == 0 then collectgarbage() end
+                local litter = ('litter'):rep(3) .. i
+                if h:score(nil, now()) ~= {expected} then wrong = wrong + 1 end
+            end
+            return wrong"
+        ),
+    );
+    assert_eq!(wrong, 0);
+}
+
+#[test]
+fn features_are_looked_up_by_place() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    run::<()>(
+        &lua,
+        "h:clear()
+        h:text(IP, '192.0.2.60')
+        assert(h:lookup(now()) == 3)
+        assert(h:value(1) == 60 and h:value(2) == 1 and h:value(3) == 0)
+        assert(h:value(0) == nil and h:value(4) == nil)
+        assert(h:status(1) == 'fresh' and h:status(2) == 'absent' and h:status(3) == nil)
+        h:text(AGENT, 'curl/8')
+        h:lookup(now())
+        assert(h:value(3) == 3 and h:status(2) == 'fresh')
+        assert(table.concat(h:dimensions(), ' ') == 'ip user_agent')
+        assert(table.concat(h:features(), ' ')
+            == 'ip.requests_1m ip.unique_user_agents_5m user_agent.requests_1m')
+        h:score(nil, now())
+        local models = h:models()
+        assert(#models == 2 and models[2].name == 'strict' and models[2].version == '1')
+        assert(models[1].missing_input == nil)",
+    );
+}
+
+#[test]
+fn f5_runtime_failures_are_nil_and_a_reason() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    let failed = |chunk: &str| {
+        let (nothing, reason) = run::<(Option<bool>, String)>(&lua, chunk);
+        assert_eq!(nothing, None, "{chunk}");
+        reason
+    };
+    assert_eq!(failed("h:clear(); return h:text(IP, ('x'):rep(65537))"), "value too long");
+    let reason = failed("return bliss.open(('x'):rep(5000))");
+    assert!(reason.contains("length"), "{reason}");
+    assert!(
+        failed("return bliss.open(directory, { library = '/elsewhere' })").contains("loaded already, from")
+    );
+    assert!(failed("return bliss.open(directory, { max_size_bytes = 2^60 })").contains("max_size"));
+
+    std::fs::write(site.path().join("models_state"), vec![7; 4096]).unwrap();
+    let reason = failed("return bliss.open(directory)");
+    assert!(reason.contains("models_state"), "{reason}");
+
+    // A handle that registered nothing: the model's first input that is missing is named.
+    let other = Site::published();
+    lua.globals().set("directory", other.path().to_str().unwrap()).unwrap();
+    let missing = run::<(Option<u8>, String, String, String)>(
+        &lua,
+        "local other = assert(bliss.open(directory))
+        local score, reason = other:score(nil, now())
+        return score, reason, other:missing_input(), other:last_error()",
+    );
+    assert_eq!(
+        (missing.0, missing.1.as_str(), missing.2.as_str()),
+        (None, "missing input", "request.header_count")
+    );
+    assert!(missing.3.contains("model \"demo\" takes \"request.header_count\""), "{}", missing.3);
+}
+
+#[test]
+fn f5_misuse_raises_errors_where_the_caller_stands() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    for (chunk, expected) in [
+        ("bliss.open()", "caller:1: expected the name of a directory, found a nil"),
+        ("h:attribute()", "caller:1: expected a name, found a nil"),
+        ("h:attribute('')", "caller:1: a name has 1 to 128 bytes"),
+        ("h:category('header_count')", "caller:1: this input is registered with the other type"),
+        ("h:text(IP, 7)", "caller:1: expected a string or nil, found a number"),
+        ("h:binary(IP, {})", "caller:1: expected a string or nil, found a table"),
+        ("h:text(63, 'x')", "caller:1: no attribute has this id"),
+        ("h:u64(IP, -1)", "caller:1: expected a whole number"),
+        ("h:set_number(COUNTRY, 1)", "caller:1: no number has this id"),
+        ("h:set_category(HEADERS, 'x')", "caller:1: no category has this id"),
+        ("h:close() h:score(nil, now())", "caller:1: the handle is closed"),
+        ("h:clear()", "caller:1: the handle is closed"),
+    ] {
+        let found = error(&lua, chunk);
+        assert!(found.contains(expected), "{chunk}: {found}");
+    }
+    run::<()>(&lua, "h:close(); h = nil; collectgarbage(); collectgarbage()");
+}
+
+#[test]
+fn f5_a_failed_load_lists_every_path_tried() {
+    let site = Site::empty();
+    let lua = lua(site.path());
+    let path = |chunk| run::<(Option<bool>, String)>(&lua, chunk).1;
+    let reason = path(
+        // As on a machine on which it is nowhere, whatever the loader's own search path holds here.
+        "package.cpath = '/opt/a/?.so;./?.so;/opt/b/lib?.so'
+        local ffi = require('ffi')
+        ffi_load, ffi.load = ffi.load, function(path)
+            return ffi_load(path:find('/', 1, true) and path or '/nowhere/' .. path)
+        end
+        return require('resty.bliss').open(directory)",
+    );
+    for tried in
+        ["/opt/a/libbliss.so.0 (", "/opt/a/libbliss.so (", "/opt/b/libbliss.so.0 (", "\n    libbliss.so.0 ("]
+    {
+        assert!(reason.contains(tried), "{reason}");
+    }
+    let reason = path("return require('resty.bliss').open(directory, { library = '/nowhere/libbliss.so' })");
+    assert!(reason.contains("/nowhere/libbliss.so (") && !reason.contains("/opt"), "{reason}");
+    // A library that is another one.
+    let reason = path(
+        "require('ffi').load = ffi_load; package.loaded['resty.bliss'] = nil
+        return require('resty.bliss').open(directory, { library = 'libc.so.6' })",
+    );
+    assert!(reason.contains("it is not libbliss"), "{reason}");
+    // What failed can be tried again.
+    assert!(run::<bool>(&lua, "return require('resty.bliss').open(directory, { library = library }) ~= nil"));
+    assert!(run::<String>(&lua, "return select(2, require('resty.bliss').library())").contains("libbliss"));
+}
+
+#[test]
+fn f5_the_library_is_found_along_cpath() {
+    let site = Site::empty();
+    let lua = lua(site.path());
+    let installed = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(&library().shared, installed.path().join("libbliss.so.0")).unwrap();
+    let cpath = format!("/nowhere/?.so;{}/?.so", installed.path().display());
+    lua.globals().get::<Table>("package").unwrap().set("cpath", cpath).unwrap();
+    run::<()>(&lua, "assert(require('resty.bliss').open(directory))");
+}
+
+#[test]
+fn f5_a_library_of_another_version_is_refused() {
+    let site = Site::empty();
+    let lua = lua(site.path());
+    run::<()>(&lua, "require('resty.bliss.cdefs').ABI_VERSION = 99");
+    let (nothing, reason) = run::<(Option<bool>, String)>(
+        &lua,
+        "return require('resty.bliss').open(directory, { library = library })",
+    );
+    assert_eq!(nothing, None);
+    assert!(reason.contains("its binary interface has version 1, this module needs 99"), "{reason}");
+}
+
+/// What a worker does for a request.
+const REQUESTS: &str = r#"
+    local addresses = { "192.0.2.7", "192.0.2.70", "198.51.100.1", "no address" }
+    function requests(n)
+        local sum, time = 0, now()
+        for i = 1, n do
+            h:clear()
+            h:text(IP, addresses[i % 4 + 1])
+            h:binary(AGENT, "curl/8")
+            h:set_number(HEADERS, i % 10)
+            h:set_category(COUNTRY, "XX")
+            local score = h:score("login", time)
+            local name, version = h:model()
+            local fresh, stale, missing, absent = h:counts()
+            sum = sum + (score or 0) + fresh + #name + #version + h:probability()
+        end
+        return sum
+    end
+"#;
+
+#[test]
+fn f5_the_hot_path_is_compiled() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    run::<()>(&lua, REQUESTS);
+    run::<()>(
+        &lua,
+        r#"
+        local util = require "jit.util"
+        function record(run)
+            jit.flush()
+            local traces = 0
+            aborts, links = {}, {}
+            local function event(what, trace, func, pc, code, reason)
+                if what == "stop" then
+                    traces = traces + 1
+                elseif what == "abort" then
+                    aborts[#aborts + 1] = util.funcinfo(func, pc).loc .. " " .. tostring(reason)
+                end
+            end
+            jit.attach(event, "trace")
+            run()
+            jit.attach(event)
+            for trace = 1, traces do
+                local info = util.traceinfo(trace)
+                links[#links + 1] = info and info.linktype or "gone"
+            end
+        end
+        record(function() requests(20000) end)
+        "#,
+    );
+    let aborts: Vec<String> = run(&lua, "return aborts");
+    let links: Vec<String> = run(&lua, "return links");
+    // The loop with all that it calls is one trace that ends where it began; side traces lead back to it. A function
+    // may have been compiled before the loop was, to its return. A "stitch" would be a call that is not compiled.
+    assert_eq!(aborts, Vec::<String>::new());
+    assert!(links.iter().any(|link| link == "loop"), "{links:?}");
+    assert!(links.iter().all(|link| ["loop", "root", "return"].contains(&link.as_str())), "{links:?}");
+
+    // That this would be seen: a loop that makes a closure is not compiled.
+    run::<()>(&lua, "record(function() for i = 1, 2000 do local f = function() return i end; f() end end)");
+    assert!(!run::<Vec<String>>(&lua, "return aborts").is_empty());
+}
+
+#[test]
+fn f1_no_memory_is_used_per_request() {
+    let mut site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    run::<()>(&lua, REQUESTS);
+    run::<()>(&lua, "requests(20000)");
+    let grown: f64 = run(
+        &lua,
+        "collectgarbage(); collectgarbage('stop')
+        local before = collectgarbage('count')
+        requests(100000)
+        local grown = collectgarbage('count') - before
+        collectgarbage('restart')
+        return grown * 1024",
+    );
+    assert_eq!(grown, 0.0, "bytes");
+    // A new publication costs the names of its models, once.
+    site.publish_models("a version that was not there before");
+    run::<()>(&lua, "requests(20000)");
+    let grown: f64 = run(
+        &lua,
+        "collectgarbage(); collectgarbage('stop')
+        local before = collectgarbage('count')
+        requests(100000)
+        return (collectgarbage('count') - before) * 1024",
+    );
+    assert_eq!(grown, 0.0, "bytes");
+}
+
+#[test]
+fn unscored_requests_use_no_memory_either() {
+    let site = Site::empty();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    let grown: f64 = run(
+        &lua,
+        "local function requests(n)
+            local unscored = 0
+            for i = 1, n do
+                h:clear()
+                h:text(IP, '192.0.2.7')
+                local score, reason = h:score(nil, 0)
+                if reason == 'no snapshot' then unscored = unscored + 1 end
+            end
+            assert(unscored == n)
+        end
+        requests(10000)
+        collectgarbage(); collectgarbage('stop')
+        local before = collectgarbage('count')
+        requests(50000)
+        return (collectgarbage('count') - before) * 1024",
+    );
+    assert_eq!(grown, 0.0, "bytes");
+}
