@@ -105,6 +105,10 @@ fn addresses_may_be_binary_and_values_may_be_missing() {
     let scored = run::<Scored>(&lua, r"h:clear(); h:binary(IP, '\192\0\2\7'); return h:score(nil, now())");
     assert_eq!(scored, (Some(few), None));
     assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (1, 0, 0, 0));
+    let scored =
+        run::<Scored>(&lua, "h:clear(); h:text(IP, '192.0.2.7, more', 9); return h:score(nil, now())");
+    assert_eq!(scored, (Some(few), None));
+    assert_eq!(run::<u32>(&lua, "return (h:counts())"), 1);
     let scored = run::<Scored>(&lua, "h:clear(); h:text(IP, nil); return h:score('', now())");
     assert_eq!(scored, (Some(few), None));
     assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (0, 0, 0, 1));
@@ -210,6 +214,7 @@ fn f5_misuse_raises_errors_where_the_caller_stands() {
         ("h:attribute('')", "caller:1: a name has 1 to 128 bytes"),
         ("h:category('header_count')", "caller:1: this input is registered with the other type"),
         ("h:text(IP, 7)", "caller:1: expected a string or nil, found a number"),
+        ("h:text(IP, 'abc', 4)", "caller:1: expected a length of 0 to 3 bytes, found 4"),
         ("h:binary(IP, {})", "caller:1: expected a string or nil, found a table"),
         ("h:text(63, 'x')", "caller:1: no attribute has this id"),
         ("h:u64(IP, -1)", "caller:1: expected a whole number"),

@@ -20,7 +20,8 @@ pub const MANY_REQUESTS: f32 = 50.0;
 
 /// A directory, and a publisher of it that can be stopped and started.
 pub struct Site {
-    pub directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
+    path: PathBuf,
     publisher: Option<Publisher>,
 }
 
@@ -30,7 +31,13 @@ impl Site {
         let shm = Path::new("/dev/shm");
         let parent = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
         let directory = tempfile::Builder::new().prefix("bliss-test-").tempdir_in(parent).unwrap();
-        Self { directory, publisher: None }
+        let path = directory.path().to_path_buf();
+        Self { _directory: Some(directory), path, publisher: None }
+    }
+
+    /// A directory of somebody else.
+    pub fn at(path: &Path) -> Self {
+        Self { _directory: None, path: path.to_path_buf(), publisher: None }
     }
 
     /// A directory with [features](Self::publish_features) and [models](Self::publish_models).
@@ -42,13 +49,12 @@ impl Site {
     }
 
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     pub fn publisher(&mut self) -> &mut Publisher {
-        let directory = self.directory.path();
         self.publisher
-            .get_or_insert_with(|| Publisher::open(directory, &PublishOptions::default(), schema()).unwrap())
+            .get_or_insert_with(|| Publisher::open(&self.path, &PublishOptions::default(), schema()).unwrap())
     }
 
     /// Ends the publisher as the end of its process would: files stay.
@@ -83,6 +89,22 @@ impl Site {
         upserts.push(publisher.key(0, &[address.into()]).unwrap(), now(), &[requests, 1.0]);
         let dimensions = vec![(0, DimensionChange::Patch { upserts, deletes: vec![] })];
         publisher.publish(Change { dimensions }).unwrap();
+    }
+
+    /// Model `web` for every route, which needs nothing but [features](Self::publish_features).
+    pub fn publish_web_model(&mut self, version: &str) {
+        let mut web = model(0.0);
+        web.floats.truncate(1);
+        web.cats.clear();
+        if let Trees::Oblivious(trees) = &mut web.trees {
+            trees.truncate(1);
+        }
+        let compiled = compile(&web).unwrap();
+        let set = ModelSet {
+            models: vec![NamedModel { name: "web".into(), version: version.into(), bot_class: 1, compiled }],
+            routes: vec![NamedRoute { name: "default".into(), active: Some("web".into()), shadows: vec![] }],
+        };
+        self.publisher().publish_models(&set).unwrap();
     }
 
     /// Model `demo` for the default route, and `strict` for route `login`.
@@ -159,6 +181,12 @@ pub fn expected_score(requests: f32, headers: f32, country: &str, bias: f64) -> 
         + if requests > MANY_REQUESTS { 2.0 } else { -2.0 }
         + if headers > 5.0 { -0.5 } else { 0.5 }
         + if country == "XX" { 1.0 } else { 0.0 };
+    bliss_core::score::bot_score(1.0 / (1.0 + f64::exp(-raw))).unwrap()
+}
+
+/// The score that the model `web` leads to.
+pub fn web_score(requests: f32) -> u8 {
+    let raw: f64 = if requests > MANY_REQUESTS { 2.0 } else { -2.0 };
     bliss_core::score::bot_score(1.0 / (1.0 + f64::exp(-raw))).unwrap()
 }
 

@@ -209,18 +209,23 @@ function Handle:clear()
 end
 
 -- Says the value of an attribute as text: an address, hexadecimal digits, a string or a decimal number. Without a
--- value (nil) the attribute is absent.
-function Handle:text(id, value)
+-- value (nil) the attribute is absent. With a length, only so many bytes of the value count; so no string has to be
+-- made for a part of another.
+function Handle:text(id, value, len)
     if value == nil then
         return true
     end
     if type(value) ~= "string" then
         error("expected a string or nil, found a " .. type(value), 2)
     end
-    if #value > MAX_VALUE_BYTES then
+    len = len or #value
+    if len < 0 or len > #value then
+        error("expected a length of 0 to " .. #value .. " bytes, found " .. len, 2)
+    end
+    if len > MAX_VALUE_BYTES then
         return nil, "value too long"
     end
-    local code = lib.bliss_request_text(self.pointer, id, value, #value)
+    local code = lib.bliss_request_text(self.pointer, id, value, len)
     if code ~= OK then
         return failed(self, code)
     end

@@ -1,0 +1,112 @@
+-- Scores requests in nginx with BLISS: sets $bot_score, $bot_status, $bot_model and $bot_model_version, and blocks what
+-- is below $bot_block_below. See nginx.conf and README.md beside this file.
+
+local bliss = require "resty.bliss"
+
+local ngx = ngx
+local pcall = pcall
+local tonumber = tonumber
+
+local FORBIDDEN = ngx.HTTP_FORBIDDEN
+
+local _M = {}
+
+-- The worker's handle; nil until the directory could be opened, and then `why` says what was the matter.
+local handle
+local why = "not opened"
+local ip, user_agent, path, method, host, referrer
+
+-- Scores as text, so that none is made per request.
+local SCORES = {}
+for score = 1, 99 do
+    SCORES[score] = tostring(score)
+end
+
+local function open(directory)
+    local opened, reason = bliss.open(directory)
+    if not opened then
+        if reason ~= why then
+            ngx.log(ngx.ERR, "bliss: ", reason)
+            why = reason
+        end
+        return
+    end
+    ip = opened:attribute("ip")
+    user_agent = opened:attribute("user_agent")
+    path = opened:attribute("path")
+    method = opened:attribute("method")
+    host = opened:attribute("host")
+    referrer = opened:attribute("referrer")
+    handle = opened
+end
+
+-- Between requests: what is new is mapped and bound here rather than in a request.
+local function tick(premature, directory)
+    if premature then
+        return
+    end
+    if handle then
+        handle:maintain()
+    else
+        open(directory)
+    end
+end
+
+-- For init_worker_by_lua.
+function _M.init(directory)
+    open(directory)
+    local ok, reason = ngx.timer.every(1, tick, directory)
+    if not ok then
+        ngx.log(ngx.ERR, "bliss: no timer: ", reason)
+    end
+end
+
+-- An empty header counts as none, as it does in the access log.
+local function present(value)
+    if value ~= "" then
+        return value
+    end
+end
+
+-- The attributes are the same that the access log tells, so that a request finds the rows that requests like it made.
+-- Nothing in here may yield.
+local function score(var)
+    handle:clear()
+    handle:binary(ip, var.binary_remote_addr)
+    handle:text(user_agent, present(var.http_user_agent))
+    handle:text(method, var.request_method)
+    handle:text(host, present(var.host))
+    handle:text(referrer, present(var.http_referer))
+    local target = var.request_uri
+    local query = target:find("?", 1, true)
+    handle:text(path, target, query and query - 1)
+    return handle:score(var.bot_route, ngx.time())
+end
+
+-- For access_by_lua. Whatever is the matter with the scores, the request goes on without one.
+function _M.access()
+    local var = ngx.var
+    if not handle then
+        var.bot_status = "not open"
+        return
+    end
+    local ok, found, reason = pcall(score, var)
+    if not ok then
+        ngx.log(ngx.ERR, "bliss: ", found)
+        var.bot_status = "error"
+        return
+    end
+    if not found then
+        var.bot_status = reason
+        return
+    end
+    var.bot_score = SCORES[found]
+    var.bot_status = "scored"
+    var.bot_model, var.bot_model_version = handle:model()
+    local below = tonumber(var.bot_block_below)
+    if below and found < below then
+        return ngx.exit(FORBIDDEN)
+    end
+end
+
+return _M

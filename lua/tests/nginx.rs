@@ -1,0 +1,208 @@
+//! The configuration of `examples/nginx` in a real nginx with two workers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+#[path = "nginx/server.rs"]
+mod server;
+#[path = "../../bliss-ffi/tests/support/mod.rs"]
+mod support;
+
+use server::{Nginx, Reply, can_run};
+use support::{Site, wait_until, web_score};
+
+/// A site with a model that nginx can feed.
+fn published() -> Site {
+    let mut site = Site::empty();
+    site.publish_features();
+    site.publish_web_model("1");
+    site
+}
+
+/// Asks until two workers have answered, and checks what each says.
+fn both_workers(nginx: &Nginx, client: &str, check: impl Fn(&Reply)) -> BTreeSet<String> {
+    let mut workers = BTreeSet::new();
+    wait_until("both workers", || {
+        for _ in 0..20 {
+            let reply = nginx.ask(client);
+            check(&reply);
+            workers.insert(reply.header("x-worker").to_owned());
+        }
+        workers.len() == 2
+    });
+    workers
+}
+
+/// Runs `body` while two clients make requests; returns how many requests there were by score, and what failed.
+fn under_load(nginx: &Nginx, body: impl FnOnce()) -> (BTreeMap<Option<u8>, u32>, Vec<String>) {
+    let stop = AtomicBool::new(false);
+    let client = |client: &'static str| {
+        let stop = &stop;
+        move || {
+            let (mut scores, mut failures) = (BTreeMap::new(), Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                match nginx.get("/", client) {
+                    Ok(reply) if reply.status == 200 => *scores.entry(reply.score()).or_insert(0) += 1,
+                    Ok(reply) => failures.push(format!("status {}", reply.status)),
+                    Err(error) => failures.push(error.to_string()),
+                }
+            }
+            (scores, failures)
+        }
+    };
+    std::thread::scope(|scope| {
+        let running = [scope.spawn(client("192.0.2.7")), scope.spawn(client("192.0.2.70"))];
+        body();
+        stop.store(true, Ordering::Relaxed);
+        let mut all = (BTreeMap::new(), Vec::new());
+        for (scores, failures) in running.map(|r| r.join().unwrap()) {
+            scores.into_iter().for_each(|(score, count)| *all.0.entry(score).or_insert(0) += count);
+            all.1.extend(failures);
+        }
+        all
+    })
+}
+
+#[test]
+fn two_workers_score() {
+    if !can_run() {
+        return;
+    }
+    let site = published();
+    let nginx = Nginx::start(site.path(), "");
+    for (client, requests) in [("192.0.2.7", 7.0), ("192.0.2.70", 70.0), ("2001:db8::1", 0.0)] {
+        both_workers(&nginx, client, |reply| {
+            assert_eq!(reply.score(), Some(web_score(requests)), "{}", nginx.error_log());
+            assert_eq!(reply.header("x-bot-status"), "scored");
+            assert_eq!(reply.header("x-bot-model"), "web/1");
+        });
+    }
+    // The log is JSON and tells the same.
+    nginx.get("/nothing?a=%22b%22", "192.0.2.70").unwrap();
+    let mut lines = Vec::new();
+    wait_until("the log", || {
+        lines = nginx.access_log().lines().map(str::to_owned).collect();
+        lines.iter().any(|line| line.contains("/nothing"))
+    });
+    let lines: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = lines.iter().find(|line| line["request_uri"] == "/nothing?a=%22b%22").unwrap();
+    assert_eq!(last["status"], 404);
+    assert_eq!(last["bot_score"], web_score(70.0).to_string());
+    assert_eq!(last["bot_status"], "scored");
+    assert_eq!(last["bot_model"], "web");
+    assert_eq!(last["remote_addr"], "192.0.2.70");
+    assert_eq!(nginx.error_log(), "");
+}
+
+#[test]
+fn f4_nginx_may_start_before_anything_was_published() {
+    if !can_run() {
+        return;
+    }
+    let parent = Site::empty();
+    // Not even the directory is there.
+    let later = parent.path().join("later");
+    let nginx = Nginx::start(&later, "");
+    both_workers(&nginx, "192.0.2.7", |reply| {
+        assert_eq!((reply.header("x-bot-score"), reply.header("x-bot-status")), ("", "no snapshot"));
+    });
+    std::fs::create_dir(&later).unwrap();
+    let mut site = Site::at(&later);
+    site.publish_features();
+    wait_until("features", || nginx.ask("192.0.2.7").header("x-bot-status") == "no models");
+    site.publish_web_model("1");
+    let mut scoring = BTreeSet::new();
+    wait_until("scores in both workers", || {
+        let reply = nginx.ask("192.0.2.7");
+        if reply.score() == Some(web_score(7.0)) {
+            scoring.insert(reply.header("x-worker").to_owned());
+        }
+        scoring.len() == 2
+    });
+}
+
+#[test]
+fn m5_the_publisher_may_be_restarted_while_requests_run() {
+    if !can_run() {
+        return;
+    }
+    let mut site = published();
+    let nginx = Nginx::start(site.path(), "");
+    both_workers(&nginx, "192.0.2.7", |reply| assert!(reply.score().is_some()));
+    let (scores, failures) = under_load(&nginx, || {
+        for round in 0..10 {
+            site.stop_publisher();
+            std::thread::sleep(Duration::from_millis(50));
+            // The same scores, by other rows and other models.
+            site.publish_row("192.0.2.7", round as f32);
+            site.publish_row("192.0.2.70", 100.0 + round as f32);
+            site.publish_web_model(&format!("{round}"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert_eq!(failures, Vec::<String>::new());
+    let expected = BTreeSet::from([Some(web_score(7.0)), Some(web_score(70.0))]);
+    assert_eq!(scores.keys().copied().collect::<BTreeSet<_>>(), expected);
+    both_workers(&nginx, "192.0.2.7", |reply| assert_eq!(reply.header("x-bot-model"), "web/9"));
+    site.publish_row("192.0.2.7", 99.0);
+    both_workers(&nginx, "192.0.2.7", |reply| assert_eq!(reply.score(), Some(web_score(99.0))));
+    assert_eq!(nginx.error_log(), "");
+}
+
+#[test]
+fn nginx_may_be_reloaded_while_requests_run() {
+    if !can_run() {
+        return;
+    }
+    let mut site = published();
+    let nginx = Nginx::start(site.path(), "");
+    let before = both_workers(&nginx, "192.0.2.7", |reply| assert!(reply.score().is_some()));
+    let (scores, failures) = under_load(&nginx, || {
+        for round in 0..3 {
+            nginx.reload();
+            std::thread::sleep(Duration::from_millis(400));
+            site.publish_row("192.0.2.7", round as f32);
+        }
+    });
+    assert_eq!(failures, Vec::<String>::new());
+    let expected = BTreeSet::from([Some(web_score(7.0)), Some(web_score(70.0))]);
+    assert_eq!(scores.keys().copied().collect::<BTreeSet<_>>(), expected);
+    wait_until("new workers", || !before.contains(nginx.ask("192.0.2.7").header("x-worker")));
+}
+
+#[test]
+fn requests_below_the_threshold_are_blocked() {
+    if !can_run() {
+        return;
+    }
+    let site = published();
+    let extra = "
+        location = /strict { set $bot_block_below 50; try_files /index.html =404; }
+        location = /lenient { set $bot_block_below 2; try_files /index.html =404; }";
+    let nginx = Nginx::start(site.path(), extra);
+    let status = |path: &str, client: &str| nginx.get(path, client).unwrap().status;
+    assert!(web_score(70.0) < 50 && web_score(7.0) > 50 && web_score(70.0) > 2);
+    assert_eq!(status("/strict", "192.0.2.7"), 200);
+    assert_eq!(status("/strict", "192.0.2.70"), 403);
+    assert_eq!(nginx.get("/strict", "192.0.2.70").unwrap().score(), Some(web_score(70.0)));
+    assert_eq!(status("/lenient", "192.0.2.70"), 200);
+    assert_eq!(status("/", "192.0.2.70"), 200);
+    // Without a score nobody is blocked.
+    let empty = Site::empty();
+    let nginx = Nginx::start(empty.path(), extra);
+    assert_eq!(nginx.get("/strict", "192.0.2.70").unwrap().status, 200);
+}
+
+#[test]
+fn f2_without_the_library_requests_go_on() {
+    if !can_run() {
+        return;
+    }
+    let site = published();
+    let nginx = Nginx::start_without_library(site.path());
+    let reply = nginx.ask("192.0.2.7");
+    assert_eq!((reply.header("x-bot-score"), reply.header("x-bot-status")), ("", "not open"));
+    assert!(nginx.error_log().contains("cannot load libbliss; tried"), "{}", nginx.error_log());
+}

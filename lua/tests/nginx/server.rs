@@ -1,0 +1,205 @@
+//! nginx with the configuration of `examples/nginx`, in a directory of its own.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{installed, library, wait_until};
+
+/// A running nginx, stopped when it is dropped.
+pub(crate) struct Nginx {
+    child: Child,
+    address: SocketAddr,
+    directory: tempfile::TempDir,
+}
+
+/// An answer: its status and headers in lower case.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    head: String,
+}
+
+impl Reply {
+    /// The value of a header; empty where there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let value =
+            |line: &'_ str| line.split_once(':').filter(|(n, _)| *n == name).map(|(n, _)| n.len() + 1);
+        self.head.lines().find_map(|line| value(line).map(|at| line[at..].trim())).unwrap_or_default()
+    }
+
+    pub(crate) fn score(&self) -> Option<u8> {
+        self.header("x-bot-score").parse().ok()
+    }
+}
+
+/// Whether nginx and its Lua module are here; says so if they are not.
+pub(crate) fn can_run() -> bool {
+    if !installed("nginx") {
+        return false;
+    }
+    let module = Path::new("/usr/lib/nginx/modules/ngx_http_lua_module.so").exists();
+    if !module {
+        eprintln!("SKIPPED: nginx's Lua module is not installed (libnginx-mod-http-lua)");
+    }
+    module
+}
+
+impl Nginx {
+    /// Starts it with two workers on the features in `site`; in `extra` are more directives for the server.
+    pub(crate) fn start(site: &Path, extra: &str) -> Self {
+        Self::start_with(site, extra, Some(&library().shared))
+    }
+
+    /// Starts it where libbliss is not installed.
+    pub(crate) fn start_without_library(site: &Path) -> Self {
+        Self::start_with(site, "", None)
+    }
+
+    fn start_with(site: &Path, extra: &str, library: Option<&Path>) -> Self {
+        let directory = tempfile::Builder::new().prefix("bliss-nginx-").tempdir().unwrap();
+        let path = directory.path();
+        let root = path.join("html");
+        for folder in ["html", "logs", "lib", "tmp"] {
+            fs::create_dir(path.join(folder)).unwrap();
+        }
+        fs::write(root.join("index.html"), "hello\n").unwrap();
+        // Debian's module configuration names them relative to the prefix.
+        std::os::unix::fs::symlink("/usr/lib/nginx/modules", path.join("modules")).unwrap();
+        if let Some(library) = library {
+            std::os::unix::fs::symlink(library, path.join("lib/libbliss.so.0")).unwrap();
+        }
+        // The port is free at this moment; somebody might take it before nginx does, and then nginx says so.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        fs::write(path.join("nginx.conf"), configuration(path, site, address, extra)).unwrap();
+        let child = Command::new("nginx")
+            .arg("-p")
+            .arg(path)
+            .arg("-c")
+            .arg(path.join("nginx.conf"))
+            .arg("-e")
+            .arg(path.join("logs/error.log"))
+            // Cargo's, in which libbliss would be found.
+            .env_remove("LD_LIBRARY_PATH")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut nginx = Self { child, address, directory };
+        wait_until("nginx", || {
+            if let Some(status) = nginx.child.try_wait().unwrap() {
+                panic!("nginx ended with {status}: {}", nginx.error_log());
+            }
+            TcpStream::connect(nginx.address).is_ok()
+        });
+        nginx
+    }
+
+    pub(crate) fn error_log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("logs/error.log")).unwrap_or_default()
+    }
+
+    pub(crate) fn access_log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("logs/access.log")).unwrap_or_default()
+    }
+
+    /// What `nginx -s reload` does.
+    pub(crate) fn reload(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = libc::pid_t::try_from(self.child.id()).unwrap();
+        // SAFETY:
+        // - the process is a child of ours that was not waited for, so that the number is its own.
+        unsafe { libc::kill(pid, signal) };
+    }
+
+    /// One request on a connection of its own, from `client`.
+    pub(crate) fn get(&self, path: &str, client: &str) -> std::io::Result<Reply> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let agent = "User-Agent: curl/8\r\n";
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: test\r\nX-Client: {client}\r\n{agent}Connection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, _) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        let status =
+            head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+        let lower = |line: &str| line.split_once(':').map(|(n, v)| format!("{}:{v}", n.to_lowercase()));
+        Ok(Reply { status, head: head.lines().filter_map(lower).collect::<Vec<_>>().join("\n") })
+    }
+
+    /// [`Self::get`] where nothing can go wrong.
+    pub(crate) fn ask(&self, client: &str) -> Reply {
+        let reply = self.get("/", client).unwrap();
+        assert_eq!(reply.status, 200, "{}", self.error_log());
+        reply
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.signal(libc::SIGTERM);
+        for _ in 0..200 {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The example's configuration with its paths replaced, two workers, the client's address from a header, and answers
+/// that tell what was found and by whom.
+fn configuration(path: &Path, site: &Path, address: SocketAddr, extra: &str) -> String {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = crate_dir.join("../examples/nginx").canonicalize().unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    // SAFETY:
+    // - has no conditions.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    let modules = "include /etc/nginx/modules-enabled/*.conf;";
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {}/tmp/{name};\n", path.display()))
+        .concat();
+    let logged = "http {\n";
+    let replacements = [
+        ("user www-data;", if is_root { "user root;\ndaemon off;".into() } else { "daemon off;".into() }),
+        ("worker_processes auto;", "worker_processes 2;".into()),
+        ("/run/nginx.pid", text(&path.join("nginx.pid"))),
+        ("/var/log/nginx/error.log", text(&path.join("logs/error.log"))),
+        (logged, format!("{logged}{temporary}")),
+        ("/usr/local/share/bliss/?.lua", format!("{}/?.lua;{}/lib/?.lua", text(&example), text(crate_dir))),
+        ("/usr/local/lib/?.so", text(&path.join("lib/?.so"))),
+        ("\"/run/bliss\"", format!("\"{}\"", text(site))),
+        (
+            "listen 8080;",
+            format!(
+                "listen {address};
+                set_real_ip_from 127.0.0.1;
+                real_ip_header X-Client;
+                add_header X-Bot-Score $bot_score always;
+                add_header X-Bot-Status $bot_status always;
+                add_header X-Bot-Model $bot_model/$bot_model_version always;
+                add_header X-Worker $pid always;
+                {extra}"
+            ),
+        ),
+        ("/usr/share/nginx/html", text(&path.join("html"))),
+        ("/var/log/nginx/bot_score.log", text(&path.join("logs/access.log"))),
+    ];
+    let mut configuration = fs::read_to_string(example.join("nginx.conf")).unwrap();
+    assert!(configuration.contains(modules));
+    for (from, to) in replacements {
+        assert!(configuration.contains(from), "the example has no {from:?} any more");
+        configuration = configuration.replacen(from, &to, 1);
+    }
+    configuration
+}
