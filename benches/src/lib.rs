@@ -1,1 +1,23 @@
 //! Benchmarks of BLISS and of its peers, in one run.
+//!
+//! `cargo run --release -p benches --bin compare -- NAME` measures, one module per NAME:
+//!
+//! | module | what is measured |
+//! |---|---|
+//! | [`fetch`] | reading the rows of 12 dimensions for one request |
+//! | [`publish`] | publishing all rows, or a change of some |
+//! | [`sync`] | pins, typed reads and writes of the synchronizer alone |
+//! | [`score`] | evaluating a model for one row |
+//!
+//! Subjects run one after the other on the same data and the same mount, and each frees its memory. Answers are
+//! checked, outside the time that is measured. `docs/benchmarks.md` keeps figures.
+
+pub mod fetch;
+pub mod machine;
+pub mod measure;
+pub mod peers;
+pub mod publish;
+pub mod report;
+pub mod score;
+pub mod sync;
+pub mod workload;

@@ -1,0 +1,224 @@
+//! `score`: one row per call through a CatBoost model, by BLISS and by CatBoost's own C API.
+//!
+//! Rows rotate, so that no branch predictor learns one. *Warm*: row after row. *Displaced*: before each row 4 MB are
+//! written, more than the second-level cache holds. All answers are compared before anything is timed, bit by bit.
+
+use std::hint::black_box;
+use std::path::{Path as FilePath, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bliss_core::model::{self, InputKind, ModelRef, Path, Scratch, category_hash};
+
+use crate::measure::{Times, timer_cost};
+use crate::peers::catboost::{self, CatBoost, Words};
+use crate::report::{Report, Row};
+
+const PEER: &str = "CatBoost C API";
+/// Written before each row where caches are displaced.
+const DISPLACED_BYTES: usize = 4 << 20;
+
+/// How to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Names of models, as in the folder.
+    #[arg(long, value_delimiter = ',', default_values_t = ["bench_200x500", "ctr", "lossguide", "borders1000"].map(String::from))]
+    pub models: Vec<String>,
+    /// Folder of models with rows and a `manifest.json`; default is ../shared/data/models, or where that is missing the
+    /// models of bliss-core's tests.
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// Copies of a model that are evaluated on one row, beside a single one.
+    #[arg(long, default_value_t = 5)]
+    pub together: usize,
+    /// How long each subject is measured.
+    #[arg(long, default_value_t = 1.0)]
+    pub seconds: f64,
+}
+
+/// A row as both sides want it.
+struct Input {
+    floats: Vec<f32>,
+    words: Words,
+    /// Numbers, then hashes of words.
+    values: Vec<f32>,
+}
+
+/// A model's file and its rows.
+struct Case {
+    file: Vec<u8>,
+    rows: Vec<Input>,
+    has_words: bool,
+}
+
+impl Case {
+    fn read(folder: &FilePath, name: &str) -> anyhow::Result<Option<Self>> {
+        let manifest = std::fs::read(folder.join("manifest.json")).context("manifest.json of the models")?;
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest)?;
+        let Some(model) = manifest.get(name) else { return Ok(None) };
+        let count = |key: &str| model[key].as_u64().map_or(0, |n| n as usize);
+        let (floats, cats) = (count("floats"), count("cats"));
+        let x = std::fs::read(folder.join(format!("{name}.x.f32")))?;
+        let x: Vec<f32> = x.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let words = folder.join(format!("{name}.cat.tsv"));
+        let words = if cats > 0 { std::fs::read_to_string(words)? } else { String::new() };
+        let mut lines = words.lines();
+        let mut rows = Vec::new();
+        for floats in x.chunks_exact(floats) {
+            let words: Vec<&str> = lines.next().map(|line| line.split('\t').collect()).unwrap_or_default();
+            let mut values = floats.to_vec();
+            values.extend(words.iter().map(|word| f32::from_bits(category_hash(word.as_bytes()))));
+            rows.push(Input { floats: floats.to_vec(), words: Words::new(words.into_iter())?, values });
+        }
+        let file = std::fs::read(folder.join(format!("{name}.cbm")))?;
+        ensure!(!rows.is_empty(), "{name} has no rows");
+        Ok(Some(Self { file, rows, has_words: cats > 0 }))
+    }
+}
+
+/// The folder of models.
+fn folder(options: &Options) -> PathBuf {
+    let here = FilePath::new(env!("CARGO_MANIFEST_DIR"));
+    let shared = here.join("../../shared/data/models");
+    let own = here.join("../bliss-core/testdata/models");
+    options.folder.clone().unwrap_or(if shared.is_dir() { shared } else { own })
+}
+
+/// Measures all models.
+///
+/// # Errors
+/// Where a model cannot be read or answers differ.
+pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let folder = folder(options);
+    let library = match catboost::library() {
+        Ok(library) => Some(library),
+        Err(why) => {
+            report.skipped("score", PEER, &format!("its library cannot be had: {why:#}"));
+            None
+        }
+    };
+    eprintln!("score: one row per call, rows rotate; the timer's {:.0} ns are in each figure", timer_cost());
+    for name in &options.models {
+        match Case::read(&folder, name)? {
+            Some(case) => one(options, name, &case, library.as_deref(), report)?,
+            None => report.skipped("score", name, "it is not in the manifest of the models' folder"),
+        }
+    }
+    Ok(())
+}
+
+/// Times calls with the number of a row, rows in turn.
+fn time(seconds: f64, rows: usize, displaced: &mut [u8], mut call: impl FnMut(usize)) -> Times {
+    let mut times = Times::new();
+    (0..rows).for_each(&mut call);
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    for row in (0..rows).cycle() {
+        displaced.iter_mut().step_by(64).for_each(|byte| *byte = byte.wrapping_add(1));
+        black_box(&displaced);
+        let start = Instant::now();
+        call(row);
+        let stop = Instant::now();
+        times.add(stop - start);
+        if stop >= end {
+            break;
+        }
+    }
+    times
+}
+
+fn one(
+    options: &Options,
+    name: &str,
+    case: &Case,
+    library: Option<&FilePath>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let compiled = model::compile(&model::import(&case.file)?)?;
+    let opened = ModelRef::open(&compiled)?;
+    let floats = case.rows[0].floats.len() as u32;
+    let column = |name: &str| name.rsplit('_').next().and_then(|n| n.parse::<u32>().ok());
+    let binding = opened
+        .inputs()
+        .map(|input| {
+            let first = if input.kind == InputKind::Category { floats } else { 0 };
+            column(input.name).map(|c| first + c).with_context(|| format!("{name}: input {}", input.name))
+        })
+        .collect::<Result<Vec<u32>, _>>()?;
+    let mut scratch = Scratch::for_model(&opened);
+    let mut out = vec![0.0; opened.output_dimensions()];
+    let rows = case.rows.len();
+    let describe = |row: Row| {
+        row.with("trees", opened.trees()).with("depth", opened.depth()).with("inputs", binding.len())
+    };
+
+    let peers = match library {
+        Some(library) => (0..options.together.max(1))
+            .map(|_| CatBoost::load(library, &case.file))
+            .collect::<Result<Vec<_>, _>>()?,
+        None => Vec::new(),
+    };
+    let paths: Vec<Path> = Path::ALL.into_iter().rev().filter(|path| path.is_available()).collect();
+    let mut expected = vec![0.0; out.len()];
+    if let Some(peer) = peers.first() {
+        for path in &paths {
+            let opened = opened.with_path(*path).context("path")?;
+            for (number, row) in case.rows.iter().enumerate() {
+                ensure!(peer.single(&row.floats, &row.words, &mut expected), "{PEER} failed");
+                opened.raw(&row.values, &binding, &mut scratch, &mut out)?;
+                let same = out.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+                ensure!(same, "{name}, {path}, row {number}: {out:?} instead of {expected:?}");
+            }
+        }
+    }
+
+    // As published: several models are several places in memory.
+    let copies = vec![compiled.clone(); options.together.max(1)];
+    for (state, displaced_bytes) in [("", 0), ("_displaced", DISPLACED_BYTES)] {
+        let mut displaced = vec![0_u8; displaced_bytes];
+        for together in [1, options.together] {
+            if together == 0 || (together > 1 && name != options.models[0]) {
+                continue;
+            }
+            let count = if together == 1 { String::new() } else { format!("{together}x_") };
+            let bench = format!("score_{count}{name}{state}");
+            for path in &paths {
+                let models = copies[..together]
+                    .iter()
+                    .map(|copy| ModelRef::open(copy)?.with_path(*path))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let mut failed = 0;
+                let times = time(options.seconds, rows, &mut displaced, |row| {
+                    for model in &models {
+                        let values = &case.rows[row].values;
+                        failed += usize::from(model.raw(values, &binding, &mut scratch, &mut out).is_err());
+                        black_box(&out);
+                    }
+                });
+                ensure!(failed == 0, "{name}, {path}: {failed} failed");
+                let subject = format!("bliss {path}");
+                report.add(describe(Row::new(&bench, &subject).with_times(&times.percentiles())));
+            }
+            if peers.is_empty() {
+                continue;
+            }
+            let mut measure = |subject: &str, call: &dyn Fn(&CatBoost, &Input, &mut [f64]) -> bool| {
+                let mut failed = 0;
+                let times = time(options.seconds, rows, &mut displaced, |row| {
+                    for peer in &peers[..together] {
+                        failed += usize::from(!call(peer, &case.rows[row], &mut expected));
+                        black_box(&expected);
+                    }
+                });
+                ensure!(failed == 0, "{subject}, {name}: {failed} failed");
+                report.add(describe(Row::new(&bench, subject).with_times(&times.percentiles())));
+                Ok(())
+            };
+            if !case.has_words {
+                measure(PEER, &|peer, row, out| peer.flat(&row.floats, out))?;
+            }
+            let subject = if case.has_words { PEER.to_owned() } else { format!("{PEER} (single)") };
+            measure(&subject, &|peer, row, out| peer.single(&row.floats, &row.words, out))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,541 @@
+//! `sync`: the synchronizer alone, without feature tables, beside the published crate.
+//!
+//! Calls of a few nanoseconds are timed in batches of 1,000; their percentiles are of averages over a batch.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use cloudflare_mmap_sync::synchronizer::Synchronizer as Cloudflare;
+use mmap_sync::Options as SyncOptions;
+use mmap_sync::synchronizer::Synchronizer;
+
+use crate::machine;
+use crate::measure::{Times, batches};
+use crate::report::{Report, Row};
+
+const BLISS: &str = "bliss";
+const CRATE: &str = "mmap-sync 2.0.4";
+/// Calls per batch.
+const BATCH: u32 = 1000;
+/// How long a writer waits for readers.
+const GRACE: Duration = Duration::from_millis(100);
+/// Numbers of a row of the values that are written.
+const WIDTH: usize = 16;
+
+/// The value of the published crate's own example, for rkyv 0.8.
+#[derive(Clone, Debug, rkyv::Archive, rkyv::Serialize)]
+#[allow(missing_docs)]
+struct HelloWorld {
+    version: u32,
+    messages: Vec<String>,
+}
+
+/// The same for rkyv 0.7.
+mod rkyv_07_value {
+    // What its derive makes was written for older editions.
+    #![allow(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]
+
+    #[derive(Clone, Debug, rkyv_07::Archive, rkyv_07::Serialize)]
+    #[archive(crate = "rkyv_07", check_bytes)]
+    pub struct HelloWorld {
+        pub version: u32,
+        pub messages: Vec<String>,
+    }
+}
+
+fn messages() -> Vec<String> {
+    ["Hello", "World", "!"].map(String::from).into()
+}
+
+/// How to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Sizes of the values that are written, in bytes.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 100_000_000, 1_000_000_000])]
+    pub sizes: Vec<u64>,
+    /// How long each reading subject is measured.
+    #[arg(long, default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Only these benchmarks: `pin`, `read`, `write`, `update`, `publishing`.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+}
+
+/// Measures all of it.
+///
+/// # Errors
+/// Where a subject fails or gives a wrong answer.
+pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let duration = Duration::from_secs_f64(options.seconds);
+    if wanted("pin") {
+        pins(duration, report)?;
+    }
+    if wanted("read") {
+        typed_reads(duration, report)?;
+    }
+    if wanted("publishing") {
+        read_while_publishing(duration, report)?;
+    }
+    if wanted("write") {
+        write_small(duration, report)?;
+    }
+    for bytes in &options.sizes {
+        if wanted("write") {
+            write_large(*bytes, report)?;
+        }
+    }
+    if let Some(bytes) = options.sizes.iter().max().filter(|_| wanted("update")) {
+        update(*bytes, report)?;
+    }
+    Ok(())
+}
+
+/// Keeps the calling thread on one core, as far as the system allows.
+fn stay_on(core: usize) {
+    // SAFETY:
+    // - a `cpu_set_t` of zeros is an empty set; both calls get its true size, and 0 means the calling thread.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        let _ = libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+/// Runs `reader` on as many cores at the same time, and joins their times.
+fn on_cores(
+    readers: usize,
+    reader: impl Fn(&Barrier) -> anyhow::Result<Times> + Sync,
+) -> anyhow::Result<Times> {
+    let barrier = Barrier::new(readers);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..readers)
+            .map(|core| {
+                let (barrier, reader) = (&barrier, &reader);
+                scope.spawn(move || {
+                    stay_on(core);
+                    reader(barrier)
+                })
+            })
+            .collect();
+        let mut all = Times::new();
+        for thread in running {
+            let times = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            all.merge(&times?);
+        }
+        Ok(all)
+    })
+}
+
+fn pins(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
+    let directory = machine::directory()?;
+    let ours = directory.path().join("ours");
+    let theirs = directory.path().join("theirs");
+    let mut writer = SyncOptions::new(&ours).open_writer()?;
+    writer.write_bytes(&[7; 64])?;
+    let mut old: Cloudflare = Cloudflare::new(theirs.as_os_str());
+    old.write(&[7_u64; 8], GRACE)?;
+    for readers in [1, 2] {
+        let bench = if readers == 1 { "pin_1_reader" } else { "pin_2_readers" };
+        let row = |subject: &str, times: &Times| {
+            Row::new(bench, subject).with("readers", readers).with_times(&times.percentiles())
+        };
+        for (subject, membarrier) in [(BLISS, true), ("bliss (fence)", false)] {
+            let times = on_cores(readers, |barrier| {
+                let reader = SyncOptions::new(&ours).membarrier(membarrier).open_reader()?;
+                let wrong = AtomicU64::new(0);
+                barrier.wait();
+                let times = batches(duration, BATCH, || match reader.pin() {
+                    Ok(guard) => _ = black_box(guard.bytes().as_ptr()),
+                    Err(_) => _ = wrong.fetch_add(1, Ordering::Relaxed),
+                });
+                ensure!(wrong.into_inner() == 0 && *reader.pin()? == [7; 64], "a wrong answer");
+                Ok(times)
+            })?;
+            report.add(row(subject, &times));
+        }
+        let times = on_cores(readers, |barrier| {
+            let mut reader: Cloudflare = Cloudflare::new(theirs.as_os_str());
+            let mut wrong = 0;
+            barrier.wait();
+            let times = batches(duration, BATCH, || {
+                // SAFETY:
+                // - nobody writes while the guard is alive; the bytes are the archive that this process wrote.
+                match unsafe { reader.read::<[u64; 8]>(false) } {
+                    Ok(read) => _ = black_box(read.as_ptr()),
+                    Err(_) => wrong += 1,
+                }
+            });
+            // SAFETY:
+            // - as above.
+            let right = unsafe { reader.read::<[u64; 8]>(true) }.is_ok_and(|read| *read == [7; 8]);
+            ensure!(wrong == 0 && right, "a wrong answer");
+            Ok(times)
+        })?;
+        report.add(row(CRATE, &times));
+    }
+    Ok(())
+}
+
+fn typed_reads(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
+    let directory = machine::directory()?;
+    let ours = directory.path().join("ours");
+    let theirs = directory.path().join("theirs");
+    Synchronizer::new(&ours).write(&HelloWorld { version: 7, messages: messages() }, GRACE)?;
+    let value = rkyv_07_value::HelloWorld { version: 7, messages: messages() };
+    let mut old: Cloudflare = Cloudflare::new(theirs.as_os_str());
+    old.write(&value, GRACE)?;
+
+    let mut reader = Synchronizer::new(&ours);
+    let mut wrong = 0_u64;
+    let times = batches(duration, BATCH, || {
+        let right = reader.read::<HelloWorld>().is_ok_and(|read| {
+            black_box(read.version.to_native()) == 7 && black_box(read.messages.len()) == 3
+        });
+        wrong += u64::from(!right);
+    });
+    report.add(Row::new("read_typed", BLISS).with_times(&times.percentiles()));
+    for (subject, check) in [("mmap-sync 2.0.4", false), ("mmap-sync 2.0.4 (check_bytes)", true)] {
+        let mut reader: Cloudflare = Cloudflare::new(theirs.as_os_str());
+        let times = batches(duration, BATCH, || {
+            // SAFETY:
+            // - nobody writes while the guard is alive; the bytes are the archive that this process wrote.
+            let read = unsafe { reader.read::<rkyv_07_value::HelloWorld>(check) };
+            let right =
+                read.is_ok_and(|read| black_box(read.version) == 7 && black_box(read.messages.len()) == 3);
+            wrong += u64::from(!right);
+        });
+        report.add(Row::new("read_typed", subject).with_times(&times.percentiles()));
+    }
+    ensure!(wrong == 0, "{wrong} wrong answers");
+    Ok(())
+}
+
+/// One reader on one core, timed call by call, while a writer on the other publishes without pause.
+fn read_while_publishing(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
+    const BENCH: &str = "read_while_publishing";
+    let directory = machine::directory()?;
+    let ours = directory.path().join("ours");
+    let theirs = directory.path().join("theirs");
+    let stop = AtomicBool::new(false);
+    let beside = |write: &mut (dyn FnMut(u64) -> anyhow::Result<()> + Send),
+                  read: &mut dyn FnMut() -> anyhow::Result<[u64; 8]>|
+     -> anyhow::Result<(Times, u64, u64)> {
+        stop.store(false, Ordering::Relaxed);
+        write(1)?;
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| -> anyhow::Result<u64> {
+                stay_on(1);
+                for version in 2.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return Ok(version - 2);
+                    }
+                    write(version)?;
+                }
+                Ok(0)
+            });
+            let mut times = Times::new();
+            let mut torn = 0;
+            let end = Instant::now() + duration;
+            let outcome = loop {
+                let start = Instant::now();
+                let found = read();
+                let now = Instant::now();
+                times.add(now - start);
+                match found {
+                    Ok([first, rest @ ..]) => torn += u64::from(rest.iter().any(|n| *n != first)),
+                    Err(error) => break Err(error),
+                }
+                if now >= end {
+                    break Ok(());
+                }
+            };
+            stop.store(true, Ordering::Relaxed);
+            let published = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            outcome.map(|()| (times, published, torn))
+        })
+    };
+    let row = |subject: &str, (times, published, torn): (Times, u64, u64)| {
+        Row::new(BENCH, subject)
+            .with_times(&times.percentiles())
+            .with("publications", published)
+            .with("torn_reads", torn)
+    };
+
+    let mut writer = SyncOptions::new(&ours).open_writer()?;
+    let reader = SyncOptions::new(&ours).open_reader()?;
+    let found = beside(
+        &mut |version| {
+            writer.write_bytes([version.to_le_bytes(); 8].as_flattened())?;
+            Ok(())
+        },
+        &mut || {
+            let guard = reader.pin()?;
+            let words = guard.bytes().as_chunks::<8>().0.first_chunk::<8>().context("size")?;
+            Ok(words.map(u64::from_le_bytes))
+        },
+    )?;
+    ensure!(found.2 == 0, "{} torn reads", found.2);
+    report.add(row(BLISS, found));
+
+    let mut writer: Cloudflare = Cloudflare::new(theirs.as_os_str());
+    let mut reader: Cloudflare = Cloudflare::new(theirs.as_os_str());
+    let found = beside(
+        &mut |version| {
+            writer.write(&[version; 8], Duration::from_secs(1))?;
+            Ok(())
+        },
+        &mut || {
+            // SAFETY:
+            // - numbers without pointers among them: whatever the writer does meanwhile, the worst is a torn value,
+            //   which is counted.
+            let read = unsafe { reader.read::<[u64; 8]>(false) }?;
+            Ok(*read)
+        },
+    )?;
+    report.add(row(CRATE, found));
+    Ok(())
+}
+
+fn write_small(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
+    let directory = machine::directory()?;
+    let ours = directory.path().join("ours");
+    let theirs = directory.path().join("theirs");
+    let mut wrong = 0_u64;
+
+    let value = HelloWorld { version: 7, messages: messages() };
+    let mut writer = Synchronizer::new(&ours);
+    let times = batches(duration, BATCH, || wrong += u64::from(writer.write(&value, GRACE).is_err()));
+    report.add(Row::new("write_small", BLISS).with_times(&times.percentiles()));
+
+    let value = rkyv_07_value::HelloWorld { version: 7, messages: messages() };
+    let mut writer: Cloudflare = Cloudflare::new(theirs.as_os_str());
+    let times = batches(duration, BATCH, || wrong += u64::from(writer.write(&value, GRACE).is_err()));
+    report.add(Row::new("write_small", CRATE).with_times(&times.percentiles()));
+
+    ensure!(wrong == 0, "{wrong} failed");
+    ensure!(Synchronizer::new(&ours).read::<HelloWorld>()?.version == 7, "a wrong answer");
+    Ok(())
+}
+
+/// `1mb`, `100mb`, `1gb`, or the number of bytes.
+fn size_name(bytes: u64) -> String {
+    match bytes {
+        1_000_000_000.. if bytes.is_multiple_of(1_000_000_000) => format!("{}gb", bytes / 1_000_000_000),
+        1_000_000.. if bytes.is_multiple_of(1_000_000) => format!("{}mb", bytes / 1_000_000),
+        _ => format!("{bytes}b"),
+    }
+}
+
+fn seconds_row(bench: &str, subject: &str, bytes: u64, mut seconds: Vec<f64>) -> Row {
+    let first = seconds.first().copied().unwrap_or(f64::NAN);
+    seconds.sort_by(f64::total_cmp);
+    let at = |place: usize| seconds.get(place).copied().unwrap_or(f64::NAN);
+    Row::new(bench, subject)
+        .with("seconds", at(seconds.len() / 2))
+        .with("first_seconds", first)
+        .with("min_seconds", at(0))
+        .with("max_seconds", at(seconds.len() - 1))
+        .with("count", seconds.len())
+        .with("value_bytes", bytes)
+}
+
+/// Who writes large values.
+trait Large {
+    /// Publishes the numbers as a `Vec<f32>`.
+    fn typed(&mut self, value: &Vec<f32>) -> anyhow::Result<()>;
+    /// Publishes their bytes as they are.
+    fn raw(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
+    /// Whether a reader sees these numbers, at the places that are looked at.
+    fn is_there(&mut self, value: &[f32], typed: bool) -> anyhow::Result<bool>;
+}
+
+struct Ours(mmap_sync::Writer, mmap_sync::Reader);
+
+impl Large for Ours {
+    fn typed(&mut self, value: &Vec<f32>) -> anyhow::Result<()> {
+        self.0.write(value)?;
+        Ok(())
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.0.write_bytes(bytes)?;
+        Ok(())
+    }
+
+    fn is_there(&mut self, value: &[f32], typed: bool) -> anyhow::Result<bool> {
+        let guard = self.1.pin()?;
+        let middle = value.len() / 2;
+        if typed {
+            let found = guard.access::<Vec<f32>>()?;
+            return Ok(found.len() == value.len() && found[middle].to_native() == value[middle]);
+        }
+        let found = guard.bytes().as_chunks::<4>().0;
+        Ok(found.len() == value.len() && f32::from_le_bytes(found[middle]) == value[middle])
+    }
+}
+
+struct Theirs(Cloudflare, Cloudflare);
+
+impl Large for Theirs {
+    fn typed(&mut self, value: &Vec<f32>) -> anyhow::Result<()> {
+        self.0.write(value, GRACE)?;
+        Ok(())
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.0.write_raw::<Vec<f32>>(bytes, GRACE)?;
+        Ok(())
+    }
+
+    fn is_there(&mut self, value: &[f32], typed: bool) -> anyhow::Result<bool> {
+        if typed {
+            // SAFETY:
+            // - nobody writes while the guard is alive; the bytes are the archive that this process wrote.
+            let found = unsafe { self.1.read::<Vec<f32>>(false) }?;
+            let middle = value.len() / 2;
+            return Ok(found.len() == value.len() && found[middle] == value[middle]);
+        }
+        // SAFETY:
+        // - as above; the root of an archive comes last, so these are the last bytes, which are numbers.
+        let found = unsafe { self.1.read::<[f32; 4]>(false) }?;
+        Ok(value.ends_with(&*found))
+    }
+}
+
+fn ours(prefix: &Path) -> anyhow::Result<Ours> {
+    let options = SyncOptions::new(prefix).grace(GRACE);
+    Ok(Ours(options.open_writer()?, options.open_reader()?))
+}
+
+fn theirs(prefix: &Path) -> Theirs {
+    Theirs(Cloudflare::new(prefix.as_os_str()), Cloudflare::new(prefix.as_os_str()))
+}
+
+/// The bytes of numbers.
+fn bytes_of(numbers: &[f32]) -> &[u8] {
+    // SAFETY:
+    // - the same memory, for as long; an `f32` has no padding, and bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// The number at a place of a value in its `version`th state.
+fn number(place: usize, version: usize) -> f32 {
+    ((place & 0xffff) + version) as f32
+}
+
+/// A `Vec<f32>` through the typed interface of both, and its bytes through the raw one. The first two writes of each
+/// go to fresh files.
+fn write_large(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
+    let rounds = if bytes >= 500_000_000 { 5 } else { 11 };
+    let len = usize::try_from(bytes)? / 4;
+    let mut value: Vec<f32> = (0..len).map(|i| number(i, 0)).collect();
+    for typed in [true, false] {
+        let bench = format!("write_{}{}", if typed { "" } else { "raw_" }, size_name(bytes));
+        for subject in [BLISS, CRATE] {
+            machine::reset_peak();
+            let directory = machine::directory()?;
+            let prefix = directory.path().join("value");
+            let mut writer: Box<dyn Large> =
+                if subject == BLISS { Box::new(ours(&prefix)?) } else { Box::new(theirs(&prefix)) };
+            let mut seconds = Vec::new();
+            for round in 0..rounds {
+                for place in [len / 2, len - 1] {
+                    value[place] = number(place, round);
+                }
+                let start = Instant::now();
+                if typed {
+                    writer.typed(&value)?
+                } else {
+                    writer.raw(bytes_of(&value))?
+                }
+                seconds.push(start.elapsed().as_secs_f64());
+                ensure!(writer.is_there(&value, typed)?, "{bench}: {subject}: a wrong answer");
+            }
+            report.add(seconds_row(&bench, subject, bytes, seconds));
+        }
+    }
+    Ok(())
+}
+
+/// The rows that change in a round: 1 in 100, side by side or spread over all.
+fn changed(rows: usize, round: usize, scattered: bool) -> impl Iterator<Item = usize> {
+    let count = (rows / 100).max(1);
+    (0..count)
+        .map(move |i| if scattered { (i * 100 + round * 37) % rows } else { (round * count + i) % rows })
+}
+
+/// 1 % of a value changed, in rows of 64 bytes.
+fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
+    const ROUNDS: usize = 9;
+    let rows = usize::try_from(bytes)? / (4 * WIDTH);
+    let len = rows * WIDTH;
+    let row_at = |row: usize, version: usize| -> [f32; WIDTH] {
+        std::array::from_fn(|i| number(row * WIDTH + i, version))
+    };
+    for scattered in [false, true] {
+        let shape = if scattered { "scattered" } else { "contiguous" };
+        let bench = format!("update_1pct_{shape}_{}", size_name(bytes));
+        let mut value: Vec<f32> = (0..len).map(|i| number(i, 0)).collect();
+
+        machine::reset_peak();
+        let directory = machine::directory()?;
+        let mut both = ours(&directory.path().join("value"))?;
+        both.raw(bytes_of(&value))?;
+        both.raw(bytes_of(&value))?;
+        let mut seconds = Vec::new();
+        for round in 1..=ROUNDS {
+            let start = Instant::now();
+            let mut standby = both.0.standby(len as u64 * 4)?;
+            ensure!(standby.held_len() == len as u64 * 4, "the standby copy holds nothing");
+            // The copy lacks what the round before changed, too.
+            for version in [round - 1, round].into_iter().filter(|version| *version > 0) {
+                for row in changed(rows, version, scattered) {
+                    let at = row * 4 * WIDTH;
+                    standby.bytes_mut()[at..at + 4 * WIDTH].copy_from_slice(bytes_of(&row_at(row, version)));
+                    standby.touch(at as u64..(at + 4 * WIDTH) as u64);
+                }
+            }
+            standby.publish()?;
+            seconds.push(start.elapsed().as_secs_f64());
+            let guard = both.1.pin()?;
+            for version in [round - 1, round].into_iter().filter(|version| *version > 0) {
+                for row in changed(rows, version, scattered).step_by(97) {
+                    let found = &guard.bytes()[row * 4 * WIDTH..][..4 * WIDTH];
+                    ensure!(
+                        found == bytes_of(&row_at(row, version)),
+                        "row {row} is not in version {version}"
+                    );
+                }
+            }
+        }
+        report.add(seconds_row(&bench, BLISS, bytes, seconds));
+        drop(both);
+
+        for typed in [true, false] {
+            let directory = machine::directory()?;
+            let mut both = theirs(&directory.path().join("value"));
+            let mut seconds = Vec::new();
+            for round in 1..=3 {
+                let start = Instant::now();
+                for row in changed(rows, round, scattered) {
+                    value[row * WIDTH..][..WIDTH].copy_from_slice(&row_at(row, round));
+                }
+                if typed {
+                    both.typed(&value)?
+                } else {
+                    both.raw(bytes_of(&value))?
+                }
+                seconds.push(start.elapsed().as_secs_f64());
+                ensure!(both.is_there(&value, typed)?, "{bench}: {CRATE}: a wrong answer");
+            }
+            let subject = if typed { CRATE } else { "mmap-sync 2.0.4 (write_raw)" };
+            report.add(seconds_row(&bench, subject, bytes, seconds));
+        }
+    }
+    Ok(())
+}
