@@ -347,6 +347,7 @@ fn seconds_row(bench: &str, subject: &str, bytes: u64, mut seconds: Vec<f64>) ->
 /// Who writes large values.
 trait Large {
     /// Publishes the numbers as a `Vec<f32>`.
+    #[expect(clippy::ptr_arg, reason = "what is serialised is a Vec")]
     fn typed(&mut self, value: &Vec<f32>) -> anyhow::Result<()>;
     /// Publishes their bytes as they are.
     fn raw(&mut self, bytes: &[u8]) -> anyhow::Result<()>;

@@ -1,6 +1,7 @@
 //! BLISS through its C interface: `libbliss.so`, loaded at run time and called as a web server's worker does.
 
 use std::ffi::c_char;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,8 @@ pub struct BlissC {
     lookup_keys: LookupKeys,
     close: Close,
     bytes: u64,
-    _library: Library,
+    /// Never unloaded, as in a web server's worker.
+    _library: ManuallyDrop<Library>,
 }
 
 /// The shared library that was built with this program.
@@ -73,7 +75,8 @@ impl BlissC {
             statuses: std::ptr::null(),
             dimension_count: 0,
         };
-        let mut peer = Self { handle, features, lookup_keys, close, bytes, _library: library };
+        let mut peer =
+            Self { handle, features, lookup_keys, close, bytes, _library: ManuallyDrop::new(library) };
         let found = peer.fetch(&[1; DIMENSIONS]);
         let features = &peer.features;
         ensure!(

@@ -4,6 +4,7 @@
 //! directory, and loaded at run time.
 
 use std::ffi::{CString, c_char, c_void};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -79,7 +80,8 @@ pub struct CatBoost {
     delete: unsafe extern "C" fn(*mut c_void),
     flat: Flat,
     single: Single,
-    _library: Library,
+    /// Never unloaded: it leaves destructors behind that threads run when they end.
+    _library: ManuallyDrop<Library>,
 }
 
 impl CatBoost {
@@ -102,7 +104,8 @@ impl CatBoost {
             let delete = *library.get::<unsafe extern "C" fn(*mut c_void)>(b"ModelCalcerDelete")?;
             let flat = *library.get::<Flat>(b"CalcModelPredictionFlat")?;
             let single = *library.get::<Single>(b"CalcModelPredictionSingle")?;
-            let loaded = Self { handle: create(), delete, flat, single, _library: library };
+            let loaded =
+                Self { handle: create(), delete, flat, single, _library: ManuallyDrop::new(library) };
             if !load(loaded.handle, model.as_ptr().cast(), model.len()) {
                 bail!("CatBoost's library refuses the model");
             }
