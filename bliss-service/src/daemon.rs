@@ -57,7 +57,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let config = Arc::new(config);
     let state = Arc::new(State::new(&config));
     // The files first: a second daemon must fail on them, not on the port.
-    let opened = publish::open(&config.directory, &config.schema, &state)?;
+    let opened = publish::open(&config.directory, &config.publish, &config.schema, &state)?;
     let secret = opened.secret;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("admin.listen: {} cannot be listened to; is another process there?", config.listen)

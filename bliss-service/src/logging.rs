@@ -1,5 +1,7 @@
 //! The daemon's own log, to standard error.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogOutput;
@@ -13,7 +15,9 @@ pub fn start(output: LogOutput, level: &str) -> anyhow::Result<()> {
         Ok(own) => EnvFilter::try_new(own)?,
         Err(_) => EnvFilter::try_new(level)?,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match output {
         LogOutput::Text => builder.with_target(false).try_init(),
         LogOutput::Json => builder.json().flatten_event(true).try_init(),

@@ -5,6 +5,7 @@
 //! fails, origins send theirs again and each is published alone, so that one that cannot be published does not hold
 //! the others up for long.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -115,15 +116,22 @@ pub struct Opened {
 ///
 /// # Errors
 /// It cannot be made or written, or another daemon publishes to it.
-pub fn open(directory: &Path, schema: &Schema, state: &State) -> anyhow::Result<Opened> {
+pub fn open(
+    directory: &Path,
+    options: &PublishOptions,
+    schema: &Schema,
+    state: &State,
+) -> anyhow::Result<Opened> {
     let shown = directory.display();
     match std::fs::create_dir(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             anyhow::bail!("directory {shown}: cannot be made: {error}; make it, or correct `directory`")
         }
-        _ => (),
+        Err(_) => (),
+        // Workers run as other users; the files' own modes say who may read them. The process's umask does not count.
+        Ok(()) => std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?,
     }
-    let publisher = Publisher::open(directory, &PublishOptions::default(), schema.clone())
+    let publisher = Publisher::open(directory, options, schema.clone())
         .map_err(|error| cannot_open(directory, &error))?;
     if let Some(error) = publisher.found_damaged() {
         tracing::warn!("directory {shown}: what is published there cannot be used and is replaced: {error}");

@@ -329,6 +329,41 @@ fn models_are_published_and_a_broken_one_is_a_metric() {
 }
 
 #[test]
+fn s6_sigterm_ends_it_while_an_origin_hangs() {
+    let dir = directory();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let http = FILE
+        .replace("[[origin.file]]", "[[origin.http]]")
+        .replace("interval = \"20ms\"\n", "timeout = \"1h\"\n");
+    let http = http.replace("path = \"rows.csv\"", &format!("url = \"http://127.0.0.1:{port}/rows.csv\""));
+    let daemon = Daemon::start(dir.path(), &http);
+    let (_connection, _) = silent.accept().unwrap();
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let dir = directory();
+    let config = dir.path().join("bliss.toml");
+    let text = format!(
+        "directory = \"shm\"\nadmin.listen = \"127.0.0.1:{}\"\nlog.format = \"json\"\n{FILE}",
+        free_port()
+    );
+    fs::write(&config, text).unwrap();
+    let mut child = command(&config).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let refused = lines.find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        (line["level"] == "ERROR").then_some(line)
+    });
+    let _ = child.kill();
+    child.wait().unwrap();
+    let refused = refused.unwrap();
+    assert_eq!((&refused["origin"], &refused["reason"]), (&"rows".into(), &"unavailable".into()));
+}
+
+#[test]
 fn features_are_exported() {
     let dir = directory();
     let log = dir.path().join("log");

@@ -246,6 +246,17 @@ mod tests {
     }
 
     #[test]
+    fn many_distinct_values_are_estimated_within_a_few_percent() {
+        let mut ring = Ring::default();
+        for i in 0..20_000u64 {
+            let path = xxhash_rust::xxh3::xxh3_64(&i.to_le_bytes());
+            ring.add(&MINUTE, ALL, &Hit { path, ..hit(100_000 + i) }, 130_000);
+        }
+        let found = ring.totals(ALL).paths as f64;
+        assert!((found / 20_000.0 - 1.0).abs() < 0.15, "five standard errors: {found}");
+    }
+
+    #[test]
     fn distinct_values_are_counted_over_buckets_not_per_bucket() {
         let mut ring = Ring::default();
         for i in 0..100u64 {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bliss_core::schema::Schema;
+use bliss_store::PublishOptions;
 use serde::Deserialize;
 
 use crate::access_log::aggregate::AggregateOptions;
@@ -22,6 +23,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// The time between two publications.
     pub publish_interval: Duration,
+    /// How its files are made.
+    pub publish: PublishOptions,
     /// Where `/status` and the like answer.
     pub listen: SocketAddr,
     /// How the daemon's log is written.

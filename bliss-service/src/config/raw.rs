@@ -41,11 +41,31 @@ pub(super) struct Publish {
     pub(super) interval: Duration,
     #[serde(with = "humantime_serde")]
     pub(super) clock_skew: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) grace: Duration,
+    pub(super) group: Option<Spanned<Group>>,
+    pub(super) mode: Spanned<String>,
+    pub(super) readers_mode: Spanned<String>,
+}
+
+/// A group, by name or by number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a group's name or number")]
+pub(super) enum Group {
+    Name(String),
+    Number(u32),
 }
 
 impl Default for Publish {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(1), clock_skew: Duration::from_secs(5) }
+        Self {
+            interval: Duration::from_secs(1),
+            clock_skew: Duration::from_secs(5),
+            grace: Duration::from_millis(10),
+            group: None,
+            mode: Spanned::new(0..0, "0640".into()),
+            readers_mode: Spanned::new(0..0, "0660".into()),
+        }
     }
 }
 

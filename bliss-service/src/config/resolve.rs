@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::schema::{Attribute, AttributeKind, Dimension, Feature, FeatureKind, KeyPart, Schema};
+use bliss_store::PublishOptions;
 use toml::Spanned;
 
 use super::{
@@ -82,6 +83,13 @@ impl<'a> Resolver<'a> {
         }
         self.schema.clock_skew_seconds = whole_seconds(file.publish.clock_skew)
             .ok_or_else(|| source.whole("publish.clock_skew: expected 136 years at most"))?;
+        let publish = PublishOptions {
+            grace: file.publish.grace.min(interval),
+            mode: self.mode("publish.mode", &file.publish.mode, 0o440)?,
+            readers_mode: self.mode("publish.readers_mode", &file.publish.readers_mode, 0o600)?,
+            group: file.publish.group.as_ref().map(|group| self.group(group)).transpose()?,
+            ..PublishOptions::default()
+        };
         let log_level = match file.log.level {
             None => "info".to_owned(),
             Some(level) => match level.get_ref().parse::<tracing_subscriber::EnvFilter>() {
@@ -121,6 +129,7 @@ impl<'a> Resolver<'a> {
         Ok(Config {
             directory: source.file(file.directory),
             publish_interval: interval,
+            publish,
             listen: file.admin.listen,
             log_output: file.log.format,
             log_level,
@@ -128,6 +137,39 @@ impl<'a> Resolver<'a> {
             origins: self.origins,
             models,
             routes,
+        })
+    }
+
+    /// Permissions in octal digits, which must have the bits of `least`.
+    fn mode(&self, option: &str, text: &Spanned<String>, least: u32) -> Result<u32, ConfigError> {
+        match u32::from_str_radix(text.get_ref(), 8) {
+            Ok(mode) if mode <= 0o777 && mode & least == least => Ok(mode),
+            _ => {
+                let found = text.get_ref();
+                let message = format!(
+                    "{option}: expected octal digits with at least {least:04o}, for instance \"0660\", found {found:?}"
+                );
+                Err(self.source.at(text, message))
+            }
+        }
+    }
+
+    /// The number of a group. Names are those of this host; a group of a directory service goes by its number.
+    fn group(&self, group: &Spanned<raw::Group>) -> Result<u32, ConfigError> {
+        let name = match group.get_ref() {
+            raw::Group::Number(number) => return Ok(*number),
+            raw::Group::Name(name) => name,
+        };
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        let number = groups.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            if fields.next()? == name { fields.nth(1)?.parse().ok() } else { None }
+        });
+        number.ok_or_else(|| {
+            let message = format!(
+                "publish.group: there is no group {name:?} in /etc/group; name another, or its number"
+            );
+            self.source.at(group, message)
         })
     }
 

@@ -74,11 +74,43 @@ fn a_good_configuration_is_resolved() {
     assert_eq!(config.routes, [Route { name: "default".into(), active: "m1".into(), shadow: vec![] }]);
 }
 
+/// As it is, and with every example in it: prose begins with `# `, an example with `#` alone.
 #[test]
 fn the_documented_configuration_is_good() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bliss.toml");
     let config = Config::read(&path).unwrap_or_else(|error| panic!("{error}"));
-    assert!(!config.origins.is_empty());
+    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (1, 4));
+    assert_eq!(config.publish.mode, 0o640);
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let example = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
+            .map(str::to_owned)
+    };
+    let lines: Vec<_> = text.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
+    let config = Config::parse(&path, &lines.join("\n")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (3, 6));
+    assert_eq!((config.models.len(), config.routes.len()), (2, 2));
+}
+
+/// Options that are left out are what the documented configuration says they are.
+#[test]
+fn documented_defaults_are_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bliss.toml");
+    let documented = Config::read(&path).unwrap();
+    let text = "directory = \"/dev/shm/bliss\"\n[[origin.access_log]]\nname = \"traffic\"\n\
+        path = \"/var/log/nginx/access.log\"\n";
+    let default = Config::parse(&path, text).unwrap();
+    let shown = |config: &Config| {
+        // The parser's table has no order.
+        let origin = match &config.origins[0].kind {
+            OriginKind::AccessLog(o) => (o.path.clone(), o.mode, o.aggregate, o.backlog_bytes),
+            other => panic!("{other:?}"),
+        };
+        format!("{:?}", Config { origins: vec![], ..config.clone() }) + &format!("{origin:?}")
+    };
+    assert_eq!(shown(&documented), shown(&default));
 }
 
 #[test]
@@ -109,6 +141,15 @@ fn bad_configurations_name_file_line_and_option() {
         ("default = \"home\"", "default = 1", &["kind", "string"]),
         ("max = 1.0", "max = -1.0", &["score", "max"]),
         ("type = \"category\"", "type = \"text\"", &["text"]),
+        (
+            "directory = \"shm\"",
+            "directory = \"shm\"\npublish.group = \"no such\"",
+            &["publish.group", "no such"],
+        ),
+        ("directory = \"shm\"", "directory = \"shm\"\npublish.group = 1.5", &["group"]),
+        ("directory = \"shm\"", "directory = \"shm\"\npublish.mode = \"rw\"", &["publish.mode", "rw"]),
+        ("directory = \"shm\"", "directory = \"shm\"\npublish.readers_mode = \"0440\"", &["readers_mode"]),
+        ("directory = \"shm\"", "directory = \"shm\"\nlog.level = \"a=b=c\"", &["log.level"]),
         ("bytes = 8", "bytes = 0", &["tenant"]),
         ("type = \"hex\"", "type = \"ip\"", &["tenant", "bytes"]),
         ("dimensions = [\"asn\"]", "dimensions = [\"as\"]", &["origin `asn`", "`as`"]),

@@ -130,3 +130,72 @@ fn what_is_no_regular_file_is_an_error_and_does_not_hang() {
         assert!(error.to_string().contains("regular file"), "{error}");
     }
 }
+
+/// What happens to a log between two polls.
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many whole lines, and then a piece of the next.
+    Write(u8, u8),
+    /// The line under way is ended, and another file comes under the path.
+    Rotate,
+    Poll,
+}
+
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![(0u8..5, 0u8..12).prop_map(|(l, p)| Step::Write(l, p)), Just(Step::Rotate), Just(Step::Poll)]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100))]
+
+    /// Each line comes exactly once, whole, and in order, wherever writing was cut and polling happened.
+    #[test]
+    fn every_line_comes_exactly_once(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut log = Log::new("", Start::Backlog(u64::MAX));
+        // A file that goes before it was ever seen is not known.
+        log.lines();
+        let (mut written, mut read) = (0, vec![]);
+        let mut pending = String::new();
+        let mut rotated_since_poll = false;
+        for step in steps {
+            match step {
+                Step::Write(lines, piece) => {
+                    for _ in 0..lines {
+                        if pending.is_empty() {
+                            pending = format!("line {written}\n");
+                        }
+                        log.append("access.log", &pending);
+                        pending.clear();
+                        written += 1;
+                    }
+                    if pending.is_empty() {
+                        pending = format!("line {written}\n");
+                        let rest = pending.split_off(usize::from(piece).min(pending.len() - 1));
+                        log.append("access.log", &pending);
+                        pending = rest;
+                    }
+                }
+                // Two rotations between two polls lose the file between them; that is documented.
+                Step::Rotate if rotated_since_poll => (),
+                Step::Rotate => {
+                    log.append("access.log", &pending);
+                    written += usize::from(!pending.is_empty());
+                    pending.clear();
+                    log.rotate();
+                    log.append("access.log", "");
+                    rotated_since_poll = true;
+                }
+                Step::Poll => {
+                    read.extend(log.lines());
+                    rotated_since_poll = false;
+                }
+            }
+        }
+        log.append("access.log", &pending);
+        written += usize::from(!pending.is_empty());
+        read.extend(log.lines());
+        let expected: Vec<_> = (0..written).map(|i| format!("line {i}")).collect();
+        proptest::prop_assert_eq!(read, expected);
+    }
+}
