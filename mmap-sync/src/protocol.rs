@@ -126,18 +126,37 @@ pub const fn shown(cell: u64) -> Option<(u64, bool)> {
 /// `barrier` is `fence(SeqCst)`, or a compiler fence where the writer uses `membarrier`.
 #[inline(always)]
 pub fn pin(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrier: impl Fn()) -> u64 {
-    let mut revoked = 0;
+    let expected_epoch = epoch.load(Ordering::Relaxed);
+    let first = generation.load(Ordering::Relaxed);
+    let current = announce(announced(first, expected_epoch), generation, cell, &barrier);
+    if epoch.load(Ordering::Relaxed) == expected_epoch && current != 0 {
+        return current;
+    }
+    pin_again(generation, cell, epoch, &barrier)
+}
+
+/// The store of the announcement, the second load, and the store of the pin, with the barriers after both stores.
+#[inline(always)]
+fn announce(announcement: u64, generation: &AtomicU64, cell: &AtomicU64, barrier: &impl Fn()) -> u64 {
+    cell.store(announcement, Ordering::Release);
+    barrier();
+    let current = generation.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    cell.store(confirmed(current), Ordering::Release);
+    barrier();
+    current
+}
+
+/// The announcement was called off, or there is nothing to pin.
+#[cold]
+fn pin_again(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrier: &impl Fn()) -> u64 {
+    let mut revoked = 1;
     loop {
         let expected_epoch = epoch.load(Ordering::Relaxed);
         let first = generation.load(Ordering::Relaxed);
         let binding = revoked >= FIRM_AFTER;
         let announcement = if binding { firm(first) } else { announced(first, expected_epoch) };
-        cell.store(announcement, Ordering::Release);
-        barrier();
-        let current = generation.load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
-        cell.store(confirmed(current), Ordering::Release);
-        barrier();
+        let current = announce(announcement, generation, cell, barrier);
         if binding || epoch.load(Ordering::Relaxed) == expected_epoch {
             if current == 0 {
                 release(cell);

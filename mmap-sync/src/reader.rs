@@ -39,7 +39,7 @@ const STALE_NS: u64 = 3_000_000_000;
 const LOOK_NS: u64 = 1_000_000_000;
 
 /// The clock is read at least once in so many pins.
-const MAX_TICKS: u32 = 64;
+const MAX_TICKS: u32 = 128;
 
 /// Attempts at opening the file of the current generation while the writer goes on.
 const ATTEMPTS: u32 = 64;
@@ -65,7 +65,6 @@ pub struct Reader {
     ticks: Cell<u32>,
     fenced: Cell<bool>,
     hot: Cell<Option<Hot>>,
-    seen: Cell<Seen>,
     pins: [Pin; CELLS],
     valid: [Cell<(Option<TypeId>, u64)>; TYPES],
     /// The generation that the last guard was on.
@@ -83,23 +82,43 @@ struct Hot {
     slot: NonNull<Slot>,
 }
 
-/// The generation that was found last.
-#[derive(Clone, Copy)]
-struct Seen {
-    generation: u64,
-    start: NonNull<u8>,
-    len: usize,
-    entry: u8,
-}
-
-impl Seen {
-    const NOTHING: Seen = Seen { generation: NONE, start: NonNull::dangling(), len: 0, entry: u8::MAX };
-}
-
-/// What is known of one cell of the slot: how many guards share it.
+/// What is known of one cell of the slot.
 struct Pin {
+    /// Guards that share it.
     refs: Cell<u32>,
-    seen: Cell<Seen>,
+    seen: Seen,
+}
+
+/// The generation that was pinned in a cell last, and where its bytes are. While no guard uses it, it may only be
+/// taken for what it says if that generation is current: its mapping is replaced when another one is needed.
+struct Seen {
+    generation: Cell<u64>,
+    start: Cell<NonNull<u8>>,
+    len: Cell<usize>,
+    entry: Cell<u8>,
+}
+
+impl Pin {
+    const fn new() -> Pin {
+        let seen = Seen {
+            generation: Cell::new(NONE),
+            start: Cell::new(NonNull::dangling()),
+            len: Cell::new(0),
+            entry: Cell::new(u8::MAX),
+        };
+        Pin { refs: Cell::new(0), seen }
+    }
+
+    fn remember(&self, generation: u64, view: View) {
+        self.seen.generation.set(generation);
+        self.seen.start.set(view.start);
+        self.seen.len.set(view.len);
+        self.seen.entry.set(view.entry);
+    }
+
+    fn forget(&self) {
+        self.seen.generation.set(NONE);
+    }
 }
 
 /// What is only used off the fast path.
@@ -139,8 +158,7 @@ impl Reader {
             ticks: Cell::new(0),
             fenced: Cell::new(!(options.membarrier && sys::membarrier::register())),
             hot: Cell::new(None),
-            seen: Cell::new(Seen::NOTHING),
-            pins: [const { Pin { refs: Cell::new(0), seen: Cell::new(Seen::NOTHING) } }; CELLS],
+            pins: [const { Pin::new() }; CELLS],
             valid: [const { Cell::new((None, NONE)) }; TYPES],
             last: Cell::new(NONE),
             cold: RefCell::new(Cold {
@@ -187,12 +205,11 @@ impl Reader {
             let (state, slot) = unsafe { (hot.state.as_ref(), hot.slot.as_ref()) };
             let [cell, ..] = &slot.cells;
             let generation = self.announce(state, slot, cell);
-            let seen = self.seen.get();
-            if seen.generation == generation {
+            let seen = &first.seen;
+            if seen.generation.get() == generation {
                 first.refs.set(1);
-                first.seen.set(seen);
-                let switched = self.last.replace(generation) != generation;
-                return Ok(Guard::new(self, seen.start, seen.len, generation, 0, switched));
+                let switched = self.switch(generation);
+                return Ok(Guard::new(self, seen.start.get(), seen.len.get(), generation, 0, switched));
             }
             return self.settle(state, slot, 0, generation);
         }
@@ -286,7 +303,7 @@ impl Reader {
     fn in_use(&self) -> impl Fn(u8) -> bool {
         // Without slots it is not known who looks where.
         let all = self.cold_counted() > 0;
-        move |entry| all || self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.seen.get().entry == entry)
+        move |entry| all || self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.seen.entry.get() == entry)
     }
 
     fn cold_counted(&self) -> u32 {
@@ -320,22 +337,42 @@ impl Reader {
         let current = state.generation.load(Ordering::Relaxed);
         let mut free = None;
         for (number, pin) in self.pins.iter().enumerate() {
-            let seen = pin.seen.get();
             if pin.refs.get() == 0 {
-                free = free.or(Some(number));
-            } else if seen.generation == current && pin.refs.get() < u32::MAX {
+                free = free.or(Some((number, pin)));
+            } else if pin.seen.generation.get() == current && pin.refs.get() < u32::MAX {
                 fence(Ordering::Acquire);
-                pin.refs.set(pin.refs.get() + 1);
-                let switched = self.last.replace(current) != current;
-                let number = u8::try_from(number).unwrap_or(u8::MAX);
-                return Ok(Guard::new(self, seen.start, seen.len, current, number, switched));
+                return Ok(self.guard(number, pin));
             }
         }
-        let Some((number, cell)) = free.and_then(|number| Some((number, slot.cells.get(number)?))) else {
+        let Some((number, pin, cell)) =
+            free.and_then(|(number, pin)| Some((number, pin, slot.cells.get(number)?)))
+        else {
             return Err(Error::TooManyGuards { limit: CELLS });
         };
         let generation = self.announce(state, slot, cell);
+        if pin.seen.generation.get() == generation {
+            return Ok(self.guard(number, pin));
+        }
         self.settle(state, slot, number, generation)
+    }
+
+    /// One more guard on what a cell pins.
+    fn guard(&self, number: usize, pin: &Pin) -> Guard<'_> {
+        pin.refs.set(pin.refs.get() + 1);
+        let generation = pin.seen.generation.get();
+        let switched = self.switch(generation);
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        Guard::new(self, pin.seen.start.get(), pin.seen.len.get(), generation, number, switched)
+    }
+
+    /// Whether the last guard was on another generation.
+    #[inline(always)]
+    fn switch(&self, generation: u64) -> bool {
+        let switched = self.last.get() != generation;
+        if switched {
+            self.last.set(generation);
+        }
+        switched
     }
 
     /// Finds the bytes of the generation that was just pinned in cell `number`.
@@ -347,13 +384,10 @@ impl Reader {
         let found = self.find_current(state, generation, || self.announce(state, slot, cell));
         match found {
             Ok((generation, view)) => {
-                let seen = Seen { generation, start: view.start, len: view.len, entry: view.entry };
-                self.seen.set(seen);
-                pin.seen.set(seen);
-                pin.refs.set(1);
-                let switched = self.last.replace(generation) != generation;
-                let number = u8::try_from(number).unwrap_or(u8::MAX);
-                Ok(Guard::new(self, view.start, view.len, generation, number, switched))
+                // Mappings may have been replaced: what unused cells remember is not to be used any more.
+                self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
+                pin.remember(generation, view);
+                Ok(self.guard(number, pin))
             }
             Err(error) => {
                 protocol::release(cell);
@@ -451,7 +485,7 @@ impl Reader {
         match found {
             Ok((generation, view)) => {
                 self.counted_cell(|counted| counted.set(counted.get().saturating_add(1)));
-                let switched = self.last.replace(generation) != generation;
+                let switched = self.switch(generation);
                 Ok(Guard::new(self, view.start, view.len, generation, guard::COUNTED, switched))
             }
             Err(error) => {
@@ -546,7 +580,6 @@ impl Reader {
             self.let_go(old);
         }
         cold.copies.clear();
-        self.seen.set(Seen::NOTHING);
         self.last.set(NONE);
         self.verified.set(NONE);
         for valid in &self.valid {
@@ -554,6 +587,7 @@ impl Reader {
         }
         for pin in &self.pins {
             pin.refs.set(0);
+            pin.forget();
         }
         self.ticks.set(if hot.is_some() { cold.budget } else { 0 });
         self.hot.set(hot);
