@@ -50,6 +50,9 @@ const COUNTER_ATTEMPTS: u32 = 4096;
 /// Types whose validity is remembered per handle.
 const TYPES: usize = 8;
 
+/// The count of a pin that guards of before a fork use: they go on looking where they looked, and nobody else uses it.
+const FROZEN: u32 = u32::MAX;
+
 /// No generation has this number.
 const NONE: u64 = u64::MAX;
 
@@ -66,6 +69,7 @@ pub struct Reader {
     fenced: Cell<bool>,
     hot: Cell<Option<Hot>>,
     pins: [Pin; CELLS],
+    /// Types as which generations were found valid.
     valid: [Cell<(Option<TypeId>, u64)>; TYPES],
     /// The generation that the last guard was on.
     last: Cell<u64>,
@@ -82,42 +86,46 @@ struct Hot {
     slot: NonNull<Slot>,
 }
 
-/// What is known of one cell of the slot.
+/// A cell of the slot, and what is known of the generation that was pinned in it last. For a handle without a slot,
+/// a pin on one of the shared counters.
 struct Pin {
     /// Guards that share it.
     refs: Cell<u32>,
-    seen: Seen,
-}
-
-/// The generation that was pinned in a cell last, and where its bytes are. While no guard uses it, it may only be
-/// taken for what it says if that generation is current: its mapping is replaced when another one is needed.
-struct Seen {
+    /// Where the pin is stored; `None` for the counters.
+    cell: Cell<Option<NonNull<AtomicU64>>>,
+    /// While no guard uses it, it may only be taken for what it says if this generation is current: the mapping is
+    /// replaced when another one is needed.
     generation: Cell<u64>,
     start: Cell<NonNull<u8>>,
     len: Cell<usize>,
     entry: Cell<u8>,
+    /// The type as which the bytes were last found valid.
+    valid: Cell<Option<TypeId>>,
 }
 
 impl Pin {
     const fn new() -> Pin {
-        let seen = Seen {
+        Pin {
+            refs: Cell::new(0),
+            cell: Cell::new(None),
             generation: Cell::new(NONE),
             start: Cell::new(NonNull::dangling()),
             len: Cell::new(0),
             entry: Cell::new(u8::MAX),
-        };
-        Pin { refs: Cell::new(0), seen }
+            valid: Cell::new(None),
+        }
     }
 
     fn remember(&self, generation: u64, view: View) {
-        self.seen.generation.set(generation);
-        self.seen.start.set(view.start);
-        self.seen.len.set(view.len);
-        self.seen.entry.set(view.entry);
+        self.generation.set(generation);
+        self.start.set(view.start);
+        self.len.set(view.len);
+        self.entry.set(view.entry);
+        self.valid.set(None);
     }
 
     fn forget(&self) {
-        self.seen.generation.set(NONE);
+        self.generation.set(NONE);
     }
 }
 
@@ -136,8 +144,6 @@ struct Attached {
     state: Map,
     info: FileInfo,
     seat: Seat,
-    /// Guards without a slot.
-    counted: Cell<u32>,
 }
 
 // SAFETY:
@@ -196,22 +202,19 @@ impl Reader {
             && self.token_cell.load(Ordering::Relaxed) == self.token.get()
             && let [first, ..] = &self.pins
             && first.refs.get() == 0
-            && let Some(hot) = self.hot.get()
+            && let (Some(hot), Some(cell)) = (self.hot.get(), first.cell.get())
         {
             self.ticks.set(ticks - 1);
             // SAFETY:
-            // - `hot` points into mappings that live as long as the attachment, which is only replaced by `attach`,
-            //   through the same handle, that is not now.
-            let (state, slot) = unsafe { (hot.state.as_ref(), hot.slot.as_ref()) };
-            let [cell, ..] = &slot.cells;
+            // - `hot` and `cell` point into mappings that live as long as the attachment, which is only replaced by
+            //   `attach`, through the same handle, that is not now.
+            let (state, slot, cell) = unsafe { (hot.state.as_ref(), hot.slot.as_ref(), cell.as_ref()) };
             let generation = self.announce(state, slot, cell);
-            let seen = &first.seen;
-            if seen.generation.get() == generation {
+            if first.generation.get() == generation {
                 first.refs.set(1);
-                let switched = self.switch(generation);
-                return Ok(Guard::new(self, seen.start.get(), seen.len.get(), generation, 0, switched));
+                return Ok(Guard::new(self, first, self.switch(generation)));
             }
-            return self.settle(state, slot, 0, generation);
+            return self.settle(state, slot, first, cell, generation);
         }
         self.pin_slowly()
     }
@@ -299,24 +302,13 @@ impl Reader {
         Some(read(state))
     }
 
-    /// Says of an entry of the mappings whether guards look into it. To be called while `cold` is not borrowed.
+    /// Says of an entry of the mappings whether guards look into it.
     fn in_use(&self) -> impl Fn(u8) -> bool {
-        // Without slots it is not known who looks where.
-        let all = self.cold_counted() > 0;
-        move |entry| all || self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.seen.entry.get() == entry)
-    }
-
-    fn cold_counted(&self) -> u32 {
-        self.counted_cell(|counted| counted.get()).unwrap_or(0)
-    }
-
-    fn counted_cell<T>(&self, with: impl FnOnce(&Cell<u32>) -> T) -> Option<T> {
-        let cold = self.cold.try_borrow().ok()?;
-        cold.attached.as_ref().map(|attached| with(&attached.counted))
+        |entry| self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.entry.get() == entry)
     }
 
     fn has_guards(&self) -> bool {
-        self.pins.iter().any(|pin| pin.refs.get() > 0)
+        self.pins.iter().any(|pin| pin.refs.get() > 0 && pin.refs.get() != FROZEN)
     }
 
     #[cold]
@@ -329,40 +321,35 @@ impl Reader {
         } else {
             self.ticks.set(self.ticks.get() - 1);
         }
-        let Some(hot) = self.hot.get() else { return self.pin_counted() };
-        // SAFETY:
-        // - see `pin`.
-        let (state, slot) = unsafe { (hot.state.as_ref(), hot.slot.as_ref()) };
+        let Some(current) = self.state(|state| state.generation.load(Ordering::Relaxed)) else {
+            return Err(Error::NotPublished);
+        };
         // A guard on the same generation is shared: it is current now, and pinned already.
-        let current = state.generation.load(Ordering::Relaxed);
         let mut free = None;
-        for (number, pin) in self.pins.iter().enumerate() {
+        for pin in &self.pins {
             if pin.refs.get() == 0 {
-                free = free.or(Some((number, pin)));
-            } else if pin.seen.generation.get() == current && pin.refs.get() < u32::MAX {
+                free = free.or(Some(pin));
+            } else if pin.generation.get() == current && pin.refs.get() < FROZEN - 1 {
                 fence(Ordering::Acquire);
-                return Ok(self.guard(number, pin));
+                return Ok(self.guard(pin));
             }
         }
-        let Some((number, pin, cell)) =
-            free.and_then(|(number, pin)| Some((number, pin, slot.cells.get(number)?)))
-        else {
-            return Err(Error::TooManyGuards { limit: CELLS });
-        };
+        let Some(pin) = free else { return Err(Error::TooManyGuards { limit: CELLS }) };
+        let (Some(hot), Some(cell)) = (self.hot.get(), pin.cell.get()) else { return self.pin_counted(pin) };
+        // SAFETY:
+        // - see `pin`.
+        let (state, slot, cell) = unsafe { (hot.state.as_ref(), hot.slot.as_ref(), cell.as_ref()) };
         let generation = self.announce(state, slot, cell);
-        if pin.seen.generation.get() == generation {
-            return Ok(self.guard(number, pin));
+        if pin.generation.get() == generation {
+            return Ok(self.guard(pin));
         }
-        self.settle(state, slot, number, generation)
+        self.settle(state, slot, pin, cell, generation)
     }
 
     /// One more guard on what a cell pins.
-    fn guard(&self, number: usize, pin: &Pin) -> Guard<'_> {
+    fn guard<'a>(&'a self, pin: &'a Pin) -> Guard<'a> {
         pin.refs.set(pin.refs.get() + 1);
-        let generation = pin.seen.generation.get();
-        let switched = self.switch(generation);
-        let number = u8::try_from(number).unwrap_or(u8::MAX);
-        Guard::new(self, pin.seen.start.get(), pin.seen.len.get(), generation, number, switched)
+        Guard::new(self, pin, self.switch(pin.generation.get()))
     }
 
     /// Whether the last guard was on another generation.
@@ -375,25 +362,30 @@ impl Reader {
         switched
     }
 
-    /// Finds the bytes of the generation that was just pinned in cell `number`.
+    /// Finds the bytes of the generation that was just pinned in a cell.
     #[cold]
-    fn settle(&self, state: &State, slot: &Slot, number: usize, generation: u64) -> Result<Guard<'_>, Error> {
-        let (Some(cell), Some(pin)) = (slot.cells.get(number), self.pins.get(number)) else {
-            return Err(Error::TooManyGuards { limit: CELLS });
-        };
-        let found = self.find_current(state, generation, || self.announce(state, slot, cell));
-        match found {
-            Ok((generation, view)) => {
-                // Mappings may have been replaced: what unused cells remember is not to be used any more.
-                self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
-                pin.remember(generation, view);
-                Ok(self.guard(number, pin))
-            }
+    fn settle<'a>(
+        &'a self,
+        state: &State,
+        slot: &Slot,
+        pin: &'a Pin,
+        cell: &AtomicU64,
+        generation: u64,
+    ) -> Result<Guard<'a>, Error> {
+        match self.find_current(state, generation, || self.announce(state, slot, cell)) {
+            Ok((generation, view)) => Ok(self.settled(pin, generation, view)),
             Err(error) => {
                 protocol::release(cell);
                 Err(error)
             }
         }
+    }
+
+    fn settled<'a>(&'a self, pin: &'a Pin, generation: u64, view: View) -> Guard<'a> {
+        // Mappings may have been replaced: what unused cells remember is not to be used any more.
+        self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
+        pin.remember(generation, view);
+        self.guard(pin)
     }
 
     /// Finds the bytes of the current generation; `again` pins what is current now instead.
@@ -439,7 +431,7 @@ impl Reader {
     }
 
     /// A pin on the shared counters, for a handle without a slot.
-    fn pin_counted(&self) -> Result<Guard<'_>, Error> {
+    fn pin_counted<'a>(&'a self, entry: &'a Pin) -> Result<Guard<'a>, Error> {
         let counters: [NonNull<AtomicU32>; 2];
         let state: NonNull<State>;
         {
@@ -483,11 +475,7 @@ impl Reader {
             pinned.get()
         });
         match found {
-            Ok((generation, view)) => {
-                self.counted_cell(|counted| counted.set(counted.get().saturating_add(1)));
-                let switched = self.switch(generation);
-                Ok(Guard::new(self, view.start, view.len, generation, guard::COUNTED, switched))
-            }
+            Ok((generation, view)) => Ok(self.settled(entry, generation, view)),
             Err(error) => {
                 unpin();
                 Err(error)
@@ -502,7 +490,6 @@ impl Reader {
         let Some(attached) = &cold.attached else { return };
         let [zero, one] = &attached.seat.readers.header().counters;
         (if generation & 1 == 0 { zero } else { one }).fetch_sub(1, Ordering::Release);
-        attached.counted.set(attached.counted.get().saturating_sub(1));
     }
 
     /// A writer without `membarrier` asks its readers to pass fences.
@@ -521,7 +508,7 @@ impl Reader {
     #[cold]
     fn look(&self) -> Result<(), Error> {
         let now = sys::monotonic_ns();
-        let guards = self.has_guards() || self.cold_counted() > 0;
+        let guards = self.has_guards();
         let Ok(mut cold) = self.cold.try_borrow_mut() else { return Ok(()) };
         let since = now.saturating_sub(std::mem::replace(&mut cold.ticked_ns, now));
         cold.budget = match since {
@@ -576,18 +563,23 @@ impl Reader {
             seat.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
         // From here on nothing fails. No guard is alive, or those that are belong to the parent of this process.
         self.hot.set(None);
-        if let Some(old) = cold.attached.replace(Attached { state, info, seat, counted: Cell::new(0) }) {
+        if let Some(old) = cold.attached.replace(Attached { state, info, seat }) {
             self.let_go(old);
         }
         cold.copies.clear();
         self.last.set(NONE);
         self.verified.set(NONE);
-        for valid in &self.valid {
-            valid.set((None, NONE));
-        }
-        for pin in &self.pins {
+        self.valid.iter().for_each(|valid| valid.set((None, NONE)));
+        for pin in self.pins.iter().filter(|pin| pin.refs.get() != FROZEN) {
             pin.refs.set(0);
+            pin.cell.set(None);
             pin.forget();
+        }
+        if let Some(hot) = hot {
+            // SAFETY:
+            // - `hot` points into the mappings that were just attached.
+            let cells = unsafe { &hot.slot.as_ref().cells };
+            self.pins.iter().zip(cells).for_each(|(pin, cell)| pin.cell.set(Some(NonNull::from(cell))));
         }
         self.ticks.set(if hot.is_some() { cold.budget } else { 0 });
         self.hot.set(hot);
@@ -612,7 +604,7 @@ impl Reader {
         cold.looked_ns = 0;
         self.token.set(fork::token(self.token_cell));
         for pin in &self.pins {
-            pin.refs.set(0);
+            pin.refs.set(if pin.refs.get() == 0 { 0 } else { FROZEN });
         }
     }
 }

@@ -240,9 +240,18 @@ fn m6_a_guard_alive_at_the_fork_belongs_to_the_parent() {
     let guard = reader.pin().unwrap();
     let mut guard = Some(guard);
     let code = in_child(|| {
-        drop(guard.take());
+        let inherited = guard.take().unwrap();
         let own = reader.pin().unwrap();
-        i32::from(!is_filled(&own, 2))
+        let mut good = is_filled(&own, 2) && is_filled(&inherited, 2);
+        drop(own);
+        drop(inherited);
+        // Enough pins for every use of the clock and the cells.
+        for _ in 0..1000 {
+            good &= reader.pin().is_ok_and(|own| is_filled(&own, 2));
+        }
+        let many: Vec<_> = (0..20).map(|_| reader.pin().unwrap()).collect();
+        good &= many.iter().all(|own| is_filled(own, 2));
+        i32::from(!good)
     });
     assert_eq!(code, 0);
     let guard = guard.unwrap();

@@ -1,53 +1,40 @@
 //! A pin on one generation.
 
 use std::any::{TypeId, type_name};
+use std::cell::Cell;
 use std::ops::Deref;
-use std::ptr::NonNull;
 
 use rkyv::api::high::HighValidator;
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Failure;
 use rkyv::{Archive, Archived, Portable};
 
-use super::Reader;
+use super::{Pin, Reader};
 use crate::fork;
 use crate::primitive::Ordering;
 use crate::protocol;
-
-/// The cell number of guards that use the shared counters.
-pub(super) const COUNTED: u8 = u8::MAX;
 
 /// Bytes of one generation, which do not change as long as the guard lives.
 ///
 /// Belongs to the thread of its [`Reader`]. Holding one for long costs the writer one more file.
 pub struct Guard<'a> {
     reader: &'a Reader,
-    start: NonNull<u8>,
-    len: usize,
-    generation: u64,
+    pin: &'a Pin,
     /// The process that pinned it.
     token: u64,
-    cell: u8,
     switched: bool,
 }
 
 impl<'a> Guard<'a> {
     #[inline(always)]
-    pub(super) fn new(
-        reader: &'a Reader,
-        start: NonNull<u8>,
-        len: usize,
-        generation: u64,
-        cell: u8,
-        switched: bool,
-    ) -> Guard<'a> {
-        Guard { reader, start, len, generation, token: reader.token.get(), cell, switched }
+    pub(super) fn new(reader: &'a Reader, pin: &'a Pin, switched: bool) -> Guard<'a> {
+        Guard { reader, pin, token: reader.token.get(), switched }
     }
 
     /// The generation: 1 for the first publication, one more for each that followed.
     #[inline]
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.pin.generation.get()
     }
 
     /// What was published. Aligned to 64 bytes at least.
@@ -56,8 +43,9 @@ impl<'a> Guard<'a> {
         // SAFETY:
         // - `start` and `len` lie inside a mapping that is not unmapped while a guard looks into it (`Copies`), and
         //   inside what the file system has reserved (checked in `Copies`; the writer never truncates).
+        // - the pin is not used for another generation while a guard uses it (its count is not zero).
         // - nobody writes there while the generation is pinned: the protocol, and M7 for other processes.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.pin.start.get().as_ptr(), self.pin.len.get()) }
     }
 
     /// Whether this is the handle's first guard on this generation since a guard on another.
@@ -78,8 +66,7 @@ impl<'a> Guard<'a> {
         T: Archive + 'static,
         T::Archived: Portable + for<'b> CheckBytes<HighValidator<'b, Failure>>,
     {
-        let of = (Some(TypeId::of::<T>()), self.generation);
-        if !self.reader.valid.iter().any(|valid| valid.get() == of) {
+        if self.pin.valid.get() != Some(TypeId::of::<T>()) {
             self.validate::<T>()?;
         }
         // SAFETY:
@@ -95,23 +82,25 @@ impl<'a> Guard<'a> {
         T: Archive + 'static,
         T::Archived: Portable + for<'b> CheckBytes<HighValidator<'b, Failure>>,
     {
-        rkyv::access::<Archived<T>, Failure>(self.bytes()).map_err(|_| crate::Error::Invalid {
-            type_name: type_name::<T>(),
-            generation: self.generation,
-            bytes: self.len as u64,
-        })?;
-        let of = TypeId::of::<T>();
+        let of = (Some(TypeId::of::<T>()), self.generation());
         let valid = &self.reader.valid;
-        // The entry of the same type, or of the oldest generation.
-        let entry = valid.iter().find(|entry| entry.get().0 == Some(of)).or_else(|| {
-            valid.iter().min_by_key(|entry| match entry.get() {
+        if !valid.iter().any(|entry| entry.get() == of) {
+            rkyv::access::<Archived<T>, Failure>(self.bytes()).map_err(|_| crate::Error::Invalid {
+                type_name: type_name::<T>(),
+                generation: self.generation(),
+                bytes: self.len() as u64,
+            })?;
+            // The entry of the same type, or of the oldest generation.
+            let age = |entry: &&Cell<(Option<TypeId>, u64)>| match entry.get() {
                 (None, _) => 0,
-                (Some(_), generation) => generation.saturating_add(1),
-            })
-        });
-        if let Some(entry) = entry {
-            entry.set((Some(of), self.generation));
+                (same, _) if same == of.0 => 1,
+                (_, generation) => generation.saturating_add(2),
+            };
+            if let Some(entry) = valid.iter().min_by_key(age) {
+                entry.set(of);
+            }
         }
+        self.pin.valid.set(of.0);
         Ok(())
     }
 }
@@ -135,22 +124,14 @@ impl Drop for Guard<'_> {
             // The pin is the parent's.
             return;
         }
-        if self.cell == COUNTED {
-            return reader.release_counted(self.generation);
-        }
-        let number = usize::from(self.cell);
-        if let Some(pin) = reader.pins.get(number)
-            && let Some(hot) = reader.hot.get()
-        {
-            let refs = pin.refs.get().wrapping_sub(1);
-            pin.refs.set(refs);
-            // SAFETY:
-            // - `hot` points into mappings that are not replaced while a guard is alive.
-            let slot = unsafe { hot.slot.as_ref() };
-            if refs == 0
-                && let Some(cell) = slot.cells.get(number)
-            {
-                protocol::release(cell);
+        let refs = self.pin.refs.get().wrapping_sub(1);
+        self.pin.refs.set(refs);
+        if refs == 0 {
+            match self.pin.cell.get() {
+                // SAFETY:
+                // - the cell is in a mapping that is not replaced while a guard is alive.
+                Some(cell) => protocol::release(unsafe { cell.as_ref() }),
+                None => reader.release_counted(self.generation()),
             }
         }
     }
@@ -159,8 +140,8 @@ impl Drop for Guard<'_> {
 impl std::fmt::Debug for Guard<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guard")
-            .field("generation", &self.generation)
-            .field("bytes", &self.len)
+            .field("generation", &self.generation())
+            .field("bytes", &self.len())
             .finish_non_exhaustive()
     }
 }
