@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{daemon, export, logging};
+use crate::{daemon, demo, export, logging};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Command {
     },
     /// For each request of an access log, write the features that a web server would have read at that moment.
     Features(export::Options),
+    /// Replay made-up traffic, or a log, through features, publications and scores, and print what came of it.
+    Demo(demo::DemoOptions),
 }
 
 impl Cli {
@@ -47,6 +49,7 @@ impl Cli {
             }
             Command::Check { config } => check(&Config::read(&config)?),
             Command::Features(options) => export::run(&options).map(drop),
+            Command::Demo(options) => demo::run(&options),
         }
     }
 }

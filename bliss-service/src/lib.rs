@@ -10,6 +10,7 @@
 //! | [`publish`] | the one thread that publishes |
 //! | [`state`], [`metrics`], [`admin`] | what the daemon knows of itself, and how it tells |
 //! | [`export`] | training data through the path of serving |
+//! | [`demo`] | the whole chain on one screen |
 //! | [`daemon`], [`cli`], [`logging`] | all of it together |
 
 pub mod access_log;
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod decode;
+pub mod demo;
 pub mod export;
 pub mod keys;
 pub mod logging;

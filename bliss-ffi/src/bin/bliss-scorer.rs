@@ -1,0 +1,171 @@
+//! Scores requests from standard input through the C functions of libbliss, and times them.
+//!
+//! `bliss-scorer DIRECTORY ATTRIBUTE...` speaks in little-endian batches, so that another program can drive it in step
+//! with its publications (the demo of `bliss-service` does):
+//!
+//! ```text
+//! in    u32 number of requests; per request: u32 now, then per ATTRIBUTE: u32 length (0xffffffff for absent), text
+//! out   per request 32 bytes: i32 status (0 scored, else why not, as bliss_score returns), u32 score,
+//!       f64 probability of a bot, u64 generation of the features, u32 fetch ns, u32 score ns
+//! ```
+//!
+//! Every other request is timed as a fetch alone (`bliss_lookup` before `bliss_score`), the others as a score with its
+//! fetch; the figure that was not taken is 0. It ends when its input does.
+
+use std::ffi::c_char;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::time::Instant;
+
+use bliss::answer::{bliss_answer_t, bliss_score};
+use bliss::codes::bliss_result_e::BLISS_OK;
+use bliss::handle::{bliss_close, bliss_last_error, bliss_open, bliss_t};
+use bliss::lookup::{bliss_features_t, bliss_lookup};
+use bliss::request::{bliss_attribute, bliss_request_clear, bliss_request_text};
+
+const ABSENT: u32 = u32::MAX;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let Some(directory) = arguments.next() else {
+        eprintln!("usage: bliss-scorer DIRECTORY ATTRIBUTE...; requests come on standard input");
+        std::process::exit(2);
+    };
+    if let Err(error) = run(&directory, &arguments.collect::<Vec<_>>()) {
+        eprintln!("bliss-scorer: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// An open handle, closed when dropped.
+struct Handle(*mut bliss_t);
+
+impl Handle {
+    fn open(directory: &str) -> io::Result<Self> {
+        let mut handle = std::ptr::null_mut();
+        let mut message = [0 as c_char; 512];
+        // SAFETY:
+        // - all pointers are to live values of the given lengths
+        let code = unsafe {
+            bliss_open(
+                directory.as_ptr().cast(),
+                directory.len(),
+                std::ptr::null(),
+                &mut handle,
+                message.as_mut_ptr(),
+                message.len(),
+            )
+        };
+        if code == BLISS_OK { Ok(Self(handle)) } else { Err(io::Error::other(text(&message))) }
+    }
+
+    fn last_error(&self) -> io::Error {
+        let mut message = [0 as c_char; 512];
+        // SAFETY:
+        // - the handle is open, and the buffer is as long as said
+        unsafe { bliss_last_error(self.0, message.as_mut_ptr(), message.len()) };
+        io::Error::other(text(&message))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY:
+        // - opened by `open`, closed nowhere else
+        unsafe { bliss_close(self.0) }
+    }
+}
+
+fn text(message: &[c_char]) -> String {
+    let bytes: Vec<u8> = message.iter().take_while(|c| **c != 0).map(|c| c.to_ne_bytes()[0]).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
+    let handle = Handle::open(directory)?;
+    let mut ids = Vec::new();
+    for name in attributes {
+        // SAFETY:
+        // - the handle is open, and the name is as long as said
+        let id = unsafe { bliss_attribute(handle.0, name.as_ptr().cast(), name.len()) };
+        if id < 0 {
+            return Err(handle.last_error());
+        }
+        ids.push(id);
+    }
+    let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
+    let mut output = BufWriter::new(io::stdout().lock());
+    let mut values = vec![Vec::new(); ids.len()];
+    let mut is_fetch = false;
+    while let Some(requests) = read_u32(&mut input)? {
+        for _ in 0..requests {
+            let now = read_u32(&mut input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            // SAFETY:
+            // - the handle is open
+            unsafe { bliss_request_clear(handle.0) };
+            for (id, value) in ids.iter().zip(&mut values) {
+                let len = read_u32(&mut input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                if len == ABSENT {
+                    continue;
+                }
+                value.clear();
+                if input.by_ref().take(u64::from(len)).read_to_end(value)? != len as usize {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                // SAFETY:
+                // - the handle is open; `value` stays until the next `bliss_request_clear`
+                if unsafe { bliss_request_text(handle.0, *id, value.as_ptr().cast(), value.len()) }
+                    != BLISS_OK
+                {
+                    return Err(handle.last_error());
+                }
+            }
+            is_fetch = !is_fetch;
+            answer(&handle, now, is_fetch, &mut output)?;
+        }
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// Scores the request at hand and writes the answer.
+fn answer(handle: &Handle, now: u32, is_fetch: bool, output: &mut impl Write) -> io::Result<()> {
+    // SAFETY:
+    // - both are structures of integers, floats and pointers, for which zeros are values
+    let (mut features, mut answer): (bliss_features_t, bliss_answer_t) = unsafe { std::mem::zeroed() };
+    features.size = size_of::<bliss_features_t>();
+    answer.size = size_of::<bliss_answer_t>();
+    let mut fetch_ns = 0;
+    if is_fetch {
+        let start = Instant::now();
+        // SAFETY:
+        // - the handle is open, and the structure says its size
+        unsafe { bliss_lookup(handle.0, now, &mut features) };
+        fetch_ns = ns(start);
+    }
+    let start = Instant::now();
+    // SAFETY:
+    // - the handle is open, the structure says its size, and no route is named
+    unsafe { bliss_score(handle.0, std::ptr::null(), 0, now, &mut answer) };
+    let score_ns = if is_fetch { 0 } else { ns(start) };
+    output.write_all(&answer.status.to_le_bytes())?;
+    output.write_all(&answer.score.to_le_bytes())?;
+    output.write_all(&answer.bot_probability.to_le_bytes())?;
+    output.write_all(&answer.features_generation.to_le_bytes())?;
+    output.write_all(&fetch_ns.to_le_bytes())?;
+    output.write_all(&score_ns.to_le_bytes())
+}
+
+/// Nanoseconds since `start`, at least 1, since 0 means that the figure was not taken.
+fn ns(start: Instant) -> u32 {
+    u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX).max(1)
+}
+
+/// The next number; `None` at the end of the input.
+fn read_u32(input: &mut impl Read) -> io::Result<Option<u32>> {
+    let mut bytes = [0; 4];
+    match input.read_exact(&mut bytes) {
+        Ok(()) => Ok(Some(u32::from_le_bytes(bytes))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}

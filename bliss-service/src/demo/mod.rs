@@ -1,0 +1,276 @@
+//! The demonstration: traffic, features, publications and scores, in two processes, on one screen.
+//!
+//! A log (made up, or a real one) is replayed by its own clock. This process is the daemon's part: it makes features of
+//! the requests seen so far and publishes them every second of the log's time. Another process, `bliss-scorer`, scores
+//! every request through libbliss from what is published at that moment. Nothing is left behind.
+
+mod report;
+mod scorer;
+mod traffic;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bliss_core::model;
+use bliss_core::models::{DEFAULT_ROUTE, ModelSet, NamedModel, NamedRoute};
+use bliss_core::schema::Schema;
+use bliss_core::score::Unscored;
+use bliss_core::snapshot::Change;
+use bliss_store::{PublishOptions, Publisher};
+
+use crate::access_log::aggregate::{AggregateOptions, Aggregator};
+use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
+use crate::access_log::parse::{Format, Parser, Record};
+use crate::access_log::replay::{Event, Replay, ReplayOptions};
+
+use report::Report;
+use scorer::{Reply, Scorer};
+
+/// The model of the demonstration; its card is beside it.
+const MODEL: &[u8] = include_bytes!("../../demo/demo.cbm");
+
+/// What `bliss-service demo` can be told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoOptions {
+    /// Replay this access log (combined format or nginx JSON) instead of made-up traffic.
+    #[arg(long)]
+    log: Option<PathBuf>,
+    /// Print the figures as one JSON object on the last line.
+    #[arg(long)]
+    json: bool,
+    /// Seed of the made-up traffic.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The program that scores requests; by default `bliss-scorer` beside this one.
+    #[arg(long)]
+    scorer: Option<PathBuf>,
+    /// A model to use instead of the built-in one (a CatBoost .cbm or JSON file).
+    #[arg(long)]
+    model: Option<PathBuf>,
+}
+
+/// Runs the demonstration and prints what it found.
+///
+/// # Errors
+/// Where the log or the model cannot be read, there is no space, or the other process fails; says which.
+pub fn run(options: &DemoOptions) -> Result<()> {
+    let started = Instant::now();
+    let scorer = options.scorer.clone().map_or_else(Scorer::default_path, Ok)?;
+    let directory = scratch_directory()?;
+    let (log, name) = match &options.log {
+        Some(path) => (path.clone(), path.display().to_string()),
+        None => {
+            let path = directory.path().join("access.log");
+            std::fs::write(&path, traffic::log(options.seed))?;
+            let name = format!(
+                "{} minutes of a small shop, made up with seed {}",
+                traffic::SECONDS / 60,
+                options.seed
+            );
+            (path, name)
+        }
+    };
+    let replay = Replay::open(&log, Parser::new(Format::Auto, &[]), ReplayOptions::default())
+        .with_context(|| format!("{}: cannot be read", log.display()))?;
+    let summary = replay.summary().clone();
+    if let Some((line, error)) = &summary.first_malformed {
+        eprintln!("{}:{line}: {error}; such lines are counted and skipped", log.display());
+    }
+    ensure!(
+        summary.requests > 0,
+        "{}: no line of it is a request in the combined format or nginx's JSON",
+        log.display()
+    );
+
+    let (models, model_name) = demo_models(options.model.as_deref())?;
+    let published = directory.path().join("published");
+    std::fs::create_dir(&published)?;
+    let schema = Schema {
+        dimensions: BUILT_IN_DIMENSIONS.iter().filter_map(|name| built_in_dimension(name)).collect(),
+        ..Schema::default()
+    };
+    let mut publisher = Publisher::open(&published, &PublishOptions::default(), schema)?;
+    publisher.publish_models(&models)?;
+    publisher.publish(Change::default())?;
+    let all: Vec<_> = (0..BUILT_IN_DIMENSIONS.len()).collect();
+    let mut aggregator =
+        Aggregator::new(publisher.schema(), &all, publisher.secret(), AggregateOptions::default())?;
+    let mut demo = Demo {
+        scorer: Scorer::start(&scorer, &published)?,
+        publisher,
+        progress: Progress::new(summary.requests),
+        declared: Vec::new(),
+        seen: 0,
+        report: Report {
+            log: name,
+            model: model_name,
+            requests: summary.requests,
+            malformed: summary.malformed,
+            late: summary.late,
+            first_ms: summary.first_ms,
+            last_ms: summary.last_ms,
+            ..Report::default()
+        },
+    };
+    replay.run(&mut aggregator, |event| demo.on(event))?;
+    let mut report = demo.finish()?;
+    directory.close().context("the temporary directory cannot be removed")?;
+    report.seconds = started.elapsed().as_secs_f64();
+    if options.json {
+        println!("{}", report.json());
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+/// A directory in memory, or where temporary files go if there is no such file system.
+fn scratch_directory() -> Result<tempfile::TempDir> {
+    let named = |parent: &Path| tempfile::Builder::new().prefix("bliss-demo-").tempdir_in(parent);
+    let in_memory = named(Path::new("/dev/shm"));
+    in_memory.or_else(|_| named(&std::env::temp_dir())).context("no temporary directory can be made")
+}
+
+fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
+    let (bytes, name) = match path {
+        Some(path) => {
+            let read = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+            (read, path.display().to_string())
+        }
+        None => (MODEL.to_vec(), "demo, built in; trained on 70 % of ../shared/data/access.log".to_owned()),
+    };
+    let at = || format!("model {name}");
+    let imported = model::import(&bytes).with_context(at)?;
+    let model = NamedModel {
+        name: "demo".into(),
+        version: "1".into(),
+        bot_class: 1,
+        compiled: model::compile(&imported).with_context(at)?,
+    };
+    let route = NamedRoute { name: DEFAULT_ROUTE.into(), active: Some("demo".into()), shadows: vec![] };
+    Ok((ModelSet { models: vec![model], routes: vec![route] }, name))
+}
+
+/// A replay under way.
+struct Demo {
+    publisher: Publisher,
+    scorer: Scorer,
+    progress: Progress,
+    report: Report,
+    /// For each request of the batch, whether its client says that it is a crawler.
+    declared: Vec<bool>,
+    seen: u64,
+}
+
+impl Demo {
+    fn on(&mut self, event: Event<'_>) -> Result<()> {
+        match event {
+            Event::Request { record, .. } => {
+                self.declared.push(declares_itself(record));
+                self.scorer.add(record);
+                if self.declared.len() >= 1000 {
+                    self.score_batch()?;
+                }
+            }
+            Event::Publication { change, .. } => {
+                // Requests before this publication are scored before it is made.
+                self.score_batch()?;
+                self.publisher.publish(change)?;
+                self.report.publications += 1;
+                self.progress.show(self.seen, self.report.publications);
+            }
+        }
+        Ok(())
+    }
+
+    fn score_batch(&mut self) -> Result<()> {
+        let published = self.publisher.generation();
+        for (reply, declared) in self.scorer.flush()?.into_iter().zip(self.declared.drain(..)) {
+            let read = Some(reply.generation);
+            ensure!(read == published, "a request read publication {read:?}, but {published:?} was current");
+            self.report.add(&reply, declared);
+            self.seen += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Report> {
+        self.score_batch()?;
+        self.progress.end();
+        self.scorer.stop()?;
+        let tables = self.publisher.current();
+        let rows = |i| tables.and_then(|t| t.table(i).ok()).map_or(0, |table| table.rows());
+        self.report.rows = (0..BUILT_IN_DIMENSIONS.len()).map(rows).sum();
+        Ok(self.report)
+    }
+}
+
+impl Report {
+    fn add(&mut self, reply: &Reply, declared: bool) {
+        if reply.status == 0 {
+            self.scored += 1;
+            let kind = if declared { &mut self.declared } else { &mut self.rest };
+            kind.push((reply.score, reply.bot_probability));
+        } else {
+            let known = Unscored::ALL.into_iter().find(|reason| *reason as i32 == reply.status);
+            let reason = known.map_or_else(|| format!("error {}", reply.status), |r| r.as_str().to_owned());
+            *self.unscored.entry(reason).or_default() += 1;
+        }
+        self.fetch_ns.extend(reply.fetch_ns);
+        self.score_ns.extend(reply.score_ns);
+    }
+}
+
+/// Whether the client says that it is a program: by a word that crawlers and tools use, or by an address to read about
+/// it. Good enough to see in a table whether scores and self-description agree.
+fn declares_itself(record: &Record<'_>) -> bool {
+    const WORDS: [&str; 17] = [
+        "bot", "crawl", "spider", "slurp", "curl/", "wget/", "python", "java/", "perl", "ruby", "go-http",
+        "feed", "monitor", "fetch", "archiv", "+http", "http://",
+    ];
+    let Some(user_agent) = &record.user_agent else { return false };
+    let lower = String::from_utf8_lossy(user_agent).to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
+}
+
+/// One line on standard error that says how far the replay is: over itself on a terminal, else now and then.
+struct Progress {
+    requests: u64,
+    shown: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new(requests: u64) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        eprintln!("replaying {requests} requests: features are published every second of the log's time");
+        Self { requests, shown: Instant::now(), terminal }
+    }
+
+    fn show(&mut self, seen: u64, publications: u64) {
+        let pause = if self.terminal { Duration::from_millis(100) } else { Duration::from_secs(5) };
+        if self.shown.elapsed() < pause {
+            return;
+        }
+        self.shown = Instant::now();
+        let percent = seen * 100 / self.requests.max(1);
+        let line = format!("{percent:>3} %  {seen} requests scored, {publications} publications");
+        if self.terminal {
+            eprint!("\r{line}");
+            let _ = std::io::stderr().flush();
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn end(&self) {
+        if self.terminal {
+            eprint!("\r{:60}\r", "");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
