@@ -3,7 +3,7 @@
 //! What is timed begins when the rows are at hand in the publisher's own form (columns for BLISS, hash maps for the
 //! crate) and ends when readers can see them. Afterwards a reader looks rows up and checks them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cloudflare_mmap_sync::synchronizer::Synchronizer;
 
@@ -61,21 +61,39 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 /// Times of publications of one kind.
 struct Found {
     seconds: Vec<f64>,
+    /// Of what was published.
     bytes: u64,
+    /// The most memory that the process had.
     peak: u64,
-    private: u64,
+    /// By how much that is more than it had before, the change and what was mapped of both copies included.
+    growth: u64,
+}
+
+/// A publication about to be timed.
+struct Begun {
+    start: Instant,
+    resident: u64,
+}
+
+impl Begun {
+    fn now() -> Self {
+        machine::reset_peak();
+        let resident = memory().now;
+        Self { start: Instant::now(), resident }
+    }
 }
 
 impl Found {
     fn new() -> Self {
-        Self { seconds: Vec::new(), bytes: 0, peak: 0, private: 0 }
+        Self { seconds: Vec::new(), bytes: 0, peak: 0, growth: 0 }
     }
 
-    fn add(&mut self, time: Duration, bytes: u64) {
-        self.seconds.push(time.as_secs_f64());
+    fn add(&mut self, begun: &Begun, bytes: u64) {
+        self.seconds.push(begun.start.elapsed().as_secs_f64());
         self.bytes = bytes;
-        let memory = memory();
-        (self.peak, self.private) = (self.peak.max(memory.peak), self.private.max(memory.private));
+        let peak = memory().peak;
+        self.peak = self.peak.max(peak);
+        self.growth = self.growth.max(peak.saturating_sub(begun.resident));
     }
 
     fn row(mut self, bench: &str, subject: &str, keys: u64, changed: u64) -> Row {
@@ -90,7 +108,7 @@ impl Found {
             .with("count", self.seconds.len())
             .with("bytes", self.bytes)
             .with("peak_bytes", self.peak)
-            .with("private_bytes", self.private)
+            .with("growth_bytes", self.growth)
     }
 }
 
@@ -117,10 +135,9 @@ fn bliss(workload: &Workload, rounds: u64, report: &mut Report) -> anyhow::Resul
     let mut found = Found::new();
     for _ in 0..2 {
         let change = all_rows(workload);
-        machine::reset_peak();
-        let start = Instant::now();
+        let begun = Begun::now();
         let published = publisher.publish(change)?;
-        found.add(start.elapsed(), published.bytes);
+        found.add(&begun, published.bytes);
         let some: Vec<_> = workload.changed(1000, 0).map(|(d, key)| (d, key, 0)).collect();
         see(&some)?;
     }
@@ -137,12 +154,10 @@ fn bliss(workload: &Workload, rounds: u64, report: &mut Report) -> anyhow::Resul
             let change = changed_rows(workload, count, round);
             let some: Vec<_> =
                 workload.changed(count, round).take(1000).map(|(d, key)| (d, key, round as u32)).collect();
-            machine::reset_peak();
-            let start = Instant::now();
+            let begun = Begun::now();
             let published = publisher.publish(change)?;
-            let time = start.elapsed();
             if repeat >= 2 {
-                found.add(time, published.bytes);
+                found.add(&begun, published.bytes);
                 *made.entry(format!("{:?}", published.made)).or_default() += 1;
             }
             see(&some)?;
@@ -164,23 +179,21 @@ fn crate_2_0_4(workload: &Workload, report: &mut Report) -> anyhow::Result<()> {
 
     let mut found = Found::new();
     for _ in 0..2 {
-        machine::reset_peak();
-        let start = Instant::now();
+        let begun = Begun::now();
         let (bytes, _) = writer.write(&features, cloudflare::GRACE)?;
-        found.add(start.elapsed(), bytes as u64);
+        found.add(&begun, bytes as u64);
     }
     let first = found.seconds[0];
     report.add(found.row("publish_all", NAME, keys, keys).with("first_seconds", first));
 
     for (round, (bench, count)) in (1..).zip(changes(keys)) {
         let mut found = Found::new();
-        machine::reset_peak();
-        let start = Instant::now();
+        let begun = Begun::now();
         for (dimension, key) in workload.changed(count, round) {
             features[dimension].insert(key, values(key, round as u32).to_vec());
         }
         let (bytes, _) = writer.write(&features, cloudflare::GRACE)?;
-        found.add(start.elapsed(), bytes as u64);
+        found.add(&begun, bytes as u64);
         // SAFETY:
         // - nobody writes while the guard is alive.
         // - the bytes are the archive that this process wrote.
