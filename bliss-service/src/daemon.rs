@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::decode::Refusal;
 use crate::origin::{self, Context};
 use crate::state::State;
 use crate::{admin, models, publish};
@@ -68,7 +69,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             "admin.listen: {address} can be reached from other hosts; /status and /metrics are open"
         );
     }
-    let (publisher, publishing) = publish::start(opened, config.publish_interval, state.clone())?;
+    let (publisher, mut published) = publish::start(opened, config.publish_interval, state.clone())?;
     tracing::info!(
         directory = %config.directory.display(),
         admin = %address,
@@ -93,11 +94,20 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         axum::serve(listener, admin::router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let admin = tokio::spawn(admin.into_future());
 
-    stop.cancelled().await;
+    let ended_alone = tokio::select! {
+        () = stop.cancelled() => false,
+        _ = &mut published => true,
+    };
+    if ended_alone {
+        // Its panic is on standard error. Whoever started the daemon starts it again.
+        stop.cancel();
+        admin.abort();
+        anyhow::bail!("the publishing thread ended by a fault of its own; what is published stays");
+    }
     // With the last task goes the last handle of the publisher, and with that its thread.
     let end = async {
         while tasks.join_next().await.is_some() {}
-        tokio::task::spawn_blocking(move || publishing.join()).await
+        let _ = published.await;
     };
     if tokio::time::timeout(END, end).await.is_err() {
         tracing::warn!("a publication under way was abandoned; readers go on with the one before");
@@ -109,7 +119,6 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
 
 /// Runs an origin. One that fails for a fault of its own is begun again, and never takes the others with it.
 async fn keep_running(context: Context, config: Arc<Config>, secret: bliss_core::key::KeySecret) {
-    let name = config.origins[context.place].name.clone();
     while !context.stop.is_cancelled() {
         let (task_context, task_config) = (context.clone(), config.clone());
         let task = tokio::spawn(async move { origin::run(task_context, &task_config, &secret).await });
@@ -118,7 +127,9 @@ async fn keep_running(context: Context, config: Arc<Config>, secret: bliss_core:
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
-        tracing::error!(origin = name, "the origin stopped and is begun again in {RESTART:?}: {failure}");
+        let message =
+            format!("the origin stopped and is begun again every {} s: {failure}", RESTART.as_secs());
+        context.state.refused(context.place, &Refusal::unavailable(message));
         tokio::select! {
             () = context.stop.cancelled() => (),
             () = tokio::time::sleep(RESTART) => (),

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogOutput;
@@ -12,7 +13,7 @@ use crate::config::LogOutput;
 /// A filter is wrong, or the process logs already.
 pub fn start(output: LogOutput, level: &str) -> anyhow::Result<()> {
     let filter = match std::env::var("BLISS_LOG") {
-        Ok(own) => EnvFilter::try_new(own)?,
+        Ok(own) => EnvFilter::try_new(own).context("BLISS_LOG")?,
         Err(_) => EnvFilter::try_new(level)?,
     };
     let colours = std::io::stderr().is_terminal();

@@ -161,7 +161,8 @@ fn cannot_open(directory: &Path, error: &PublishError) -> anyhow::Error {
     }
 }
 
-/// Starts the publishing thread.
+/// Starts the publishing thread. The receiver is told when it ends, which it does after the last handle is gone;
+/// before that, only a fault of its own can end it.
 ///
 /// # Errors
 /// There is no thread to be had.
@@ -169,7 +170,7 @@ pub fn start(
     opened: Opened,
     interval: Duration,
     state: Arc<State>,
-) -> std::io::Result<(PublishHandle, std::thread::JoinHandle<()>)> {
+) -> std::io::Result<(PublishHandle, oneshot::Receiver<()>)> {
     start_with(opened.publisher, interval, state)
 }
 
@@ -177,12 +178,15 @@ pub(crate) fn start_with(
     store: impl Store + 'static,
     interval: Duration,
     state: Arc<State>,
-) -> std::io::Result<(PublishHandle, std::thread::JoinHandle<()>)> {
+) -> std::io::Result<(PublishHandle, oneshot::Receiver<()>)> {
     let (sender, receiver) = channel();
-    let thread = std::thread::Builder::new().name("publish".into()).spawn(move || {
+    let (ending, ended) = oneshot::channel();
+    std::thread::Builder::new().name("publish".into()).spawn(move || {
+        // Dropped at the end, by a panic too.
+        let _ending: oneshot::Sender<()> = ending;
         Worker { store, interval, state, receiver, last_slot: None, alone: false }.run();
     })?;
-    Ok((PublishHandle(sender), thread))
+    Ok((PublishHandle(sender), ended))
 }
 
 struct Worker<S> {

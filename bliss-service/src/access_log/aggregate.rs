@@ -202,6 +202,15 @@ impl Aggregator {
         }
     }
 
+    /// Forgets every record and the clock, and makes the next [`Self::tick`] replace each dimension; for when the
+    /// host's clock was set back.
+    pub fn reset(&mut self) {
+        self.pending.clear();
+        self.pending_first_ms = None;
+        self.published_ms = 0;
+        self.tables.iter_mut().for_each(Table::clear);
+    }
+
     /// Makes the next [`Self::tick`] replace each dimension whole; for when a publication was lost.
     pub fn restate(&mut self) {
         self.tables.iter_mut().for_each(|table| table.whole = true);
@@ -282,6 +291,15 @@ impl Table {
             whole: true,
             random: 0x9e37_79b9_7f4a_7c15,
         })
+    }
+
+    fn clear(&mut self) {
+        self.places.clear();
+        self.entries.clear();
+        self.dirty.clear();
+        self.gone.clear();
+        self.due.clear();
+        self.whole = true;
     }
 
     /// Counts a record; says whether another key had to go for it.

@@ -203,8 +203,8 @@ struct Builder<'d> {
 #[derive(Default)]
 struct Table {
     rows: Rows,
-    /// Key to a second hash of what made it, and the row's place.
-    seen: HashMap<u64, (u64, usize)>,
+    /// Key to a second hash of what made it, and the row's place; small, since there is one for each row.
+    seen: HashMap<u64, (u32, u32)>,
 }
 
 impl<'d> Builder<'d> {
@@ -252,8 +252,9 @@ impl<'d> Builder<'d> {
         attribute: impl Fn(&str) -> Option<Value<'a>>,
     ) -> Result<(), Refusal> {
         self.rows += 1;
-        if self.rows > self.decoder.limits.max_rows {
-            let message = format!("more than {} rows (max_rows)", self.decoder.limits.max_rows);
+        let max_rows = self.decoder.limits.max_rows.min(u64::from(u32::MAX));
+        if self.rows > max_rows {
+            let message = format!("more than {max_rows} rows (max_rows)");
             return Err(Refusal::new(Reason::TooManyRows, message));
         }
         let dimension = &self.decoder.dimensions[target];
@@ -275,16 +276,20 @@ impl<'d> Builder<'d> {
             };
             Refusal::new(Reason::BadKey, message)
         })?;
+        // The low half; the rows are counted above.
+        let check = check.digest() as u32;
         let table = &mut self.tables[target];
+        let place = table.rows.len() as u32;
         match table.seen.entry(key) {
             Entry::Vacant(vacant) => {
-                vacant.insert((check.digest(), table.rows.len()));
+                vacant.insert((check, place));
                 table.rows.push(key, updated_at, &self.values);
                 self.newest_updated_at = self.newest_updated_at.max(updated_at);
             }
             Entry::Occupied(occupied) => {
                 let (other_check, row) = *occupied.get();
-                if other_check != check.digest() {
+                let row = row as usize;
+                if other_check != check {
                     self.key_collisions += 1;
                     return Ok(());
                 }

@@ -17,6 +17,8 @@ use crate::metrics::{Labels, label};
 const POLL: Duration = Duration::from_millis(100);
 /// How long a log that was there may be missing: between the two steps of a rotation there is none.
 const MISSING: Duration = Duration::from_secs(2);
+/// A clock that goes back by less is waited for.
+const CLOCK_SET_BACK: Duration = Duration::from_secs(60);
 
 /// Runs on a thread of its own: counting is work for a processor and not for the runtime's few threads.
 pub(super) async fn run(
@@ -64,11 +66,21 @@ impl Worker {
     }
 
     fn follow(mut self) {
+        while !self.context.stop.is_cancelled() {
+            self.follow_one_clock();
+            self.aggregator.reset();
+        }
+    }
+
+    /// Follows the log until the daemon ends, or the host's clock was set back so far that what was counted lies in
+    /// the future.
+    fn follow_one_clock(&mut self) {
         let began = Instant::now();
         let mut follower = Follower::new(&self.options.path, Start::Backlog(self.options.backlog_bytes));
         let mut caught_up = false;
         let mut opened = false;
-        let mut next_ms = 0;
+        let (mut last_ms, mut next_ms) = (0, 0);
+        self.reported.followed = FollowCounters::default();
         let mut failing: Option<Instant> = None;
         self.aggregator.start(now_ms() / self.interval_ms * self.interval_ms);
         while !self.context.stop.is_cancelled() {
@@ -88,10 +100,14 @@ impl Worker {
                 failing = None;
             }
             let now_ms = now_ms();
+            if now_ms + CLOCK_SET_BACK.as_millis() as u64 <= last_ms {
+                tracing::warn!("the clock was set back: the access log is counted anew");
+                return;
+            }
             // What a daemon before this one published stays until the log says something better.
             if now_ms >= next_ms && opened && (caught_up || polled.is_err()) {
                 let at_ms = now_ms / self.interval_ms * self.interval_ms;
-                next_ms = at_ms + self.interval_ms;
+                (last_ms, next_ms) = (at_ms, at_ms + self.interval_ms);
                 self.tick(at_ms, polled.is_ok());
             }
             self.report(&follower.counters());

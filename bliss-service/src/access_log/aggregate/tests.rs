@@ -163,6 +163,21 @@ fn late_records_count_within_the_lateness_and_are_counted_as_late_beyond() {
 }
 
 #[test]
+fn a_reset_forgets_and_replaces() {
+    let schema = schema();
+    let mut aggregator = aggregator(AggregateOptions::default());
+    let mut published = Published::default();
+    ingest(&mut aggregator, START + 3_600_000, "192.0.2.1");
+    published.apply(aggregator.tick(START + 3_601_000), &schema);
+    aggregator.reset();
+    aggregator.start(START);
+    ingest(&mut aggregator, START, "192.0.2.2");
+    published.apply(aggregator.tick(START + 1_000), &schema);
+    assert_eq!(published.ip(&schema, "192.0.2.1", "requests_1m"), None);
+    assert_eq!(published.ip(&schema, "192.0.2.2", "requests_1m"), Some(1.0));
+}
+
+#[test]
 fn a_backlog_counts_in_the_windows_that_reach_back_to_it() {
     let schema = schema();
     let mut aggregator = aggregator(AggregateOptions { lateness_ms: 1_000, ..Default::default() });
