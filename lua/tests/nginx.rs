@@ -1,7 +1,6 @@
 //! The configuration of `examples/nginx` in a real nginx with two workers.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[path = "nginx/server.rs"]
@@ -9,7 +8,7 @@ mod server;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
 mod support;
 
-use server::{Nginx, Reply, can_run};
+use server::{Nginx, Reply, can_run, under_load};
 use support::{Site, wait_until, web_score};
 
 /// A site with a model that nginx can feed.
@@ -32,36 +31,6 @@ fn both_workers(nginx: &Nginx, client: &str, check: impl Fn(&Reply)) -> BTreeSet
         workers.len() == 2
     });
     workers
-}
-
-/// Runs `body` while two clients make requests; returns how many requests there were by score, and what failed.
-fn under_load(nginx: &Nginx, body: impl FnOnce()) -> (BTreeMap<Option<u8>, u32>, Vec<String>) {
-    let stop = AtomicBool::new(false);
-    let client = |client: &'static str| {
-        let stop = &stop;
-        move || {
-            let (mut scores, mut failures) = (BTreeMap::new(), Vec::new());
-            while !stop.load(Ordering::Relaxed) {
-                match nginx.get("/", client) {
-                    Ok(reply) if reply.status == 200 => *scores.entry(reply.score()).or_insert(0) += 1,
-                    Ok(reply) => failures.push(format!("status {}", reply.status)),
-                    Err(error) => failures.push(error.to_string()),
-                }
-            }
-            (scores, failures)
-        }
-    };
-    std::thread::scope(|scope| {
-        let running = [scope.spawn(client("192.0.2.7")), scope.spawn(client("192.0.2.70"))];
-        body();
-        stop.store(true, Ordering::Relaxed);
-        let mut all = (BTreeMap::new(), Vec::new());
-        for (scores, failures) in running.map(|r| r.join().unwrap()) {
-            scores.into_iter().for_each(|(score, count)| *all.0.entry(score).or_insert(0) += count);
-            all.1.extend(failures);
-        }
-        all
-    })
 }
 
 #[test]
@@ -149,6 +118,30 @@ fn m5_the_publisher_may_be_restarted_while_requests_run() {
     site.publish_row("192.0.2.7", 99.0);
     both_workers(&nginx, "192.0.2.7", |reply| assert_eq!(reply.score(), Some(web_score(99.0))));
     assert_eq!(nginx.error_log(), "");
+}
+
+#[test]
+fn m4_a_worker_may_be_killed() {
+    if !can_run() {
+        return;
+    }
+    let mut site = published();
+    let nginx = Nginx::start(site.path(), "");
+    for round in 0..5 {
+        let workers = both_workers(&nginx, "192.0.2.7", |reply| assert!(reply.score().is_some()));
+        // nginx starts another one in its place.
+        let pid = workers.first().unwrap().parse().unwrap();
+        // SAFETY:
+        // - the process answered a moment ago, and it is our own nginx that waits for it.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        wait_until("another worker", || {
+            nginx.get("/", "192.0.2.7").is_ok_and(|r| !workers.contains(r.header("x-worker")))
+        });
+        for requests in 0..5 {
+            site.publish_row("192.0.2.7", (round * 10 + requests) as f32);
+        }
+        both_workers(&nginx, "192.0.2.7", |reply| assert_eq!(reply.score(), Some(web_score(7.0))));
+    }
 }
 
 #[test]

@@ -200,34 +200,43 @@ pub struct Library {
 pub fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        // target/PROFILE/deps/test-1234
-        let test = std::env::current_exe().unwrap();
-        let target = test.ancestors().nth(3).unwrap();
-        let profile = test.ancestors().nth(2).and_then(Path::file_name).unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "bliss-ffi", "--lib", "--message-format", "json", "--target-dir"]);
-        cargo.arg(target);
-        if profile != "debug" {
-            cargo.arg("--profile").arg(profile);
-        }
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let output = cargo.current_dir(workspace).output().unwrap();
-        assert!(output.status.success(), "{cargo:?}: {}", String::from_utf8_lossy(&output.stderr));
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let files: Vec<PathBuf> = messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|message| message["target"]["name"] == "bliss")
-            .filter_map(|message| message["filenames"].as_array().cloned())
-            .flatten()
-            .filter_map(|file| file.as_str().map(PathBuf::from))
-            .collect();
+        let files = build(&["--package", "bliss-ffi", "--lib"], "bliss");
         let with = |extension: &str| {
             let found = files.iter().find(|file| file.extension().is_some_and(|e| e == extension));
             found.unwrap_or_else(|| panic!("no .{extension} among {files:?}")).clone()
         };
         Library { shared: with("so"), archive: with("a") }
     })
+}
+
+/// Builds the program `name` of the package `name`, unless it is up to date.
+pub fn program(name: &str) -> PathBuf {
+    build(&["--package", name, "--bin", name], name).pop().unwrap()
+}
+
+/// What cargo makes of `target`, in the target directory and profile of the running test.
+fn build(arguments: &[&str], target: &str) -> Vec<PathBuf> {
+    // target/PROFILE/deps/test-1234
+    let test = std::env::current_exe().unwrap();
+    let directory = test.ancestors().nth(3).unwrap();
+    let profile = test.ancestors().nth(2).and_then(Path::file_name).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.arg("build").args(arguments).args(["--message-format", "json", "--target-dir"]).arg(directory);
+    if profile != "debug" {
+        cargo.arg("--profile").arg(profile);
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let output = cargo.current_dir(workspace).output().unwrap();
+    assert!(output.status.success(), "{cargo:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8(output.stdout).unwrap();
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == target)
+        .filter_map(|message| message["filenames"].as_array().cloned())
+        .flatten()
+        .filter_map(|file| file.as_str().map(PathBuf::from))
+        .collect()
 }
 
 /// Whether a program is installed; says so if it is not.

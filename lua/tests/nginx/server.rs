@@ -1,10 +1,13 @@
 //! nginx with the configuration of `examples/nginx`, in a directory of its own.
+#![allow(dead_code)] // Not every test uses all of it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::{installed, library, wait_until};
@@ -100,8 +103,12 @@ impl Nginx {
         fs::read_to_string(self.directory.path().join("logs/error.log")).unwrap_or_default()
     }
 
+    pub(crate) fn access_log_path(&self) -> PathBuf {
+        self.directory.path().join("logs/access.log")
+    }
+
     pub(crate) fn access_log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("logs/access.log")).unwrap_or_default()
+        fs::read_to_string(self.access_log_path()).unwrap_or_default()
     }
 
     /// What `nginx -s reload` does.
@@ -202,4 +209,34 @@ fn configuration(path: &Path, site: &Path, address: SocketAddr, extra: &str) -> 
         configuration = configuration.replacen(from, &to, 1);
     }
     configuration
+}
+
+/// Runs `body` while two clients make requests; returns how many requests there were by score, and what failed.
+pub(crate) fn under_load(nginx: &Nginx, body: impl FnOnce()) -> (BTreeMap<Option<u8>, u32>, Vec<String>) {
+    let stop = AtomicBool::new(false);
+    let client = |client: &'static str| {
+        let stop = &stop;
+        move || {
+            let (mut scores, mut failures) = (BTreeMap::new(), Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                match nginx.get("/", client) {
+                    Ok(reply) if reply.status == 200 => *scores.entry(reply.score()).or_insert(0) += 1,
+                    Ok(reply) => failures.push(format!("status {}", reply.status)),
+                    Err(error) => failures.push(error.to_string()),
+                }
+            }
+            (scores, failures)
+        }
+    };
+    std::thread::scope(|scope| {
+        let running = [scope.spawn(client("192.0.2.7")), scope.spawn(client("192.0.2.70"))];
+        body();
+        stop.store(true, Ordering::Relaxed);
+        let mut all = (BTreeMap::new(), Vec::new());
+        for (scores, failures) in running.map(|r| r.join().unwrap()) {
+            scores.into_iter().for_each(|(score, count)| *all.0.entry(score).or_insert(0) += count);
+            all.1.extend(failures);
+        }
+        all
+    })
 }
