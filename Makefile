@@ -43,4 +43,4 @@ setup-test: setup-nginx
 	tools/setup.sh gcc clang pkg-config valgrind memcached util-linux
 
 setup-nginx:
-	tools/setup.sh nginx libnginx-mod-http-lua
+	tools/setup.sh nginx libnginx-mod-http-lua curl
