@@ -350,28 +350,58 @@ fn scatter(model: &Model, opened: &ModelRef<'_>, row: &Row, random: &mut Random)
     (values, opened.inputs().map(|input| (column(input.name) * step) as u32).collect())
 }
 
+/// Evaluates random rows of a random model by every path and naively.
+fn compare(shape: &Shape) -> Result<(), TestCaseError> {
+    let model = model(shape);
+    let compiled = model::compile(&model).unwrap();
+    let opened = ModelRef::open(&compiled).unwrap();
+    let mut scratch = Scratch::for_model(&opened);
+    let mut random = Random(!shape.seed);
+    for _ in 0..6 {
+        let row = row(&model, &mut random);
+        let expected: Vec<u64> = naive(&model, &row).iter().map(|v| v.to_bits()).collect();
+        let (values, binding) = scatter(&model, &opened, &row, &mut random);
+        for path in Path::ALL.into_iter().filter(|p| p.is_available()) {
+            let mut out = vec![f64::NAN; shape.dimensions];
+            let opened = opened.with_path(path).unwrap();
+            opened.raw(&values, &binding, &mut scratch, &mut out).unwrap();
+            let found: Vec<u64> = out.iter().map(|v| v.to_bits()).collect();
+            prop_assert_eq!(&found, &expected, "{}", path);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
 
     #[test]
     fn every_path_is_bit_equal_to_the_naive_evaluator(shape in shapes()) {
-        let model = model(&shape);
-        let compiled = model::compile(&model).unwrap();
-        let opened = ModelRef::open(&compiled).unwrap();
-        let mut scratch = Scratch::for_model(&opened);
-        let mut random = Random(!shape.seed);
-        for _ in 0..6 {
-            let row = row(&model, &mut random);
-            let expected: Vec<u64> = naive(&model, &row).iter().map(|v| v.to_bits()).collect();
-            let (values, binding) = scatter(&model, &opened, &row, &mut random);
-            for path in Path::ALL.into_iter().filter(|p| p.is_available()) {
-                let mut out = vec![f64::NAN; shape.dimensions];
-                let opened = opened.with_path(path).unwrap();
-                opened.raw(&values, &binding, &mut scratch, &mut out).unwrap();
-                let found: Vec<u64> = out.iter().map(|v| v.to_bits()).collect();
-                prop_assert_eq!(&found, &expected, "{}", path);
-            }
-        }
+        compare(&shape)?;
+    }
+}
+
+#[test]
+fn more_inputs_than_any_page_holds() {
+    for (seed, any) in [(1, false), (2, false), (3, true)] {
+        let shape = Shape {
+            floats: 4000,
+            borders: 4,
+            cats: 3,
+            ctrs: 4,
+            trees: 800,
+            depth: 8,
+            dimensions: 1,
+            any,
+            scaled: true,
+            seed,
+        };
+        let compiled = model::compile(&model(&shape)).unwrap();
+        assert!(
+            ModelRef::open(&compiled).unwrap().inputs().len() > 1024,
+            "wide enough to leave the paged kernels"
+        );
+        compare(&shape).unwrap();
     }
 }
 
