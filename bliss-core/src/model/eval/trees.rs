@@ -129,22 +129,6 @@ pub(super) unsafe fn block_positions(
     }
 }
 
-/// Asks for the leaf values of a block of trees, so that they are in the second-level cache when they are added.
-///
-/// # Safety
-///
-/// - each of the 64 positions is one of the job's leaf values
-#[inline(always)]
-#[cfg(target_arch = "x86_64")]
-pub(super) unsafe fn prefetch(job: &Job<'_>, positions: *const u32) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for at in 0..BLOCK {
-        // SAFETY:
-        // - the caller's promise; a prefetch reads nothing
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(job.leaves.as_ptr().add(*positions.add(at) as usize).cast()) };
-    }
-}
-
 /// Number of trees in the block that starts at tree `first`.
 #[inline(always)]
 pub(super) fn trees_from(job: &Job<'_>, first: usize) -> usize {

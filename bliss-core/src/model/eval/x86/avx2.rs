@@ -4,10 +4,41 @@ use std::arch::x86_64::*;
 
 use crate::model::eval::trees::{Positions, Sum};
 use crate::model::eval::{Job, Oblivious, Shapes, inputs, trees};
-use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES};
+use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, Group, LANES};
 
 /// Trees that are indexed together.
 const HALF: usize = BLOCK / 2;
+
+/// Counts the borders that each lane of a group exceeds.
+///
+/// # Safety
+///
+/// - the job is one that `ModelRef::raw` made, its lanes are gathered, and `at` is one of its groups
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn quantise(job: &Job<'_>, at: usize, group: &Group) -> __m128i {
+    // SAFETY:
+    // - a group's lanes and rows exist (`validate`, `raw`)
+    unsafe {
+        let lanes = job.parts.lanes.add(at * LANES);
+        if group.nan_largest != 0 {
+            inputs::raise_nan(lanes, group.nan_largest);
+        }
+        let (left, right) = (_mm256_load_ps(lanes), _mm256_load_ps(lanes.add(8)));
+        let first = job.rows.as_ptr().add(group.first_row as usize).cast::<f32>();
+        let (mut a, mut b) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for row in 0..usize::from(group.rows) {
+            let borders = first.add(row * LANES);
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(left, _mm256_load_ps(borders));
+            a = _mm256_sub_epi32(a, _mm256_castps_si256(above));
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(right, _mm256_load_ps(borders.add(8)));
+            b = _mm256_sub_epi32(b, _mm256_castps_si256(above));
+        }
+        // Packing works within halves of 128 bits: put them in order in between.
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words))
+    }
+}
 
 /// Fills all slots.
 ///
@@ -18,28 +49,11 @@ const HALF: usize = BLOCK / 2;
 #[target_feature(enable = "avx2")]
 unsafe fn fill_slots(job: &Job<'_>) {
     // SAFETY:
-    // - the caller's promise, passed on; a group's lanes, rows and slots exist (`validate`, `raw`)
+    // - the caller's promise, passed on; a group's slots exist (`validate`, `raw`)
     unsafe {
         inputs::gather(job);
         for (at, group) in job.groups.iter().enumerate() {
-            let lanes = job.parts.lanes.add(at * LANES);
-            if group.nan_largest != 0 {
-                inputs::raise_nan(lanes, group.nan_largest);
-            }
-            let (left, right) = (_mm256_load_ps(lanes), _mm256_load_ps(lanes.add(8)));
-            let first = job.rows.as_ptr().add(group.first_row as usize).cast::<f32>();
-            let (mut a, mut b) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            for row in 0..usize::from(group.rows) {
-                let borders = first.add(row * LANES);
-                let above = _mm256_cmp_ps::<_CMP_GT_OQ>(left, _mm256_load_ps(borders));
-                a = _mm256_sub_epi32(a, _mm256_castps_si256(above));
-                let above = _mm256_cmp_ps::<_CMP_GT_OQ>(right, _mm256_load_ps(borders.add(8)));
-                b = _mm256_sub_epi32(b, _mm256_castps_si256(above));
-            }
-            // Packing works within halves of 128 bits: put them in order in between.
-            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
-            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-            _mm_store_si128(job.parts.slots.add(at * LANES).cast(), bytes);
+            _mm_store_si128(job.parts.slots.add(at * LANES).cast(), quantise(job, at, group));
         }
         inputs::categories(job);
     }
@@ -142,7 +156,6 @@ pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, p
             }
             half_positions::<0>(job, trees, block, bases.as_ptr(), to, &mut nothing);
             half_positions::<1>(job, trees, block, bases.as_ptr().add(HALF), to.add(HALF), &mut nothing);
-            trees::prefetch(job, to);
         }
     }
 }
