@@ -95,6 +95,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let admin = tokio::spawn(admin.into_future());
 
     let ended_alone = tokio::select! {
+        // First: once it is, the thread may have ended as it should before this is looked at.
+        biased;
         () = stop.cancelled() => false,
         _ = &mut published => true,
     };

@@ -1,7 +1,7 @@
 //! The daemon as its users meet it: the program, its files, its pages, its exit code.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,6 +13,9 @@ use bliss_store::Client;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_bliss-service");
 
+/// What every configuration here begins with; the system gives the port.
+const COMMON: &str = "directory = \"shm\"\npublish.interval = \"100ms\"\nadmin.listen = \"127.0.0.1:0\"\n";
+
 /// A daemon, stopped by the test that started it.
 struct Daemon {
     child: Child,
@@ -20,17 +23,21 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it on a port that the system gives, and waits until its pages answer.
+    /// Starts it and waits until its log says on which port its pages answer.
     fn start(directory: &Path, config: &str) -> Self {
-        let port = free_port();
         let path = directory.join("bliss.toml");
-        let common = format!(
-            "directory = \"shm\"\npublish.interval = \"100ms\"\nadmin.listen = \"127.0.0.1:{port}\"\n{config}"
-        );
-        fs::write(&path, common).unwrap();
-        let mut daemon = Self { child: command(&path).spawn().unwrap(), port };
-        daemon.until("the pages", |d| d.get("/healthz").is_some());
-        daemon
+        fs::write(&path, format!("{COMMON}{config}")).unwrap();
+        let mut child = command(&path).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        let port = log.find_map(|line| {
+            said.push(line.unwrap());
+            said.last()?.split_once("admin=127.0.0.1:")?.1.split(' ').next()?.parse().ok()
+        });
+        // Somebody must read on, or the daemon would wait for it.
+        std::thread::spawn(move || log.for_each(drop));
+        let Some(port) = port else { panic!("the daemon ended: {said:?} {:?}", child.wait()) };
+        Self { child, port }
     }
 
     fn get(&self, page: &str) -> Option<(u16, String)> {
@@ -72,10 +79,6 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn command(config: &Path) -> Command {
@@ -178,9 +181,8 @@ fn s6_a_killed_daemon_loses_nothing_that_was_published() {
 fn a_second_daemon_on_the_same_directory_is_told_so() {
     let dir = directory();
     let daemon = Daemon::start(dir.path(), FILE);
-    let text = fs::read_to_string(dir.path().join("bliss.toml")).unwrap();
     let second = dir.path().join("second.toml");
-    fs::write(&second, text.replace(&daemon.port.to_string(), &free_port().to_string())).unwrap();
+    fs::copy(dir.path().join("bliss.toml"), &second).unwrap();
     let (status, said) = run(&second);
     assert!(!status.success());
     assert!(said.contains("another daemon publishes to it"), "{said}");
@@ -346,13 +348,10 @@ fn s6_sigterm_ends_it_while_an_origin_hangs() {
 fn the_log_can_be_json() {
     let dir = directory();
     let config = dir.path().join("bliss.toml");
-    let text = format!(
-        "directory = \"shm\"\nadmin.listen = \"127.0.0.1:{}\"\nlog.format = \"json\"\n{FILE}",
-        free_port()
-    );
+    let text = format!("{COMMON}log.format = \"json\"\n{FILE}");
     fs::write(&config, text).unwrap();
     let mut child = command(&config).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let refused = lines.find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
         (line["level"] == "ERROR").then_some(line)

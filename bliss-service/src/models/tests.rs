@@ -1,5 +1,4 @@
 use std::fs;
-use std::path::PathBuf;
 
 use super::*;
 use crate::publish::start_with;
@@ -110,12 +109,7 @@ async fn nothing_is_published_while_one_of_several_never_was_good() {
 
 #[test]
 fn text_features_are_named() {
-    let shared =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/models/unsupported_text.cbm");
-    if !shared.exists() {
-        eprintln!("SKIPPED: text_features_are_named: no {}", shared.display());
-        return;
-    }
-    let error = compile(&shared).unwrap_err().to_string();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/unsupported_text.cbm");
+    let error = compile(Path::new(path)).unwrap_err().to_string();
     assert!(error.contains("text features"), "{error}");
 }
