@@ -57,15 +57,43 @@ impl Blocks {
             Some(ranges) if self.known => self.update_some(bytes, ranges),
             _ => self.update_all(bytes),
         }
-        self.bytes = bytes.len();
-        self.known = true;
-        finish(self.sum, bytes.len() as u64)
+        self.end(bytes.len())
     }
 
     fn update_all(&mut self, bytes: &[u8]) {
+        self.begin();
+        bytes.chunks(BLOCK).for_each(|block| self.push(block));
+    }
+
+    /// Begins anew; the blocks follow by [`push`](Self::push), in order, while they are still in the cache.
+    pub(crate) fn begin(&mut self) {
         self.hashes.clear();
-        self.hashes.extend(bytes.chunks(BLOCK).enumerate().map(|(index, block)| block_hash(index, block)));
-        self.sum = self.hashes.iter().fold(0, |sum, hash| sum.wrapping_add(*hash));
+        self.sum = 0;
+        self.known = false;
+    }
+
+    /// The next block: [`BLOCK`] bytes, or fewer if it is the last.
+    pub(crate) fn push(&mut self, block: &[u8]) {
+        let hash = block_hash(self.hashes.len(), block);
+        self.hashes.push(hash);
+        self.sum = self.sum.wrapping_add(hash);
+    }
+
+    /// That was all. Returns the checksum.
+    pub(crate) fn end(&mut self, bytes: usize) -> u64 {
+        self.bytes = bytes;
+        self.known = true;
+        finish(self.sum, bytes as u64)
+    }
+
+    /// Copies, and hashes each block while it is in the cache. Both have the same size. Returns the checksum.
+    pub(crate) fn copy(&mut self, to: &mut [u8], from: &[u8]) -> u64 {
+        self.begin();
+        for (to, from) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK)) {
+            to.copy_from_slice(from);
+            self.push(to);
+        }
+        self.end(from.len())
     }
 
     fn update_some(&mut self, bytes: &[u8], ranges: &mut Vec<Range<u64>>) {
@@ -131,6 +159,11 @@ mod tests {
                 }
                 if old < size { touched.push(old as u64..size as u64); }
                 prop_assert_eq!(blocks.update(&bytes, Some(&mut touched)), whole(&bytes));
+                let mut copied = vec![0; bytes.len()];
+                if round % 4 == 3 {
+                    prop_assert_eq!(blocks.copy(&mut copied, &bytes), whole(&bytes));
+                    prop_assert_eq!(&copied, &bytes);
+                }
             }
         }
     }

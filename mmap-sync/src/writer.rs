@@ -149,7 +149,7 @@ impl Writer {
     /// As [`standby`](Self::standby).
     pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<Published, Error> {
         let mut standby = self.standby(bytes.len() as u64)?;
-        standby.bytes_mut().copy_from_slice(bytes);
+        standby.fill(bytes);
         standby.publish()
     }
 

@@ -14,6 +14,9 @@ use crate::sys::{self, FileInfo, Map};
 /// More slack than this, and more than a quarter of what is used, is given back.
 const SLACK: u64 = 1 << 20;
 
+/// Smaller ranges are left to page faults.
+const POPULATE: u64 = 1 << 20;
+
 pub(super) struct Copy {
     fd: OwnedFd,
     pub(super) info: FileInfo,
@@ -112,13 +115,11 @@ impl Copy {
         let reserved = round_up(bytes);
         let fd = create_file(kind(index), options.mode, PAGE.saturating_add(reserved), paths, options)?;
         let map = map_file(&fd, PAGE.saturating_add(reserved), index, paths, options)?;
-        if options.prefault {
-            let _ = map.advise(0, PAGE.saturating_add(reserved), libc::MADV_POPULATE_WRITE);
-        }
         let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(kind(index), "fstat"))?;
         let blocks = Blocks::default();
         let copy = Copy { fd, info, map, index, holds: None, bytes: 0, reserved, blocks, strangers: false };
         copy.header().store(&DataFields { index: u32::from(index & 1 == 1), ..Default::default() });
+        copy.populate(0, reserved);
         Ok(copy)
     }
 
@@ -177,12 +178,21 @@ impl Copy {
         let wanted = round_up(bytes);
         if wanted > self.reserved {
             reserve(&self.fd, self.reserved, wanted, kind(self.index), paths)?;
-            self.reserved = wanted;
         }
         if PAGE.saturating_add(bytes) > self.map.len() {
             self.map = map_file(&self.fd, PAGE.saturating_add(wanted), self.index, paths, options)?;
         }
+        self.populate(self.reserved, wanted);
+        self.reserved = self.reserved.max(wanted);
         Ok(())
+    }
+
+    /// Maps the pages of a range that was just reserved, all at once: cheaper than one fault per page.
+    fn populate(&self, from: u64, to: u64) {
+        if to.saturating_sub(from) >= POPULATE {
+            // A kernel without it (before 5.14) takes the faults.
+            let _ = self.map.advise(PAGE.saturating_add(from), to - from, libc::MADV_POPULATE_WRITE);
+        }
     }
 
     /// Says in the first page that the bytes are being changed.

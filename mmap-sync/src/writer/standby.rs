@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::copy::Copy;
 use super::{Published, Writer};
+use crate::checksum::Blocks;
 use crate::error::Error;
 use crate::layout::MAX_BYTES;
 use crate::sys;
@@ -22,12 +23,22 @@ pub struct Standby<'a> {
     touched: Option<Vec<Range<u64>>>,
     reset: bool,
     published: bool,
+    /// The checksum, if it was made while the bytes were written.
+    checksum: Option<u64>,
 }
 
 impl<'a> Standby<'a> {
     pub(super) fn begin(writer: &'a mut Writer, bytes: u64, reset: bool) -> Result<Standby<'a>, Error> {
-        let mut standby =
-            Standby { writer, bytes, holds: None, held_len: 0, touched: None, reset, published: false };
+        let mut standby = Standby {
+            writer,
+            bytes,
+            holds: None,
+            held_len: 0,
+            touched: None,
+            reset,
+            published: false,
+            checksum: None,
+        };
         let copy = standby.copy_mut()?;
         let (holds, held_len) = (copy.holds, copy.bytes);
         if holds.is_none() {
@@ -96,7 +107,32 @@ impl<'a> Standby<'a> {
     /// Its bytes, to be written. Page-aligned.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let bytes = self.bytes;
+        self.checksum = None;
         self.copy_mut().ok().and_then(|copy| copy.slice_mut(bytes)).unwrap_or_default()
+    }
+
+    /// Replaces all its bytes by others of the same number.
+    pub(super) fn fill(&mut self, from: &[u8]) {
+        let Ok(copy) = self.copy_mut() else { return };
+        let mut blocks = std::mem::take(&mut copy.blocks);
+        let checksum = copy.slice_mut(from.len() as u64).map(|to| blocks.copy(to, from));
+        copy.blocks = blocks;
+        self.checksum = checksum.filter(|_| from.len() as u64 == self.bytes);
+    }
+
+    /// Lends the hashes of the blocks to one who writes all bytes in order.
+    pub(super) fn lend_blocks(&mut self) -> Blocks {
+        let mut blocks = self.copy_mut().map(|copy| std::mem::take(&mut copy.blocks)).unwrap_or_default();
+        blocks.begin();
+        blocks
+    }
+
+    /// Takes them back: they are of all bytes.
+    pub(super) fn return_blocks(&mut self, mut blocks: Blocks) {
+        self.checksum = Some(blocks.end(usize::try_from(self.bytes).unwrap_or(0)));
+        if let Ok(copy) = self.copy_mut() {
+            copy.blocks = blocks;
+        }
     }
 
     /// The bytes of the current publication, and those to be written: they are different copies, so that one can be
@@ -126,6 +162,7 @@ impl<'a> Standby<'a> {
             None => writer.copies.get_mut(index).and_then(Option::as_mut),
         };
         copy.ok_or(Error::NotPublished)?.make_room(bytes, &writer.paths, &writer.options)?;
+        self.checksum = None;
         self.bytes = bytes;
         Ok(())
     }
@@ -151,11 +188,17 @@ impl<'a> Standby<'a> {
     pub fn publish(mut self) -> Result<Published, Error> {
         self.writer.check_process()?;
         let bytes = self.bytes;
-        let mut touched = self.touched.take();
-        let copy = self.copy_mut()?;
-        let mut blocks = std::mem::take(&mut copy.blocks);
-        let checksum = blocks.update(copy.slice(bytes).unwrap_or_default(), touched.as_mut());
-        copy.blocks = blocks;
+        let checksum = match self.checksum {
+            Some(checksum) => checksum,
+            None => {
+                let mut touched = self.touched.take();
+                let copy = self.copy_mut()?;
+                let mut blocks = std::mem::take(&mut copy.blocks);
+                let checksum = blocks.update(copy.slice(bytes).unwrap_or_default(), touched.as_mut());
+                copy.blocks = blocks;
+                checksum
+            }
+        };
         let reset = self.reset;
         let published = self.writer.switch(bytes, checksum, reset)?;
         self.published = true;

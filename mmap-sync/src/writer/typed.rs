@@ -1,6 +1,7 @@
 //! Values serialised straight into the standby copy.
 
 use std::any::type_name;
+use std::ptr::NonNull;
 
 use rkyv::Serialize;
 use rkyv::api::high::HighSerializer;
@@ -12,6 +13,7 @@ use rkyv::ser::{self, Positional};
 use rkyv::util::with_arena;
 
 use super::{Published, Standby, Writer};
+use crate::checksum::{BLOCK, Blocks};
 use crate::error::Error;
 
 /// What a value serialises itself with: rkyv's high-level serialiser over the standby copy.
@@ -26,37 +28,63 @@ const MAX_STEP: u64 = 256 << 20;
 /// Appends to a [`Standby`], which grows as needed.
 pub struct Sink<'a> {
     target: &'a mut (dyn Grow + 'a),
+    /// The bytes of the target, until it grows.
+    room: Option<&'a mut [u8]>,
     written: usize,
+    /// Whole blocks are hashed while they are in the cache; values are written in order.
+    blocks: &'a mut Blocks,
+    hashed: usize,
     error: &'a mut Option<Error>,
 }
 
 /// A [`Standby`], whatever its lifetime.
 trait Grow {
-    fn room(&mut self) -> &mut [u8];
-    fn grow(&mut self, bytes: u64) -> Result<(), Error>;
+    fn grow(&mut self, bytes: u64) -> Result<NonNull<[u8]>, Error>;
 }
 
 impl Grow for Standby<'_> {
-    fn room(&mut self) -> &mut [u8] {
-        self.bytes_mut()
-    }
-
-    fn grow(&mut self, bytes: u64) -> Result<(), Error> {
+    fn grow(&mut self, bytes: u64) -> Result<NonNull<[u8]>, Error> {
         let now = self.len();
-        let generous = bytes.max(now.saturating_add(now.clamp(FIRST, MAX_STEP)));
-        self.resize(generous).or_else(|_| self.resize(bytes))
+        if bytes > now {
+            let generous = bytes.max(now.saturating_add(now.clamp(FIRST, MAX_STEP)));
+            self.resize(generous).or_else(|_| self.resize(bytes))?;
+        }
+        Ok(NonNull::from(self.bytes_mut()))
     }
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    fn new(
+        target: &'a mut (dyn Grow + 'a),
+        blocks: &'a mut Blocks,
+        error: &'a mut Option<Error>,
+    ) -> Sink<'a> {
+        Sink { target, room: None, written: 0, blocks, hashed: 0, error }
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let end = self.written.saturating_add(bytes.len());
-        if end > self.target.room().len() {
-            self.target.grow(end as u64)?;
+        if self.room.as_ref().is_none_or(|room| end > room.len()) {
+            self.room = None;
+            let mut room = self.target.grow(end as u64)?;
+            // SAFETY:
+            // - the bytes belong to the standby copy that `target` borrows for 'a.
+            // - they stay where they are, and nobody else touches them, until `grow` is called again; the reference was
+            //   dropped before that.
+            self.room = Some(unsafe { room.as_mut() });
         }
-        if let Some(room) = self.target.room().get_mut(self.written..end) {
-            room.copy_from_slice(bytes);
+        let Some(room) = &mut self.room else { return Ok(()) };
+        if let Some(place) = room.get_mut(self.written..end) {
+            place.copy_from_slice(bytes);
             self.written = end;
+        }
+        if self.written - self.hashed >= BLOCK
+            && let Some(new) = room.get(self.hashed..self.written)
+        {
+            for block in new.chunks_exact(BLOCK) {
+                self.blocks.push(block);
+                self.hashed += BLOCK;
+            }
         }
         Ok(())
     }
@@ -107,16 +135,22 @@ impl Writer {
         // If there is no room for as much as last time, perhaps less is needed now.
         let _ = standby.resize(likely);
         let mut failed = None;
+        let mut blocks = standby.lend_blocks();
         let written = with_arena(|arena| {
-            let sink = Sink { target: &mut standby, written: 0, error: &mut failed };
+            let sink = Sink::new(&mut standby, &mut blocks, &mut failed);
             let mut serializer = ser::Serializer::new(sink, arena.acquire(), Share::new());
             let strategy: &mut Serializer<'_> = Strategy::wrap(&mut serializer);
             serialize_using(value, strategy)?;
-            Ok::<_, rancor::Error>(serializer.into_writer().written)
+            let sink = serializer.into_writer();
+            Ok::<_, rancor::Error>((sink.written, sink.hashed))
         });
         match written {
-            Ok(written) => {
+            Ok((written, hashed)) => {
                 standby.resize(written as u64)?;
+                if let Some(last) = standby.bytes().get(hashed..written).filter(|last| !last.is_empty()) {
+                    blocks.push(last);
+                }
+                standby.return_blocks(blocks);
                 standby.publish()
             }
             Err(reason) => Err(failed.unwrap_or_else(|| Error::Serialize {
