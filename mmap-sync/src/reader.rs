@@ -17,6 +17,7 @@ mod guard;
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::error::{Error, FileKind};
@@ -62,6 +63,12 @@ const NONE: u64 = u64::MAX;
 /// once. In the child of a fork the handle goes on working, with a slot of its own; guards that were alive at the
 /// fork belong to the parent, and the child must not use their bytes beyond the parent's guard.
 pub struct Reader {
+    /// On the heap, where it does not move, so that guards are one pointer: a guard of more words is moved through memory by wide loads of
+    /// what was just stored in narrow ones, which costs more than the pin.
+    inner: Rc<Inner>,
+}
+
+struct Inner {
     token_cell: &'static AtomicU64,
     token: Cell<u64>,
     /// Pins until the clock is looked at; 0 also if there is no slot.
@@ -88,9 +95,14 @@ struct Hot {
 
 /// A cell of the slot, and what is known of the generation that was pinned in it last. For a handle without a slot,
 /// a pin on one of the shared counters.
+#[repr(align(16))]
 struct Pin {
     /// Guards that share it.
     refs: Cell<u32>,
+    /// Of which handle; set once, since that does not move.
+    inner: Cell<Option<NonNull<Inner>>>,
+    /// The process that uses the pin.
+    token: Cell<u64>,
     /// Where the pin is stored; `None` for the counters.
     cell: Cell<Option<NonNull<AtomicU64>>>,
     /// While no guard uses it, it may only be taken for what it says if this generation is current: the mapping is
@@ -107,6 +119,8 @@ impl Pin {
     const fn new() -> Pin {
         Pin {
             refs: Cell::new(0),
+            inner: Cell::new(None),
+            token: Cell::new(0),
             cell: Cell::new(None),
             generation: Cell::new(NONE),
             start: Cell::new(NonNull::dangling()),
@@ -150,15 +164,73 @@ struct Attached {
 // - the raw pointers lead into mappings that the handle owns, and mappings belong to the process.
 // - a lock on an open file description belongs to no thread.
 // - guards borrow the handle, so it is not sent while one is alive.
+// - the `Rc` is never cloned: all of it is sent.
 unsafe impl Send for Reader {}
 
 impl Reader {
     pub(crate) fn open(options: &Options) -> Result<Reader, Error> {
+        Inner::open(options).map(|inner| Reader { inner })
+    }
+
+    /// Pins the current generation: until the guard is dropped its bytes do not change.
+    ///
+    /// Takes a bounded number of steps, without lock, system call or allocation, if the generation is in a file that
+    /// is mapped already, the writer is alive, and the handle was not inherited through a fork.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPublished`] before the first publication; otherwise what is wrong with the files. No error
+    /// allocates.
+    #[inline]
+    pub fn pin(&self) -> Result<Guard<'_>, Error> {
+        self.inner.pin()
+    }
+
+    /// The current generation, without pinning it.
+    pub fn generation(&self) -> Option<u64> {
+        self.inner.generation()
+    }
+
+    /// The version word of the seeds: which copy, how many bytes, and the low bits of the checksum.
+    pub fn version(&self) -> Option<InstanceVersion> {
+        self.inner.version()
+    }
+
+    /// Time since the writer's last sign of life; `None` if there was none since the system was started.
+    pub fn writer_age(&self) -> Option<Duration> {
+        self.inner.writer_age()
+    }
+
+    /// Whether the writer said that these files are not written any more because others took their place. What was
+    /// published last stays readable; files under the same path are found by themselves.
+    pub fn is_superseded(&self) -> bool {
+        self.inner.is_superseded()
+    }
+
+    /// Whether this handle has a slot of its own. Without one (all taken, and no room for more) it reads through
+    /// shared counters, is not wait-free, and its death may keep memory occupied.
+    pub fn has_slot(&self) -> bool {
+        self.inner.has_slot()
+    }
+
+    /// Does ahead of time what [`pin`](Self::pin) would do otherwise: looks whether the files were replaced, maps the
+    /// file of the current generation, and unmaps files that nobody looks into. For between requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](Self::pin).
+    pub fn maintain(&self) -> Result<(), Error> {
+        self.inner.maintain()
+    }
+}
+
+impl Inner {
+    fn open(options: &Options) -> Result<Rc<Inner>, Error> {
         options.check()?;
         let paths = Paths::new(&options.prefix)?;
         let token_cell = fork::token_cell().map_err(paths.io(FileKind::Directory, "pthread_atfork"))?;
         fork::make_room();
-        let reader = Reader {
+        let reader = Rc::new(Inner {
             token_cell,
             token: Cell::new(fork::token(token_cell)),
             ticks: Cell::new(0),
@@ -178,7 +250,8 @@ impl Reader {
             verified: Cell::new(NONE),
             paths,
             options: options.clone(),
-        };
+        });
+        reader.pins.iter().for_each(|pin| pin.inner.set(Some(NonNull::from(&*reader))));
         sys::boot_id();
         match reader.look() {
             Ok(()) | Err(Error::NotPublished) => Ok(reader),
@@ -186,17 +259,8 @@ impl Reader {
         }
     }
 
-    /// Pins the current generation: until the guard is dropped its bytes do not change.
-    ///
-    /// Takes a bounded number of steps, without lock, system call or allocation, if the generation is in a file that
-    /// is mapped already, the writer is alive, and the handle was not inherited through a fork.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotPublished`] before the first publication; otherwise what is wrong with the files. No error
-    /// allocates.
     #[inline]
-    pub fn pin(&self) -> Result<Guard<'_>, Error> {
+    fn pin(&self) -> Result<Guard<'_>, Error> {
         let ticks = self.ticks.get();
         if ticks != 0
             && self.token_cell.load(Ordering::Relaxed) == self.token.get()
@@ -212,7 +276,7 @@ impl Reader {
             let generation = self.announce(state, slot, cell);
             if first.generation.get() == generation {
                 first.refs.set(1);
-                return Ok(Guard::new(self, first, self.switch(generation)));
+                return Ok(Guard::new(first, self.switch(generation)));
             }
             return self.settle(state, slot, first, cell, generation);
         }
@@ -228,8 +292,7 @@ impl Reader {
         }
     }
 
-    /// The current generation, without pinning it.
-    pub fn generation(&self) -> Option<u64> {
+    fn generation(&self) -> Option<u64> {
         let load =
             || self.state(|state| state.generation.load(Ordering::Relaxed)).filter(|found| *found != 0);
         load().or_else(|| {
@@ -239,14 +302,12 @@ impl Reader {
         })
     }
 
-    /// The version word of the seeds: which copy, how many bytes, and the low bits of the checksum.
-    pub fn version(&self) -> Option<InstanceVersion> {
+    fn version(&self) -> Option<InstanceVersion> {
         self.generation()?;
         self.state(|state| InstanceVersion(state.version.load(Ordering::Relaxed)))
     }
 
-    /// Time since the writer's last sign of life; `None` if there was none since the system was started.
-    pub fn writer_age(&self) -> Option<Duration> {
+    fn writer_age(&self) -> Option<Duration> {
         if self.hot.get().is_none() && !self.is_counted() {
             let _ = self.look();
         }
@@ -257,25 +318,15 @@ impl Reader {
         })?
     }
 
-    /// Whether the writer said that these files are not written any more because others took their place. What was
-    /// published last stays readable; files under the same path are found by themselves.
-    pub fn is_superseded(&self) -> bool {
+    fn is_superseded(&self) -> bool {
         self.state(|state| state.superseded.load(Ordering::Relaxed) != 0).unwrap_or(false)
     }
 
-    /// Whether this handle has a slot of its own. Without one (all taken, and no room for more) it reads through
-    /// shared counters, is not wait-free, and its death may keep memory occupied.
-    pub fn has_slot(&self) -> bool {
+    fn has_slot(&self) -> bool {
         !self.is_counted()
     }
 
-    /// Does ahead of time what [`pin`](Self::pin) would do otherwise: looks whether the files were replaced, maps the
-    /// file of the current generation, and unmaps files that nobody looks into. For between requests.
-    ///
-    /// # Errors
-    ///
-    /// As [`pin`](Self::pin).
-    pub fn maintain(&self) -> Result<(), Error> {
+    fn maintain(&self) -> Result<(), Error> {
         self.ticks.set(0);
         let pinned = self.pin().map(drop);
         let in_use = self.in_use();
@@ -349,7 +400,7 @@ impl Reader {
     /// One more guard on what a cell pins.
     fn guard<'a>(&'a self, pin: &'a Pin) -> Guard<'a> {
         pin.refs.set(pin.refs.get() + 1);
-        Guard::new(self, pin, self.switch(pin.generation.get()))
+        Guard::new(pin, self.switch(pin.generation.get()))
     }
 
     /// Whether the last guard was on another generation.
@@ -572,6 +623,7 @@ impl Reader {
         self.valid.iter().for_each(|valid| valid.set((None, NONE)));
         for pin in self.pins.iter().filter(|pin| pin.refs.get() != FROZEN) {
             pin.refs.set(0);
+            pin.token.set(self.token.get());
             pin.cell.set(None);
             pin.forget();
         }
@@ -609,7 +661,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for Inner {
     fn drop(&mut self) {
         let ours = fork::token(self.token_cell) == self.token.get();
         let in_use = self.in_use();
@@ -629,8 +681,8 @@ impl Drop for Reader {
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader")
-            .field("prefix", &self.options.prefix)
-            .field("generation", &self.state(|state| state.generation.load(Ordering::Relaxed)))
+            .field("prefix", &self.inner.options.prefix)
+            .field("generation", &self.inner.state(|state| state.generation.load(Ordering::Relaxed)))
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::any::{TypeId, type_name};
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ops::Deref;
+use std::ptr::NonNull;
 
 use rkyv::api::high::HighValidator;
 use rkyv::bytecheck::CheckBytes;
@@ -18,23 +20,33 @@ use crate::protocol;
 ///
 /// Belongs to the thread of its [`Reader`]. Holding one for long costs the writer one more file.
 pub struct Guard<'a> {
-    reader: &'a Reader,
-    pin: &'a Pin,
-    /// The process that pinned it.
-    token: u64,
-    switched: bool,
+    /// The address of the [`Pin`]; bit 0 says whether the guard is the first on its generation.
+    pin: NonNull<Pin>,
+    reader: PhantomData<&'a Reader>,
 }
+
+const SWITCHED: usize = 1;
 
 impl<'a> Guard<'a> {
     #[inline(always)]
-    pub(super) fn new(reader: &'a Reader, pin: &'a Pin, switched: bool) -> Guard<'a> {
-        Guard { reader, pin, token: reader.token.get(), switched }
+    pub(super) fn new(pin: &'a Pin, switched: bool) -> Guard<'a> {
+        const { assert!(align_of::<Pin>() > SWITCHED) };
+        let pin = NonNull::from(pin).map_addr(|address| address | usize::from(switched));
+        Guard { pin, reader: PhantomData }
+    }
+
+    #[inline(always)]
+    fn pin(&self) -> &'a Pin {
+        let pin = self.pin.as_ptr().map_addr(|address| address & !SWITCHED);
+        // SAFETY:
+        // - the pin is part of the reader, which is borrowed for 'a and does not move (it is on the heap).
+        unsafe { &*pin }
     }
 
     /// The generation: 1 for the first publication, one more for each that followed.
     #[inline]
     pub fn generation(&self) -> u64 {
-        self.pin.generation.get()
+        self.pin().generation.get()
     }
 
     /// What was published. Aligned to 64 bytes at least.
@@ -45,13 +57,13 @@ impl<'a> Guard<'a> {
         //   inside what the file system has reserved (checked in `Copies`; the writer never truncates).
         // - the pin is not used for another generation while a guard uses it (its count is not zero).
         // - nobody writes there while the generation is pinned: the protocol, and M7 for other processes.
-        unsafe { std::slice::from_raw_parts(self.pin.start.get().as_ptr(), self.pin.len.get()) }
+        unsafe { std::slice::from_raw_parts(self.pin().start.get().as_ptr(), self.pin().len.get()) }
     }
 
     /// Whether this is the handle's first guard on this generation since a guard on another.
     #[inline]
     pub fn is_switched(&self) -> bool {
-        self.switched
+        self.pin.addr().get() & SWITCHED != 0
     }
 
     /// The published value. Its bytes are validated the first time that this handle sees this generation as this
@@ -66,7 +78,7 @@ impl<'a> Guard<'a> {
         T: Archive + 'static,
         T::Archived: Portable + for<'b> CheckBytes<HighValidator<'b, Failure>>,
     {
-        if self.pin.valid.get() != Some(TypeId::of::<T>()) {
+        if self.pin().valid.get() != Some(TypeId::of::<T>()) {
             self.validate::<T>()?;
         }
         // SAFETY:
@@ -83,7 +95,10 @@ impl<'a> Guard<'a> {
         T::Archived: Portable + for<'b> CheckBytes<HighValidator<'b, Failure>>,
     {
         let of = (Some(TypeId::of::<T>()), self.generation());
-        let valid = &self.reader.valid;
+        let Some(inner) = self.pin().inner.get() else { return Ok(()) };
+        // SAFETY:
+        // - the pin is part of it.
+        let valid = unsafe { &inner.as_ref().valid };
         if !valid.iter().any(|entry| entry.get() == of) {
             rkyv::access::<Archived<T>, Failure>(self.bytes()).map_err(|_| crate::Error::Invalid {
                 type_name: type_name::<T>(),
@@ -100,7 +115,7 @@ impl<'a> Guard<'a> {
                 entry.set(of);
             }
         }
-        self.pin.valid.set(of.0);
+        self.pin().valid.set(of.0);
         Ok(())
     }
 }
@@ -117,21 +132,24 @@ impl Deref for Guard<'_> {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        let reader = self.reader;
-        if reader.token_cell.load(Ordering::Relaxed) != self.token
-            && fork::token(reader.token_cell) != self.token
-        {
+        let pin = self.pin();
+        let Some(inner) = pin.inner.get() else { return };
+        // SAFETY:
+        // - the pin is part of it.
+        let inner = unsafe { inner.as_ref() };
+        let token = pin.token.get();
+        if inner.token_cell.load(Ordering::Relaxed) != token && fork::token(inner.token_cell) != token {
             // The pin is the parent's.
             return;
         }
-        let refs = self.pin.refs.get().wrapping_sub(1);
-        self.pin.refs.set(refs);
+        let refs = pin.refs.get().wrapping_sub(1);
+        pin.refs.set(refs);
         if refs == 0 {
-            match self.pin.cell.get() {
+            match pin.cell.get() {
                 // SAFETY:
                 // - the cell is in a mapping that is not replaced while a guard is alive.
                 Some(cell) => protocol::release(unsafe { cell.as_ref() }),
-                None => reader.release_counted(self.generation()),
+                None => inner.release_counted(pin.generation.get()),
             }
         }
     }
