@@ -9,12 +9,12 @@
 //! # Orderings
 //!
 //! The token is written in a child before it has a second thread, and by the first handle opened, under the
-//! registry's lock. It guards no other memory, so all accesses are `Relaxed`.
+//! registry's lock. It guards no other memory, so all accesses are `Relaxed`; so are those to the number of handles.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use crate::sys;
@@ -22,10 +22,24 @@ use crate::sys;
 /// Descriptors that a child must not keep.
 static PRIVATE: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
+/// Reader handles, for which there is room in [`PRIVATE`].
+static HANDLES: AtomicUsize = AtomicUsize::new(0);
+
 /// The last token given out; copied by a fork, so that a child's token differs from all of its ancestors'.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-static TOKEN: OnceLock<&'static AtomicU64> = OnceLock::new();
+/// A page of zeroed memory of the program itself, so that looking at the token is one load. The loader maps such
+/// pages privately and anonymously, as `MADV_WIPEONFORK` demands.
+#[cfg_attr(target_arch = "x86_64", repr(C, align(4096)))]
+#[cfg_attr(not(target_arch = "x86_64"), repr(C, align(65536)))]
+struct Page {
+    token: AtomicU64,
+}
+
+static PAGE: Page = Page { token: AtomicU64::new(0) };
+
+/// Whether the page and the fork handlers are set up, or the error.
+static READY: OnceLock<Result<(), sys::Errno>> = OnceLock::new();
 
 /// Holds the registry's lock between the `prepare` handler and the `parent` or `child` handler.
 struct Held(UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
@@ -40,55 +54,44 @@ fn private() -> MutexGuard<'static, Vec<RawFd>> {
     PRIVATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where this process's token is. Never 0 when looked at through [`token`].
-pub(crate) fn token_cell() -> Result<&'static AtomicU64, sys::Errno> {
-    if let Some(cell) = TOKEN.get() {
-        return Ok(cell);
-    }
-    let _registry = private();
-    if let Some(cell) = TOKEN.get() {
-        return Ok(cell);
-    }
-    let page = 65_536;
-    // SAFETY:
-    // - no address is asked for, so no existing mapping is replaced.
-    let start = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            page,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if start == libc::MAP_FAILED {
-        return Err(sys::last_errno());
-    }
-    // SAFETY:
-    // - the range was just mapped, privately; nothing is in it yet that wiping could harm.
-    // A kernel without it (before 4.14) leaves the work to the fork handler.
-    unsafe { libc::madvise(start, page, libc::MADV_WIPEONFORK) };
-    // SAFETY:
-    // - the handlers are functions of this library and use nothing that a fork takes away.
-    let registered = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-    if registered != 0 {
+/// To be called before anything is opened.
+pub(crate) fn init() -> Result<(), sys::Errno> {
+    *READY.get_or_init(|| {
         // SAFETY:
-        // - the range is what `mmap` returned, and nobody knows it yet.
-        unsafe { libc::munmap(start, page) };
-        return Err(registered);
-    }
-    // SAFETY:
-    // - the page is never unmapped, is aligned, and is only used through this atomic.
-    let cell: &'static AtomicU64 = unsafe { &*start.cast::<AtomicU64>() };
-    cell.store(new_token(), Ordering::Relaxed);
-    Ok(TOKEN.get_or_init(|| cell))
+        // - the page is a whole one, aligned and as large as `Page`, and nothing else is in it that wiping could harm.
+        // A kernel without it (before 4.14), or with larger pages, leaves the work to the fork handler.
+        unsafe {
+            libc::madvise((&raw const PAGE).cast_mut().cast(), size_of::<Page>(), libc::MADV_WIPEONFORK)
+        };
+        // SAFETY:
+        // - the handlers are functions of this library and use nothing that a fork takes away.
+        let registered = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+        if registered != 0 {
+            return Err(registered);
+        }
+        PAGE.token.store(new_token(), Ordering::Relaxed);
+        Ok(())
+    })
 }
 
-/// Makes room for the descriptors of handles that are opened now and find their files later, in a call that must not
-/// allocate.
+/// The token, or 0 in a child that has not looked at it with [`token`] yet.
+#[inline(always)]
+pub(crate) fn peek() -> u64 {
+    PAGE.token.load(Ordering::Relaxed)
+}
+
+/// Makes room for the descriptors of one more handle, which it may open later in a call that must not allocate. While
+/// a handle moves to other files it has two.
 pub(crate) fn make_room() {
-    private().reserve(64);
+    let handles = HANDLES.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut registry = private();
+    let missing = (2 * handles + 8).saturating_sub(registry.len());
+    registry.reserve(missing);
+}
+
+/// The handle is gone.
+pub(crate) fn give_room_back() {
+    HANDLES.fetch_sub(1, Ordering::Relaxed);
 }
 
 fn new_token() -> u64 {
@@ -98,28 +101,28 @@ fn new_token() -> u64 {
 }
 
 /// The token of this process. The first call after a bare `clone` does what the fork handler would have done.
-pub(crate) fn token(cell: &AtomicU64) -> u64 {
-    let token = cell.load(Ordering::Relaxed);
+pub(crate) fn token() -> u64 {
+    let token = peek();
     if token != 0 {
         return token;
     }
     match PRIVATE.try_lock() {
-        Ok(mut registry) => become_child(cell, &mut registry),
-        Err(TryLockError::Poisoned(registry)) => become_child(cell, &mut registry.into_inner()),
+        Ok(mut registry) => become_child(&mut registry),
+        Err(TryLockError::Poisoned(registry)) => become_child(&mut registry.into_inner()),
         // Another thread held the lock at the moment of the clone; it does not exist here. Its descriptors stay open.
-        Err(TryLockError::WouldBlock) => cell.store(new_token(), Ordering::Relaxed),
+        Err(TryLockError::WouldBlock) => PAGE.token.store(new_token(), Ordering::Relaxed),
     }
-    cell.load(Ordering::Relaxed)
+    peek()
 }
 
-fn become_child(cell: &AtomicU64, registry: &mut Vec<RawFd>) {
+fn become_child(registry: &mut Vec<RawFd>) {
     for fd in registry.drain(..) {
         // SAFETY:
         // - the descriptor is this process's copy of one that `PrivateFd` owned in the parent; in the child nobody
         //   closes it but us, since `PrivateFd::drop` compares tokens.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
-    cell.store(new_token(), Ordering::Relaxed);
+    PAGE.token.store(new_token(), Ordering::Relaxed);
 }
 
 extern "C" fn prepare() {
@@ -139,8 +142,8 @@ extern "C" fn child() {
     // SAFETY:
     // - called in the child's copy of the thread that ran `prepare`, which still holds the lock.
     let held = unsafe { (*HELD.0.get()).take() };
-    if let (Some(mut registry), Some(cell)) = (held, TOKEN.get()) {
-        become_child(cell, &mut registry);
+    if let Some(mut registry) = held {
+        become_child(&mut registry);
     }
 }
 
@@ -155,7 +158,8 @@ pub(crate) struct PrivateFd {
 impl PrivateFd {
     /// Opens a file; no fork falls between opening and registering.
     pub(crate) fn open(path: &CStr, flags: libc::c_int, mode: u32) -> sys::Result<PrivateFd> {
-        let token = token(token_cell()?);
+        init()?;
+        let token = token();
         let mut registry = private();
         let fd = sys::open(path, flags, mode)?.into_raw_fd();
         registry.push(fd);
@@ -169,7 +173,7 @@ impl PrivateFd {
 
 impl Drop for PrivateFd {
     fn drop(&mut self) {
-        if TOKEN.get().is_none_or(|cell| token(cell) != self.token) {
+        if token() != self.token {
             return;
         }
         let mut registry = private();

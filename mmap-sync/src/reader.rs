@@ -69,7 +69,6 @@ pub struct Reader {
 }
 
 struct Inner {
-    token_cell: &'static AtomicU64,
     token: Cell<u64>,
     /// Pins until the clock is looked at; 0 also if there is no slot.
     ticks: Cell<u32>,
@@ -228,11 +227,10 @@ impl Inner {
     fn open(options: &Options) -> Result<Rc<Inner>, Error> {
         options.check()?;
         let paths = Paths::new(&options.prefix)?;
-        let token_cell = fork::token_cell().map_err(paths.io(FileKind::Directory, "pthread_atfork"))?;
+        fork::init().map_err(paths.io(FileKind::Directory, "pthread_atfork"))?;
         fork::make_room();
         let reader = Rc::new(Inner {
-            token_cell,
-            token: Cell::new(fork::token(token_cell)),
+            token: Cell::new(fork::token()),
             ticks: Cell::new(0),
             fenced: Cell::new(!(options.membarrier && sys::membarrier::register())),
             hot: Cell::new(None),
@@ -263,7 +261,7 @@ impl Inner {
     fn pin(&self) -> Result<Guard<'_>, Error> {
         let ticks = self.ticks.get();
         if ticks != 0
-            && self.token_cell.load(Ordering::Relaxed) == self.token.get()
+            && fork::peek() == self.token.get()
             && let [first, ..] = &self.pins
             && first.refs.get() == 0
             && let (Some(hot), Some(cell)) = (self.hot.get(), first.cell.get())
@@ -364,7 +362,7 @@ impl Inner {
 
     #[cold]
     fn pin_slowly(&self) -> Result<Guard<'_>, Error> {
-        if fork::token(self.token_cell) != self.token.get() {
+        if fork::token() != self.token.get() {
             self.become_child();
         }
         if self.ticks.get() == 0 {
@@ -639,7 +637,7 @@ impl Inner {
     }
 
     fn let_go(&self, old: Attached) {
-        if fork::token(self.token_cell) == self.token.get() {
+        if fork::token() == self.token.get() {
             old.seat.leave();
         }
     }
@@ -654,7 +652,7 @@ impl Inner {
         cold.copies.keep(in_use);
         cold.attached = None;
         cold.looked_ns = 0;
-        self.token.set(fork::token(self.token_cell));
+        self.token.set(fork::token());
         for pin in &self.pins {
             pin.refs.set(if pin.refs.get() == 0 { 0 } else { FROZEN });
         }
@@ -663,7 +661,8 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let ours = fork::token(self.token_cell) == self.token.get();
+        fork::give_room_back();
+        let ours = fork::token() == self.token.get();
         let in_use = self.in_use();
         let Ok(mut cold) = self.cold.try_borrow_mut() else { return };
         if !ours {

@@ -25,7 +25,7 @@ use crate::fork::{self, PrivateFd};
 use crate::layout::{HISTORY, InstanceVersion, MAX_BYTES, PAGE, State};
 use crate::options::Options;
 use crate::paths::Paths;
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::Ordering;
 use crate::seat::ReadersMap;
 use crate::sys::{self, FileInfo, Map};
 
@@ -51,7 +51,6 @@ pub struct Published {
 pub struct Writer {
     options: Options,
     paths: Paths,
-    token_cell: &'static AtomicU64,
     token: u64,
     state: Map,
     state_info: FileInfo,
@@ -195,7 +194,7 @@ impl Writer {
     }
 
     fn check_process(&self) -> Result<(), Error> {
-        if fork::token(self.token_cell) == self.token { Ok(()) } else { Err(Error::Forked) }
+        if fork::token() == self.token { Ok(()) } else { Err(Error::Forked) }
     }
 
     fn state(&self) -> &State {

@@ -55,7 +55,20 @@ fn m1_no_pin_allocates_not_even_one_that_maps_a_file_or_fails() {
     let early = dir.options().open_reader().unwrap();
     let (count, result) = allocations_of(|| early.pin().map(drop));
     assert!(matches!(result, Err(Error::NotPublished)) && count == 0, "{count}");
+    let many: Vec<_> = (0..200).map(|_| dir.options().open_reader().unwrap()).collect();
     let mut writer = dir.options().open_writer().unwrap();
+    // The pin that finds the files and takes a slot does not allocate either.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    for reader in &many {
+        let (count, result) = allocations_of(|| reader.pin().map(drop));
+        assert!(matches!(result, Err(Error::NotPublished)) && reader.has_slot() && count == 0, "{count}");
+    }
+    assert_eq!(
+        many.iter().filter(|reader| reader.writer_age().is_some()).count(),
+        200,
+        "all found the files"
+    );
+    drop(many);
     let reader = dir.options().open_reader().unwrap();
     let (count, _) = allocations_of(|| reader.pin().map(drop).unwrap_err());
     assert_eq!(count, 0);

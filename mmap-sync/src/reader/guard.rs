@@ -13,7 +13,6 @@ use rkyv::{Archive, Archived, Portable};
 
 use super::{Pin, Reader};
 use crate::fork;
-use crate::primitive::Ordering;
 use crate::protocol;
 
 /// Bytes of one generation, which do not change as long as the guard lives.
@@ -120,6 +119,17 @@ impl<'a> Guard<'a> {
     }
 }
 
+impl Guard<'_> {
+    #[cold]
+    fn release_counted(&self) {
+        if let Some(inner) = self.pin().inner.get() {
+            // SAFETY:
+            // - the pin is part of it.
+            unsafe { inner.as_ref() }.release_counted(self.generation());
+        }
+    }
+}
+
 impl Deref for Guard<'_> {
     type Target = [u8];
 
@@ -133,12 +143,8 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         let pin = self.pin();
-        let Some(inner) = pin.inner.get() else { return };
-        // SAFETY:
-        // - the pin is part of it.
-        let inner = unsafe { inner.as_ref() };
         let token = pin.token.get();
-        if inner.token_cell.load(Ordering::Relaxed) != token && fork::token(inner.token_cell) != token {
+        if fork::peek() != token && fork::token() != token {
             // The pin is the parent's.
             return;
         }
@@ -149,7 +155,7 @@ impl Drop for Guard<'_> {
                 // SAFETY:
                 // - the cell is in a mapping that is not replaced while a guard is alive.
                 Some(cell) => protocol::release(unsafe { cell.as_ref() }),
-                None => inner.release_counted(pin.generation.get()),
+                None => self.release_counted(),
             }
         }
     }

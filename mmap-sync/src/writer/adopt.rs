@@ -61,7 +61,7 @@ fn open_locked(
     lock: Arc<PrivateFd>,
     generation: u64,
 ) -> Result<Writer, Error> {
-    let token_cell = fork::token_cell().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
+    fork::init().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
     let owners = owners(options);
     sys::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
     let Files { state, state_info, strangers } = find_or_make(&paths, &owners, options, generation)?;
@@ -75,8 +75,7 @@ fn open_locked(
     let everywhere = options.membarrier && sys::membarrier::available();
     let mut writer = Writer {
         options: options.clone(),
-        token_cell,
-        token: fork::token(token_cell),
+        token: fork::token(),
         generation: header.generation.load(Ordering::Relaxed),
         state,
         state_info,
