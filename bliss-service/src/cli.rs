@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{daemon, demo, export, logging};
+use crate::{daemon, demo, export, logging, model_tool};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ enum Command {
     },
     /// For each request of an access log, write the features that a web server would have read at that moment.
     Features(export::Options),
+    /// Look into CatBoost models, compile and evaluate them.
+    #[command(subcommand)]
+    Model(model_tool::ModelCommand),
     /// Replay made-up traffic, or a log, through features, publications and scores, and print what came of it.
     Demo(demo::DemoOptions),
 }
@@ -49,6 +52,7 @@ impl Cli {
             }
             Command::Check { config } => check(&Config::read(&config)?),
             Command::Features(options) => export::run(&options).map(drop),
+            Command::Model(command) => model_tool::run(&command),
             Command::Demo(options) => demo::run(&options),
         }
     }

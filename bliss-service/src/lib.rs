@@ -10,6 +10,7 @@
 //! | [`publish`] | the one thread that publishes |
 //! | [`state`], [`metrics`], [`admin`] | what the daemon knows of itself, and how it tells |
 //! | [`export`] | training data through the path of serving |
+//! | [`model_tool`] | what is in a model, and what it answers |
 //! | [`demo`] | the whole chain on one screen |
 //! | [`daemon`], [`cli`], [`logging`] | all of it together |
 
@@ -25,6 +26,7 @@ pub mod export;
 pub mod keys;
 pub mod logging;
 pub mod metrics;
+pub mod model_tool;
 pub mod models;
 pub mod origin;
 pub mod publish;

@@ -1,0 +1,302 @@
+//! `bliss-service model`: what is in a model, and what it answers for rows in files.
+//!
+//! Rows are given as `../shared/data` and CatBoost's tools have them: numbers as row-major little-endian `f32`,
+//! categories as lines of tab-separated strings; the pool's columns are all numbers, then all categories. Answers are
+//! little-endian `f64`, [`output_dimensions`](ModelRef::output_dimensions) per row, from the evaluator that serves.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use bliss_core::model::ir::Model;
+use bliss_core::model::{self, ModelRef, Scratch, category_hash};
+
+/// What to do with models.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum ModelCommand {
+    /// Say what is in a CatBoost file: inputs, trees, sizes, or why it cannot be used.
+    Inspect {
+        /// A .cbm file, or CatBoost's JSON export.
+        file: PathBuf,
+    },
+    /// Compile a CatBoost file to the form in which models are published.
+    Compile {
+        /// A .cbm file, or CatBoost's JSON export.
+        file: PathBuf,
+        /// Where to write the compiled model; without it, only its size is said.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Write a model's raw answers (CatBoost's RawFormulaVal) for rows.
+    Eval {
+        /// A .cbm file, or CatBoost's JSON export.
+        file: PathBuf,
+        /// The rows.
+        #[command(flatten)]
+        rows: RowFiles,
+        /// Where to write the answers: little-endian f64, rows x output dimensions.
+        #[arg(long)]
+        out: PathBuf,
+        /// The instructions to use; by default the fastest of this processor.
+        #[arg(long)]
+        path: Option<model::Path>,
+    },
+    /// Compare the raw answers of two models on the same rows.
+    Diff {
+        /// A .cbm file, or CatBoost's JSON export.
+        a: PathBuf,
+        /// Another one with as many output dimensions.
+        b: PathBuf,
+        /// The rows.
+        #[command(flatten)]
+        rows: RowFiles,
+    },
+}
+
+/// Files of rows.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RowFiles {
+    /// Numbers: row-major little-endian f32.
+    #[arg(long)]
+    floats: Option<PathBuf>,
+    /// Categories: a line per row, separated by tabs.
+    #[arg(long)]
+    cats: Option<PathBuf>,
+}
+
+/// Does what the command says.
+///
+/// # Errors
+/// Names the file and says what is wrong with it.
+pub fn run(command: &ModelCommand) -> Result<()> {
+    match command {
+        ModelCommand::Inspect { file } => print!("{}", Loaded::read(file)?.describe()?),
+        ModelCommand::Compile { file, out } => {
+            let loaded = Loaded::read(file)?;
+            if let Some(out) = out {
+                std::fs::write(out, loaded.compiled.as_slice())
+                    .with_context(|| format!("{}: cannot be written", out.display()))?;
+            }
+            println!("{}: {} bytes compiled", file.display(), loaded.compiled.len());
+        }
+        ModelCommand::Eval { file, rows, out, path } => {
+            let loaded = Loaded::read(file)?;
+            let answers = loaded.evaluate(rows, *path)?;
+            let bytes: Vec<u8> = answers.iter().flat_map(|a| a.to_le_bytes()).collect();
+            std::fs::write(out, bytes).with_context(|| format!("{}: cannot be written", out.display()))?;
+            let dimensions = loaded.open()?.output_dimensions();
+            println!("{} rows x {dimensions} answers to {}", answers.len() / dimensions, out.display());
+        }
+        ModelCommand::Diff { a, b, rows } => {
+            let [left, right] = [Loaded::read(a)?, Loaded::read(b)?];
+            let dimensions = [left.open()?.output_dimensions(), right.open()?.output_dimensions()];
+            ensure!(
+                dimensions[0] == dimensions[1],
+                "{} gives {} answers per row, {} gives {}; they cannot be compared",
+                a.display(),
+                dimensions[0],
+                b.display(),
+                dimensions[1]
+            );
+            let answers = [left.evaluate(rows, None)?, right.evaluate(rows, None)?];
+            println!("{}", Difference::of(&answers[0], &answers[1]));
+        }
+    }
+    Ok(())
+}
+
+/// A model, as read and as compiled.
+struct Loaded {
+    file: PathBuf,
+    model: Model,
+    compiled: rkyv::util::AlignedVec<64>,
+}
+
+impl Loaded {
+    fn read(file: &Path) -> Result<Self> {
+        let at = || file.display().to_string();
+        let bytes = std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
+        let model = model::import(&bytes).with_context(at)?;
+        let compiled = model::compile(&model).with_context(at)?;
+        Ok(Self { file: file.to_owned(), model, compiled })
+    }
+
+    fn open(&self) -> Result<ModelRef<'_>> {
+        ModelRef::open(&self.compiled).with_context(|| self.file.display().to_string())
+    }
+
+    fn describe(&self) -> Result<String> {
+        use std::fmt::Write as _;
+        let model = self.open()?;
+        let mut text = String::new();
+        let shape = if model.is_oblivious() { "oblivious" } else { "of any shape" };
+        writeln!(text, "file              {}", self.file.display())?;
+        writeln!(text, "guid              {}", if model.guid().is_empty() { "none" } else { model.guid() })?;
+        writeln!(text, "trees             {}, {shape}, depth {} at most", model.trees(), model.depth())?;
+        writeln!(text, "leaf values       {}", model.leaf_values())?;
+        writeln!(text, "answers per row   {}", model.output_dimensions())?;
+        let classes: Vec<_> = model.class_names().collect();
+        writeln!(
+            text,
+            "classes           {}",
+            if classes.is_empty() { "none".into() } else { classes.join(", ") }
+        )?;
+        writeln!(
+            text,
+            "columns           {} numbers, {} categories",
+            self.float_columns(),
+            self.cat_columns()
+        )?;
+        writeln!(text, "ctr tables        {}", self.model.ctr_tables.len())?;
+        writeln!(
+            text,
+            "compiled          {} bytes, evaluated with {} here",
+            model.size_bytes(),
+            model.path()
+        )?;
+        writeln!(text, "inputs            {} of the columns are tested:", model.inputs().len())?;
+        for input in model.inputs() {
+            let kind = match input.kind {
+                model::InputKind::Float => "number",
+                model::InputKind::Category => "category",
+            };
+            writeln!(text, "  {kind:<9} {}", input.name)?;
+        }
+        Ok(text)
+    }
+
+    /// Numeric columns of the training data; those behind the last one that the file names are not known of.
+    fn float_columns(&self) -> usize {
+        self.model.floats.iter().map(|f| f.index + 1).max().unwrap_or(0)
+    }
+
+    fn cat_columns(&self) -> usize {
+        self.model.cats.iter().map(|c| c.index + 1).max().unwrap_or(0)
+    }
+
+    /// The column of each input: numbers first, then categories.
+    fn binding(&self, model: &ModelRef<'_>) -> Result<Vec<u32>> {
+        let float_columns = self.float_columns();
+        let named = |name: &str, own: &str, prefix: &str, index: usize| {
+            if own.is_empty() { name == format!("{prefix}{index}") } else { name == own }
+        };
+        let column = |input: model::Input<'_>| {
+            let found = match input.kind {
+                model::InputKind::Float => {
+                    let mut floats = self.model.floats.iter();
+                    floats.find(|f| named(input.name, &f.name, "float_", f.index)).map(|f| f.index)
+                }
+                model::InputKind::Category => {
+                    let mut cats = self.model.cats.iter();
+                    let found = cats.find(|c| named(input.name, &c.name, "cat_", c.index));
+                    found.map(|c| float_columns + c.index)
+                }
+            };
+            let at = || format!("{}: input {} has no column", self.file.display(), input.name);
+            u32::try_from(found.with_context(at)?).with_context(at)
+        };
+        model.inputs().map(column).collect()
+    }
+
+    fn evaluate(&self, files: &RowFiles, path: Option<model::Path>) -> Result<Vec<f64>> {
+        let model = self.open()?;
+        let model = match path {
+            Some(path) => model.with_path(path)?,
+            None => model,
+        };
+        let (float_columns, cat_columns) = (self.float_columns(), self.cat_columns());
+        let floats = read_floats(files.floats.as_deref(), float_columns)?;
+        let cats = read_cats(files.cats.as_deref(), cat_columns)?;
+        let rows = match (floats.as_ref().map(|f| f.len() / float_columns), cats.as_ref().map(Vec::len)) {
+            (Some(a), Some(b)) if a != b => bail!("{a} rows of numbers, but {b} rows of categories"),
+            (Some(rows), _) | (None, Some(rows)) => rows,
+            (None, None) => bail!("{}: a model without inputs answers no rows", self.file.display()),
+        };
+        let binding = self.binding(&model)?;
+        let mut scratch = Scratch::for_model(&model);
+        let mut values = vec![0.0; float_columns + cat_columns];
+        let mut answers = vec![0.0; rows * model.output_dimensions()];
+        for (row, answer) in answers.chunks_mut(model.output_dimensions()).enumerate() {
+            if let Some(floats) = &floats {
+                values[..float_columns]
+                    .copy_from_slice(&floats[row * float_columns..(row + 1) * float_columns]);
+            }
+            if let Some(cats) = &cats {
+                values[float_columns..].copy_from_slice(&cats[row]);
+            }
+            model.raw(&values, &binding, &mut scratch, answer)?;
+        }
+        Ok(answers)
+    }
+}
+
+/// The numbers of all rows; `None` where the model has no numeric columns.
+fn read_floats(path: Option<&Path>, columns: usize) -> Result<Option<Vec<f32>>> {
+    let Some(path) = needed(path, columns, "--floats", "numeric")? else { return Ok(None) };
+    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    ensure!(
+        bytes.len().is_multiple_of(4 * columns),
+        "{}: {} bytes are not whole rows of {columns} f32 ({} bytes each)",
+        path.display(),
+        bytes.len(),
+        4 * columns
+    );
+    Ok(Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
+}
+
+/// The hashes of the categories of each row, in the place of numbers.
+fn read_cats(path: Option<&Path>, columns: usize) -> Result<Option<Vec<Vec<f32>>>> {
+    let Some(path) = needed(path, columns, "--cats", "categorical")? else { return Ok(None) };
+    let text = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+    let row = |(i, line): (usize, &[u8])| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let hashes: Vec<_> = line.split(|b| *b == b'\t').map(|c| f32::from_bits(category_hash(c))).collect();
+        let found = hashes.len();
+        ensure!(
+            found == columns,
+            "{}:{}: {columns} categories expected, {found} found",
+            path.display(),
+            i + 1
+        );
+        Ok(hashes)
+    };
+    text.split(|b| *b == b'\n').enumerate().map(row).collect::<Result<_>>().map(Some)
+}
+
+fn needed<'a>(path: Option<&'a Path>, columns: usize, option: &str, kind: &str) -> Result<Option<&'a Path>> {
+    match (path, columns) {
+        (None, 0) => Ok(None),
+        (Some(path), 0) => bail!("{}: the model has no {kind} columns; leave {option} out", path.display()),
+        (None, _) => bail!("the model has {columns} {kind} columns; give their values with {option}"),
+        (Some(path), _) => Ok(Some(path)),
+    }
+}
+
+/// How two models differ on rows.
+#[derive(Debug, PartialEq)]
+struct Difference {
+    answers: usize,
+    /// Answers that are not the same bits.
+    different: usize,
+    largest: f64,
+    mean: f64,
+}
+
+impl Difference {
+    fn of(a: &[f64], b: &[f64]) -> Self {
+        let each = || a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        Self {
+            answers: a.len(),
+            different: a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count(),
+            largest: each().fold(0.0, f64::max),
+            mean: each().sum::<f64>() / a.len().max(1) as f64,
+        }
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { answers, different, largest, mean } = self;
+        write!(f, "{answers} answers, {different} different; largest difference {largest:e}, mean {mean:e}")
+    }
+}
