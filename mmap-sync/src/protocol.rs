@@ -121,7 +121,8 @@ pub const fn shown(cell: u64) -> Option<(u64, bool)> {
     }
 }
 
-/// Pins the current generation in `cell` and returns it; 0, with the cell free, if nothing was published.
+/// Pins the current generation in `cell` and returns it; 0 if nothing was published, and then the caller frees the
+/// cell.
 ///
 /// `barrier` is `fence(SeqCst)`, or a compiler fence where the writer uses `membarrier`.
 #[inline(always)]
@@ -129,7 +130,7 @@ pub fn pin(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrier:
     let expected_epoch = epoch.load(Ordering::Relaxed);
     let first = generation.load(Ordering::Relaxed);
     let current = announce(announced(first, expected_epoch), generation, cell, &barrier);
-    if epoch.load(Ordering::Relaxed) == expected_epoch && current != 0 {
+    if epoch.load(Ordering::Relaxed) == expected_epoch {
         return current;
     }
     pin_again(generation, cell, epoch, &barrier)
@@ -147,7 +148,7 @@ fn announce(announcement: u64, generation: &AtomicU64, cell: &AtomicU64, barrier
     current
 }
 
-/// The announcement was called off, or there is nothing to pin.
+/// The announcement was called off.
 #[cold]
 fn pin_again(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrier: &impl Fn()) -> u64 {
     let mut revoked = 1;
@@ -158,9 +159,6 @@ fn pin_again(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrie
         let announcement = if binding { firm(first) } else { announced(first, expected_epoch) };
         let current = announce(announcement, generation, cell, barrier);
         if binding || epoch.load(Ordering::Relaxed) == expected_epoch {
-            if current == 0 {
-                release(cell);
-            }
             return current;
         }
         revoked += 1;
@@ -247,6 +245,7 @@ mod tests {
     fn the_zeroth_generation_is_no_generation() {
         let (generation, cell, epoch) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         assert_eq!(pin(&generation, &cell, &epoch, || ()), 0);
+        release(&cell);
         assert_eq!(cell.load(Ordering::Relaxed), FREE);
     }
 }

@@ -264,17 +264,24 @@ impl Inner {
             && fork::peek() == self.token.get()
             && let [first, ..] = &self.pins
             && first.refs.get() == 0
-            && let (Some(hot), Some(cell)) = (self.hot.get(), first.cell.get())
         {
             self.ticks.set(ticks - 1);
+            debug_assert!(self.hot.get().is_some() && first.cell.get().is_some());
             // SAFETY:
-            // - `hot` and `cell` point into mappings that live as long as the attachment, which is only replaced by
-            //   `attach`, through the same handle, that is not now.
-            let (state, slot, cell) = unsafe { (hot.state.as_ref(), hot.slot.as_ref(), cell.as_ref()) };
+            // - ticks are left only if there is a slot: `attach` and `look` see to that, and then both are set.
+            // - they point into mappings that live as long as the attachment, which is only replaced by `attach`,
+            //   through the same handle, that is not now.
+            let (state, slot, cell) = unsafe {
+                let hot = self.hot.get().unwrap_unchecked();
+                (hot.state.as_ref(), hot.slot.as_ref(), first.cell.get().unwrap_unchecked().as_ref())
+            };
             let generation = self.announce(state, slot, cell);
             if first.generation.get() == generation {
                 first.refs.set(1);
-                return Ok(Guard::new(first, self.switch(generation)));
+                // Not switched: the last guard was on the generation that this cell remembers. One on a later
+                // generation would mean that this one is not current any more.
+                debug_assert_eq!(self.last.get(), generation);
+                return Ok(Guard::new(first, false));
             }
             return self.settle(state, slot, first, cell, generation);
         }
