@@ -1,6 +1,7 @@
 //! The configuration of `examples/nginx` in a real nginx with two workers.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 #[path = "nginx/server.rs"]
@@ -8,7 +9,7 @@ mod server;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
 mod support;
 
-use server::{Nginx, Reply, can_run, under_load};
+use server::{Nginx, Reply, can_run, is_root, under_load};
 use support::{Site, wait_until, web_score};
 
 /// A site with a model that nginx can feed.
@@ -198,4 +199,32 @@ fn f2_without_the_library_requests_go_on() {
     let reply = nginx.ask("192.0.2.7");
     assert_eq!((reply.header("x-bot-score"), reply.header("x-bot-status")), ("", "not open"));
     assert!(nginx.error_log().contains("cannot load libbliss; tried"), "{}", nginx.error_log());
+}
+
+/// As docs/lua.md says: directory and files belong to a group that the workers' user is in.
+#[test]
+fn m7_workers_of_another_user_read_through_a_group() {
+    if !can_run() {
+        return;
+    }
+    let group = std::process::Command::new("id").args(["-g", "www-data"]).output().unwrap();
+    let (true, Ok(group)) = (is_root(), String::from_utf8_lossy(&group.stdout).trim().parse()) else {
+        eprintln!("SKIPPED: only root can start workers of another user, and there must be a www-data");
+        return;
+    };
+    let mut site = Site::empty().for_group(group);
+    std::os::unix::fs::chown(site.path(), None, Some(group)).unwrap();
+    std::fs::set_permissions(site.path(), std::fs::Permissions::from_mode(0o750)).unwrap();
+    site.publish_features();
+    site.publish_web_model("1");
+    let nginx = Nginx::start_as_www_data(site.path());
+    both_workers(&nginx, "192.0.2.7", |reply| {
+        assert_eq!(reply.score(), Some(web_score(7.0)), "{}", nginx.error_log());
+    });
+
+    // Without the group there are no scores, a reason in the log, and no harm.
+    let closed = published();
+    let nginx = Nginx::start_as_www_data(closed.path());
+    assert_eq!(nginx.ask("192.0.2.7").score(), None);
+    assert!(nginx.error_log().contains("Permission denied"), "{}", nginx.error_log());
 }

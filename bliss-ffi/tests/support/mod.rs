@@ -22,6 +22,7 @@ pub const MANY_REQUESTS: f32 = 50.0;
 pub struct Site {
     _directory: Option<tempfile::TempDir>,
     path: PathBuf,
+    options: PublishOptions,
     publisher: Option<Publisher>,
 }
 
@@ -32,12 +33,23 @@ impl Site {
         let parent = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
         let directory = tempfile::Builder::new().prefix("bliss-test-").tempdir_in(parent).unwrap();
         let path = directory.path().to_path_buf();
-        Self { _directory: Some(directory), path, publisher: None }
+        Self { _directory: Some(directory), path, options: PublishOptions::default(), publisher: None }
     }
 
     /// A directory of somebody else.
     pub fn at(path: &Path) -> Self {
-        Self { _directory: None, path: path.to_path_buf(), publisher: None }
+        Self {
+            _directory: None,
+            path: path.to_path_buf(),
+            options: PublishOptions::default(),
+            publisher: None,
+        }
+    }
+
+    /// The group of the files that are made from now on.
+    pub fn for_group(mut self, group: u32) -> Self {
+        self.options.group = Some(group);
+        self
     }
 
     /// A directory with [features](Self::publish_features) and [models](Self::publish_models).
@@ -53,8 +65,7 @@ impl Site {
     }
 
     pub fn publisher(&mut self) -> &mut Publisher {
-        self.publisher
-            .get_or_insert_with(|| Publisher::open(&self.path, &PublishOptions::default(), schema()).unwrap())
+        self.publisher.get_or_insert_with(|| Publisher::open(&self.path, &self.options, schema()).unwrap())
     }
 
     /// Ends the publisher as the end of its process would: files stay.
@@ -209,9 +220,10 @@ pub fn library() -> &'static Library {
     })
 }
 
-/// Builds the program `name` of the package `name`, unless it is up to date.
+/// Builds a program of the workspace, unless it is up to date. A test is named as well, so that cargo chooses the
+/// features of dependencies as it does for the tests of the workspace, and what those were built with is used again.
 pub fn program(name: &str) -> PathBuf {
-    build(&["--package", name, "--bin", name], name).pop().unwrap()
+    build(&["--workspace", "--bin", name, "--test", "cdefs"], name).pop().unwrap()
 }
 
 /// What cargo makes of `target`, in the target directory and profile of the running test.
@@ -249,9 +261,9 @@ pub fn installed(program: &str) -> bool {
     found
 }
 
-/// Waits until `done`, which is asked again and again.
+/// Waits until `done`, which is asked again and again; the limit is only there so that a failing test ends.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let end = std::time::Instant::now() + Duration::from_secs(120);
     while !done() {
         assert!(std::time::Instant::now() < end, "still waiting: {what}");
         std::thread::sleep(Duration::from_millis(20));

@@ -257,8 +257,8 @@ function Handle:u64(id, value)
     if value == nil then
         return true
     end
-    if type(value) ~= "cdata" and (type(value) ~= "number" or value < 0 or value ~= floor(value)) then
-        error("expected a whole number of 0 or above, or nil", 2)
+    if type(value) ~= "cdata" and (type(value) ~= "number" or value < 0 or value >= 2^64 or value ~= floor(value)) then
+        error("expected a whole number from 0 to 2^64 - 1, or nil", 2)
     end
     local code = lib.bliss_request_u64(self.pointer, id, value)
     if code ~= OK then

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +39,12 @@ impl Reply {
     }
 }
 
+pub(crate) fn is_root() -> bool {
+    // SAFETY:
+    // - has no conditions.
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// Whether nginx and its Lua module are here; says so if they are not.
 pub(crate) fn can_run() -> bool {
     if !installed("nginx") {
@@ -53,50 +60,58 @@ pub(crate) fn can_run() -> bool {
 impl Nginx {
     /// Starts it with two workers on the features in `site`; in `extra` are more directives for the server.
     pub(crate) fn start(site: &Path, extra: &str) -> Self {
-        Self::start_with(site, extra, Some(&library().shared))
+        Self::start_with(site, extra, None, Some(&library().shared))
+    }
+
+    /// Starts it as an administrator would: the workers belong to Debian's user www-data. For root only.
+    pub(crate) fn start_as_www_data(site: &Path) -> Self {
+        Self::start_with(site, "", Some("user www-data;"), Some(&library().shared))
     }
 
     /// Starts it where libbliss is not installed.
     pub(crate) fn start_without_library(site: &Path) -> Self {
-        Self::start_with(site, "", None)
+        Self::start_with(site, "", None, None)
     }
 
-    fn start_with(site: &Path, extra: &str, library: Option<&Path>) -> Self {
+    fn start_with(site: &Path, extra: &str, user: Option<&str>, library: Option<&Path>) -> Self {
         let directory = tempfile::Builder::new().prefix("bliss-nginx-").tempdir().unwrap();
         let path = directory.path();
+        // Workers may be another user.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         let root = path.join("html");
-        for folder in ["html", "logs", "lib", "tmp"] {
+        for folder in ["html", "logs", "lib", "tmp", "lua", "lua/resty", "lua/resty/bliss"] {
             fs::create_dir(path.join(folder)).unwrap();
         }
         fs::write(root.join("index.html"), "hello\n").unwrap();
         // Debian's module configuration names them relative to the prefix.
         std::os::unix::fs::symlink("/usr/lib/nginx/modules", path.join("modules")).unwrap();
-        if let Some(library) = library {
-            std::os::unix::fs::symlink(library, path.join("lib/libbliss.so.0")).unwrap();
+        // Copied, since other users may not be able to look into the sources.
+        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (from, to) in [
+            ("../examples/nginx/bot_score.lua", "lua/bot_score.lua"),
+            ("lib/resty/bliss.lua", "lua/resty/bliss.lua"),
+            ("lib/resty/bliss/cdefs.lua", "lua/resty/bliss/cdefs.lua"),
+        ] {
+            fs::copy(crate_dir.join(from), path.join(to)).unwrap();
         }
-        // The port is free at this moment; somebody might take it before nginx does, and then nginx says so.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        fs::write(path.join("nginx.conf"), configuration(path, site, address, extra)).unwrap();
-        let child = Command::new("nginx")
-            .arg("-p")
-            .arg(path)
-            .arg("-c")
-            .arg(path.join("nginx.conf"))
-            .arg("-e")
-            .arg(path.join("logs/error.log"))
-            // Cargo's, in which libbliss would be found.
-            .env_remove("LD_LIBRARY_PATH")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut nginx = Self { child, address, directory };
-        wait_until("nginx", || {
-            if let Some(status) = nginx.child.try_wait().unwrap() {
-                panic!("nginx ended with {status}: {}", nginx.error_log());
-            }
-            TcpStream::connect(nginx.address).is_ok()
-        });
-        nginx
+        if let Some(library) = library {
+            fs::copy(library, path.join("lib/libbliss.so.0")).unwrap();
+        }
+        loop {
+            // The port is free at this moment; somebody may take it before nginx does.
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            fs::write(path.join("nginx.conf"), configuration(path, site, address, user, extra)).unwrap();
+            let mut child = spawn(path);
+            let mut ended = None;
+            wait_until("nginx", || {
+                ended = child.try_wait().unwrap();
+                ended.is_some() || TcpStream::connect(address).is_ok()
+            });
+            let Some(status) = ended else { return Self { child, address, directory } };
+            let said = fs::read_to_string(path.join("logs/error.log")).unwrap_or_default();
+            assert!(said.contains("Address already in use"), "nginx ended with {status}: {said}");
+            fs::remove_file(path.join("logs/error.log")).unwrap();
+        }
     }
 
     pub(crate) fn error_log(&self) -> String {
@@ -163,27 +178,37 @@ impl Drop for Nginx {
     }
 }
 
+/// nginx in the foreground, with `path` as its prefix.
+fn spawn(path: &Path) -> Child {
+    let mut nginx = Command::new("nginx");
+    nginx
+        .arg("-p")
+        .arg(path)
+        .arg("-c")
+        .arg(path.join("nginx.conf"))
+        .arg("-e")
+        .arg(path.join("logs/error.log"));
+    // Cargo's, in which libbliss would be found.
+    nginx.env_remove("LD_LIBRARY_PATH").stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
 /// The example's configuration with its paths replaced, two workers, the client's address from a header, and answers
 /// that tell what was found and by whom.
-fn configuration(path: &Path, site: &Path, address: SocketAddr, extra: &str) -> String {
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let example = crate_dir.join("../examples/nginx").canonicalize().unwrap();
+fn configuration(path: &Path, site: &Path, address: SocketAddr, user: Option<&str>, extra: &str) -> String {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    // SAFETY:
-    // - has no conditions.
-    let is_root = unsafe { libc::geteuid() } == 0;
+    let user = user.unwrap_or(if is_root() { "user root;" } else { "" });
     let modules = "include /etc/nginx/modules-enabled/*.conf;";
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {}/tmp/{name};\n", path.display()))
         .concat();
     let logged = "http {\n";
     let replacements = [
-        ("user www-data;", if is_root { "user root;\ndaemon off;".into() } else { "daemon off;".into() }),
+        ("user www-data;", format!("{user}\ndaemon off;")),
         ("worker_processes auto;", "worker_processes 2;".into()),
         ("/run/nginx.pid", text(&path.join("nginx.pid"))),
         ("/var/log/nginx/error.log", text(&path.join("logs/error.log"))),
         (logged, format!("{logged}{temporary}")),
-        ("/usr/local/share/bliss/?.lua", format!("{}/?.lua;{}/lib/?.lua", text(&example), text(crate_dir))),
+        ("/usr/local/share/bliss/?.lua", text(&path.join("lua/?.lua"))),
         ("/usr/local/lib/?.so", text(&path.join("lib/?.so"))),
         ("\"/run/bliss\"", format!("\"{}\"", text(site))),
         (
@@ -202,7 +227,8 @@ fn configuration(path: &Path, site: &Path, address: SocketAddr, extra: &str) -> 
         ("/usr/share/nginx/html", text(&path.join("html"))),
         ("/var/log/nginx/bot_score.log", text(&path.join("logs/access.log"))),
     ];
-    let mut configuration = fs::read_to_string(example.join("nginx.conf")).unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/nginx/nginx.conf");
+    let mut configuration = fs::read_to_string(example).unwrap();
     assert!(configuration.contains(modules));
     for (from, to) in replacements {
         assert!(configuration.contains(from), "the example has no {from:?} any more");
