@@ -170,6 +170,45 @@ fn models_come_and_go_while_serving() {
     assert_eq!(client.models_generation(), Some(2));
 }
 
+/// The generations begin anew then, so that the number alone does not tell another model from the one that is bound.
+#[test]
+fn a_remade_directory_is_bound_anew_even_where_maintenance_saw_it_first() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("published");
+    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/");
+    let publish = |model: &str| {
+        std::fs::create_dir(&directory).unwrap();
+        let mut publisher = open(&directory, schema(1));
+        publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
+        let mut model = import(&std::fs::read(format!("{cbm}{model}.cbm")).unwrap()).unwrap();
+        model.floats.iter_mut().for_each(|f| f.name = "ip.f0".into());
+        let name = format!("with {} trees", model.trees.len());
+        let compiled = compile(&model).unwrap();
+        let models = vec![NamedModel { name: name.clone(), version: "1".into(), bot_class: 1, compiled }];
+        let routes = vec![NamedRoute { name: "default".into(), active: Some(name), shadows: vec![] }];
+        publisher.publish_models(&ModelSet { models, routes }).unwrap();
+    };
+    publish("scale_bias");
+    let mut client = Client::open(&directory).unwrap();
+    let before = client.score(&Request::new(), "", 1000).outcome.unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    publish("depth1");
+    // The path is looked at once the writer has given no sign of life for some seconds.
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let after = loop {
+        client.maintain().unwrap();
+        let after = client.score(&Request::new(), "", 1000).outcome.unwrap();
+        if after != before || std::time::Instant::now() > patience {
+            break after;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    };
+    assert_eq!(client.models_generation(), Some(1));
+    assert_ne!(after, before);
+    let mut fresh = Client::open(&directory).unwrap();
+    assert_eq!(fresh.score(&Request::new(), "", 1000).outcome.unwrap(), after);
+}
+
 /// Rows far older than their dimension's `max_age` go a slice at a time; the others stay, whatever is published meanwhile.
 #[test]
 fn expired_rows_are_removed_in_slices() {

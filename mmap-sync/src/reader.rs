@@ -63,8 +63,8 @@ const NONE: u64 = u64::MAX;
 /// once. In the child of a fork the handle goes on working, with a slot of its own; guards that were alive at the
 /// fork belong to the parent, and the child must not use their bytes beyond the parent's guard.
 pub struct Reader {
-    /// On the heap, where it does not move, so that guards are one pointer: a guard of more words is moved through memory by wide loads of
-    /// what was just stored in narrow ones, which costs more than the pin.
+    /// On the heap, where it does not move, so that guards are one pointer: a guard of more words is moved through
+    /// memory by wide loads of what was just stored in narrow ones, which costs more than the pin.
     inner: Rc<Inner>,
 }
 
@@ -333,7 +333,12 @@ impl Inner {
 
     fn maintain(&self) -> Result<(), Error> {
         self.ticks.set(0);
-        let pinned = self.pin().map(drop);
+        // The switch is for the caller's next guard to tell.
+        let pinned = self.pin().map(|guard| {
+            if guard.is_switched() {
+                self.last.set(NONE);
+            }
+        });
         let in_use = self.in_use();
         if let Ok(mut cold) = self.cold.try_borrow_mut() {
             cold.copies.discard(in_use);

@@ -1,0 +1,70 @@
+//! A snapshot with some of its bytes changed, and perhaps cut: an error, or one that answers every lookup within its
+//! bytes. Each four bytes of the input are three of a place and one that is put there; an odd number of bytes left over
+//! says how much is cut off.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use bliss_core::key::{KeySecret, SECRET_BYTES};
+use bliss_core::plan::Plan;
+use bliss_core::request::{Names, Request};
+use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart, Schema};
+use bliss_core::snapshot::{Change, DimensionChange, SnapshotRef, Writing};
+use bliss_core::table::{BuildJob, Rows};
+use libfuzzer_sys::fuzz_target;
+use rkyv::util::AlignedVec;
+
+static SNAPSHOT: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
+    let category = Feature { kind: FeatureKind::Category, ..Feature::number("kind") };
+    let dimension = |name: &str, key, features| Dimension { name: name.into(), key, max_age_seconds: 60, features };
+    let schema = Schema {
+        dimensions: vec![
+            dimension("ip", vec![KeyPart::whole("ip")], vec![Feature::number("a"), category]),
+            dimension("both", vec![KeyPart::subnet("ip", 24, 48), KeyPart::whole("path")], vec![Feature::number("b")]),
+        ],
+        ..Schema::default()
+    };
+    let rows = |width: usize| {
+        let mut rows = Rows::new(width);
+        (1..200u64).for_each(|i| rows.push(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), 5, &vec![i as f32; width]));
+        rows
+    };
+    let dimensions = vec![(0, DimensionChange::Replace(rows(2))), (1, DimensionChange::Replace(rows(1)))];
+    let change = Change { dimensions };
+    let writing = Writing::plan(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
+    let mut bytes = AlignedVec::new();
+    bytes.resize(writing.bytes() as usize, 0);
+    writing.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).expect("rows fit");
+    bytes
+});
+
+fuzz_target!(|input: &[u8]| {
+    let mut changed = AlignedVec::<64>::new();
+    changed.extend_from_slice(&SNAPSHOT);
+    let (edits, rest) = input.as_chunks::<4>();
+    for [a, b, c, byte] in edits {
+        let at = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
+        // Half of the changes hit the front, where headers and metadata are.
+        let at = if at.is_multiple_of(2) { at % 2048 } else { at };
+        let len = changed.len();
+        changed[at % len] = *byte;
+    }
+    let cut = rest.iter().fold(0usize, |n, b| n * 256 + usize::from(*b)) % changed.len();
+    let bytes = &changed[..changed.len() - cut];
+    let Ok(snapshot) = SnapshotRef::open(bytes) else { return };
+    for index in 0..snapshot.schema().dimensions.len() {
+        let table = snapshot.table(index).expect("checked");
+        (0..400u64).for_each(|i| drop(table.get(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))));
+        assert!(table.iter().count() <= table.layout().slots());
+    }
+    let mut names = Names::default();
+    let (ip, path) = (names.attribute("ip").expect("room"), names.attribute("path").expect("room"));
+    let mut plan = Plan::new();
+    if plan.bind_snapshot(bytes, &names).is_ok() {
+        let mut request = Request::new();
+        request.set(ip, "192.0.2.1".into());
+        request.set(path, "/".into());
+        let (values, statuses) = plan.look_up(bytes, &request, 10);
+        let _ = (values.len(), statuses.len());
+    }
+});
