@@ -61,6 +61,7 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 /// Times of publications of one kind.
 struct Found {
     seconds: Vec<f64>,
+    cpu_seconds: f64,
     /// Of what was published.
     bytes: u64,
     /// The most memory that the process had.
@@ -72,6 +73,7 @@ struct Found {
 /// A publication about to be timed.
 struct Begun {
     start: Instant,
+    cpu_seconds: f64,
     resident: u64,
 }
 
@@ -79,17 +81,18 @@ impl Begun {
     fn now() -> Self {
         machine::reset_peak();
         let resident = memory().now;
-        Self { start: Instant::now(), resident }
+        Self { cpu_seconds: machine::cpu_seconds(), start: Instant::now(), resident }
     }
 }
 
 impl Found {
     fn new() -> Self {
-        Self { seconds: Vec::new(), bytes: 0, peak: 0, growth: 0 }
+        Self { seconds: Vec::new(), cpu_seconds: 0.0, bytes: 0, peak: 0, growth: 0 }
     }
 
     fn add(&mut self, begun: &Begun, bytes: u64) {
         self.seconds.push(begun.start.elapsed().as_secs_f64());
+        self.cpu_seconds += machine::cpu_seconds() - begun.cpu_seconds;
         self.bytes = bytes;
         let peak = memory().peak;
         self.peak = self.peak.max(peak);
@@ -105,6 +108,7 @@ impl Found {
             .with("seconds", at(self.seconds.len() / 2))
             .with("min_seconds", at(0))
             .with("max_seconds", at(self.seconds.len() - 1))
+            .with("cpu_seconds", self.cpu_seconds / self.seconds.len().max(1) as f64)
             .with("count", self.seconds.len())
             .with("bytes", self.bytes)
             .with("peak_bytes", self.peak)

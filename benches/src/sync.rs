@@ -331,7 +331,7 @@ fn size_name(bytes: u64) -> String {
     }
 }
 
-fn seconds_row(bench: &str, subject: &str, bytes: u64, mut seconds: Vec<f64>) -> Row {
+fn seconds_row(bench: &str, subject: &str, bytes: u64, mut seconds: Vec<f64>, cpu_seconds: f64) -> Row {
     let first = seconds.first().copied().unwrap_or(f64::NAN);
     seconds.sort_by(f64::total_cmp);
     let at = |place: usize| seconds.get(place).copied().unwrap_or(f64::NAN);
@@ -340,6 +340,7 @@ fn seconds_row(bench: &str, subject: &str, bytes: u64, mut seconds: Vec<f64>) ->
         .with("first_seconds", first)
         .with("min_seconds", at(0))
         .with("max_seconds", at(seconds.len() - 1))
+        .with("cpu_seconds", cpu_seconds / seconds.len().max(1) as f64)
         .with("count", seconds.len())
         .with("value_bytes", bytes)
 }
@@ -443,21 +444,22 @@ fn write_large(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
             let prefix = directory.path().join("value");
             let mut writer: Box<dyn Large> =
                 if subject == BLISS { Box::new(ours(&prefix)?) } else { Box::new(theirs(&prefix)) };
-            let mut seconds = Vec::new();
+            let (mut seconds, mut cpu) = (Vec::new(), 0.0);
             for round in 0..rounds {
                 for place in [len / 2, len - 1] {
                     value[place] = number(place, round);
                 }
-                let start = Instant::now();
+                let (start, before) = (Instant::now(), machine::cpu_seconds());
                 if typed {
                     writer.typed(&value)?
                 } else {
                     writer.raw(bytes_of(&value))?
                 }
                 seconds.push(start.elapsed().as_secs_f64());
+                cpu += machine::cpu_seconds() - before;
                 ensure!(writer.is_there(&value, typed)?, "{bench}: {subject}: a wrong answer");
             }
-            report.add(seconds_row(&bench, subject, bytes, seconds));
+            report.add(seconds_row(&bench, subject, bytes, seconds, cpu));
         }
     }
     Ok(())
@@ -488,9 +490,9 @@ fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
         let mut both = ours(&directory.path().join("value"))?;
         both.raw(bytes_of(&value))?;
         both.raw(bytes_of(&value))?;
-        let mut seconds = Vec::new();
+        let (mut seconds, mut cpu) = (Vec::new(), 0.0);
         for round in 1..=ROUNDS {
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), machine::cpu_seconds());
             let mut standby = both.0.standby(len as u64 * 4)?;
             ensure!(standby.held_len() == len as u64 * 4, "the standby copy holds nothing");
             // The copy lacks what the round before changed, too.
@@ -503,6 +505,7 @@ fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
             }
             standby.publish()?;
             seconds.push(start.elapsed().as_secs_f64());
+            cpu += machine::cpu_seconds() - before;
             let guard = both.1.pin()?;
             for version in [round - 1, round].into_iter().filter(|version| *version > 0) {
                 for row in changed(rows, version, scattered).step_by(97) {
@@ -514,15 +517,15 @@ fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
                 }
             }
         }
-        report.add(seconds_row(&bench, BLISS, bytes, seconds));
+        report.add(seconds_row(&bench, BLISS, bytes, seconds, cpu));
         drop(both);
 
         for typed in [true, false] {
             let directory = machine::directory()?;
             let mut both = theirs(&directory.path().join("value"));
-            let mut seconds = Vec::new();
+            let (mut seconds, mut cpu) = (Vec::new(), 0.0);
             for round in 1..=3 {
-                let start = Instant::now();
+                let (start, before) = (Instant::now(), machine::cpu_seconds());
                 for row in changed(rows, round, scattered) {
                     value[row * WIDTH..][..WIDTH].copy_from_slice(&row_at(row, round));
                 }
@@ -532,10 +535,11 @@ fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
                     both.raw(bytes_of(&value))?
                 }
                 seconds.push(start.elapsed().as_secs_f64());
+                cpu += machine::cpu_seconds() - before;
                 ensure!(both.is_there(&value, typed)?, "{bench}: {CRATE}: a wrong answer");
             }
             let subject = if typed { CRATE } else { "mmap-sync 2.0.4 (write_raw)" };
-            report.add(seconds_row(&bench, subject, bytes, seconds));
+            report.add(seconds_row(&bench, subject, bytes, seconds, cpu));
         }
     }
     Ok(())
