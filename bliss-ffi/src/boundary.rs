@@ -227,6 +227,7 @@ pub(crate) unsafe fn write_sized<T: SizePrefixed>(out: *mut T, mut value: T) -> 
 #[allow(clippy::undocumented_unsafe_blocks)] // What is passed stands right beside each call.
 mod tests {
     use super::*;
+    use crate::handle;
 
     #[repr(C)]
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -284,6 +285,31 @@ mod tests {
         }
         assert_eq!(catch(|| std::panic::panic_any(Bomb)), None::<()>);
         assert_eq!(catch(|| 1), Some(1));
+    }
+
+    #[test]
+    fn f2_a_handle_that_saw_a_panic_refuses_everything() {
+        let directory = b"/nowhere/that/is";
+        let mut handle = core::ptr::null_mut();
+        let mut text = [0u8; 100];
+        unsafe {
+            let name = directory.as_ptr().cast();
+            let null = core::ptr::null_mut::<u8>();
+            let opened = handle::bliss_open(
+                name,
+                directory.len(),
+                null.cast(),
+                &mut handle,
+                text.as_mut_ptr().cast(),
+                100,
+            );
+            assert_eq!(opened, BLISS_OK);
+            assert_eq!(call(handle, |_| panic!("a mistake")), BLISS_ERROR_PANIC);
+            assert_eq!(call(handle, |_| Ok(())), BLISS_ERROR_PANIC);
+            let len = handle::bliss_last_error(handle, text.as_mut_ptr().cast(), 100);
+            assert!(core::str::from_utf8(&text[..len]).unwrap().contains("close this handle"));
+            handle::bliss_close(handle);
+        }
     }
 
     #[test]

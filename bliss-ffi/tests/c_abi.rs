@@ -202,12 +202,11 @@ fn f1_malloc_is_not_called_after_opening() {
     }
 }
 
-#[test]
-fn m6_a_handle_is_used_on_both_sides_of_a_fork() {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(program) = compile("gcc", Linked::Shared, &[], directory.path()) else { return };
+/// Runs the program in a mode that says "open" and "done", while things are published.
+fn while_publishing(mut command: Command) {
     let mut site = Site::published();
-    let mut client = Client::start(command(&program, "fork", site.path()));
+    command.arg(site.path());
+    let mut client = Client::start(command);
     for round in 0..50 {
         // Another address, so that the scores asked for stay.
         site.publish_row("203.0.113.1", round as f32);
@@ -215,6 +214,24 @@ fn m6_a_handle_is_used_on_both_sides_of_a_fork() {
     }
     assert_eq!(client.line(), "done");
     client.end();
+}
+
+#[test]
+fn m6_a_handle_is_used_on_both_sides_of_a_fork() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(program) = compile("gcc", Linked::Shared, &[], directory.path()) else { return };
+    let mut command = Command::new(program);
+    command.arg("fork");
+    while_publishing(command);
+}
+
+#[test]
+fn f4_threads_have_handles_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(program) = compile("gcc", Linked::Shared, &[], directory.path()) else { return };
+    let mut command = Command::new(program);
+    command.arg("threads");
+    while_publishing(command);
 }
 
 #[test]

@@ -4,6 +4,7 @@
  *   client score DIRECTORY    reads lines "ADDRESS HEADERS COUNTRY ROUTE" and answers each with one line
  *   client calls DIRECTORY    makes wrong calls and checks what they return
  *   client fork DIRECTORY     uses one handle in a parent and in its children
+ *   client threads DIRECTORY  opens, uses and closes handles in eight threads
  *   client allocations DIRECTORY   (compiled with COUNT_ALLOCATIONS) counts allocations while it scores
  *
  * A route of "-" is the default one.
@@ -75,7 +76,7 @@ static bliss_t *open_directory(const char *directory) {
     return handle;
 }
 
-static int32_t ip, headers, country;
+static _Thread_local int32_t ip, headers, country;
 
 static void register_names(bliss_t *handle) {
     ip = bliss_attribute(handle, "ip", 2);
@@ -282,6 +283,31 @@ static void forked(const char *directory) {
     puts("done");
 }
 
+static void *score_and_close(void *directory) {
+    for (int round = 0; round < 20; round++) {
+        bliss_t *handle = open_directory(directory);
+        register_names(handle);
+        score_many(handle, 200);
+        bliss_maintain(handle);
+        bliss_close(handle);
+    }
+    return NULL;
+}
+
+/* A handle for each thread; the test publishes meanwhile. */
+static void threads(char *directory) {
+    pthread_t running[8];
+    puts("open");
+    fflush(stdout);
+    for (int i = 0; i < 8; i++) {
+        CHECK(pthread_create(&running[i], NULL, score_and_close, directory) == 0);
+    }
+    for (int i = 0; i < 8; i++) {
+        CHECK(pthread_join(running[i], NULL) == 0);
+    }
+    puts("done");
+}
+
 #ifdef COUNT_ALLOCATIONS
 /* Scores until there is no more input; one line a round, with what was allocated in it. */
 static void count_allocations(const char *directory) {
@@ -315,12 +341,14 @@ int main(int argc, char **argv) {
         wrong_calls(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "fork") == 0) {
         forked(argv[2]);
+    } else if (argc == 3 && strcmp(argv[1], "threads") == 0) {
+        threads(argv[2]);
 #ifdef COUNT_ALLOCATIONS
     } else if (argc == 3 && strcmp(argv[1], "allocations") == 0) {
         count_allocations(argv[2]);
 #endif
     } else {
-        fprintf(stderr, "usage: client score|calls|fork|allocations DIRECTORY\n");
+        fprintf(stderr, "usage: client score|calls|fork|threads|allocations DIRECTORY\n");
         return 2;
     }
     return 0;
