@@ -89,13 +89,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     if !config.models.is_empty() {
         tasks.spawn(models::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
     }
-    drop(publisher);
     let admin =
         axum::serve(listener, admin::router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
     let admin = tokio::spawn(admin.into_future());
 
     let ended_alone = tokio::select! {
-        // First: once it is, the thread may have ended as it should before this is looked at.
         biased;
         () = stop.cancelled() => false,
         _ = &mut published => true,
@@ -106,7 +104,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         admin.abort();
         anyhow::bail!("the publishing thread ended by a fault of its own; what is published stays");
     }
-    // With the last task goes the last handle of the publisher, and with that its thread.
+    // With the last handle of the publisher its thread ends.
+    drop(publisher);
     let end = async {
         while tasks.join_next().await.is_some() {}
         let _ = published.await;

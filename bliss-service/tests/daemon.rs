@@ -345,6 +345,15 @@ fn s6_sigterm_ends_it_while_an_origin_hangs() {
 }
 
 #[test]
+fn without_origins_it_waits_for_its_end() {
+    let dir = directory();
+    let daemon = Daemon::start(dir.path(), "");
+    assert_eq!(daemon.get("/healthz").unwrap().0, 200);
+    assert_eq!(daemon.get("/readyz").unwrap().0, 503);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
 fn the_log_can_be_json() {
     let dir = directory();
     let config = dir.path().join("bliss.toml");
