@@ -426,13 +426,13 @@ impl Table {
 
 fn push_row(
     rows: &mut Rows,
-    entry: &Entry,
+    entry: &mut Entry,
     seconds: u32,
     columns: &[Column],
     wanted: [DistinctWanted; WINDOWS.len()],
 ) {
     let mut totals = [Totals::default(); WINDOWS.len()];
-    for ((totals, ring), wanted) in totals.iter_mut().zip(&entry.rings).zip(wanted) {
+    for ((totals, ring), wanted) in totals.iter_mut().zip(&mut entry.rings).zip(wanted) {
         *totals = ring.totals(wanted);
     }
     rows.keys.push(entry.key);

@@ -96,9 +96,15 @@ pub(crate) struct Totals {
     pub(crate) paths: usize,
 }
 
-/// The buckets of one key in one window, the oldest first.
+/// The buckets of one key in one window.
 #[derive(Debug, Default)]
-pub(crate) struct Ring(Vec<Bucket>);
+pub(crate) struct Ring {
+    /// The oldest first.
+    buckets: Vec<Bucket>,
+    /// The sum of all buckets but the last, kept while none of them changes: a busy key is summed at each
+    /// publication, and only its last bucket is new.
+    closed: Option<Box<Sum>>,
+}
 
 impl Ring {
     /// Counts a request in the bucket of its own time, unless the window at `at_ms` has left it behind.
@@ -107,19 +113,23 @@ impl Ring {
         if index < window.oldest(at_ms) {
             return;
         }
-        let at = match self.0.iter().rposition(|bucket| bucket.index <= index) {
-            Some(at) if self.0[at].index == index => at,
+        let at = match self.buckets.iter().rposition(|bucket| bucket.index <= index) {
+            Some(at) if self.buckets[at].index == index => at,
             found => {
                 let at = found.map_or(0, |at| at + 1);
-                if self.0.is_empty() {
+                if self.buckets.is_empty() {
                     // Most keys are seen once in an hour.
-                    self.0.reserve_exact(1);
+                    self.buckets.reserve_exact(1);
                 }
-                self.0.insert(at, Bucket { index, first_ms: u64::MAX, ..Bucket::default() });
+                self.buckets.insert(at, Bucket { index, first_ms: u64::MAX, ..Bucket::default() });
+                self.closed = None;
                 at
             }
         };
-        let bucket = &mut self.0[at];
+        if at + 1 < self.buckets.len() {
+            self.closed = None;
+        }
+        let bucket = &mut self.buckets[at];
         bucket.first_ms = bucket.first_ms.min(hit.time_ms);
         bucket.last_ms = bucket.last_ms.max(hit.time_ms);
         bucket.requests = bucket.requests.saturating_add(1);
@@ -142,58 +152,116 @@ impl Ring {
     /// Lets go of what the window at `at_ms` has left behind.
     pub(crate) fn expire(&mut self, window: &Window, at_ms: u64) {
         let oldest = window.oldest(at_ms);
-        let gone = self.0.partition_point(|bucket| bucket.index < oldest);
+        let gone = self.buckets.partition_point(|bucket| bucket.index < oldest);
         if gone > 0 {
-            self.0.drain(..gone);
-            if self.0.is_empty() {
-                self.0 = Vec::new();
+            self.closed = None;
+            self.buckets.drain(..gone);
+            if self.buckets.is_empty() {
+                self.buckets = Vec::new();
             }
         }
     }
 
     /// The last millisecond T at which the oldest bucket is still held; after it the ring changes by itself.
     pub(crate) fn due_ms(&self, window: &Window) -> Option<u64> {
-        self.0.first().map(|bucket| (bucket.index + window.buckets) * window.bucket_ms)
+        self.buckets.first().map(|bucket| (bucket.index + window.buckets) * window.bucket_ms)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.buckets.is_empty()
     }
 
     /// Sums the buckets. [`Self::expire`] comes first.
-    pub(crate) fn totals(&self, wanted: DistinctWanted) -> Totals {
-        let mut totals = Totals { first_ms: u64::MAX, ..Totals::default() };
-        for bucket in &self.0 {
-            totals.requests += u64::from(bucket.requests);
-            totals.errors += u64::from(bucket.errors);
-            totals.assets += u64::from(bucket.assets);
-            totals.referrers += u64::from(bucket.referrers);
-            totals.heads += u64::from(bucket.heads);
-            totals.robots_txt += u64::from(bucket.robots_txt);
-            totals.first_ms = totals.first_ms.min(bucket.first_ms);
-            totals.last_ms = totals.last_ms.max(bucket.last_ms);
+    pub(crate) fn totals(&mut self, wanted: DistinctWanted) -> Totals {
+        let Some((last, older)) = self.buckets.split_last() else { return Totals::default() };
+        if older.is_empty() {
+            return last.totals(wanted);
         }
-        if wanted.ips {
-            totals.ips = self.distinct(|bucket| &bucket.ips);
+        let closed = self.closed.get_or_insert_with(|| {
+            let mut closed = Sum::default();
+            older.iter().for_each(|bucket| closed.add(bucket, wanted));
+            Box::new(closed)
+        });
+        closed.totals_with(last, wanted)
+    }
+}
+
+impl Bucket {
+    fn totals(&self, wanted: DistinctWanted) -> Totals {
+        let count = |wanted: bool, of: &Distinct| if wanted { of.estimate() } else { 0 };
+        Totals {
+            requests: u64::from(self.requests),
+            errors: u64::from(self.errors),
+            assets: u64::from(self.assets),
+            referrers: u64::from(self.referrers),
+            heads: u64::from(self.heads),
+            robots_txt: u64::from(self.robots_txt),
+            first_ms: self.first_ms,
+            last_ms: self.last_ms,
+            ips: count(wanted.ips, &self.ips),
+            user_agents: count(wanted.user_agents, &self.user_agents),
+            paths: count(wanted.paths, &self.paths),
         }
-        if wanted.user_agents {
-            totals.user_agents = self.distinct(|bucket| &bucket.user_agents);
+    }
+}
+
+/// Several buckets in one; the distinct counts of its totals are not used.
+#[derive(Debug, Default)]
+struct Sum {
+    totals: Option<Totals>,
+    ips: Distinct,
+    user_agents: Distinct,
+    paths: Distinct,
+}
+
+impl Sum {
+    fn add(&mut self, bucket: &Bucket, wanted: DistinctWanted) {
+        let more = bucket.totals(DistinctWanted::default());
+        self.totals = Some(self.totals.map_or(more, |totals| totals.plus(&more)));
+        let pairs = [
+            (wanted.ips, &mut self.ips, &bucket.ips),
+            (wanted.user_agents, &mut self.user_agents, &bucket.user_agents),
+            (wanted.paths, &mut self.paths, &bucket.paths),
+        ];
+        for (wanted, sum, more) in pairs {
+            if wanted {
+                sum.merge(more);
+            }
         }
-        if wanted.paths {
-            totals.paths = self.distinct(|bucket| &bucket.paths);
-        }
-        totals
     }
 
-    fn distinct(&self, of: impl Fn(&Bucket) -> &Distinct) -> usize {
-        match self.0.as_slice() {
-            [] => 0,
-            [only] => of(only).estimate(),
-            [first, rest @ ..] => {
-                let mut all = of(first).clone();
-                rest.iter().for_each(|bucket| all.merge(of(bucket)));
-                all.estimate()
+    fn totals_with(&self, last: &Bucket, wanted: DistinctWanted) -> Totals {
+        let more = last.totals(DistinctWanted::default());
+        let count = |wanted: bool, sum: &Distinct, more: &Distinct| {
+            if !wanted {
+                return 0;
             }
+            let mut all = sum.clone();
+            all.merge(more);
+            all.estimate()
+        };
+        Totals {
+            ips: count(wanted.ips, &self.ips, &last.ips),
+            user_agents: count(wanted.user_agents, &self.user_agents, &last.user_agents),
+            paths: count(wanted.paths, &self.paths, &last.paths),
+            ..self.totals.map_or(more, |totals| totals.plus(&more))
+        }
+    }
+}
+
+impl Totals {
+    /// Both together, but for the distinct counts.
+    fn plus(&self, other: &Totals) -> Totals {
+        Totals {
+            requests: self.requests + other.requests,
+            errors: self.errors + other.errors,
+            assets: self.assets + other.assets,
+            referrers: self.referrers + other.referrers,
+            heads: self.heads + other.heads,
+            robots_txt: self.robots_txt + other.robots_txt,
+            first_ms: self.first_ms.min(other.first_ms),
+            last_ms: self.last_ms.max(other.last_ms),
+            ..Totals::default()
         }
     }
 }
@@ -236,13 +304,34 @@ mod tests {
             ring.add(&MINUTE, ALL, &hit(time), 121_000);
         }
         assert_eq!(
-            ring.0.iter().map(|b| (b.index, b.requests)).collect::<Vec<_>>(),
+            ring.buckets.iter().map(|b| (b.index, b.requests)).collect::<Vec<_>>(),
             [(20, 2), (22, 1), (24, 1)]
         );
         let totals = ring.totals(ALL);
         assert_eq!((totals.requests, totals.first_ms, totals.last_ms), (4, 101_000, 120_000));
         ring.add(&MINUTE, ALL, &hit(10_000), 121_000);
         assert_eq!(ring.totals(ALL).requests, 4, "older than the window");
+    }
+
+    /// What is kept between sums must be what would be summed anew, wherever requests go meanwhile.
+    #[test]
+    fn sums_that_are_kept_are_those_of_all_buckets() {
+        let mut kept = Ring::default();
+        let mut hits: Vec<(u64, Hit)> = vec![];
+        for i in 0..400u64 {
+            let at_ms = 100_000 + i * 700;
+            // Mostly now, sometimes late, sometimes after a pause.
+            let time_ms = at_ms - if i % 11 == 0 { 20_000 } else { i % 3 } - 1;
+            let distinct = xxhash_rust::xxh3::xxh3_64(&(i % 29).to_le_bytes());
+            let hit = Hit { path: distinct, ip: distinct / 3, error: i % 5 == 0, ..hit(time_ms) };
+            kept.add(&MINUTE, ALL, &hit, at_ms);
+            hits.push((at_ms, hit));
+            kept.expire(&MINUTE, at_ms);
+            let mut anew = Ring::default();
+            hits.iter().for_each(|(at_ms, hit)| anew.add(&MINUTE, ALL, hit, *at_ms));
+            anew.expire(&MINUTE, at_ms);
+            assert_eq!(kept.totals(ALL), anew.totals(ALL), "after {i}");
+        }
     }
 
     #[test]
