@@ -179,6 +179,9 @@ impl Drop for PrivateFd {
         let mut registry = private();
         if let Some(at) = registry.iter().position(|fd| *fd == self.fd) {
             registry.swap_remove(at);
+            // A child that has not closed its copy yet would keep the locks: they are of the description, not of the
+            // descriptor.
+            sys::unlock_all(self.fd);
             // SAFETY:
             // - the descriptor was opened by this process and is ours as long as it is registered.
             drop(unsafe { OwnedFd::from_raw_fd(self.fd) });

@@ -84,7 +84,7 @@ pub(crate) struct State {
     pub(crate) fresh_files: AtomicU64,
     /// 96: scans of `P_readers` that met a reader on the shared counters.
     pub(crate) counted_readers: AtomicU64,
-    /// 104: file format version of the payload, free for the user. Always 0 today.
+    /// 104: zero.
     pub(crate) reserved: [AtomicU64; 115],
     /// 1024: time of publication of generation `g` at index `g % 64`, nanoseconds since the Unix epoch.
     pub(crate) history: [AtomicU64; HISTORY],

@@ -58,7 +58,7 @@ pub const FREE: u64 = 0;
 pub const CELLS: usize = 12;
 
 /// After so many revoked announcements in a row a reader announces firmly.
-pub const FIRM_AFTER: u32 = 4;
+pub const FIRM_AFTER: u32 = if cfg!(loom) { 1 } else { 4 };
 
 /// Generations above this are refused: a cell has three bits for other things.
 pub const MAX_GENERATION: u64 = u64::MAX >> 3;

@@ -665,6 +665,9 @@ impl Inner {
         cold.attached = None;
         cold.looked_ns = 0;
         self.token.set(fork::token());
+        if !self.fenced.get() && !sys::membarrier::register() {
+            self.fenced.set(true);
+        }
         for pin in &self.pins {
             pin.refs.set(if pin.refs.get() == 0 { 0 } else { FROZEN });
         }

@@ -216,6 +216,16 @@ pub(crate) fn try_lock(fd: RawFd, kind: libc::c_int, byte: u64) -> Result<bool> 
     }
 }
 
+/// Gives back all locks of the open file description behind `fd`.
+pub(crate) fn unlock_all(fd: RawFd) {
+    if let Ok(mut request) = lock_request(libc::F_UNLCK, 0) {
+        request.l_len = 0;
+        // SAFETY:
+        // - `request` is the `flock` that `F_OFD_SETLK` reads; it lives until the call returns.
+        unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &request) };
+    }
+}
+
 /// Whether somebody else holds a lock on the byte that would keep us from locking it.
 pub(crate) fn is_locked(fd: RawFd, byte: u64) -> Result<bool> {
     let mut request = lock_request(libc::F_WRLCK, byte)?;

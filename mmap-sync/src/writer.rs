@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, FileKind};
 use crate::fork::{self, PrivateFd};
-use crate::layout::{HISTORY, InstanceVersion, MAX_BYTES, PAGE, State};
+use crate::layout::{HISTORY, InstanceVersion, MAX_BYTES, PAGE, State, slot_offset};
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
@@ -124,8 +124,9 @@ impl Writer {
         self.heartbeat();
         self.fresh = None;
         let next = self.generation + 1;
-        let pinned = self.is_held_after(next.saturating_sub(2), grace);
         let index = usize::from(next & 1 == 1);
+        let vacant = self.copies.get(index).and_then(Option::as_ref).is_some_and(|copy| copy.vacant);
+        let pinned = !vacant && self.is_held_after(next.saturating_sub(2), grace);
         let name = self.paths.data(next);
         let usable = !pinned
             && self.copies.get(index).and_then(Option::as_ref).is_some_and(|copy| {
@@ -159,7 +160,7 @@ impl Writer {
             return;
         }
         self.state().heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
-        if !self.retired.borrow().is_empty() {
+        if !self.retired.borrow().is_empty() && !self.slots_are_lost() {
             self.reclaim();
         }
     }
@@ -174,7 +175,10 @@ impl Writer {
     pub fn keep_in_place(&mut self) -> Result<bool, Error> {
         self.check_process()?;
         let is_ours = |path, mine: &FileInfo| sys::lstat(path).is_ok_and(|info| info.same_file(mine));
-        if is_ours(&self.paths.state, &self.state_info) && is_ours(&self.paths.readers, &self.readers_info) {
+        if is_ours(&self.paths.state, &self.state_info)
+            && is_ours(&self.paths.readers, &self.readers_info)
+            && !self.slots_are_lost()
+        {
             return Ok(false);
         }
         adopt::reopen(self)?;
@@ -191,6 +195,12 @@ impl Writer {
         if self.check_process().is_ok() {
             self.state().superseded.store(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether somebody truncated `P_readers`, so that looking at it would kill.
+    fn slots_are_lost(&self) -> bool {
+        let wanted = slot_offset(self.readers.slots());
+        sys::fstat(self.readers_lock.raw()).is_ok_and(|info| info.size < wanted)
     }
 
     fn check_process(&self) -> Result<(), Error> {

@@ -62,6 +62,11 @@ fn assert_whole(reader: &Reader) -> u64 {
     guard.generation()
 }
 
+/// How many processes a test kills; more by hand.
+fn kills() -> u64 {
+    std::env::var("MMAP_SYNC_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(500)
+}
+
 const CLEAN: [&str; 5] = ["x_data_0", "x_data_1", "x_lock", "x_readers", "x_state"];
 
 #[test]
@@ -92,7 +97,7 @@ fn m4_readers_killed_at_random_leave_nothing_behind() {
     let two = dir.allocated();
     let start = || Process::spawn(stress().args(["read", dir.prefix().to_str().unwrap(), "60"]));
     let mut readers: Vec<Process> = (0..3).map(|_| start()).collect();
-    for _ in 0..500 {
+    for _ in 0..kills() {
         for _ in 0..random.below(4) {
             publish(&mut writer, 100_000 - random.below(1000));
         }
@@ -128,7 +133,7 @@ fn m5_writers_killed_at_random_lose_nothing() {
     let reader = dir.options().open_reader().unwrap();
     let mut _pinned = None;
     let mut last = 0;
-    for round in 0..500 {
+    for round in 0..kills() {
         let mut writer = Process::spawn(stress().args(["write", prefix, "60", "50000"]));
         std::thread::sleep(Duration::from_micros(random.below(5000)));
         if round % 3 == 0 {

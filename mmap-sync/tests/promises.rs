@@ -420,6 +420,21 @@ fn without_membarrier_everybody_passes_fences() {
 }
 
 #[test]
+fn prefaulted_and_huge_pages_read_the_same() {
+    let dir = Dir::new();
+    let options = dir.options().prefault(true).huge_pages(true);
+    let mut writer = options.open_writer().unwrap();
+    let reader = options.open_reader().unwrap();
+    for seed in 0..6 {
+        let mut bytes = vec![0; 3 << 20];
+        fill(&mut bytes, seed);
+        writer.write_bytes(&bytes).unwrap();
+        reader.maintain().unwrap();
+        assert!(is_filled(&reader.pin().unwrap(), seed));
+    }
+}
+
+#[test]
 fn handles_can_be_sent_to_other_threads() {
     let dir = Dir::new();
     let mut writer = dir.options().open_writer().unwrap();

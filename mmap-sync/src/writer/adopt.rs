@@ -44,6 +44,10 @@ pub(super) fn reopen(writer: &mut Writer) -> Result<(), Error> {
         }
         _ => Arc::new(take_lock(&paths, &owners(&options))?),
     };
+    if writer.slots_are_lost() {
+        // Nobody knows what is pinned. Readers are told to look at the path, where there will be new slots.
+        sys::unlink(&paths.readers).map_err(paths.io(FileKind::Readers, "unlink"))?;
+    }
     let mut new = open_locked(&options, paths, lock, writer.generation)?;
     if let Some(bytes) = writer.current()
         && (new.current_copy().is_none() || new.generation != writer.generation)
@@ -235,6 +239,7 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners, strangers: bool) -> 
     let generation = fields.generation;
     let known = generation != 0 && (generation == writer.generation || generation + 1 == writer.generation);
     copy.strangers = strangers;
+    copy.vacant = generation == 0 || generation > writer.generation;
     if sound && known {
         copy.bytes = fields.bytes;
         copy.set_reserved(fields.reserved_bytes.min(room / PAGE * PAGE));

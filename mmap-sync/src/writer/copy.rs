@@ -29,6 +29,8 @@ pub(super) struct Copy {
     /// Payload bytes for which room is reserved.
     reserved: u64,
     pub(super) blocks: Blocks,
+    /// It was being written, or never became current: no reader looks into it, whatever is pinned.
+    pub(super) vacant: bool,
     /// Readers that this writer cannot see may look into it: it is not overwritten.
     pub(super) strangers: bool,
 }
@@ -117,7 +119,18 @@ impl Copy {
         let map = map_file(&fd, PAGE.saturating_add(reserved), index, paths, options)?;
         let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(kind(index), "fstat"))?;
         let blocks = Blocks::default();
-        let copy = Copy { fd, info, map, index, holds: None, bytes: 0, reserved, blocks, strangers: false };
+        let copy = Copy {
+            fd,
+            info,
+            map,
+            index,
+            holds: None,
+            bytes: 0,
+            reserved,
+            blocks,
+            vacant: true,
+            strangers: false,
+        };
         copy.header().store(&DataFields { index: u32::from(index & 1 == 1), ..Default::default() });
         copy.populate(0, reserved);
         Ok(copy)
@@ -133,7 +146,18 @@ impl Copy {
     ) -> Result<Copy, Error> {
         let map = map_file(&fd, info.size, index, paths, options)?;
         let blocks = Blocks::default();
-        Ok(Copy { fd, info, map, index, holds: None, bytes: 0, reserved: 0, blocks, strangers: false })
+        Ok(Copy {
+            fd,
+            info,
+            map,
+            index,
+            holds: None,
+            bytes: 0,
+            reserved: 0,
+            blocks,
+            vacant: false,
+            strangers: false,
+        })
     }
 
     pub(super) fn header(&self) -> &DataHeader {
@@ -201,6 +225,7 @@ impl Copy {
         // Nothing that is written after this may be there before it, if this process is killed in between.
         fence(Ordering::SeqCst);
         self.holds = None;
+        self.vacant = true;
     }
 
     /// Says in the first page which generation the bytes are.
@@ -222,6 +247,7 @@ impl Copy {
             boot_id,
         });
         self.holds = Some(generation);
+        self.vacant = false;
         self.bytes = bytes;
     }
 
