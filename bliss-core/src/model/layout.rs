@@ -211,10 +211,8 @@ pub(crate) struct Block {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Pages {
-    /// First and last page of 128 slots, over 64 trees.
+    /// First and last page of 128 slots.
     pub(crate) of_128: [u16; 2],
-    /// First and last page of 16 slots, over the first and the last 32 trees (only up to 256 slots).
-    pub(crate) of_16: [[u8; 2]; 2],
 }
 
 /// A node of a tree of any shape: goes on at `base`, or at `base + 1` where the slot reaches the threshold. A leaf
@@ -245,7 +243,7 @@ const _: () = {
     assert!(size_of::<Projection>() == 40);
     assert!(size_of::<Element>() == 8);
     assert!(size_of::<Block>() == 8);
-    assert!(size_of::<Pages>() == 8);
+    assert!(size_of::<Pages>() == 4);
     assert!(size_of::<Node>() == 8);
     assert!(size_of::<Walk>() == 40);
 };

@@ -173,11 +173,7 @@ impl<'a> Unchecked<'a> {
         let last_128 = slot_bytes(h.slots as usize) / 128;
         all("pages", pages, |p| {
             let [first, last] = p.of_128;
-            first <= last
-                && usize::from(last) < last_128
-                && p.of_16
-                    .iter()
-                    .all(|[first, last]| first <= last && usize::from(*last) < MIN_SLOT_BYTES / 16)
+            first <= last && usize::from(last) < last_128
         })?;
         for (index, (block, bases)) in blocks.iter().zip(bases.chunks_exact(BLOCK)).enumerate() {
             let outside = ModelError::Range { section: "blocks", index };

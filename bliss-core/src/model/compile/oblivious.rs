@@ -66,28 +66,14 @@ impl Compiled {
             levels: narrow(levels, "levels")?,
         });
         for level in 0..levels {
-            let halves =
-                [trees.get(..BLOCK / 2).unwrap_or(trees), trees.get(BLOCK / 2..).unwrap_or_default()];
-            let range = |trees: &[Vec<Test>]| {
-                let mut used = trees.iter().filter_map(|t| t.get(level)).map(|t| t.slot);
-                let first = used.next()?;
-                Some(used.fold((first, first), |(low, high), s| (low.min(s), high.max(s))))
-            };
-            let all = range(trees).unwrap_or((0, 0));
-            let ranges = halves.map(|half| range(half).unwrap_or((all.0, all.0)));
-            self.pages.push(Pages {
-                of_128: [all.0 >> 7, all.1 >> 7],
-                of_16: if wide {
-                    [[0; 2]; 2]
-                } else {
-                    ranges.map(|(low, high)| [(low >> 4) as u8, (high >> 4) as u8])
-                },
-            });
+            let mut used = trees.iter().filter_map(|t| t.get(level)).map(|t| t.slot);
+            let first = used.next().unwrap_or(0);
+            let (low, high) = used.fold((first, first), |(low, high), s| (low.min(s), high.max(s)));
+            self.pages.push(Pages { of_128: [low >> 7, high >> 7] });
             // Trees that are less deep, and places without a tree, test a slot that is at hand and never true.
             let test = |at: usize| {
-                let filler = if at < BLOCK / 2 { ranges[0].0 } else { ranges[1].0 };
                 let test = trees.get(at).and_then(|t| t.get(level)).copied();
-                test.unwrap_or(Test { slot: filler, threshold: NEVER })
+                test.unwrap_or(Test { slot: low, threshold: NEVER })
             };
             self.tests.extend((0..BLOCK).map(|at| test(at).slot as u8));
             self.tests.extend((0..BLOCK).map(|at| test(at).threshold));

@@ -130,9 +130,12 @@ impl ModelRef<'_> {
         if outputs != header.dimensions as usize {
             return Err(EvalError::OutputLength { expected: header.dimensions as usize, found: outputs });
         }
-        let largest = binding.iter().fold(0, |largest, at| largest.max(*at));
-        if !binding.is_empty() && largest as usize >= values.len() {
-            return Err(EvalError::BindingRange { values: values.len(), found: largest });
+        // Each below the limit, which is below 2^31: the difference is negative, and the entry is not.
+        let limit = u32::try_from(values.len()).unwrap_or(u32::MAX).min(i32::MAX as u32);
+        let below = |all: u32, at: &u32| all & at.wrapping_sub(limit) & !at;
+        if binding.iter().fold(1 << 31, below) == 0 {
+            let found = binding.iter().fold(0, |largest, at| largest.max(*at));
+            return Err(EvalError::BindingRange { values: values.len(), found });
         }
         Ok(Job {
             header,

@@ -59,18 +59,73 @@ unsafe fn fill_slots(job: &Job<'_>) {
     }
 }
 
+/// All slots of a model with at most 16 P of them, 16 in each half of a register.
+struct Tables<const P: usize>([__m256i; P]);
+
+impl<const P: usize> Tables<P> {
+    /// # Safety
+    ///
+    /// - `slots` has 256 bytes, 16-byte aligned
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load(slots: *const u8) -> Self {
+        const { assert!(P <= 16) };
+        let mut tables = [_mm256_setzero_si256(); P];
+        for (at, table) in tables.iter_mut().enumerate() {
+            // SAFETY:
+            // - 16 bytes from 16 * at on, at most the 256th (the caller's promise)
+            *table = unsafe { _mm256_broadcastsi128_si256(_mm_load_si128(slots.add(at * 16).cast())) };
+        }
+        Self(tables)
+    }
+
+    /// The slots of 32 trees: fetched from every page, then chosen by the bits of the page's number. No branches.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn fetch(&self, slot: __m256i) -> __m256i {
+        // A shuffle looks at bits 0 to 3, and gives 0 where bit 7 is set.
+        let within = if P > 8 { _mm256_and_si256(slot, _mm256_set1_epi8(0x0f)) } else { slot };
+        let mut found = self.0;
+        for table in &mut found {
+            *table = _mm256_shuffle_epi8(*table, within);
+        }
+        // A blend looks at bit 7: bits 4 to 7 are shifted there.
+        let bits =
+            [_mm256_slli_epi16::<3>(slot), _mm256_slli_epi16::<2>(slot), _mm256_slli_epi16::<1>(slot), slot];
+        let mut count = P;
+        for bit in bits {
+            for at in 0..count / 2 {
+                if let (Some(low), Some(high)) = (found.get(2 * at).copied(), found.get(2 * at + 1).copied())
+                    && let Some(chosen) = found.get_mut(at)
+                {
+                    *chosen = _mm256_blendv_epi8(low, high, bit);
+                }
+            }
+            if count % 2 == 1
+                && let Some(single) = found.get(count - 1).copied()
+                && let Some(chosen) = found.get_mut(count / 2)
+            {
+                *chosen = single;
+            }
+            count = count.div_ceil(2);
+        }
+        found.first().copied().unwrap_or(slot)
+    }
+}
+
 /// The positions of the leaves of half a block.
 ///
 /// # Safety
 ///
-/// - the job is one that `ModelRef::raw` made, with at most 256 slots, which are filled
-/// - the block is of the same model, `bases` are those of the half
+/// - the job is one that `ModelRef::raw` made, with at most 16 P slots, of which `tables` was loaded
+/// - the block is of the same model, `bases` are those of the half, `HALF_AT` is 0 or 1
 /// - `positions` has room for 32, 64-byte aligned, none of which waits in `sum`
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn half_positions<const HALF_AT: usize>(
+unsafe fn half_positions<const P: usize, const HALF_AT: usize>(
     job: &Job<'_>,
     trees: &Oblivious<'_>,
+    tables: &Tables<P>,
     block: &Block,
     bases: *const u32,
     positions: *mut u32,
@@ -79,26 +134,12 @@ unsafe fn half_positions<const HALF_AT: usize>(
     let mut low = _mm256_setzero_si256();
     let mut high = _mm256_setzero_si256();
     // SAFETY:
-    // - the block's levels exist, each with 128 bytes and its pages, which are inside the slots (`validate`)
+    // - the block's levels exist, each with 128 bytes (`validate`)
     unsafe {
         let mut tests = trees.tests.as_ptr().add(block.first_level as usize * 2 * BLOCK + HALF_AT * HALF);
-        let mut pages = trees.pages.as_ptr().add(block.first_level as usize);
         for level in 0..block.levels {
-            let slot = _mm256_load_si256(tests.cast());
             let threshold = _mm256_load_si256(tests.add(BLOCK).cast());
-            let [left, right] = (*pages).of_16;
-            let [first, last] = if HALF_AT == 0 { left } else { right };
-            // A shuffle gives 0 where bit 7 is set: saturation sets it for all slots of other pages.
-            let mut within = _mm256_sub_epi8(slot, _mm256_set1_epi8((first << 4) as i8));
-            let mut found = _mm256_setzero_si256();
-            let mut page = job.parts.slots.cast_const().add(usize::from(first) * 16);
-            for _ in first..=last {
-                let bytes = _mm256_broadcastsi128_si256(_mm_load_si128(page.cast()));
-                let control = _mm256_adds_epu8(within, _mm256_set1_epi8(0x70));
-                found = _mm256_or_si256(found, _mm256_shuffle_epi8(bytes, control));
-                within = _mm256_sub_epi8(within, _mm256_set1_epi8(16));
-                page = page.add(16);
-            }
+            let found = tables.fetch(_mm256_load_si256(tests.cast()));
             let holds = _mm256_cmpeq_epi8(_mm256_max_epu8(found, threshold), found);
             let bit = _mm256_and_si256(holds, _mm256_set1_epi8((1_u8 << (level & 7)) as i8));
             if level < 8 {
@@ -107,7 +148,6 @@ unsafe fn half_positions<const HALF_AT: usize>(
                 high = _mm256_or_si256(high, bit);
             }
             tests = tests.add(2 * BLOCK);
-            pages = pages.add(1);
             // Trees of the half before: six levels and what remains make 32.
             sum.add::<5>();
         }
@@ -135,6 +175,24 @@ unsafe fn half_positions<const HALF_AT: usize>(
     }
 }
 
+/// Calls a function for the number of pages of 16 slots: `$all` with at least as many, or `$other` where a slot's number
+/// has two bytes. A few sizes only, so that the code stays small.
+macro_rules! for_pages {
+    ($job:expr, $all:ident($($argument:expr),*), $other:expr) => {
+        match if $job.header.flags & FLAG_WIDE_SLOTS != 0 { 17 } else { $job.header.slots.div_ceil(16) } {
+            0..=2 => $all::<2>($($argument),*),
+            3..=4 => $all::<4>($($argument),*),
+            5 => $all::<5>($($argument),*),
+            6 => $all::<6>($($argument),*),
+            7..=8 => $all::<8>($($argument),*),
+            9..=12 => $all::<12>($($argument),*),
+            13..=14 => $all::<14>($($argument),*),
+            15..=16 => $all::<16>($($argument),*),
+            _ => $other,
+        }
+    };
+}
+
 /// Finds the position of each tree's leaf.
 ///
 /// # Safety
@@ -144,18 +202,32 @@ unsafe fn half_positions<const HALF_AT: usize>(
 #[target_feature(enable = "avx2")]
 pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
     // SAFETY:
-    // - the caller's promise
+    // - the caller's promise; there are as many pages as the slots take
     unsafe {
         fill_slots(job);
+        for_pages!(job, paged_positions(job, trees, positions), {
+            for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+                let to = &mut *positions.add(at * BLOCK).cast::<Positions>();
+                trees::block_positions(job, trees, block, bases, to);
+            }
+        });
+    }
+}
+
+/// # Safety
+///
+/// - as for [`positions`], the slots are filled, and there are at most 16 P of them
+#[target_feature(enable = "avx2")]
+unsafe fn paged_positions<const P: usize>(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+    // SAFETY:
+    // - the caller's promise; there are always 256 bytes of slots (`Scratch`)
+    unsafe {
+        let tables = Tables::<P>::load(job.parts.slots);
         let mut nothing = Sum::new(job);
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
-            let to = positions.add(at * BLOCK);
-            if job.header.flags & FLAG_WIDE_SLOTS != 0 {
-                trees::block_positions(job, trees, block, bases, &mut *to.cast::<Positions>());
-                continue;
-            }
-            half_positions::<0>(job, trees, block, bases.as_ptr(), to, &mut nothing);
-            half_positions::<1>(job, trees, block, bases.as_ptr().add(HALF), to.add(HALF), &mut nothing);
+            let (to, bases) = (positions.add(at * BLOCK), bases.as_ptr());
+            half_positions::<P, 0>(job, trees, &tables, block, bases, to, &mut nothing);
+            half_positions::<P, 1>(job, trees, &tables, block, bases.add(HALF), to.add(HALF), &mut nothing);
         }
     }
 }
@@ -167,30 +239,47 @@ pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, p
 /// - the job is one that `ModelRef::raw` made, and the trees are of the same model
 #[target_feature(enable = "avx2")]
 pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut [f64]) {
+    out.fill(0.0);
     // SAFETY:
-    // - the caller's promise
+    // - the caller's promise; there are as many pages as the slots take
     // - every index that a tree's tests can make leads to leaf values (`validate`)
     unsafe {
         fill_slots(job);
-        out.fill(0.0);
+        for_pages!(job, paged(job, trees, out), {
+            let mut positions = Positions([0; BLOCK]);
+            for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
+                let count = trees::trees_from(job, at * BLOCK);
+                trees::block_positions(job, trees, block, bases, &mut positions);
+                trees::add_leaves(job, positions.0.get_unchecked(..count), out);
+            }
+        });
+    }
+}
+
+/// # Safety
+///
+/// - as for [`oblivious`], the slots are filled, there are at most 16 P of them, and `out` is zeros
+#[target_feature(enable = "avx2")]
+unsafe fn paged<const P: usize>(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut [f64]) {
+    // SAFETY:
+    // - the caller's promise; there are always 256 bytes of slots (`Scratch`)
+    // - every index that a tree's tests can make leads to leaf values (`validate`)
+    unsafe {
+        let tables = Tables::<P>::load(job.parts.slots);
         let mut sum = Sum::new(job);
         let mut positions = Positions([0; BLOCK]);
         let single = job.header.dimensions == 1;
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let count = trees::trees_from(job, at * BLOCK);
-            if job.header.flags & FLAG_WIDE_SLOTS != 0 {
-                trees::block_positions(job, trees, block, bases, &mut positions);
-                trees::add_leaves(job, positions.0.get_unchecked(..count), out);
-                continue;
-            }
             // While one half of the positions is computed, the other one is added.
             let (left, right) = (positions.0.as_mut_ptr(), positions.0.as_mut_ptr().add(HALF));
-            half_positions::<0>(job, trees, block, bases.as_ptr(), left, &mut sum);
+            let bases = bases.as_ptr();
+            half_positions::<P, 0>(job, trees, &tables, block, bases, left, &mut sum);
             sum.finish();
             if single {
                 sum.wait(left, count.min(HALF));
             }
-            half_positions::<1>(job, trees, block, bases.as_ptr().add(HALF), right, &mut sum);
+            half_positions::<P, 1>(job, trees, &tables, block, bases.add(HALF), right, &mut sum);
             sum.finish();
             if single {
                 sum.wait(right, count.saturating_sub(HALF));
@@ -199,7 +288,7 @@ pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, o
             }
         }
         sum.finish();
-        if let (&mut [ref mut out], 0) = (&mut *out, job.header.flags & FLAG_WIDE_SLOTS) {
+        if let [out] = out {
             *out = sum.total;
         }
     }
