@@ -339,6 +339,10 @@ impl Inner {
                 self.last.set(NONE);
             }
         });
+        if self.last.get() == NONE {
+            // The short path never tells a switch.
+            self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
+        }
         let in_use = self.in_use();
         if let Ok(mut cold) = self.cold.try_borrow_mut() {
             cold.copies.discard(in_use);

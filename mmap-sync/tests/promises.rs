@@ -430,7 +430,12 @@ fn prefaulted_and_huge_pages_read_the_same() {
         fill(&mut bytes, seed);
         writer.write_bytes(&bytes).unwrap();
         reader.maintain().unwrap();
-        assert!(is_filled(&reader.pin().unwrap(), seed));
+        reader.maintain().unwrap();
+        // It is the next guard that tells the switch.
+        let guard = reader.pin().unwrap();
+        assert!(is_filled(&guard, seed) && guard.is_switched());
+        drop(guard);
+        assert!(!reader.pin().unwrap().is_switched());
     }
 }
 
