@@ -335,8 +335,12 @@ impl Inner {
         self.ticks.set(0);
         // The switch is for the caller's next guard to tell.
         let pinned = self.pin().map(|guard| {
-            if guard.is_switched() {
+            let switched = guard.is_switched();
+            drop(guard);
+            if switched {
                 self.last.set(NONE);
+                // The fast path takes what a cell remembers for no switch.
+                self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
             }
         });
         if self.last.get() == NONE {

@@ -440,6 +440,27 @@ fn prefaulted_and_huge_pages_read_the_same() {
 }
 
 #[test]
+fn a_switch_that_maintenance_met_is_told_by_the_next_guard() {
+    let dir = Dir::new();
+    let mut writer = dir.options().open_writer().unwrap();
+    writer.write_bytes(b"first").unwrap();
+    let reader = dir.options().open_reader().unwrap();
+    for round in 0..100_u8 {
+        // So many that the clock is not looked at for a while.
+        for _ in 0..200 {
+            drop(reader.pin().unwrap());
+        }
+        writer.write_bytes(&[round]).unwrap();
+        reader.maintain().unwrap();
+        let guard = reader.pin().unwrap();
+        assert!(guard.is_switched());
+        assert_eq!(&*guard, &[round]);
+        drop(guard);
+        assert!(!reader.pin().unwrap().is_switched());
+    }
+}
+
+#[test]
 fn handles_can_be_sent_to_other_threads() {
     let dir = Dir::new();
     let mut writer = dir.options().open_writer().unwrap();
