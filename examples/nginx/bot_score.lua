@@ -45,6 +45,11 @@ local function tick(premature, directory)
     if premature then
         return
     end
+    if handle and handle.broken then
+        ngx.log(ngx.ERR, "bliss: ", handle:last_error())
+        handle:close()
+        handle = nil
+    end
     if handle then
         handle:maintain()
     else

@@ -335,12 +335,8 @@ impl Inner {
         self.ticks.set(0);
         // The switch is for the caller's next guard to tell.
         let pinned = self.pin().map(|guard| {
-            let switched = guard.is_switched();
-            drop(guard);
-            if switched {
+            if guard.is_switched() {
                 self.last.set(NONE);
-                // The fast path takes what a cell remembers for no switch.
-                self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
             }
         });
         if self.last.get() == NONE {

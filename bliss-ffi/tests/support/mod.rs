@@ -251,12 +251,18 @@ fn build(arguments: &[&str], target: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Says why something is not tested, where it is seen: what `eprintln!` says is only shown of tests that fail.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 /// Whether a program is installed; says so if it is not.
 pub fn installed(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
     if !found {
-        eprintln!("SKIPPED: {program} is not installed");
+        skipped(&format!("{program} is not installed"));
     }
     found
 }

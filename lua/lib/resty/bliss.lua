@@ -115,6 +115,7 @@ end
 -- level 2 is whoever called the method.
 local function failed(self, code)
     if code == PANIC then
+        self.broken = true
         return nil, last_error(self)
     end
     error(last_error(self), 2)
@@ -150,6 +151,8 @@ function _M.open(directory, options)
         pointer = ffi_gc(out[0], lib.bliss_close),
         answer = answer,
         found = found,
+        -- Whether a mistake in the library was caught: the handle is of no use any more, and another one is to be opened.
+        broken = false,
         -- Values that the library has pointers to, by attribute; they must not be collected before the next request.
         held = table_new(MAX_ATTRIBUTES, 1),
         -- Names of models by their places, made when models are bound.

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{installed, library, wait_until};
+use crate::support::{installed, library, skipped, wait_until};
 
 /// A running nginx, stopped when it is dropped.
 pub(crate) struct Nginx {
@@ -52,7 +52,7 @@ pub(crate) fn can_run() -> bool {
     }
     let module = Path::new("/usr/lib/nginx/modules/ngx_http_lua_module.so").exists();
     if !module {
-        eprintln!("SKIPPED: nginx's Lua module is not installed (libnginx-mod-http-lua)");
+        skipped("nginx's Lua module is not installed (libnginx-mod-http-lua)");
     }
     module
 }
@@ -237,8 +237,9 @@ fn configuration(path: &Path, site: &Path, address: SocketAddr, user: Option<&st
     configuration
 }
 
-/// Runs `body` while two clients make requests; returns how many requests there were by score, and what failed.
-pub(crate) fn under_load(nginx: &Nginx, body: impl FnOnce()) -> (BTreeMap<Option<u8>, u32>, Vec<String>) {
+/// Runs `body` while two clients make requests; returns how many requests there were by score, and what failed
+/// or had none.
+pub(crate) fn under_load(nginx: &Nginx, body: impl FnOnce()) -> (BTreeMap<u8, u32>, Vec<String>) {
     let stop = AtomicBool::new(false);
     let client = |client: &'static str| {
         let stop = &stop;
@@ -246,8 +247,11 @@ pub(crate) fn under_load(nginx: &Nginx, body: impl FnOnce()) -> (BTreeMap<Option
             let (mut scores, mut failures) = (BTreeMap::new(), Vec::new());
             while !stop.load(Ordering::Relaxed) {
                 match nginx.get("/", client) {
-                    Ok(reply) if reply.status == 200 => *scores.entry(reply.score()).or_insert(0) += 1,
-                    Ok(reply) => failures.push(format!("status {}", reply.status)),
+                    Ok(reply) if reply.status != 200 => failures.push(format!("status {}", reply.status)),
+                    Ok(reply) => match reply.score() {
+                        Some(score) => *scores.entry(score).or_insert(0) += 1,
+                        None => failures.push(format!("unscored: {}", reply.header("x-bot-status"))),
+                    },
                     Err(error) => failures.push(error.to_string()),
                 }
             }
