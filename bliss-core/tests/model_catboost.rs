@@ -105,3 +105,17 @@ fn models_trained_anew_are_bit_equal_to_catboost() {
         }
     }
 }
+
+/// Nothing of the compiler's memory gets into what is published, and a model that is read again is the same.
+#[test]
+fn a_model_compiles_to_the_same_bytes_each_time() {
+    for case in model_common::cases(&model_common::testdata()) {
+        let Ok(model) = model::import(&case.file) else { continue };
+        let first = model::compile(&model).unwrap();
+        for _ in 0..4 {
+            // So that memory that was not written looks different from one time to the next.
+            let _dirt: Vec<_> = (0..64u8).map(|i| vec![i; usize::from(i) * 97]).collect();
+            assert!(model::compile(&model).unwrap().as_slice() == first.as_slice(), "{}", case.name);
+        }
+    }
+}

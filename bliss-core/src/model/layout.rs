@@ -144,6 +144,8 @@ pub(crate) struct Header {
     pub(crate) depth: u32,
     pub(crate) reserved: [u32; 2],
     pub(crate) sections: [Section; SECTIONS],
+    /// Zeros in the place of padding, which would be published with whatever was in memory there.
+    pub(crate) tail: [u64; 4],
 }
 
 /// 16 lanes and their borders.
@@ -237,6 +239,8 @@ pub(crate) struct Walk {
 
 const _: () = {
     assert!(size_of::<Header>() == 384);
+    assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 4]>() == size_of::<Header>());
+    assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 4]>() == size_of::<Header>());
     assert!(size_of::<Group>() == 8);
     assert!(size_of::<Row>() == 64);
     assert!(size_of::<OneHot>() == 8);

@@ -143,10 +143,11 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
         depth: narrow(model.trees.depth(), "levels")?,
         reserved: [0; 2],
         sections: sections.at,
+        tail: [0; 4],
     };
     let mut bytes = AlignedVec::with_capacity(size_of::<Header>() + sections.bytes.len());
     // SAFETY:
-    // - `Header` is `repr(C)` without padding (its size is asserted, and is the sum of its fields)
+    // - `Header` is `repr(C)` without padding (asserted beside it: the last field ends where it does)
     bytes.extend_from_slice(unsafe {
         std::slice::from_raw_parts((&raw const header).cast::<u8>(), size_of::<Header>())
     });
