@@ -4,6 +4,8 @@ CARGO ?= cargo
 # An access log to replay, and more options of `bliss-service demo`.
 LOG ?=
 ARGS ?=
+# How long `make soak` runs.
+SECONDS ?= 600
 
 .PHONY: help demo demo-nginx test check loom asan soak fuzz bench model setup-test setup-nginx
 
@@ -32,6 +34,16 @@ loom: ## the protocol of mmap-sync under a model checker
 
 asan: ## mmap-sync's tests under AddressSanitizer (nightly Rust)
 	mmap-sync/ci/asan.sh
+
+fuzz: ## each fuzz target for a minute under AddressSanitizer (nightly Rust)
+	tools/fuzz.sh mmap-sync damaged_files
+	tools/fuzz.sh bliss-core model_import
+	tools/fuzz.sh bliss-core model_open
+	tools/fuzz.sh bliss-core snapshot_open
+
+soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked
+	$(CARGO) build --locked --profile demo -p mmap-sync --bins
+	dir=$$(mktemp -d -p /dev/shm); target/demo/mmap-sync-stress soak $$dir/soak $(SECONDS) 3 4096; rc=$$?; rm -rf $$dir; exit $$rc
 
 bench: ## BLISS and its peers in one run
 	$(CARGO) run --locked --release -p benches --bin compare -- fetch
