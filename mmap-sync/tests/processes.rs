@@ -244,6 +244,8 @@ fn m6_a_guard_alive_at_the_fork_belongs_to_the_parent() {
     let reader = dir.options().open_reader().unwrap();
     let guard = reader.pin().unwrap();
     let mut guard = Some(guard);
+    // Dropped before the child uses the handle, and after.
+    assert_eq!(in_child(|| guard.take().map_or(1, |guard| i32::from(guard.generation() != 2))), 0);
     let code = in_child(|| {
         let inherited = guard.take().unwrap();
         let own = reader.pin().unwrap();
