@@ -269,6 +269,28 @@ fn m6_a_guard_alive_at_the_fork_belongs_to_the_parent() {
 }
 
 #[test]
+fn m6_the_first_pin_of_a_child_is_in_a_slot_of_its_own() {
+    let dir = Dir::new();
+    let mut writer = dir.options().open_writer().unwrap();
+    publish(&mut writer, 5000);
+    let reader = dir.options().open_reader().unwrap();
+    // A handle in full use looks at the clock only now and then.
+    for _ in 0..10_000 {
+        drop(reader.pin().unwrap());
+    }
+    let code = in_child(|| {
+        let _own = reader.pin().unwrap();
+        let slots = mmap_sync::inspect::inspect(&dir.options()).unwrap().readers;
+        let pids: Vec<u32> = slots.iter().map(|slot| slot.pid).collect();
+        // SAFETY: no memory is passed.
+        let parent = unsafe { libc::getppid() } as u32;
+        let pinned: Vec<usize> = slots.iter().map(|slot| slot.pins.len()).collect();
+        i32::from(pids != [parent, std::process::id()] || pinned != [0, 1])
+    });
+    assert_eq!(code, 0);
+}
+
+#[test]
 fn m6_an_inherited_handle_has_a_slot_of_its_own_when_the_parent_is_killed() {
     let dir = Dir::new();
     let mut writer = dir.options().open_writer().unwrap();
