@@ -7,22 +7,22 @@ ARGS ?=
 # How long `make soak` runs.
 SECONDS ?= 600
 
-.PHONY: help demo demo-nginx test check loom asan soak fuzz bench model setup-test setup-nginx
+.PHONY: help demo demo-nginx test check loom asan soak fuzz bench model setup-build setup-test setup-nginx
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
 
-demo: ## traffic, features, publication and scores in two processes; LOG=access.log replays a real one, ARGS=--json
+demo: setup-build ## traffic, features, publication and scores in two processes; LOG=access.log replays a real one, ARGS=--json
 	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
 	target/demo/bliss-service demo $(if $(LOG),--log $(LOG)) $(ARGS)
 
-demo-nginx: setup-nginx ## the same through nginx, with a curl line to try
+demo-nginx: setup-build setup-nginx ## the same through nginx, with a curl line to try
 	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
 	tools/demo_nginx.sh target/demo
 
 test: setup-test ## everything that must hold: format, lints, unit, integration, doc, Lua and nginx tests, loom
 	$(MAKE) check
-	$(CARGO) test --locked --workspace
+	BLISS_CATBOOST_PYTHON=$(CURDIR)/target/venv/bin/python $(CARGO) test --locked --workspace
 	$(MAKE) loom
 
 check: ## format and lints
@@ -51,8 +51,12 @@ bench: ## BLISS and its peers in one run
 model: ## trains the demo model anew from ../shared/data/access.log
 	tools/train_demo_model.sh
 
-setup-test: setup-nginx
-	tools/setup.sh gcc clang pkg-config valgrind memcached util-linux
+setup-build:
+	tools/setup.sh gcc libc6-dev
+
+setup-test: setup-build setup-nginx
+	tools/setup.sh clang pkg-config valgrind memcached redis-server util-linux python3-venv
+	tools/setup_python.sh
 
 setup-nginx:
 	tools/setup.sh nginx libnginx-mod-http-lua curl

@@ -12,7 +12,5 @@ trap 'rm -rf "$rows"' EXIT
 cargo build --locked --profile demo -p bliss-service
 target/demo/bliss-service features --log "$log" --out "$rows/rows.csv"
 
-venv=target/venv
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet 'catboost==1.2.10' 'crawler-user-agents==1.67.0' 'pandas<4'
-"$venv/bin/python" tools/train_demo_model.py "$rows/rows.csv" bliss-service/demo
+tools/setup_python.sh
+target/venv/bin/python tools/train_demo_model.py "$rows/rows.csv" bliss-service/demo
