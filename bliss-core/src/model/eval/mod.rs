@@ -63,7 +63,7 @@ impl ModelRef<'_> {
     /// [`inputs`](Self::inputs). A category is a `u32` bit-cast by `f32::from_bits`. NaN is a missing number, and
     /// treated as the model was trained to.
     ///
-    /// Does not allocate and makes no system call; takes about 1 KB of stack.
+    /// Does not allocate and makes no system call; takes less than 8 KB of stack.
     ///
     /// # Errors
     ///
