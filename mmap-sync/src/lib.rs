@@ -92,7 +92,7 @@
 //! # Orderings
 //!
 //! Each module with atomics has a section of this name: [`protocol`] and [`census`] for the agreement itself, which
-//! `tests/loom.rs` checks in all interleavings, together with broken variants that must be caught. Shared memory is
+//! `src/models.rs` checks in all interleavings, together with broken variants that must be caught. Shared memory is
 //! only reached through atomics and, for the payload, through references that the protocol makes exclusive or shared.
 //!
 //! # The files, byte by byte
@@ -188,6 +188,8 @@ pub mod inspect;
 mod layout;
 #[cfg(not(loom))]
 mod memory;
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(not(loom))]
 mod options;
 #[cfg(not(loom))]

@@ -2,16 +2,15 @@
 //!
 //! Files are cells whose accesses loom checks: a writer that overwrites what a reader looks at is found even if the
 //! reader would not notice. Each model has its broken variants, which must be found by the same model.
-#![cfg(loom)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::census::{self, Occupied, Roster};
+use crate::protocol::{self, FREE, Found};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use loom::thread;
-use mmap_sync::census::{self, Occupied, Roster};
-use mmap_sync::protocol::{self, FREE, Found};
 
 /// What is done wrong on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
