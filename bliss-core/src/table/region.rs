@@ -178,31 +178,42 @@ impl Arrangement {
 
     /// The first pilot under which the bucket displaces nobody, else the one that displaces the least.
     fn best_pilot(&self, bucket: u16) -> Option<u8> {
-        let mut best = None;
         // Start elsewhere each time, so that two buckets that displace each other do not go round in circles.
         let start = (self.recent_at as u8).wrapping_mul(37);
-        for pilot in (0..=u8::MAX).map(|p| p.wrapping_add(start)) {
-            let Some(cost) = self.cost(bucket, pilot, best.map_or(u32::MAX, |(cost, _)| cost)) else {
-                continue;
-            };
-            if cost == 0 {
-                return Some(pilot);
+        let pilots = || (0..=u8::MAX).map(|p| p.wrapping_add(start));
+        if let Some(free) = pilots().find(|&pilot| self.is_free(bucket, pilot)) {
+            return Some(free);
+        }
+        let mut best = None;
+        for pilot in pilots() {
+            if let Some(cost) = self.cost(bucket, pilot, best.map_or(u32::MAX, |(cost, _)| cost)) {
+                best = Some((cost, pilot));
             }
-            best = Some((cost, pilot));
         }
         best.map(|(_, pilot)| pilot)
+    }
+
+    /// Whether all keys of the bucket fall on free slots under `pilot`, each on one of its own. Most pilots are ruled
+    /// out by the first key.
+    fn is_free(&self, bucket: u16, pilot: u8) -> bool {
+        self.members(bucket).all(|entry| self.owners[self.slot(entry, pilot)] == NONE)
+            && !self.meet(bucket, pilot)
+    }
+
+    /// Whether two keys of the bucket fall on one slot under `pilot`.
+    fn meet(&self, bucket: u16, pilot: u8) -> bool {
+        self.members(bucket).enumerate().any(|(i, entry)| {
+            let slot = self.slot(entry, pilot);
+            self.members(bucket).take(i).any(|earlier| self.slot(earlier, pilot) == slot)
+        })
     }
 
     /// How much the bucket would displace under `pilot`: the squares of the sizes of displaced buckets; `None` where
     /// two of its own keys meet, or the cost would not be below `limit`.
     fn cost(&self, bucket: u16, pilot: u8, limit: u32) -> Option<u32> {
         let mut cost = 0u32;
-        for (i, entry) in self.members(bucket).enumerate() {
-            let slot = self.slot(entry, pilot);
-            if self.members(bucket).take(i).any(|earlier| self.slot(earlier, pilot) == slot) {
-                return None;
-            }
-            let owner = self.owners[slot];
+        for entry in self.members(bucket) {
+            let owner = self.owners[self.slot(entry, pilot)];
             if owner != NONE {
                 let displaced = self.buckets[usize::from(owner)];
                 let size = u32::from(self.sizes[usize::from(displaced)]);
@@ -213,6 +224,6 @@ impl Arrangement {
                 }
             }
         }
-        Some(cost)
+        if self.meet(bucket, pilot) { None } else { Some(cost) }
     }
 }
