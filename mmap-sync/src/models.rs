@@ -26,6 +26,8 @@ enum Fault {
     EarlyScan,
     /// Announcements are called off, but readers do not look at the epoch.
     NoEpochCheck,
+    /// Announcements are called off, and believed gone without another barrier.
+    NoBarrierAfterRevoking,
     /// The writer does not scan at all.
     NoScan,
     /// The first page is not compared: what is mapped is taken for the pinned generation.
@@ -163,12 +165,17 @@ struct Writer {
     retired: Vec<(u64, usize)>,
     /// The result of a scan done too early.
     early: bool,
+    /// The next barrier is the first of its census.
+    first: std::cell::Cell<bool>,
 }
 
 impl Roster for Writer {
     fn barrier(&self) {
-        if self.shared.fault != Fault::NoWriterBarrier {
-            fence(Ordering::SeqCst);
+        let first = self.first.replace(false);
+        match self.shared.fault {
+            Fault::NoWriterBarrier => {}
+            Fault::NoBarrierAfterRevoking if !first => {}
+            _ => fence(Ordering::SeqCst),
         }
     }
 
@@ -211,10 +218,12 @@ impl Writer {
             unused: 2,
             retired: Vec::new(),
             early: false,
+            first: std::cell::Cell::new(true),
         }
     }
 
     fn is_held(&self, generation: u64) -> bool {
+        self.first.set(true);
         match self.shared.fault {
             Fault::NoScan => false,
             Fault::EarlyScan => self.early,
@@ -410,6 +419,7 @@ fn what_is_broken_on_purpose_is_found() {
         Fault::NoWriterBarrier,
         Fault::EarlyScan,
         Fault::NoEpochCheck,
+        Fault::NoBarrierAfterRevoking,
         Fault::NoScan,
         Fault::RelaxedRelease,
         Fault::NoIdentity,
