@@ -135,6 +135,10 @@ fn m5_writers_killed_at_random_lose_nothing() {
     let mut last = 0;
     for round in 0..kills() {
         let mut writer = Process::spawn(stress().args(["write", prefix, "60", "50000"]));
+        // Some are killed while they start, some only after they have published.
+        while round % 4 == 0 && reader.generation() == Some(last.max(1)) {
+            std::thread::sleep(Duration::from_micros(200));
+        }
         std::thread::sleep(Duration::from_micros(random.below(5000)));
         if round % 3 == 0 {
             // So that fresh files are made, and writers killed while they make them.
@@ -152,7 +156,7 @@ fn m5_writers_killed_at_random_lose_nothing() {
         let fresh = dir.options().open_reader().unwrap();
         assert_eq!(assert_whole(&fresh), now);
     }
-    assert!(last > 100, "the writers hardly published: {last}");
+    assert!(last > kills() / 4);
     drop(_pinned);
     let mut writer = dir.options().open_writer().unwrap();
     assert_eq!(writer.generation(), Some(last));
