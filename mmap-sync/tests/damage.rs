@@ -145,6 +145,15 @@ fn m8_under_another_boot_id_the_checksum_is_verified_before_anything_is_served()
 }
 
 #[test]
+fn m8_the_largest_generation_in_a_copy_is_no_overflow() {
+    // Found by fuzzing.
+    let dir = written();
+    let file = OpenOptions::new().write(true).open(dir.path().join("x_data_1")).unwrap();
+    file.write_all_at(&[0xff; 8], 16).unwrap();
+    exercise(&dir, "the largest generation");
+}
+
+#[test]
 fn m8_another_layout_version_is_refused_by_name() {
     for name in FILES {
         let dir = written();

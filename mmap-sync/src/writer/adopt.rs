@@ -237,7 +237,8 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners, strangers: bool) -> 
         && fields.bytes <= fields.reserved_bytes
         && fields.bytes <= room;
     let generation = fields.generation;
-    let known = generation != 0 && (generation == writer.generation || generation + 1 == writer.generation);
+    let known = generation != 0
+        && (generation == writer.generation || generation.checked_add(1) == Some(writer.generation));
     copy.strangers = strangers;
     copy.vacant = generation == 0 || generation > writer.generation;
     if sound && known {
