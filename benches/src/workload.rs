@@ -37,6 +37,8 @@ pub enum Distribution {
 pub struct Workload {
     /// Rows of each dimension.
     pub rows_each: u64,
+    /// Has no divisor in common with that.
+    stride: u64,
 }
 
 /// Mixes the bits of a number; different numbers stay different.
@@ -71,7 +73,8 @@ pub fn is_row(key: u64, found: &[f32]) -> bool {
 impl Workload {
     /// About `keys` rows over all dimensions, the same number in each.
     pub fn new(keys: u64) -> Self {
-        Self { rows_each: (keys / DIMENSIONS as u64).max(1) }
+        let rows_each = (keys / DIMENSIONS as u64).max(1);
+        Self { rows_each, stride: coprime(rows_each) }
     }
 
     /// Rows of all dimensions.
@@ -85,10 +88,19 @@ impl Workload {
         (0..rows).map(move |row| key(dimension, row as u64))
     }
 
+    /// A place for each row, below the number of rows, such that rows often asked for under [`Distribution::Zipf`] are not
+    /// side by side.
+    #[inline]
+    pub fn scattered(&self, row: u64) -> usize {
+        let place = u128::from(row) * u128::from(self.stride) % u128::from(self.rows_each);
+        // Below a number of rows that is in memory.
+        place as usize
+    }
+
     /// `count` rows that are spread over all dimensions, as pairs of dimension and key: different ones in each
     /// `round`, as far as there are.
     pub fn changed(&self, count: u64, round: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
-        let (rows_each, stride) = (self.rows_each, coprime(self.rows_each));
+        let (rows_each, stride) = (self.rows_each, self.stride);
         (0..count.min(self.keys())).map(move |i| {
             let row =
                 ((i / DIMENSIONS as u64 + round * count) as u128 * stride as u128 % rows_each as u128) as u64;

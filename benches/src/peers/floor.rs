@@ -13,12 +13,15 @@ use anyhow::Context;
 use super::row_bytes;
 use crate::workload::{DIMENSIONS, Vector, WIDTH, Workload, key, values};
 
+/// Bytes of a row: one line.
+const ROW_BYTES: usize = 4 * WIDTH;
+
 /// A mapped file of rows of 64 bytes.
 #[derive(Debug)]
 pub struct Floor {
     start: *const f32,
     bytes: usize,
-    rows_each: u64,
+    workload: Workload,
     vector: Box<Vector>,
 }
 
@@ -31,9 +34,11 @@ impl Floor {
         let path = directory.join("rows");
         let mut out = BufWriter::with_capacity(1 << 20, File::create(&path)?);
         for dimension in 0..DIMENSIONS {
+            let mut rows = vec![[0; ROW_BYTES]; usize::try_from(workload.rows_each)?];
             for row in 0..workload.rows_each {
-                out.write_all(&row_bytes(&values(key(dimension, row), 0)))?;
+                rows[workload.scattered(row)] = row_bytes(&values(key(dimension, row), 0));
             }
+            out.write_all(rows.as_flattened())?;
         }
         out.flush()?;
         drop(out);
@@ -46,7 +51,7 @@ impl Floor {
         };
         anyhow::ensure!(start != libc::MAP_FAILED, std::io::Error::last_os_error());
         let vector = Box::new([0.0; DIMENSIONS * WIDTH]);
-        Ok(Self { start: start.cast(), bytes, rows_each: workload.rows_each, vector })
+        Ok(Self { start: start.cast(), bytes, workload: *workload, vector })
     }
 
     /// Addresses of the rows of a request: what the others have to find.
@@ -56,8 +61,10 @@ impl Floor {
     pub fn addresses(&self, rows: &[u64; DIMENSIONS]) -> anyhow::Result<[*const [f32; WIDTH]; DIMENSIONS]> {
         let mut addresses = [std::ptr::null(); DIMENSIONS];
         for (dimension, (address, row)) in addresses.iter_mut().zip(rows).enumerate() {
-            anyhow::ensure!(*row < self.rows_each, "row {row} of {}", self.rows_each);
-            let at = usize::try_from(dimension as u64 * self.rows_each + row).context("row")? * WIDTH;
+            let rows = self.workload.rows_each;
+            anyhow::ensure!(*row < rows, "row {row} of {rows}");
+            let first = usize::try_from(dimension as u64 * rows).context("row")?;
+            let at = (first + self.workload.scattered(*row)) * WIDTH;
             *address = self.start.wrapping_add(at).cast();
         }
         Ok(addresses)
