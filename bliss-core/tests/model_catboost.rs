@@ -2,6 +2,7 @@
 
 mod model_common;
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use bliss_core::model::{self, ModelRef, Path, Scratch};
@@ -10,7 +11,10 @@ use model_common::{Case, cases, folders};
 fn paths() -> impl Iterator<Item = Path> {
     Path::ALL.into_iter().filter(|path| {
         if !path.is_available() {
-            eprintln!("SKIPPED: the {path} path (this processor lacks its instructions)");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: the {path} path (this processor lacks its instructions)"
+            );
         }
         path.is_available()
     })

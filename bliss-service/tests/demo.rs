@@ -1,5 +1,6 @@
 //! `bliss-service demo`: the whole chain, with libbliss in another process.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -68,7 +69,7 @@ fn made_up_traffic_is_scored_whole_and_nothing_is_left_behind() {
 fn the_real_log_is_scored_whole() {
     let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/access.log");
     if !log.exists() {
-        eprintln!("SKIPPED: ../shared/data/access.log is not here");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: ../shared/data/access.log is not here");
         return;
     }
     let figures = figures(&demo(&["--log", log.to_str().unwrap()]));

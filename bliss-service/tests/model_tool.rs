@@ -1,5 +1,6 @@
 //! `bliss-service model`: the same bits as CatBoost, and clear errors.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -26,7 +27,10 @@ fn folders() -> Vec<PathBuf> {
     if shared.exists() {
         folders.push(shared);
     } else {
-        eprintln!("SKIPPED: the models of ../shared/data/models (the folder is missing)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: the models of ../shared/data/models (the folder is missing)"
+        );
     }
     folders
 }

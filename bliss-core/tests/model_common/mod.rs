@@ -1,6 +1,7 @@
 //! Models with CatBoost's own answers, for the tests of `bliss_core::model`.
 #![allow(dead_code, unreachable_pub)]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bliss_core::model::{InputKind, ModelRef, category_hash};
@@ -31,7 +32,10 @@ pub fn folders() -> Vec<PathBuf> {
     if shared.is_dir() {
         folders.push(shared);
     } else {
-        eprintln!("SKIPPED: the models of ../shared/data/models (the folder is missing)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: the models of ../shared/data/models (the folder is missing)"
+        );
     }
     folders.extend(std::env::var_os("BLISS_MODELS").map(PathBuf::from));
     folders

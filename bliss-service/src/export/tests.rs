@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write as _;
 
 use super::*;
 
@@ -105,7 +106,7 @@ fn what_cannot_be_read_or_written_is_named() {
 fn the_real_log_is_exported_whole() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/access.log"));
     if !path.exists() {
-        eprintln!("SKIPPED: the_real_log_is_exported_whole: no {}", path.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: the_real_log_is_exported_whole: no {}", path.display());
         return;
     }
     let (exported, rows) = export(path, None);

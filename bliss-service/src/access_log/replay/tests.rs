@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::io::Write as _;
 
 use super::*;
 use crate::access_log::aggregate::AggregateOptions;
@@ -107,7 +108,7 @@ fn broken_lines_are_counted_with_the_first_of_them_and_skipped() {
 fn the_real_log_is_replayed_whole() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/access.log"));
     if !path.exists() {
-        eprintln!("SKIPPED: the_real_log_is_replayed_whole: no {}", path.display());
+        let _ = writeln!(std::io::stderr(), "SKIPPED: the_real_log_is_replayed_whole: no {}", path.display());
         return;
     }
     let replay = Replay::open(path, Parser::default(), ReplayOptions::default()).unwrap();
