@@ -10,7 +10,7 @@ use crate::schema::{
 };
 use crate::score::{Counts, Status};
 use crate::snapshot::SnapshotRef;
-use crate::table::{Layout, Probe, TableRef};
+use crate::table::{Layout, Locator, Row, Sought, prefetch};
 
 /// Dimensions whose cache misses are made to overlap; more take turns.
 const BATCH: usize = 16;
@@ -23,8 +23,20 @@ pub struct DimensionPlan {
     secret: KeySecret,
     clock_skew_seconds: u32,
     dimensions: Vec<PlannedDimension>,
+    /// What a lookup needs of each dimension, side by side.
+    hot: Vec<Hot>,
     features: Vec<PlannedFeature>,
     defaults: Vec<f32>,
+}
+
+/// The part of a [`PlannedDimension`] that every lookup reads.
+#[derive(Clone, Copy, Debug)]
+struct Hot {
+    locator: Locator,
+    /// Places of its features in the vector of values.
+    first: usize,
+    columns: usize,
+    max_age_seconds: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +101,7 @@ impl DimensionPlan {
             secret: KeySecret([0; SECRET_BYTES]),
             clock_skew_seconds: 0,
             dimensions: Vec::with_capacity(MAX_DIMENSIONS),
+            hot: Vec::with_capacity(MAX_DIMENSIONS),
             features: Vec::with_capacity(MAX_FEATURES),
             defaults: Vec::with_capacity(MAX_FEATURES),
         }
@@ -103,6 +116,7 @@ impl DimensionPlan {
             for (index, dimension) in self.dimensions.iter_mut().enumerate() {
                 (dimension.table_at, dimension.layout) = place(&snapshot, index)?;
             }
+            self.heat();
             self.bound = identity;
             return Ok(false);
         }
@@ -111,14 +125,27 @@ impl DimensionPlan {
         for (index, dimension) in snapshot.schema().dimensions.iter().enumerate() {
             self.bind_dimension(&snapshot, index, dimension, names)?;
         }
+        self.heat();
         self.bound = identity;
         Ok(true)
+    }
+
+    /// Sets down what lookups need; within the capacity, since there are no more than dimensions.
+    fn heat(&mut self) {
+        self.hot.clear();
+        self.hot.extend(self.dimensions.iter().map(|d| Hot {
+            locator: Locator::new(&d.layout, d.table_at),
+            first: d.first,
+            columns: d.layout.columns(),
+            max_age_seconds: d.max_age_seconds,
+        }));
     }
 
     /// Forgets everything.
     pub(super) fn unbind(&mut self) {
         self.bound = None;
         self.dimensions.clear();
+        self.hot.clear();
         self.features.clear();
         self.defaults.clear();
     }
@@ -232,8 +259,11 @@ impl DimensionPlan {
         values: &mut [f32],
         statuses: &mut [Status],
     ) -> Counts {
-        let key = |index: usize, dimension: &PlannedDimension| {
-            if mask >> index & 1 == 0 { Wanted::Unused } else { self.request_key(dimension, request).into() }
+        let key = |index: usize| {
+            if mask >> index & 1 == 0 {
+                return Wanted::Unused;
+            }
+            self.dimensions.get(index).and_then(|d| self.request_key(d, request)).into()
         };
         self.fetch(snapshot, key, now, values, statuses)
     }
@@ -246,7 +276,7 @@ impl DimensionPlan {
         values: &mut [f32],
         statuses: &mut [Status],
     ) -> Counts {
-        let key = |index: usize, _: &PlannedDimension| keys.get(index).copied().into();
+        let key = |index: usize| keys.get(index).copied().into();
         self.fetch(snapshot, key, now, values, statuses)
     }
 
@@ -255,55 +285,50 @@ impl DimensionPlan {
     fn fetch(
         &self,
         snapshot: &[u8],
-        key: impl Fn(usize, &PlannedDimension) -> Wanted,
+        key: impl Fn(usize) -> Wanted,
         now: u32,
         values: &mut [f32],
         statuses: &mut [Status],
     ) -> Counts {
         let mut counts = Counts::default();
-        for (batch, dimensions) in self.dimensions.chunks(BATCH).enumerate() {
-            let mut pending: [Option<Pending<'_>>; BATCH] = [const { None }; BATCH];
+        for (batch, hot) in self.hot.chunks(BATCH).enumerate() {
             let first = batch * BATCH;
-            let Some(statuses) = statuses.get_mut(first..) else { break };
-            for (i, ((dimension, place), status)) in
-                dimensions.iter().zip(&mut pending).zip(statuses.iter_mut()).enumerate()
+            let Some(statuses) = statuses.get_mut(first..first + hot.len()) else { break };
+            let mut sought = [Sought::NOTHING; BATCH];
+            for (i, ((dimension, sought), status)) in
+                hot.iter().zip(&mut sought).zip(statuses.iter_mut()).enumerate()
             {
-                let key = match key(first + i, dimension) {
-                    Wanted::Key(key) => key,
-                    Wanted::Absent => {
-                        *status = Status::Absent;
-                        continue;
+                *status = match key(first + i) {
+                    Wanted::Key(key) => {
+                        *sought = dimension.locator.seek(key);
+                        prefetch(snapshot, sought.at);
+                        Status::Missing
                     }
-                    Wanted::Unused => {
-                        *status = Status::Unused;
-                        continue;
-                    }
+                    Wanted::Absent => Status::Absent,
+                    Wanted::Unused => Status::Unused,
                 };
-                let bytes = snapshot.get(dimension.table_at..).unwrap_or_default();
-                let table = TableRef::with_layout(bytes, dimension.layout);
-                let probe = dimension.layout.probe(key);
-                let at = dimension.layout.pilot_at(&probe);
-                table.prefetch_pilot(at);
-                *status = Status::Missing;
-                *place = Some(Pending { key, table, probe, at });
             }
-            for pending in pending.iter_mut().flatten() {
-                let pilot = pending.table.pilot(pending.at);
-                pending.at = pending.table.layout().slot_at(&pending.probe, pilot);
-                pending.table.prefetch_slot(pending.at);
+            for (dimension, sought) in hot.iter().zip(&mut sought) {
+                let Some(pilot) = snapshot.get(sought.at) else { continue };
+                dimension.locator.find(sought, *pilot);
+                // The lines between first and last of a wide row come along by themselves when it is copied.
+                prefetch(snapshot, sought.at);
+                prefetch(snapshot, sought.at + dimension.locator.stride() - 1);
             }
-            for ((dimension, pending), status) in dimensions.iter().zip(&pending).zip(statuses.iter_mut()) {
-                let columns = dimension.first..dimension.first + dimension.layout.columns();
-                let row = pending.as_ref().and_then(|p| p.table.row_at(p.at, p.key));
-                match (row, values.get_mut(columns.clone())) {
-                    (Some(row), Some(values)) => {
+            for ((dimension, sought), status) in hot.iter().zip(&sought).zip(statuses.iter_mut()) {
+                let places = dimension.first..dimension.first + dimension.columns;
+                let Some(values) = values.get_mut(places.clone()) else { continue };
+                let slot = snapshot.get(sought.at..).and_then(|rest| rest.get(..dimension.locator.stride()));
+                match slot.and_then(|slot| Row::in_slot(slot, sought.key, dimension.columns)) {
+                    Some(row) => {
                         row.copy_to(values);
                         *status = self.age(dimension, row.updated_at, now);
                     }
-                    (None, Some(values)) if *status != Status::Unused => {
-                        values.copy_from_slice(self.defaults.get(columns).unwrap_or_default());
+                    None if *status == Status::Unused => {}
+                    None => {
+                        let defaults = self.defaults.get(places).unwrap_or_default();
+                        values.iter_mut().zip(defaults).for_each(|(to, from)| *to = *from);
                     }
-                    _ => {}
                 }
                 counts.add(*status);
             }
@@ -312,10 +337,10 @@ impl DimensionPlan {
     }
 
     #[inline]
-    fn age(&self, dimension: &PlannedDimension, updated_at: u32, now: u32) -> Status {
+    fn age(&self, dimension: &Hot, updated_at: u32, now: u32) -> Status {
         let too_new = updated_at > now.saturating_add(self.clock_skew_seconds);
-        let too_old =
-            dimension.max_age_seconds != 0 && now.saturating_sub(updated_at) > dimension.max_age_seconds;
+        let max_age = dimension.max_age_seconds;
+        let too_old = max_age != 0 && now.saturating_sub(updated_at) > max_age;
         if too_new || too_old { Status::Stale } else { Status::Fresh }
     }
 }
@@ -332,15 +357,6 @@ impl From<Option<u64>> for Wanted {
     fn from(key: Option<u64>) -> Self {
         key.map_or(Wanted::Absent, Wanted::Key)
     }
-}
-
-/// A lookup under way.
-struct Pending<'a> {
-    key: u64,
-    table: TableRef<'a>,
-    probe: Probe,
-    /// Offset of the pilot, then of the slot.
-    at: usize,
 }
 
 fn place(snapshot: &SnapshotRef<'_>, index: usize) -> Result<(usize, Layout), FrameError> {

@@ -255,14 +255,7 @@ impl Layout {
     /// The key's region, bucket, and what is left of it.
     #[inline]
     pub fn probe(&self, key: u64) -> Probe {
-        let regions = u64::from(self.regions);
-        let fraction = key.wrapping_mul(regions);
-        Probe {
-            region: high_product(key, regions),
-            // Mixed, so that keys that differ in low bits only do not all share a bucket.
-            bucket: high_product(fraction.wrapping_mul(0x9e37_79b9_7f4a_7c15), u64::from(self.region_pilots)),
-            fraction,
-        }
+        Probe::new(key, self.regions, self.region_pilots)
     }
 
     /// Offset of the probe's pilot in the table.
@@ -281,6 +274,16 @@ impl Layout {
 }
 
 impl Probe {
+    #[inline]
+    fn new(key: u64, regions: u32, region_pilots: u32) -> Self {
+        let regions = u64::from(regions);
+        let fraction = key.wrapping_mul(regions);
+        // Mixed, so that keys that differ in low bits only do not all share a bucket.
+        let mixed = fraction.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let bucket = high_product(mixed, u64::from(region_pilots));
+        Self { region: high_product(key, regions), bucket, fraction }
+    }
+
     /// Number of the region.
     pub fn region(&self) -> usize {
         self.region as usize
@@ -295,6 +298,72 @@ impl Probe {
     #[cfg(feature = "build")]
     pub(super) fn fraction(&self) -> u64 {
         self.fraction
+    }
+}
+
+/// A table's place in a snapshot, reduced to what a lookup needs, so that those of all dimensions take few cache lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Locator {
+    pilots_at: usize,
+    slots_at: usize,
+    regions: u32,
+    region_pilots: u32,
+    region_slots: u32,
+    stride: u32,
+}
+
+/// A key on its way to its slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought {
+    /// The key; 0 is no row's.
+    pub key: u64,
+    fraction: u64,
+    first_slot: u64,
+    /// Offset in the snapshot of the key's pilot, and after [`Locator::find`] of its slot.
+    pub at: usize,
+}
+
+impl Sought {
+    /// No key: it is found nowhere.
+    pub const NOTHING: Self = Self { key: 0, fraction: 0, first_slot: 0, at: usize::MAX };
+}
+
+impl Locator {
+    /// For the table of this layout at offset `table_at` of a snapshot.
+    pub fn new(layout: &Layout, table_at: usize) -> Self {
+        Self {
+            pilots_at: table_at + HEADER_BYTES,
+            slots_at: table_at + layout.slots_at(),
+            regions: layout.regions,
+            region_pilots: layout.region_pilots,
+            region_slots: layout.region_slots,
+            stride: layout.stride,
+        }
+    }
+
+    /// Distance of one slot from the next, in bytes.
+    #[inline]
+    pub fn stride(&self) -> usize {
+        self.stride as usize
+    }
+
+    /// Begins to look for `key`: where its pilot is.
+    #[inline]
+    pub fn seek(&self, key: u64) -> Sought {
+        let probe = Probe::new(key, self.regions, self.region_pilots);
+        Sought {
+            key,
+            fraction: probe.fraction,
+            first_slot: probe.region * u64::from(self.region_slots),
+            at: self.pilots_at + (probe.region * u64::from(self.region_pilots) + probe.bucket) as usize,
+        }
+    }
+
+    /// Goes on with the pilot: where the only slot is that can hold the key.
+    #[inline]
+    pub fn find(&self, sought: &mut Sought, pilot: u8) {
+        let slot = sought.first_slot + slot_in_region(sought.fraction, pilot, self.region_slots);
+        sought.at = self.slots_at + slot as usize * self.stride();
     }
 }
 

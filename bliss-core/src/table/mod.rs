@@ -27,8 +27,8 @@ mod region;
 #[cfg(feature = "build")]
 mod write;
 
-pub use layout::{Layout, Probe, TableError};
-pub use read::TableRef;
+pub use layout::{Layout, Locator, Probe, Sought, TableError};
+pub use read::{Row, TableRef, prefetch};
 #[cfg(feature = "build")]
 pub use write::{BuildJob, Column, Rows, Source, TableMut, build, build_jobs, finish};
 

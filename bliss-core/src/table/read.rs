@@ -20,6 +20,17 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
+    /// The row of `columns` columns in the bytes of a slot, if it is `key`'s.
+    #[inline]
+    pub fn in_slot(slot: &'a [u8], key: u64, columns: usize) -> Option<Self> {
+        let (held, rest) = slot.split_first_chunk::<8>()?;
+        let (updated_at, rest) = rest.split_first_chunk::<4>()?;
+        if u64::from_le_bytes(*held) != key || key == 0 {
+            return None;
+        }
+        Some(Self { updated_at: u32::from_le_bytes(*updated_at), columns: rest.get(..columns * 4)? })
+    }
+
     /// The columns as `f32` bit patterns; a category is the bits of its hash.
     pub fn values(&self) -> impl ExactSizeIterator<Item = f32> + 'a {
         self.columns.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
@@ -81,33 +92,7 @@ impl<'a> TableRef<'a> {
     #[inline]
     pub fn row_at(&self, slot_at: usize, key: u64) -> Option<Row<'a>> {
         let slot = self.bytes.get(slot_at..)?.get(..self.layout.stride())?;
-        let (held, rest) = slot.split_first_chunk::<8>()?;
-        if u64::from_le_bytes(*held) != key || key == 0 {
-            return None;
-        }
-        let (updated_at, columns) = rest.split_first_chunk::<4>()?;
-        Some(Row {
-            updated_at: u32::from_le_bytes(*updated_at),
-            columns: columns.get(..self.layout.columns() * 4)?,
-        })
-    }
-
-    /// Asks the processor to load the pilot at this offset.
-    #[inline]
-    pub fn prefetch_pilot(&self, at: usize) {
-        prefetch(self.bytes, at);
-    }
-
-    /// Asks the processor to load the slot at this offset: all the lines it lies on.
-    #[inline]
-    pub fn prefetch_slot(&self, at: usize) {
-        let end = at + self.layout.stride();
-        prefetch(self.bytes, at);
-        let mut line = (at | 63) + 1;
-        while line < end {
-            prefetch(self.bytes, line);
-            line += 64;
-        }
+        Row::in_slot(slot, key, self.layout.columns())
     }
 
     /// Bytes of the slots of region `region`, for the writer.
@@ -137,19 +122,18 @@ impl<'a> TableRef<'a> {
     }
 }
 
-/// A hint without effect on what the program computes; offsets beyond the end are ignored.
+/// Asks the processor to load the line at an offset of `bytes`: a hint without effect on what the program computes,
+/// whatever the offset.
 #[inline]
-fn prefetch(bytes: &[u8], at: usize) {
+pub fn prefetch(bytes: &[u8], at: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(byte) = bytes.get(at) {
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY:
         // - SSE is part of every x86-64 processor
-        // - the address lies in a live slice; a prefetch reads nothing architecturally in any case
-        unsafe {
-            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
-                (byte as *const u8).cast(),
-            )
-        }
+        // - a prefetch reads nothing architecturally and never faults, so the address may be any; `wrapping_add` makes
+        //   no claim about it
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (bytes, at);
