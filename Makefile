@@ -45,7 +45,8 @@ soak: ## readers and a writer without pause for SECONDS (default 600), every byt
 	$(CARGO) build --locked --profile demo -p mmap-sync --bins
 	dir=$$(mktemp -d -p /dev/shm); target/demo/mmap-sync-stress soak $$dir/soak $(SECONDS) 3 4096; rc=$$?; rm -rf $$dir; exit $$rc
 
-bench: ## BLISS and its peers in one run
+bench: setup-build ## BLISS and its peers in one run
+	tools/setup.sh memcached redis-server zstd
 	$(CARGO) run --locked --release -p benches --bin compare -- fetch
 
 model: ## trains the demo model anew from ../shared/data/access.log

@@ -4,7 +4,7 @@
 #![allow(clippy::indexing_slicing)]
 
 use super::layout::{Layout, ROWS_AT, SLOT_HEAD_BYTES, TableError, u64_at};
-use super::read::TableRef;
+use super::read::{TableRef, prefetch};
 use super::region::{Arrangement, Entry};
 
 /// Rows in memory: columns of one dimension, in the order of their arrival.
@@ -386,6 +386,7 @@ impl<'a> TableMut<'a> {
         }
         let mut inserts = Vec::new();
         for (i, &key) in upserts.keys.iter().enumerate() {
+            self.expect(upserts.keys.get(i + 16), upserts.keys.get(i + 8));
             match self.find(key) {
                 Some(at) => {
                     write_row(&mut self.bytes[at..at + stride], key, upserts.updated_at[i], upserts.row(i));
@@ -418,6 +419,21 @@ impl<'a> TableMut<'a> {
 
     fn set_rows(&mut self, rows: u64) {
         self.bytes[ROWS_AT..ROWS_AT + 8].copy_from_slice(&rows.to_le_bytes());
+    }
+
+    /// Asks the processor for what keys further on will need: the pilot of one, then the slot of one whose pilot was
+    /// asked for before.
+    fn expect(&self, later: Option<&u64>, soon: Option<&u64>) {
+        if let Some(&key) = later {
+            prefetch(self.bytes, self.layout.pilot_at(&self.layout.probe(key)));
+        }
+        if let Some(&key) = soon {
+            let probe = self.layout.probe(key);
+            let pilot = self.as_ref().pilot(self.layout.pilot_at(&probe));
+            let at = self.layout.slot_at(&probe, pilot);
+            prefetch(self.bytes, at);
+            prefetch(self.bytes, at + self.layout.stride() - 1);
+        }
     }
 
     /// Offset of the slot that holds `key`.
