@@ -311,17 +311,19 @@ fn standby(options: &Options, current: u64) -> Result<String, Error> {
 pub fn stamp_boot_id(file: &Path, boot_id: [u64; 2]) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().read(true).write(true).open(file)?;
-    let mut page = [0_u64; 10];
+    let mut page = [0_u64; 11];
     for (index, word) in page.iter_mut().enumerate() {
         let mut bytes = [0; 8];
         file.read_exact_at(&mut bytes, index as u64 * 8)?;
         *word = u64::from_le_bytes(bytes);
     }
-    let [_, layout_and_index, generation, bytes, checksum, reserved_bytes, published_ns, ..] = page;
+    let [_, layout_and_index, generation, bytes, checksum, reserved_bytes, published_ns, _, _, readers_id, _] =
+        page;
     let index = u32::try_from(layout_and_index >> 32).unwrap_or(0);
-    let fields = DataFields { index, generation, bytes, checksum, reserved_bytes, published_ns, boot_id };
+    let fields =
+        DataFields { index, generation, bytes, checksum, reserved_bytes, published_ns, boot_id, readers_id };
     let [high, low] = boot_id;
-    for (at, word) in [(56, high), (64, low), (72, fields.hash())] {
+    for (at, word) in [(56, high), (64, low), (80, fields.hash())] {
         file.write_all_at(&word.to_le_bytes(), at)?;
     }
     Ok(())

@@ -84,8 +84,10 @@ pub(crate) struct State {
     pub(crate) fresh_files: AtomicU64,
     /// 96: scans of `P_readers` that met a reader on the shared counters.
     pub(crate) counted_readers: AtomicU64,
-    /// 104: zero.
-    pub(crate) reserved: [AtomicU64; 115],
+    /// 104: the number under which the copy was published that was current when these files were made; 0 if none was.
+    pub(crate) adopted_id: AtomicU64,
+    /// 112: zero.
+    pub(crate) reserved: [AtomicU64; 114],
     /// 1024: time of publication of generation `g` at index `g % 64`, nanoseconds since the Unix epoch.
     pub(crate) history: [AtomicU64; HISTORY],
 }
@@ -111,7 +113,9 @@ pub(crate) struct DataHeader {
     pub(crate) published_ns: AtomicU64,
     /// 56: boot id of the system on which it was published.
     pub(crate) boot_id: [AtomicU64; 2],
-    /// 72: hash of the fields before it.
+    /// 72: the number of the `P_readers` in which those who look into it have their pins.
+    pub(crate) readers_id: AtomicU64,
+    /// 80: hash of the fields before it.
     pub(crate) hash: AtomicU64,
 }
 
@@ -125,6 +129,7 @@ pub(crate) struct DataFields {
     pub(crate) reserved_bytes: u64,
     pub(crate) published_ns: u64,
     pub(crate) boot_id: [u64; 2],
+    pub(crate) readers_id: u64,
 }
 
 impl DataFields {
@@ -139,6 +144,7 @@ impl DataFields {
             self.published_ns,
             self.boot_id[0],
             self.boot_id[1],
+            self.readers_id,
         ];
         words.iter().fold(0x6d6d_7379_6e63_4844, |sum, word| {
             let mixed = (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -159,6 +165,7 @@ impl DataHeader {
             reserved_bytes: self.reserved_bytes.load(Ordering::Relaxed),
             published_ns: self.published_ns.load(Ordering::Relaxed),
             boot_id: [self.boot_id[0].load(Ordering::Relaxed), self.boot_id[1].load(Ordering::Relaxed)],
+            readers_id: self.readers_id.load(Ordering::Relaxed),
         };
         (fields, self.hash.load(Ordering::Relaxed))
     }
@@ -175,6 +182,7 @@ impl DataHeader {
         self.published_ns.store(fields.published_ns, Ordering::Relaxed);
         self.boot_id[0].store(fields.boot_id[0], Ordering::Relaxed);
         self.boot_id[1].store(fields.boot_id[1], Ordering::Relaxed);
+        self.readers_id.store(fields.readers_id, Ordering::Relaxed);
         self.hash.store(fields.hash(), Ordering::Relaxed);
         self.generation.store(fields.generation, Ordering::Release);
     }
@@ -237,9 +245,10 @@ const _: () = {
     assert!(cfg!(target_endian = "little") && cfg!(target_pointer_width = "64"));
     assert!(offset_of!(State, generation) == 24);
     assert!(offset_of!(State, boot_id) == 64);
+    assert!(offset_of!(State, adopted_id) == 104);
     assert!(offset_of!(State, history) == 1024);
     assert!(size_of::<State>() == 1536);
-    assert!(offset_of!(DataHeader, hash) == 72);
+    assert!(offset_of!(DataHeader, readers_id) == 72 && offset_of!(DataHeader, hash) == 80);
     assert!(offset_of!(ReadersHeader, counters) == 64);
     assert!(SLOT_BYTES == 128);
 };
@@ -263,7 +272,7 @@ mod tests {
     #[test]
     fn the_hash_covers_every_field() {
         let fields = DataFields { index: 1, generation: 3, bytes: 10, ..Default::default() };
-        let mut others = vec![fields; 8];
+        let mut others = vec![fields; 9];
         others[0].index = 0;
         others[1].generation ^= 1 << 63;
         others[2].bytes ^= 1;
@@ -272,6 +281,7 @@ mod tests {
         others[5].published_ns ^= 1;
         others[6].boot_id[0] ^= 1;
         others[7].boot_id[1] ^= 1 << 63;
+        others[8].readers_id ^= 1 << 40;
         assert!(others.iter().all(|other| other.hash() != fields.hash()));
     }
 }

@@ -116,6 +116,7 @@
 //! | 80 | 8 | number that `P_readers` carries too |
 //! | 88 | 8 | fresh files that were needed because a copy was pinned |
 //! | 96 | 8 | censuses that met a reader on the shared counters |
+//! | 104 | 8 | number under which the copy was published that was current when these files were made; 0 if none was |
 //! | 1024 | 512 | time of publication of generation `g` at `1024 + 8 (g mod 64)`, ns since the Unix epoch |
 //!
 //! `P_data_0`, `P_data_1`, `P_old_G` (written by the writer only, mode [`Options::mode`]):
@@ -131,7 +132,8 @@
 //! | 40 | 8 | payload bytes for which room is reserved |
 //! | 48 | 8 | time of publication, ns since the Unix epoch |
 //! | 56 | 16 | boot id of the system on which it was published |
-//! | 72 | 8 | hash of the fields before |
+//! | 72 | 8 | number of the `P_readers` in which those who look into it have their pins |
+//! | 80 | 8 | hash of the fields before |
 //! | 4096 | | payload |
 //!
 //! `P_readers` (written by readers and writer, mode [`Options::readers_mode`]; grows, never shrinks):

@@ -251,7 +251,10 @@ impl Inner {
         });
         reader.pins.iter().for_each(|pin| pin.inner.set(Some(NonNull::from(&*reader))));
         sys::boot_id();
-        match reader.look() {
+        let looked = reader.look();
+        // Between now and the first pin any time may pass: that one looks at the clock.
+        reader.ticks.set(0);
+        match looked {
             Ok(()) | Err(Error::NotPublished) => Ok(reader),
             Err(error) => Err(error),
         }
@@ -283,7 +286,7 @@ impl Inner {
                 debug_assert_eq!(self.last.get(), generation);
                 return Ok(Guard::new(first, false));
             }
-            return self.settle(state, slot, first, cell, generation);
+            return self.settle(first, generation);
         }
         self.pin_slowly()
     }
@@ -408,7 +411,7 @@ impl Inner {
         if pin.generation.get() == generation {
             return Ok(self.guard(pin));
         }
-        self.settle(state, slot, pin, cell, generation)
+        self.settle(pin, generation)
     }
 
     /// One more guard on what a cell pins.
@@ -429,14 +432,23 @@ impl Inner {
 
     /// Finds the bytes of the generation that was just pinned in a cell.
     #[cold]
-    fn settle<'a>(
-        &'a self,
-        state: &State,
-        slot: &Slot,
-        pin: &'a Pin,
-        cell: &AtomicU64,
-        generation: u64,
-    ) -> Result<Guard<'a>, Error> {
+    fn settle<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
+        match self.settle_here(pin, generation) {
+            // The files may have been replaced a moment ago, so that nobody has looked at the path yet.
+            Err(error) if !matches!(error, Error::NotPublished) && self.move_to_new_files() => {
+                self.pin_slowly()
+            }
+            settled => settled,
+        }
+    }
+
+    fn settle_here<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
+        let (Some(hot), Some(cell)) = (self.hot.get(), pin.cell.get()) else {
+            return Err(Error::NotPublished);
+        };
+        // SAFETY:
+        // - see `pin`.
+        let (state, slot, cell) = unsafe { (hot.state.as_ref(), hot.slot.as_ref(), cell.as_ref()) };
         match self.find_current(state, generation, || self.announce(state, slot, cell)) {
             Ok((generation, view)) => Ok(self.settled(pin, generation, view)),
             Err(error) => {
@@ -478,9 +490,13 @@ impl Inner {
     }
 
     fn find(&self, generation: u64) -> Result<Found<View>, Error> {
+        let readers_ids =
+            |state: &State| [&state.readers_id, &state.adopted_id].map(|id| id.load(Ordering::Relaxed));
+        let Some(readers_ids) = self.state(readers_ids) else { return Ok(Found::Other(None)) };
         let context = Context {
             paths: &self.paths,
             options: &self.options,
+            readers_ids,
             boot_id: sys::boot_id(),
             verified: &self.verified,
         };
@@ -603,15 +619,24 @@ impl Inner {
             && state.superseded.load(Ordering::Relaxed) == 0;
         if !alive && look_due && !guards {
             cold.looked_ns = now;
-            if let Ok(info) = sys::lstat(&self.paths.state)
-                && cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info))
-            {
-                // What is mapped goes on being served if the new files are not usable.
-                let _ = self.attach(&mut cold);
-            }
+            self.attach_if_replaced(&mut cold);
         }
         self.ticks.set(if self.hot.get().is_some() { cold.budget } else { 0 });
         Ok(())
+    }
+
+    /// Looks at the path at once; whether there were other files, which are used from now on.
+    #[cold]
+    fn move_to_new_files(&self) -> bool {
+        let guards = self.has_guards();
+        !guards && self.cold.try_borrow_mut().is_ok_and(|mut cold| self.attach_if_replaced(&mut cold))
+    }
+
+    fn attach_if_replaced(&self, cold: &mut Cold) -> bool {
+        let replaced = sys::lstat(&self.paths.state)
+            .is_ok_and(|info| cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info)));
+        // What is mapped goes on being served if the new files are not usable.
+        replaced && self.attach(cold).is_ok()
     }
 
     /// Opens `P_state` and takes a seat. If that fails, everything stays as it was.

@@ -6,11 +6,15 @@
 //!
 //! # Orderings
 //!
-//! The kind and the high-water mark are stored before the first announcement; whoever sees an announcement after
-//! the writer's heavy barrier (see [`crate::protocol`]) sees them too, so they may be relaxed.
+//! The kind and the high-water mark are stored before the first announcement, with a full fence in between. So if
+//! the first announcement comes before the writer's heavy barrier (see [`crate::protocol`]), the writer sees the slot
+//! as taken; if not, the reader sees the current generation. Every store that frees a cell or the slot is a release, and
+//! the writer's loads of both are acquires: the reads of former guards, also of an owner that died, happen before what
+//! the writer does next.
 
 use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::error::{Error, FileKind};
 use crate::fork::PrivateFd;
@@ -20,9 +24,13 @@ use crate::layout::{
 };
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
-use crate::primitive::Ordering;
+use crate::primitive::{Ordering, fence};
 use crate::protocol::FREE;
 use crate::sys::{self, Map};
+
+/// Attempts at the shared lock of readers without a slot; after the first ones with a pause.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_SPINS: u32 = 10;
 
 /// `P_readers`, mapped.
 pub(crate) struct ReadersMap {
@@ -45,7 +53,7 @@ impl ReadersMap {
         if size < PAGE + SLOT_BYTES {
             return Err(corrupt("the file size", PAGE + SLOT_BYTES, size));
         }
-        let slots = u32::try_from((size - PAGE) / SLOT_BYTES).unwrap_or(u32::MAX / 256);
+        let slots = slots_in(size);
         let map =
             Map::new(sys::raw(fd), slot_offset(slots), true).map_err(paths.io(FileKind::Readers, "mmap"))?;
         let readers = ReadersMap { map, slots, larger: OnceCell::new() };
@@ -112,6 +120,11 @@ impl ReadersMap {
     }
 }
 
+/// Whole slots in a file of so many bytes.
+pub(crate) fn slots_in(size: u64) -> u32 {
+    u32::try_from(size.saturating_sub(PAGE) / SLOT_BYTES).unwrap_or(u32::MAX / 256)
+}
+
 /// What a handle may use of `P_readers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -155,26 +168,37 @@ impl Seat {
                 return Ok(seat);
             }
             let more = readers.slots().saturating_mul(2).min(options.max_slots);
-            if more <= readers.slots() || sys::reserve(sys::raw(&fd), 0, slot_offset(more)).is_err() {
+            if more <= readers.slots() || extend(&fd, readers.slots(), more).is_err() {
                 break;
             }
             readers = ReadersMap::new(paths, &fd, Some(id))?;
         }
-        sys::try_lock(lock.raw(), libc::F_RDLCK, COUNTERS_LOCK)
-            .map_err(paths.io(FileKind::Readers, "lock"))?;
-        Ok(Seat { readers, place: Place::Counters, _lock: lock })
+        // Without the lock the writer would take the counts for those of dead readers. It holds the lock for a moment
+        // when it looks whether they are.
+        for attempt in 0..LOCK_ATTEMPTS {
+            if sys::try_lock(lock.raw(), libc::F_RDLCK, COUNTERS_LOCK)
+                .map_err(paths.io(FileKind::Readers, "lock"))?
+            {
+                return Ok(Seat { readers, place: Place::Counters, _lock: lock });
+            }
+            if attempt >= LOCK_SPINS {
+                std::thread::sleep(Duration::from_micros(20));
+            }
+        }
+        Err(Error::Unsettled { place: paths.place(FileKind::Readers), attempts: LOCK_ATTEMPTS })
     }
 
     /// Says whose slot it is, and empties it.
     fn furnish(&self, fenced: bool) {
         let Some((index, slot)) = self.slot() else { return };
         for cell in &slot.cells {
-            cell.store(FREE, Ordering::Relaxed);
+            cell.store(FREE, Ordering::Release);
         }
         slot.pid.store(std::process::id(), Ordering::Relaxed);
         slot.opened_ns.store(sys::unix_ns(), Ordering::Relaxed);
         self.readers.header().high_water.fetch_max(u64::from(index) + 1, Ordering::SeqCst);
         slot.kind.store(if fenced { SLOT_FENCED } else { SLOT_UNFENCED }, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn slot(&self) -> Option<(u32, &Slot)> {
@@ -193,6 +217,12 @@ impl Seat {
             slot.kind.store(SLOT_FREE, Ordering::Release);
         }
     }
+}
+
+/// Makes room for more slots. What is there is not touched: others use it.
+fn extend(fd: &OwnedFd, from: u32, to: u32) -> sys::Result<()> {
+    let (from, to) = (slot_offset(from), slot_offset(to));
+    sys::extend(sys::raw(fd), from, to.saturating_sub(from))
 }
 
 /// A slot whose lock could be taken: first those that say they are free, then those of dead owners.

@@ -160,13 +160,16 @@ fn offset(value: u64) -> Result<libc::off_t> {
     libc::off_t::try_from(value).map_err(|_| libc::EFBIG)
 }
 
+/// Attempts at a reservation that signals interrupt: each begins anew.
+const INTERRUPTIONS: u32 = 100;
+
 /// Reserves room for a range, extending the file if need be. What is there stays.
 pub(crate) fn reserve(fd: RawFd, from: u64, len: u64) -> Result<()> {
     if len == 0 {
         return Ok(());
     }
     let (from, len) = (offset(from)?, offset(len)?);
-    loop {
+    for _ in 0..INTERRUPTIONS {
         // SAFETY: no memory is passed.
         let result = unsafe { libc::posix_fallocate(fd, from, len) };
         match result {
@@ -175,6 +178,21 @@ pub(crate) fn reserve(fd: RawFd, from: u64, len: u64) -> Result<()> {
             errno => return Err(errno),
         }
     }
+    Err(libc::EINTR)
+}
+
+/// Like [`reserve`], in a file that others write at the same time: where the file system cannot reserve, this is an
+/// error, while the C library would write into each page instead.
+pub(crate) fn extend(fd: RawFd, from: u64, len: u64) -> Result<()> {
+    let (from, len) = (offset(from)?, offset(len)?);
+    for _ in 0..INTERRUPTIONS {
+        // SAFETY: no memory is passed.
+        match check(unsafe { libc::fallocate(fd, 0, from, len) }) {
+            Err(libc::EINTR) => continue,
+            other => return other,
+        }
+    }
+    Err(libc::EINTR)
 }
 
 /// Gives the pages of a range back. The size of the file stays, and what is read there is zero.

@@ -22,10 +22,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, FileKind};
 use crate::fork::{self, PrivateFd};
-use crate::layout::{HISTORY, InstanceVersion, MAX_BYTES, PAGE, State, slot_offset};
+use crate::layout::{DataFields, HISTORY, InstanceVersion, MAX_BYTES, PAGE, State, slot_offset};
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
+use crate::protocol::MAX_GENERATION;
 use crate::seat::ReadersMap;
 use crate::sys::{self, FileInfo, Map};
 
@@ -60,6 +61,8 @@ pub struct Writer {
     fresh: Option<Copy>,
     retired: RefCell<Vec<Retired>>,
     readers: ReadersMap,
+    /// Through which slots that readers added are mapped: it carries no lock.
+    readers_fd: OwnedFd,
     /// Through which locks of readers are tried.
     readers_lock: PrivateFd,
     readers_info: FileInfo,
@@ -122,6 +125,10 @@ impl Writer {
         }
         self.keep_in_place()?;
         self.heartbeat();
+        if self.generation >= MAX_GENERATION {
+            let (what, expected, found) = ("the generation", MAX_GENERATION - 1, self.generation);
+            return Err(Error::Corrupt { place: self.paths.place(FileKind::State), what, expected, found });
+        }
         self.fresh = None;
         let next = self.generation + 1;
         let index = usize::from(next & 1 == 1);
@@ -177,6 +184,7 @@ impl Writer {
         let is_ours = |path, mine: &FileInfo| sys::lstat(path).is_ok_and(|info| info.same_file(mine));
         if is_ours(&self.paths.state, &self.state_info)
             && is_ours(&self.paths.readers, &self.readers_info)
+            && self.has_lock()
             && !self.slots_are_lost()
         {
             return Ok(false);
@@ -197,6 +205,12 @@ impl Writer {
         }
     }
 
+    /// Whether the lock file is still the one that is locked.
+    fn has_lock(&self) -> bool {
+        let Ok(named) = sys::lstat(&self.paths.lock) else { return false };
+        sys::fstat(self.lock.raw()).is_ok_and(|mine| mine.same_file(&named))
+    }
+
     /// Whether somebody truncated `P_readers`, so that looking at it would kill.
     fn slots_are_lost(&self) -> bool {
         let wanted = slot_offset(self.readers.slots());
@@ -212,6 +226,11 @@ impl Writer {
         // - the mapping is one page long and page-aligned (`map_state`).
         // - the state consists of atomics, for which any bytes are a value.
         unsafe { self.state.start().cast::<State>().as_ref() }
+    }
+
+    /// The number of the `P_readers` whose pins this writer sees.
+    fn readers_id(&self) -> u64 {
+        self.state().readers_id.load(Ordering::Relaxed)
     }
 
     /// Whether `generation` is pinned by a living reader at the end of the grace period.
@@ -262,9 +281,18 @@ impl Writer {
             }
         }
         let now = sys::unix_ns();
-        let boot_id = self.boot_id;
+        let (boot_id, readers_id) = (self.boot_id, self.readers_id());
         if let Some(Some(copy)) = self.copies.get_mut(index) {
-            copy.seal(generation, bytes, checksum, now, boot_id);
+            let fields = DataFields {
+                generation,
+                bytes,
+                checksum,
+                published_ns: now,
+                boot_id,
+                readers_id,
+                ..DataFields::default()
+            };
+            copy.seal(fields);
         }
         let state = self.state();
         if let Some(slot) = state.history.get(usize::try_from(generation).unwrap_or(0) % HISTORY) {
@@ -293,7 +321,13 @@ impl Writer {
             }
         }
         let kind = FileKind::Data(u8::from(index == 1));
-        sys::rename(&new, name).map_err(self.paths.io(kind, "rename"))?;
+        if let Err(errno) = sys::rename(&new, name) {
+            if pinned {
+                // The copy goes on under its own name, and must not be found under that of a retired one.
+                let _ = sys::unlink(&aside);
+            }
+            return Err(self.paths.io(kind, "rename")(errno));
+        }
         if let Some(old) = old.and_then(Option::take)
             && pinned
         {
@@ -307,14 +341,15 @@ impl Retired {
     /// Gives the memory back, mapped or not, and forgets the name. The first page stays: readers look at it.
     fn punch(&self) {
         if let Ok(info) = sys::fstat(sys::raw(&self.fd)) {
+            // Best effort: what fails here is memory that the last reader's death gives back. It comes before the
+            // generation goes, without which the next writer would not do it again if this one were killed here.
+            let _ = sys::punch(sys::raw(&self.fd), PAGE, info.size.saturating_sub(PAGE));
             if let Ok(map) = Map::new(sys::raw(&self.fd), PAGE.min(info.size.max(1)), true)
                 && info.size >= PAGE
                 && let Some(header) = copy::header(&map)
             {
                 header.generation.store(0, Ordering::Relaxed);
             }
-            // Best effort: what fails here is memory that the last reader's death gives back.
-            let _ = sys::punch(sys::raw(&self.fd), PAGE, info.size.saturating_sub(PAGE));
         }
         let _ = sys::unlink(&self.path);
     }

@@ -199,6 +199,8 @@ fn header(map: &Map) -> Option<&DataHeader> {
 pub(crate) struct Context<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) options: &'a Options,
+    /// The numbers under which what these files say may have been published.
+    pub(crate) readers_ids: [u64; 2],
     /// Of this system.
     pub(crate) boot_id: Option<[u64; 2]>,
     /// Generations whose checksum was found right, so that it is done once.
@@ -218,6 +220,11 @@ impl Context<'_> {
         }
         if u64::from(fields.index) != index {
             return Err(self.corrupt(index, "the number of the copy", index, u64::from(fields.index)));
+        }
+        let [ours, adopted] = self.readers_ids;
+        if fields.readers_id != ours && (fields.readers_id != adopted || adopted == 0) {
+            // It belongs to files that were made anew under the same path, whose writer does not see our pins.
+            return Err(self.corrupt(index, "the number of P_readers", ours, fields.readers_id));
         }
         if fields.bytes > fields.reserved_bytes {
             return Err(self.corrupt(index, "the payload size", fields.reserved_bytes, fields.bytes));

@@ -11,8 +11,8 @@ use crate::checksum;
 use crate::error::{Error, FileKind};
 use crate::fork::{self, PrivateFd};
 use crate::layout::{
-    DATA_MAGIC, InstanceVersion, LAYOUT, MUST_FENCE, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES,
-    STATE_MAGIC, State, slot_offset,
+    DATA_MAGIC, DataFields, InstanceVersion, LAYOUT, MUST_FENCE, PAGE, READERS_MAGIC, ReadersHeader,
+    SLOT_BYTES, STATE_MAGIC, State, slot_offset,
 };
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
@@ -38,23 +38,24 @@ pub(super) fn reopen(writer: &mut Writer) -> Result<(), Error> {
     let options = writer.options.clone();
     let paths = Paths::new(&options.prefix)?;
     // The lock file may still be the one that is locked, or another one, which another writer may hold.
-    let lock = match sys::lstat(&paths.lock) {
-        Ok(info) if sys::fstat(writer.lock.raw()).is_ok_and(|mine| mine.same_file(&info)) => {
-            writer.lock.clone()
-        }
-        _ => Arc::new(take_lock(&paths, &owners(&options))?),
-    };
+    let lock =
+        if writer.has_lock() { writer.lock.clone() } else { Arc::new(take_lock(&paths, &owners(&options))?) };
     if writer.slots_are_lost() {
         // Nobody knows what is pinned. Readers are told to look at the path, where there will be new slots.
         sys::unlink(&paths.readers).map_err(paths.io(FileKind::Readers, "unlink"))?;
     }
     let mut new = open_locked(&options, paths, lock, writer.generation)?;
+    // In the same state, what it says is what was published last, if by another writer.
+    let same_state = new.state_info.same_file(&writer.state_info);
     if let Some(bytes) = writer.current()
         && (new.current_copy().is_none() || new.generation != writer.generation)
+        && !(same_state && new.generation > writer.generation)
     {
         new.write_bytes(bytes)?;
     }
-    writer.state().superseded.store(1, Ordering::Relaxed);
+    if !same_state {
+        writer.state().superseded.store(1, Ordering::Relaxed);
+    }
     *writer = new;
     Ok(())
 }
@@ -68,7 +69,7 @@ fn open_locked(
     fork::init().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
     let owners = owners(options);
     sys::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
-    let Files { state, state_info, strangers } = find_or_make(&paths, &owners, options, generation)?;
+    let Files { state, state_info } = find_or_make(&paths, &owners, options, generation)?;
 
     let missing = || paths.io(FileKind::Readers, "open")(libc::ENOENT);
     let (fd, readers_info) = paths.open(FileKind::Readers, true, &owners)?.ok_or_else(missing)?;
@@ -87,6 +88,7 @@ fn open_locked(
         fresh: None,
         retired: RefCell::new(Vec::new()),
         readers,
+        readers_fd: fd,
         readers_lock,
         readers_info,
         barrier: Cell::new(if everywhere { Barrier::Everywhere } else { Barrier::Fence }),
@@ -95,7 +97,7 @@ fn open_locked(
         paths,
     };
     for index in 0..2 {
-        let copy = adopt_copy(&writer, index, &owners, strangers)?;
+        let copy = adopt_copy(&writer, index, &owners)?;
         if let Some(place) = writer.copies.get_mut(usize::from(index == 1)) {
             *place = copy;
         }
@@ -142,24 +144,28 @@ fn take_lock(paths: &Paths, owners: &Owners) -> Result<PrivateFd, Error> {
 struct Files {
     state: Map,
     state_info: FileInfo,
-    /// Guards on the data files may be in a `P_readers` that is gone.
-    strangers: bool,
 }
 
 fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u64) -> Result<Files, Error> {
     if let Some((fd, info)) = paths.open(FileKind::State, true, owners)? {
         let state = map_state(paths, sys::raw(&fd), &info, true)?;
-        if paths.open(FileKind::Readers, true, owners)?.is_some() {
-            return Ok(Files { state, state_info: info, strangers: false });
+        let id = state_of(&state).map(|state| state.readers_id.load(Ordering::Relaxed));
+        if let Some((fd, _)) = paths.open(FileKind::Readers, true, owners)? {
+            let readers = ReadersMap::new(paths, &fd, None)?;
+            if Some(readers.header().id.load(Ordering::Relaxed)) == id {
+                return Ok(Files { state, state_info: info });
+            }
         }
-        // Somebody removed `P_readers`. Readers may have pins in it that nobody sees any more: they are told to look
-        // at the path again, and the files that they may look into are left alone.
+        // Somebody removed `P_readers`, or a writer was killed while it made the files anew. Readers may have pins in a
+        // file that nobody sees any more: they are told to look at the path again, and the copies that they may look
+        // into, which carry another number than the new files, are left alone.
         let generation = state_of(&state).map_or(0, |state| state.generation.load(Ordering::Relaxed));
-        let (new, state_info) = make(paths, options, generation)?;
+        let adopted_id = published_under(paths, owners, generation)?;
+        let (new, state_info) = make(paths, options, generation, adopted_id)?;
         if let Some(old) = state_of(&state) {
             old.superseded.store(1, Ordering::Relaxed);
         }
-        return Ok(Files { state: new, state_info, strangers: true });
+        return Ok(Files { state: new, state_info });
     }
     // Without a state nothing says what other files hold, nor who reads them: they make room, and are not truncated.
     for name in [&paths.data[0], &paths.data[1], &paths.readers] {
@@ -169,12 +175,35 @@ fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u
     for generation in paths.old_generations() {
         sys::unlink(&paths.old(generation)?).map_err(paths.io(FileKind::Old(generation), "unlink"))?;
     }
-    let (state, state_info) = make(paths, options, generation)?;
-    Ok(Files { state, state_info, strangers: false })
+    let (state, state_info) = make(paths, options, generation, 0)?;
+    Ok(Files { state, state_info })
+}
+
+/// The number that the copy of `generation` carries; 0 if there is none. What else is wrong with the file,
+/// [`adopt_copy`] says.
+fn published_under(paths: &Paths, owners: &Owners, generation: u64) -> Result<u64, Error> {
+    let kind = FileKind::Data(u8::from(generation & 1 == 1));
+    let Some((fd, info)) = paths.open(kind, false, owners)? else { return Ok(0) };
+    Ok(sealed(&fd, &info)
+        .filter(|fields| fields.generation == generation)
+        .map_or(0, |fields| fields.readers_id))
+}
+
+/// What the first page of a copy says, if it is whole.
+fn sealed(fd: &OwnedFd, info: &FileInfo) -> Option<DataFields> {
+    let map = Map::new(sys::raw(fd), PAGE, false).ok().filter(|_| info.size >= PAGE)?;
+    let header = copy::header(&map)?;
+    let (fields, hash) = header.fields();
+    (header.magic.load(Ordering::Relaxed) == DATA_MAGIC && fields.hash() == hash).then_some(fields)
 }
 
 /// Makes `P_readers` and then `P_state`, each complete before it gets its name.
-fn make(paths: &Paths, options: &Options, generation: u64) -> Result<(Map, FileInfo), Error> {
+fn make(
+    paths: &Paths,
+    options: &Options,
+    generation: u64,
+    adopted_id: u64,
+) -> Result<(Map, FileInfo), Error> {
     let id = sys::random();
     let readers =
         make_file(paths, options, FileKind::Readers, options.readers_mode, slot_offset(options.slots))?;
@@ -196,6 +225,7 @@ fn make(paths: &Paths, options: &Options, generation: u64) -> Result<(Map, FileI
     let state = unsafe { map.start().cast::<State>().as_ref() };
     state.layout.store(LAYOUT, Ordering::Relaxed);
     state.readers_id.store(id, Ordering::Relaxed);
+    state.adopted_id.store(adopted_id, Ordering::Relaxed);
     state.generation.store(generation, Ordering::Relaxed);
     state.magic.store(STATE_MAGIC, Ordering::Relaxed);
     let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(FileKind::State, "fstat"))?;
@@ -214,7 +244,7 @@ fn make_file(
 }
 
 /// What is under the name of a copy. `None`: nothing of use; the next publication makes a fresh file.
-fn adopt_copy(writer: &Writer, index: u64, owners: &Owners, strangers: bool) -> Result<Option<Copy>, Error> {
+fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Copy>, Error> {
     let kind = FileKind::Data(u8::from(index == 1));
     let Some((fd, info)) = writer.paths.open(kind, true, owners)? else { return Ok(None) };
     if info.size < PAGE {
@@ -237,9 +267,12 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners, strangers: bool) -> 
         && fields.bytes <= fields.reserved_bytes
         && fields.bytes <= room;
     let generation = fields.generation;
+    let ours = fields.readers_id == writer.readers_id();
+    let adopted = writer.state().adopted_id.load(Ordering::Relaxed);
     let known = generation != 0
+        && (ours || (adopted != 0 && fields.readers_id == adopted))
         && (generation == writer.generation || generation.checked_add(1) == Some(writer.generation));
-    copy.strangers = strangers;
+    copy.strangers = !ours;
     copy.vacant = generation == 0 || generation > writer.generation;
     if sound && known {
         copy.bytes = fields.bytes;
@@ -269,7 +302,12 @@ fn adopt_retired(writer: &Writer, owners: &Owners) -> Result<(), Error> {
         // The earlier writer was killed before the fresh file got its name: the copy goes on under its own.
         let still_named =
             (0..2).any(|index| sys::lstat(writer.paths.data(index)).is_ok_and(|data| data.same_file(&info)));
-        if still_named {
+        // Under another number nobody sees its pins; with another generation it is not what its name says. Such a file
+        // only loses the name, and its memory comes back when the last reader lets go of it.
+        let ours = sealed(&fd, &info).is_some_and(|fields| {
+            fields.generation == generation && fields.readers_id == writer.readers_id()
+        });
+        if still_named || !ours {
             sys::unlink(&path).map_err(writer.paths.io(kind, "unlink"))?;
         } else {
             writer.retired.borrow_mut().push(Retired { generation, fd, path });

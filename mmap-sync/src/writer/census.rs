@@ -1,14 +1,16 @@
 //! The slots in `P_readers` as the writer sees them: [`Roster`] over the mapped file.
 
 use crate::census::{self, Occupied, Roster};
-use crate::error::FileKind;
 use crate::layout::{COUNTERS_LOCK, MUST_FENCE, SLOT_FREE, SLOT_UNFENCED, slot_offset};
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::protocol::FREE;
-use crate::seat::ReadersMap;
+use crate::seat::{ReadersMap, slots_in};
 use crate::sys;
 
 use super::Writer;
+
+/// Of a slot that is not mapped.
+static NO_EPOCH: AtomicU64 = AtomicU64::new(0);
 
 /// How the writer makes sure that it sees the pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +34,15 @@ impl Writer {
         self.state().flags.fetch_or(MUST_FENCE, Ordering::SeqCst);
     }
 
-    /// Readers extend the file; what they added is mapped here.
-    fn map_new_slots(&self) {
-        if let Ok(Some((fd, info))) =
-            self.paths.open(FileKind::Readers, true, &super::adopt::owners(&self.options))
-            && info.same_file(&self.readers_info)
-            && let Ok(map) = ReadersMap::new(&self.paths, &fd, None)
-        {
+    /// Readers extend the file; what they added is mapped here. The number of slots that there are, of which the last
+    /// ones are not mapped if there was no room for that.
+    fn map_new_slots(&self) -> u32 {
+        if let Ok(map) = ReadersMap::new(&self.paths, &self.readers_fd, None) {
             self.readers.extend(map);
+            return self.readers.slots();
         }
+        // Without an answer there may be as many as somebody says.
+        sys::fstat(sys::raw(&self.readers_fd)).map_or(u32::MAX, |info| slots_in(info.size))
     }
 
     /// After the census: its barrier is the one that counts.
@@ -79,15 +81,18 @@ impl Roster for Writer {
 
     fn slots(&self) -> u32 {
         let used = self.readers.header().high_water.load(Ordering::Relaxed);
-        if used > u64::from(self.readers.slots()) {
-            self.map_new_slots();
-        }
-        u32::try_from(used).unwrap_or(u32::MAX).min(self.readers.slots())
+        let mapped = self.readers.slots();
+        let there = if used > u64::from(mapped) { self.map_new_slots() } else { mapped };
+        u32::try_from(used).unwrap_or(u32::MAX).min(there)
     }
 
     fn occupied(&self, index: u32) -> Option<Occupied<'_>> {
-        let slot = self.readers.slot(index)?;
-        match slot.kind.load(Ordering::Relaxed) {
+        let Some(slot) = self.readers.slot(index) else {
+            // Not mapped, for want of memory: it counts as pinning everything as long as somebody has its lock.
+            return Some(Occupied { cells: &[], epoch: &NO_EPOCH, unknown: true });
+        };
+        // Acquire: those who looked into a copy before they gave the slot back are done with it.
+        match slot.kind.load(Ordering::Acquire) {
             SLOT_FREE => None,
             kind => Some(Occupied {
                 cells: &slot.cells,
@@ -99,15 +104,17 @@ impl Roster for Writer {
 
     /// Takes the slot's lock before it clears the slot.
     fn clear_if_dead(&self, index: u32) -> bool {
-        let Some(slot) = self.readers.slot(index) else { return true };
+        let slot = self.readers.slot(index);
         let lock = self.readers_lock.raw();
         if sys::try_lock(lock, libc::F_WRLCK, slot_offset(index)) != Ok(true) {
             return false;
         }
-        for cell in &slot.cells {
-            cell.store(FREE, Ordering::Release);
+        if let Some(slot) = slot {
+            for cell in &slot.cells {
+                cell.store(FREE, Ordering::Release);
+            }
+            slot.kind.store(SLOT_FREE, Ordering::Release);
         }
-        slot.kind.store(SLOT_FREE, Ordering::Release);
         let _ = sys::try_lock(lock, libc::F_UNLCK, slot_offset(index));
         true
     }

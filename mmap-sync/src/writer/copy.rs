@@ -229,7 +229,10 @@ impl Copy {
     }
 
     /// Says in the first page which generation the bytes are.
-    pub(super) fn seal(&mut self, generation: u64, bytes: u64, checksum: u64, now: u64, boot_id: [u64; 2]) {
+    ///
+    /// The index and what is reserved are the copy's own.
+    pub(super) fn seal(&mut self, fields: DataFields) {
+        let DataFields { generation, bytes, .. } = fields;
         let used = round_up(bytes);
         if self.reserved > used + SLACK && self.reserved - used > used / 4 {
             let (from, len) = (PAGE.saturating_add(used), self.reserved - used);
@@ -239,12 +242,8 @@ impl Copy {
         }
         self.header().store(&DataFields {
             index: u32::from(self.index & 1 == 1),
-            generation,
-            bytes,
-            checksum,
             reserved_bytes: self.reserved,
-            published_ns: now,
-            boot_id,
+            ..fields
         });
         self.holds = Some(generation);
         self.vacant = false;

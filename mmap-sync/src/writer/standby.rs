@@ -12,7 +12,7 @@ use crate::sys;
 /// The copy that is not current, to be filled and then published.
 ///
 /// Dropped without [`publish`](Self::publish) it is abandoned: it then holds nothing, and the current one stays.
-/// Not to be used across a fork.
+/// After a fork it belongs to the parent; in the child there are no bytes to be written.
 #[derive(Debug)]
 pub struct Standby<'a> {
     writer: &'a mut Writer,
@@ -106,6 +106,9 @@ impl<'a> Standby<'a> {
 
     /// Its bytes, to be written. Page-aligned.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.writer.check_process().is_err() {
+            return &mut [];
+        }
         let bytes = self.bytes;
         self.checksum = None;
         self.copy_mut().ok().and_then(|copy| copy.slice_mut(bytes)).unwrap_or_default()
@@ -113,6 +116,9 @@ impl<'a> Standby<'a> {
 
     /// Replaces all its bytes by others of the same number.
     pub(super) fn fill(&mut self, from: &[u8]) {
+        if self.writer.check_process().is_err() {
+            return;
+        }
         let Ok(copy) = self.copy_mut() else { return };
         let mut blocks = std::mem::take(&mut copy.blocks);
         let checksum = copy.slice_mut(from.len() as u64).map(|to| blocks.copy(to, from));
@@ -138,6 +144,9 @@ impl<'a> Standby<'a> {
     /// The bytes of the current publication, and those to be written: they are different copies, so that one can be
     /// filled from the other.
     pub fn current_and_bytes_mut(&mut self) -> (Option<&[u8]>, &mut [u8]) {
+        if self.writer.check_process().is_err() {
+            return (None, &mut []);
+        }
         let bytes = self.bytes;
         let Writer { copies: [zero, one], fresh, generation, .. } = &mut *self.writer;
         let (current, other) = if *generation & 1 == 0 { (zero, one) } else { (one, zero) };
@@ -150,8 +159,9 @@ impl<'a> Standby<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`], [`Error::NoSpace`], [`Error::Io`]; the size is then unchanged.
+    /// [`Error::TooLarge`], [`Error::NoSpace`], [`Error::Io`], [`Error::Forked`]; the size is then unchanged.
     pub fn resize(&mut self, bytes: u64) -> Result<(), Error> {
+        self.writer.check_process()?;
         if bytes > MAX_BYTES {
             return Err(Error::TooLarge { bytes, limit: MAX_BYTES });
         }

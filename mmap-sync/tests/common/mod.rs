@@ -79,3 +79,22 @@ impl Random {
         self.0 % limit
     }
 }
+
+/// Locks a range for the open file description, alone; says whether nobody else has it.
+pub fn lock(file: &std::fs::File, start: u64, len: u64) -> bool {
+    // SAFETY:
+    // - `flock` is a plain C struct of integers; all zeroes is a value of it.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = libc::F_WRLCK as i16;
+    range.l_start = start as i64;
+    range.l_len = len as i64;
+    // SAFETY:
+    // - `range` is the `flock` that the call reads.
+    unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(file), libc::F_OFD_SETLK, &range) == 0 }
+}
+
+/// Says why a test did not run, also if it passes: the test runner swallows what the print macros write.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {why}\n").as_bytes());
+}
