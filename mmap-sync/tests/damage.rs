@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Dir, fill, is_filled};
+use common::{Dir, fill, is_filled, lock};
 use mmap_sync::{Error, FileKind, Reader, Writer};
 
 const FILES: [&str; 4] = ["x_state", "x_data_0", "x_data_1", "x_readers"];
@@ -121,7 +121,7 @@ fn m8_a_flipped_byte_of_the_payload_is_found_by_its_checksum() {
 
 #[test]
 fn m8_under_another_boot_id_the_checksum_is_verified_before_anything_is_served() {
-    // The layout: boot id at 56 of a copy, under the hash at 72; so the test stamps a whole header.
+    // The layout: boot id at 56 of a copy, under the hash at 80; so the test stamps a whole header.
     for damaged in [false, true] {
         let dir = written();
         for name in ["x_data_0", "x_data_1"] {
@@ -223,7 +223,7 @@ fn the_published_crates_state_file_is_neither_read_nor_zeroed() {
 fn m7_files_of_a_stranger_are_refused() {
     // SAFETY: no memory is passed.
     if unsafe { libc::geteuid() } != 0 {
-        eprintln!("SKIPPED: giving files to another user needs root");
+        common::skipped("giving files to another user needs root");
         return;
     }
     for name in FILES {
@@ -352,7 +352,7 @@ impl Drop for Mount {
 #[test]
 fn m8_a_full_file_system_is_an_error_and_the_old_version_stays() {
     let Some(mount) = Mount::new(8) else {
-        eprintln!("SKIPPED: mounting a small tmpfs needs root");
+        common::skipped("mounting a small tmpfs needs root");
         return;
     };
     let mut writer = mount.0.options().open_writer().unwrap();
@@ -429,7 +429,7 @@ fn m8_a_control_group_without_room_is_an_error_not_a_kill() {
         (v2, "memory.max")
     } else {
         let _ = fs::remove_dir(&v2);
-        eprintln!("SKIPPED: making a memory control group needs root and a writable cgroup file system");
+        common::skipped("making a memory control group needs root and a writable cgroup file system");
         return;
     };
     let run = |bytes: &str| {
@@ -457,7 +457,7 @@ fn m8_a_control_group_without_room_is_an_error_not_a_kill() {
 #[test]
 fn m10_without_address_space_the_actual_size_is_mapped() {
     if std::env::var_os("ASAN_OPTIONS").is_some() {
-        eprintln!("SKIPPED: AddressSanitizer needs terabytes of address space");
+        common::skipped("AddressSanitizer needs terabytes of address space");
         return;
     }
     let dir = Dir::new();
@@ -495,13 +495,10 @@ fn a_neighbour_who_locks_or_scribbles_does_not_stop_the_writer() {
     for name in FILES {
         let file = OpenOptions::new().read(true).write(true).open(dir.path().join(name)).unwrap();
         file.try_lock().unwrap();
-        // SAFETY:
-        // - `flock` is a plain C struct of integers; all zeroes is a value of it.
-        let mut all: libc::flock = unsafe { std::mem::zeroed() };
-        all.l_type = libc::F_WRLCK as i16;
-        // SAFETY:
-        // - `all` is the `flock` that the call reads.
-        unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_OFD_SETLK, &all) };
+        // Of the slots all but the reader's own, which is the first: that lock is not to be had.
+        let end = if name == "x_readers" { 4096 } else { 0 };
+        assert!(lock(&file, 0, end), "{name}");
+        assert!(end == 0 || lock(&file, 4096 + 128, 0) && !lock(&file, 4096, 1));
         neighbours.push(file);
     }
     for _ in 0..10 {

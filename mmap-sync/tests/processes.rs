@@ -389,7 +389,7 @@ fn m4_a_reader_in_another_pid_namespace_is_recognised_as_dead() {
     let dir = Dir::new();
     let probe = Command::new("unshare").args(["-p", "-f", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: a PID namespace needs root and `unshare`");
+        common::skipped("a PID namespace needs root and `unshare`");
         return;
     }
     let mut writer = dir.options().open_writer().unwrap();
@@ -421,7 +421,7 @@ fn m4_a_reader_in_another_pid_namespace_is_recognised_as_dead() {
 fn m7_a_reader_of_another_user_needs_only_the_group() {
     // SAFETY: no memory is passed.
     if unsafe { libc::geteuid() } != 0 {
-        eprintln!("SKIPPED: becoming another user needs root");
+        common::skipped("becoming another user needs root");
         return;
     }
     let dir = Dir::new();
