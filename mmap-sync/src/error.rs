@@ -187,6 +187,14 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Other files took the place of these, and the handle cannot move to them while guards are alive on it.
+    #[error(
+        "{place}: made anew while this handle looked into the files of before; drop all its guards and pin again"
+    )]
+    Replaced {
+        /// The state.
+        place: Place,
+    },
     /// A `Writer` was used in a child process after a fork.
     #[error("this writer belongs to the parent process; open one in this process")]
     Forked,

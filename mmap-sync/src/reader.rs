@@ -433,13 +433,7 @@ impl Inner {
     /// Finds the bytes of the generation that was just pinned in a cell.
     #[cold]
     fn settle<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
-        match self.settle_here(pin, generation) {
-            // The files may have been replaced a moment ago, so that nobody has looked at the path yet.
-            Err(error) if !matches!(error, Error::NotPublished) && self.move_to_new_files() => {
-                self.pin_slowly()
-            }
-            settled => settled,
-        }
+        self.settle_here(pin, generation).or_else(|error| self.move_to_new_files(error))
     }
 
     fn settle_here<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
@@ -513,6 +507,10 @@ impl Inner {
 
     /// A pin on the shared counters, for a handle without a slot.
     fn pin_counted<'a>(&'a self, entry: &'a Pin) -> Result<Guard<'a>, Error> {
+        self.pin_counted_here(entry).or_else(|error| self.move_to_new_files(error))
+    }
+
+    fn pin_counted_here<'a>(&'a self, entry: &'a Pin) -> Result<Guard<'a>, Error> {
         let counters: [NonNull<AtomicU32>; 2];
         let state: NonNull<State>;
         {
@@ -619,24 +617,36 @@ impl Inner {
             && state.superseded.load(Ordering::Relaxed) == 0;
         if !alive && look_due && !guards {
             cold.looked_ns = now;
-            self.attach_if_replaced(&mut cold);
+            if self.is_replaced(&cold) {
+                // What is mapped goes on being served if the new files are not usable.
+                let _ = self.attach(&mut cold);
+            }
         }
         self.ticks.set(if self.hot.get().is_some() { cold.budget } else { 0 });
         Ok(())
     }
 
-    /// Looks at the path at once; whether there were other files, which are used from now on.
-    #[cold]
-    fn move_to_new_files(&self) -> bool {
+    /// After a failed pin: the files may have been replaced a moment ago, so that nobody has looked at the path yet.
+    fn move_to_new_files(&self, error: Error) -> Result<Guard<'_>, Error> {
         let guards = self.has_guards();
-        !guards && self.cold.try_borrow_mut().is_ok_and(|mut cold| self.attach_if_replaced(&mut cold))
+        let Ok(mut cold) = self.cold.try_borrow_mut() else { return Err(error) };
+        if matches!(error, Error::NotPublished) || !self.is_replaced(&cold) {
+            return Err(error);
+        }
+        if guards {
+            return Err(Error::Replaced { place: self.paths.place(FileKind::State) });
+        }
+        // Every round takes another replacement of the files.
+        if self.attach(&mut cold).is_ok() {
+            drop(cold);
+            return self.pin_slowly();
+        }
+        Err(error)
     }
 
-    fn attach_if_replaced(&self, cold: &mut Cold) -> bool {
-        let replaced = sys::lstat(&self.paths.state)
-            .is_ok_and(|info| cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info)));
-        // What is mapped goes on being served if the new files are not usable.
-        replaced && self.attach(cold).is_ok()
+    fn is_replaced(&self, cold: &Cold) -> bool {
+        sys::lstat(&self.paths.state)
+            .is_ok_and(|info| cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info)))
     }
 
     /// Opens `P_state` and takes a seat. If that fails, everything stays as it was.

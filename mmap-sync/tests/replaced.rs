@@ -190,3 +190,34 @@ fn m5_a_writer_killed_between_the_names_of_readers_and_state_locks_nobody_out() 
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn m2_with_a_guard_on_replaced_files_a_new_pin_is_an_error_that_says_so() {
+    for slots in [1, 2] {
+        let dir = Dir::new();
+        let options = dir.options().slots(slots).max_slots(slots);
+        let mut writer = options.open_writer().unwrap();
+        publish(&mut writer, 100);
+        let _other = options.open_reader().unwrap();
+        let reader = options.open_reader().unwrap();
+        assert_eq!(reader.has_slot(), slots == 2);
+        let guard = reader.pin().unwrap();
+        publish(&mut writer, 100);
+        drop(writer);
+        for name in dir.names() {
+            remove(&dir, &name);
+        }
+        let mut writer = options.open_writer().unwrap();
+        publish(&mut writer, 5000);
+        publish(&mut writer, 5000);
+        let error = reader.pin().unwrap_err();
+        assert!(matches!(error, Error::Replaced { .. }), "{error}");
+        assert!(is_filled(&guard, 1) && guard.len() == 100);
+        drop(guard);
+        let guard = reader.pin().unwrap();
+        assert!(is_filled(&guard, 2) && guard.len() == 5000);
+        publish(&mut writer, 5000);
+        publish(&mut writer, 5000);
+        assert!(is_filled(&guard, 2));
+    }
+}
