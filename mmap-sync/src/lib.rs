@@ -40,7 +40,7 @@
 //! | M4 | A reader killed at any instruction leaves nothing behind, in other PID namespaces too |
 //! | M5 | A writer killed at any instruction leaves the last publication readable, and the next writer goes on from it. There is one writer at a time |
 //! | M6 | After a fork parent and child never share a slot. A guard alive at the fork belongs to the parent |
-//! | M7 | Readers cannot write state or data. No byte in `P_readers` makes the writer misbehave |
+//! | M7 | Readers cannot write state or data. No byte in `P_readers` makes the writer misbehave; whoever may write it may also truncate it, which kills: see below |
 //! | M8 | Damaged, foreign or missing files, a full file system and a full control group are errors that say which file and why |
 //! | M9 | No `unsafe` for the caller: bytes are validated once per generation, handle and type |
 //! | M10 | Values grow up to the reserved size without a new mapping in readers |
@@ -54,6 +54,10 @@
 //!   call is missing or forbidden, a pin costs two fences. A reader that knows nothing of a writer without `membarrier`
 //!   counts as pinning everything until its next look at the clock or at a new generation.
 //! * A reader holds guards on up to 12 different generations at once ([`Error::TooManyGuards`]).
+//! * A handle on which a guard is alive does not move to files that were made anew under the same path: the guard's pin
+//!   is in the old `P_readers`. If there is always one alive (each dropped after the next one was made), it stays with the
+//!   last value of the old files for ever (or gets [`Error::Replaced`]); [`Reader::is_superseded`] and [`Reader::writer_age`] tell.
+//!   Drop all guards now and then, or use a handle of its own for what is held for long.
 //! * Handles without a slot, when [`Options::max_slots`] are taken or the file cannot grow, use two shared counters.
 //!   They are never torn either, but they are not wait-free, they slow each other, and as long as one of them lives the
 //!   pins of a killed one stay. [`Reader::has_slot`] and [`inspect::Report::counted_readers`] show them.
@@ -113,7 +117,7 @@
 //! | 48 | 8 | last sign of life of the writer, ns of `CLOCK_MONOTONIC` |
 //! | 56 | 8 | pid of the writer, in its PID namespace |
 //! | 64 | 16 | boot id of the system of the heartbeat |
-//! | 80 | 8 | number that `P_readers` carries too |
+//! | 80 | 8 | number that `P_readers` carries too, and the copies that are published while it is in use |
 //! | 88 | 8 | fresh files that were needed because a copy was pinned |
 //! | 96 | 8 | censuses that met a reader on the shared counters |
 //! | 104 | 8 | number under which the copy was published that was current when these files were made; 0 if none was |
@@ -158,13 +162,18 @@
 //!
 //! * Remove all files of a prefix, or their directory, at any time: readers go on with what they have mapped. The writer
 //!   makes the files again at its next publication or [`Writer::keep_in_place`], with the last value in them, and
-//!   readers find them within about a second. If only the current data file is removed, new readers are refused until
+//!   readers find them within about a second. If `P_readers` is among them, nobody knows any more who looks into the
+//!   copies and the files that were put aside: these are never written again, and their memory comes back when the last
+//!   reader has unmapped them. If only the current data file is removed, new readers are refused until
 //!   the next publication.
 //! * Kill or stop any process. Copy the files elsewhere. Run `mmap-sync inspect` and `verify`.
 //! * Change mode and group of the files, within what [`Options`] say; the writer does not change them back.
 //!
 //! What not to do: truncate a file that is in use (every process that has it mapped gets `SIGBUS` when it looks beyond
-//! the end); write into `P_state` or `P_data_*`; give anybody but the writer the right to write them. Whoever may write
+//! the end; of `P_readers` too: the writer notices at its next sign of life or publication and makes new files, but dies
+//! if it falls into the middle of one, and so do readers at their next pin); remove `P_lock` and start another writer
+//! while one is in the middle of a publication (otherwise the first one notices, and fails with [`Error::Locked`]);
+//! write into `P_state` or `P_data_*`; give anybody but the writer the right to write them. Whoever may write
 //! `P_readers` can remove other readers' pins, so that they read torn values, or extend and shrink the file: readers of
 //! one prefix trust each other. On file systems that copy on write (btrfs, zfs) room cannot be reserved: use a tmpfs,
 //! ext4 or xfs.

@@ -71,15 +71,18 @@ const CLEAN: [&str; 5] = ["x_data_0", "x_data_1", "x_lock", "x_readers", "x_stat
 
 #[test]
 fn m2_readers_in_processes_check_every_byte() {
-    for bytes in ["64", "5000"] {
+    for (bytes, fences) in [("64", false), ("5000", false), ("64", true), ("5000", true)] {
         let dir = Dir::new();
         let mut command = stress();
+        if fences {
+            command.env("MMAP_SYNC_FENCES", "1");
+        }
         let output =
             command.args(["soak", dir.prefix().to_str().unwrap(), "2", "3", bytes]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         eprintln!("{text}");
         assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
-        let mut writer = dir.options().open_writer().unwrap();
+        let mut writer = dir.options().membarrier(!fences).open_writer().unwrap();
         publish(&mut writer, 64);
         publish(&mut writer, 64);
         assert_eq!(writer.retired_files(), 0);

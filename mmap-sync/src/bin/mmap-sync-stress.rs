@@ -8,6 +8,8 @@
 //! mmap-sync-stress publish PREFIX BYTES                publishes once
 //! ```
 //!
+//! With `MMAP_SYNC_FENCES` in the environment nobody uses `membarrier`: readers pass fences.
+//!
 //! The payload is made of the generation, so that every read can be checked whole.
 
 use std::io::{BufRead, Write};
@@ -54,9 +56,13 @@ fn main() -> Outcome {
     }
 }
 
+fn options(prefix: &str) -> Options {
+    Options::new(prefix).membarrier(std::env::var_os("MMAP_SYNC_FENCES").is_none())
+}
+
 fn open_reader(prefix: &str) -> Result<Reader, Error> {
     loop {
-        let reader = Options::new(prefix).open_reader()?;
+        let reader = options(prefix).open_reader()?;
         if reader.generation().is_some() {
             return Ok(reader);
         }
@@ -94,7 +100,7 @@ fn read(prefix: &str, time: Duration) -> Outcome {
 }
 
 fn write(prefix: &str, time: Duration, bytes: u64) -> Outcome {
-    let mut writer = Options::new(prefix).open_writer()?;
+    let mut writer = options(prefix).open_writer()?;
     let (start, mut fresh) = (Instant::now(), 0_u64);
     while start.elapsed() < time {
         let mut standby = writer.standby(bytes)?;
@@ -120,7 +126,7 @@ fn hold(prefix: &str) -> Outcome {
 }
 
 fn publish(prefix: &str, bytes: u64) -> Outcome {
-    let mut writer = Options::new(prefix).open_writer()?;
+    let mut writer = options(prefix).open_writer()?;
     let mut standby = writer.standby(bytes)?;
     let next = standby.next_generation();
     fill(standby.bytes_mut(), next);
