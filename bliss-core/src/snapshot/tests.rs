@@ -153,3 +153,14 @@ fn damaged_snapshots_are_errors_or_readable() {
     models(&mut other);
     assert_eq!(SnapshotRef::open(&other).unwrap_err(), FrameError::Kind { expected: 1, found: 2 });
 }
+
+#[test]
+fn a_table_of_another_width_than_its_dimension_is_refused() {
+    let mut bytes = written(&schema(&["a", "b"]), None, &patch(rows(2, 0..50), vec![]));
+    let at = SnapshotRef::open(&bytes).unwrap().table_place(1).unwrap().0 as usize;
+    // One column of 4 bytes in slots of 16, which fits where two columns were.
+    bytes[at + 12..at + 16].copy_from_slice(&1u32.to_le_bytes());
+    bytes[at + 16..at + 20].copy_from_slice(&16u32.to_le_bytes());
+    assert_eq!(TableRef::open(&bytes[at..]).unwrap().layout().columns(), 1);
+    assert_eq!(SnapshotRef::open(&bytes).unwrap_err(), FrameError::Section { index: 1 });
+}

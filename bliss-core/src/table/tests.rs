@@ -277,3 +277,17 @@ proptest! {
         }
     }
 }
+
+/// Key 0 marks an empty slot, and no hashed key is 0: such a row is nowhere.
+#[test]
+fn a_row_without_a_key_is_ignored() {
+    let layout = Layout::for_rows(10, 1).unwrap();
+    let first = rows(1, [5, 0, 6].into_iter());
+    let mut bytes = built(layout, &plain(&first));
+    let mut table = TableMut::open(&mut bytes).unwrap();
+    assert_eq!(table.as_ref().rows(), 2);
+    table.apply(&rows(1, [0, 7].into_iter()), &[0], |_| {}).unwrap();
+    assert_eq!(table.as_ref().rows(), 3);
+    assert_eq!(table.as_ref().iter().count(), 3);
+    assert!(table.as_ref().get(0).is_none());
+}
