@@ -167,7 +167,8 @@ impl Writer {
             return;
         }
         self.state().heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
-        if !self.retired.borrow().is_empty() && !self.slots_are_lost() {
+        // Another writer may have come if the lock file was removed: then this is for that one to do.
+        if !self.retired.borrow().is_empty() && !self.slots_are_lost() && self.has_lock() {
             self.reclaim();
         }
     }

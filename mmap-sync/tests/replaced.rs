@@ -141,24 +141,32 @@ fn m5_removing_the_lock_makes_no_two_writers() {
     assert!(!reader.is_superseded());
     assert!(is_filled(&reader.pin().unwrap(), 3));
     assert!(matches!(dir.options().open_writer(), Err(Error::Locked { .. })));
-    // Somebody else was faster.
+    // Somebody else was faster, and takes over what the first one had put aside.
+    let held = reader.pin().unwrap();
+    publish(&mut first, 5000);
+    assert!(publish(&mut first, 5000));
     remove(&dir, "x_lock");
     let mut second = dir.options().open_writer().unwrap();
+    drop(held);
+    first.heartbeat();
+    assert_eq!((first.retired_files(), second.retired_files()), (1, 1));
+    second.heartbeat();
+    assert_eq!(second.retired_files(), 0);
     publish(&mut second, 5000);
     let guard = reader.pin().unwrap();
-    assert_eq!(guard.generation(), 4);
+    assert_eq!(guard.generation(), 6);
     for _ in 0..3 {
         assert!(matches!(first.write_bytes(&[9; 5000]), Err(Error::Locked { .. })));
         assert!(matches!(first.keep_in_place(), Err(Error::Locked { .. })));
     }
-    assert!(is_filled(&guard, 4));
+    assert!(is_filled(&guard, 6));
     publish(&mut second, 5000);
     // The other one is gone: what it published last is where the first one goes on.
     drop(second);
     publish(&mut first, 5000);
-    assert_eq!(first.generation(), Some(6));
-    assert!(is_filled(&guard, 4));
-    assert!(is_filled(&reader.pin().unwrap(), 6));
+    assert_eq!((first.generation(), first.retired_files()), (Some(8), 1));
+    assert!(is_filled(&guard, 6));
+    assert!(is_filled(&reader.pin().unwrap(), 8));
 }
 
 #[test]
