@@ -386,7 +386,7 @@ impl<'a> TableMut<'a> {
         }
         let mut inserts = Vec::new();
         for (i, &key) in upserts.keys.iter().enumerate() {
-            self.expect(upserts.keys.get(i + 16), upserts.keys.get(i + 8));
+            self.ask_ahead(upserts.keys.get(i + 16), upserts.keys.get(i + 8));
             match self.find(key) {
                 Some(at) => {
                     write_row(&mut self.bytes[at..at + stride], key, upserts.updated_at[i], upserts.row(i));
@@ -423,7 +423,7 @@ impl<'a> TableMut<'a> {
 
     /// Asks the processor for what keys further on will need: the pilot of one, then the slot of one whose pilot was
     /// asked for before.
-    fn expect(&self, later: Option<&u64>, soon: Option<&u64>) {
+    fn ask_ahead(&self, later: Option<&u64>, soon: Option<&u64>) {
         if let Some(&key) = later {
             prefetch(self.bytes, self.layout.pilot_at(&self.layout.probe(key)));
         }
