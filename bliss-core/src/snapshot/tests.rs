@@ -122,6 +122,17 @@ fn refusals_name_the_dimension() {
     let error = Writing::plan(&schema, &secret(), None, &unknown).unwrap_err();
     assert_eq!(error, SnapshotError::Dimension { index: 2, dimensions: 2 });
 
+    let mut twice = patch(rows(2, 0..1), vec![]);
+    twice.dimensions.extend(patch(rows(2, 1..2), vec![]).dimensions);
+    assert_eq!(
+        Writing::plan(&schema, &secret(), None, &twice).unwrap_err(),
+        SnapshotError::Twice { index: 0 }
+    );
+    let mut bytes = written(&schema, None, &Change::default());
+    let before = bytes.clone();
+    assert_eq!(apply_in_place(&mut bytes, &twice, |_| {}), Err(SnapshotError::Twice { index: 0 }));
+    assert_eq!(bytes.as_slice(), before.as_slice());
+
     let wide = patch(rows(3, 0..1), vec![]);
     let mut bytes = written(&schema, None, &Change::default());
     let error = apply_in_place(&mut bytes, &wide, |_| {}).unwrap_err();

@@ -54,6 +54,20 @@ impl Change {
         self.dimensions.iter().all(|(_, change)| matches!(change, DimensionChange::Patch { .. }))
     }
 
+    /// Whether each dimension named is there, and named once: of two changes of one, which counts would depend on how
+    /// the snapshot is made.
+    fn check(&self, dimensions: usize) -> Result<(), SnapshotError> {
+        for (i, &(index, _)) in self.dimensions.iter().enumerate() {
+            if index >= dimensions {
+                return Err(SnapshotError::Dimension { index, dimensions });
+            }
+            if self.dimensions[..i].iter().any(|(earlier, _)| *earlier == index) {
+                return Err(SnapshotError::Twice { index });
+            }
+        }
+        Ok(())
+    }
+
     fn of(&self, index: usize) -> Option<&DimensionChange> {
         self.dimensions.iter().find(|(i, _)| *i == index).map(|(_, change)| change)
     }
@@ -84,6 +98,12 @@ pub enum SnapshotError {
         /// How many there are.
         dimensions: usize,
     },
+    /// The change names a dimension twice.
+    #[error("change of dimension number {index} is there twice; join them into one")]
+    Twice {
+        /// Number of the dimension.
+        index: usize,
+    },
     /// The metadata could not be serialised.
     #[error("metadata cannot be serialised: {0}")]
     Metadata(String),
@@ -101,6 +121,7 @@ pub fn apply_in_place(
     change: &Change,
     mut changed: impl FnMut(Range<u64>),
 ) -> Result<(), SnapshotError> {
+    change.check(SnapshotRef::open(bytes)?.schema().dimensions.len())?;
     for (index, change) in &change.dimensions {
         let snapshot = SnapshotRef::open(bytes)?;
         let Some(dimension) = snapshot.schema().dimensions.get(*index) else {
@@ -165,9 +186,7 @@ impl<'a> Writing<'a> {
     ) -> Result<Self, SnapshotError> {
         schema.validate()?;
         let dimensions = schema.dimensions.len();
-        if let Some(&(index, _)) = change.dimensions.iter().find(|(i, _)| *i >= dimensions) {
-            return Err(SnapshotError::Dimension { index, dimensions });
-        }
+        change.check(dimensions)?;
         let mut packer = Packer::new();
         let mut planned = Vec::with_capacity(dimensions);
         for (index, dimension) in schema.dimensions.iter().enumerate() {
