@@ -134,6 +134,15 @@ pub struct Scored {
     pub model: usize,
 }
 
+/// What a shadow model says of one request: a model that is evaluated beside the active one and decides nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shadow {
+    /// The model, by its place in the publication.
+    pub model: usize,
+    /// Its score, or why there is none.
+    pub outcome: Result<Scored, Unscored>,
+}
+
 /// What is known of one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {

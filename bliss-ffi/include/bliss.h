@@ -184,6 +184,32 @@ typedef struct {
     bliss_text_t missing_input;
 } bliss_answer_t;
 
+// What a shadow model says of one request: a model that is evaluated beside the active one and decides nothing.
+//
+// Its texts may be read until the next call with the handle; `reason` as long as the library is loaded.
+typedef struct {
+    // sizeof(bliss_shadow_t), set before the call.
+    size_t size;
+    // BLISS_OK if there is a score, else why there is none, as bliss_result_e.
+    int32_t status;
+    // 1 is certainly automated, 99 certainly human; 0 if there is no score.
+    uint32_t score;
+    // Probability that the request is automated; NaN if there is no score.
+    double bot_probability;
+    // The model, by its place in the publication.
+    uint32_t model;
+    // Is 0.
+    uint32_t reserved;
+    // Name of the model.
+    bliss_text_t model_name;
+    // Version of the model, as the operator calls it.
+    bliss_text_t model_version;
+    // Why there is no score, in a few words that stay the same between versions.
+    bliss_text_t reason;
+    // With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    bliss_text_t missing_input;
+} bliss_shadow_t;
+
 // What a look-up found. The arrays are the handle's, and may be read until the next call with it.
 typedef struct {
     // sizeof(bliss_features_t), set before the call.
@@ -402,6 +428,29 @@ bliss_result_e bliss_score(bliss_t *handle,
                            size_t route_len,
                            uint32_t now,
                            bliss_answer_t *answer);
+
+// Number of shadow models that were evaluated beside the last bliss_score; 0 where the route has none, and where the
+// request was unscored before any model was asked.
+//
+// The handle's thread only; 0 in another one, and where `handle` is NULL.
+//
+// # Safety
+// - `handle` is NULL or open.
+size_t bliss_shadow_count(bliss_t *handle);
+
+// What shadow model number `index` said of the request that bliss_score scored last. They come in the order of the
+// publication; to be called before anything that looks up or maintains.
+//
+// No lock, no allocation, no system call.
+//
+// The handle's thread only. Returns BLISS_OK where `shadow` is filled in, whether or not that model has a score; or
+// BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT (no such shadow), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `shadow` is NULL or points to a struct of the size it begins with.
+bliss_result_e bliss_shadow_at(bliss_t *handle,
+                               size_t index,
+                               bliss_shadow_t *shadow);
 
 // Looks up all dimensions for the request. `now` is the time in seconds since the Unix epoch.
 //

@@ -9,6 +9,7 @@
 //! | [`handle`] | opening, closing, the last error |
 //! | [`request`] | names, and the values of one request |
 //! | [`answer`] | bot scores |
+//! | [`shadow`] | what shadow models say |
 //! | [`lookup`] | features and keys |
 //! | [`names`] | what the publication calls things, for tools |
 //!
@@ -31,6 +32,8 @@ pub mod handle;
 pub mod request;
 
 pub mod answer;
+
+pub mod shadow;
 
 pub mod lookup;
 

@@ -9,6 +9,7 @@ use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, b
 use bliss::lookup::{bliss_features_t, bliss_key, bliss_lookup, bliss_lookup_keys, bliss_value_t};
 use bliss::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_name};
 use bliss::request::*;
+use bliss::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
 
 #[path = "support/mod.rs"]
 mod support;
@@ -38,6 +39,12 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
         assert_eq!(bliss_request_category(handle, ids.country, c"XX".as_ptr(), 2), BLISS_OK);
         assert_eq!(bliss_request_u64(handle, 999, 7), BLISS_ERROR_ARGUMENT);
         bliss_score(handle, c"login".as_ptr(), 5, now, &mut answer);
+        let mut shadow: bliss_shadow_t = std::mem::zeroed();
+        shadow.size = size_of::<bliss_shadow_t>();
+        for index in 0..=bliss_shadow_count(handle) {
+            bliss_shadow_at(handle, index, &mut shadow);
+        }
+        assert_eq!(shadow.score > 0, answer.score > 0, "each model is the other's shadow");
         bliss_lookup(handle, now, &mut features);
         let mut key = 0;
         let value = bliss_value_t { kind: 0, reserved: 0, number: 0, data: b"192.0.2.77".as_ptr(), len: 10 };

@@ -7,7 +7,7 @@ use bliss_core::frame::FrameError;
 use bliss_core::models::ModelsError;
 use bliss_core::plan::Plan;
 use bliss_core::request::{Names, Request};
-use bliss_core::score::{Answer, Status, Unscored};
+use bliss_core::score::{Answer, Shadow, Status, Unscored};
 use mmap_sync::{Error, Guard, Options, Reader};
 
 use crate::{FEATURES, MODELS};
@@ -209,7 +209,15 @@ impl Client {
     /// Scores `request` with the active model of `route` (the default route where it is empty or unknown). `now` is in
     /// seconds since the Unix epoch.
     pub fn score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Answer {
-        self.try_score(request, route, now).unwrap_or_else(Answer::unscored)
+        self.try_score(request, route, now).unwrap_or_else(|reason| {
+            self.plan.clear_shadows();
+            Answer::unscored(reason)
+        })
+    }
+
+    /// What the shadow models of its route said of the request that was scored last, in the order of the publication.
+    pub fn shadows(&self) -> &[Shadow] {
+        self.plan.shadows()
     }
 
     fn try_score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Result<Answer, Unscored> {

@@ -27,8 +27,19 @@ fn f1_nothing_allocates_after_opening() {
     model.floats.iter_mut().for_each(|f| f.name = "ip.f0".into());
     let compiled = compile(&model).unwrap();
     let set = ModelSet {
-        models: vec![NamedModel { name: "m".into(), version: "1".into(), bot_class: 1, compiled }],
-        routes: vec![NamedRoute { name: "default".into(), active: Some("m".into()), shadows: vec![] }],
+        models: (0..9)
+            .map(|i| NamedModel {
+                name: format!("m{i}"),
+                version: "1".into(),
+                bot_class: 1,
+                compiled: compiled.clone(),
+            })
+            .collect(),
+        routes: vec![NamedRoute {
+            name: "default".into(),
+            active: Some("m0".into()),
+            shadows: (1..9).map(|i| format!("m{i}")).collect(),
+        }],
     };
 
     let _profiler = dhat::Profiler::builder().testing().build();
@@ -52,6 +63,7 @@ fn f1_nothing_allocates_after_opening() {
         let before = blocks();
         for _ in 0..100 {
             scores += u32::from(client.score(&request, "", 1000).outcome.is_ok());
+            assert_eq!(client.shadows().iter().filter(|shadow| shadow.outcome.is_ok()).count(), 8);
             let _ = client.look_up(&request, 1000).unwrap();
         }
         assert_eq!(blocks() - before, 0, "round {round}");

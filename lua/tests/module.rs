@@ -87,6 +87,18 @@ fn f4_scores_come_as_soon_as_something_is_published() {
     assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (0, 0, 1, 0));
     assert_eq!(run::<(u32, u32)>(&lua, "return h:generations()"), (1, 1));
     assert!(run::<f64>(&lua, "return h:probability()") > 0.0);
+    // Each model is the shadow of the other.
+    let shadow = expected_score(0.0, 12.0, "SE", 0.0);
+    assert_eq!(run::<u32>(&lua, "return h:shadow_count()"), 1);
+    assert_eq!(run::<Option<String>>(&lua, "return h:shadow_model()"), None, "not fetched yet");
+    assert_eq!(score("return h:shadow(1)"), (Some(shadow), None));
+    assert_eq!(run::<(String, String)>(&lua, "return h:shadow_model()"), ("demo".into(), "7".into()));
+    assert!(run::<bool>(&lua, "return h:shadow_probability() < h:probability()"));
+    for place in ["0", "2", "1e300"] {
+        let chunk = format!("return h:shadow({place})");
+        assert_eq!(score(&chunk), (None, Some("no such shadow".into())), "{place}");
+    }
+    assert_eq!(run::<Option<f64>>(&lua, "return h:shadow_probability()"), None);
     // Names follow the models.
     site.publish_models("8");
     score("return score('192.0.2.7', 3, 'XX')");
@@ -187,13 +199,14 @@ fn f5_runtime_failures_are_nil_and_a_reason() {
     let reason = failed("return bliss.open(directory)");
     assert!(reason.contains("models_state"), "{reason}");
 
-    // A handle that registered nothing: the model's first input that is missing is named.
+    // A handle that registered nothing: the model's first input that is missing is named, and shadows lack it too.
     let other = Site::published();
     lua.globals().set("directory", other.path().to_str().unwrap()).unwrap();
     let missing = run::<(Option<u8>, String, String, String)>(
         &lua,
         "local other = assert(bliss.open(directory))
         local score, reason = other:score(nil, now())
+        assert(select(2, other:shadow(1)) == 'missing input' and other:shadow_model() == 'strict')
         return score, reason, other:missing_input(), other:last_error()",
     );
     assert_eq!(
@@ -300,6 +313,10 @@ const REQUESTS: &str = r#"
             local name, version = h:model()
             local fresh, stale, missing, absent = h:counts()
             sum = sum + (score or 0) + fresh + #name + #version + h:probability()
+            -- Not in a loop of its own: a loop within one that is being compiled is an abort, whatever is in it.
+            if h:shadow_count() >= 1 then
+                sum = sum + h:shadow(1) + #h:shadow_model() + h:shadow_probability()
+            end
         end
         return sum
     end

@@ -12,18 +12,19 @@
 //! inputs are bound to places of this vector. Categories are bit patterns of their hash.
 
 mod dimensions;
+mod evaluate;
 mod models;
 
 pub use dimensions::DimensionPlan;
 pub use models::{ModelPlan, PlannedModel};
 
 use crate::frame::FrameError;
-use crate::model::Scratch;
 use crate::models::{ModelsError, ModelsRef};
 use crate::request::{MAX_INPUTS, Names, Request};
 use crate::schema::{MAX_DIMENSIONS, MAX_FEATURES};
-use crate::score::{Answer, Status, Unscored};
+use crate::score::{Answer, Shadow, Status, Unscored};
 use crate::snapshot::SnapshotRef;
+use evaluate::Evaluator;
 
 /// Where the request's own inputs begin in the vector of values.
 pub const INPUTS_AT: usize = MAX_FEATURES;
@@ -37,7 +38,7 @@ pub struct Plan {
     models: ModelPlan,
     values: Box<[f32]>,
     statuses: [Status; MAX_DIMENSIONS],
-    scratch: Scratch,
+    evaluator: Evaluator,
 }
 
 impl Default for Plan {
@@ -54,7 +55,7 @@ impl Plan {
             models: ModelPlan::new(),
             values: vec![0.0; VECTOR_LEN].into(),
             statuses: [Status::Unused; MAX_DIMENSIONS],
-            scratch: Scratch::bounded(),
+            evaluator: Evaluator::new(),
         }
     }
 
@@ -83,7 +84,7 @@ impl Plan {
     /// Where the models are damaged; nothing is bound then.
     pub fn bind_models(&mut self, models: &[u8], names: &Names) -> Result<(), ModelsError> {
         self.models.unbind();
-        self.models.bind(ModelsRef::open(models)?, &self.dimensions, names, &mut self.scratch)
+        self.models.bind(ModelsRef::open(models)?, &self.dimensions, names, &mut self.evaluator.scratch)
     }
 
     /// The bound dimensions.
@@ -119,7 +120,8 @@ impl Plan {
         (self.values.get(..width).unwrap_or_default(), self.statuses.get(..dimensions).unwrap_or_default())
     }
 
-    /// Scores `request` with the active model of `route`, on the snapshot and the models bound last.
+    /// Scores `request` with the active model of `route`, on the snapshot and the models bound last, and evaluates the
+    /// route's shadow models on the same values: [`Self::shadows`] tells what they say.
     ///
     /// Dimensions that no model of the route uses are not looked up.
     ///
@@ -134,7 +136,10 @@ impl Plan {
         route: &str,
         now: u32,
     ) -> Answer {
-        let Some(route) = self.models.route(route) else { return Answer::unscored(Unscored::NoActiveModel) };
+        let Some(route) = self.models.route(route) else {
+            self.evaluator.clear();
+            return Answer::unscored(Unscored::NoActiveModel);
+        };
         let mask = route.dimensions;
         let counts =
             self.dimensions.look_up(snapshot, request, now, mask, &mut self.values, &mut self.statuses);
@@ -142,8 +147,19 @@ impl Plan {
         self.models.fill_inputs(request, inputs);
         // SAFETY:
         // - `models` are the bytes bound last, unchanged: this function's own contract
-        let outcome = unsafe { self.models.score(models, route.active, &self.values, &mut self.scratch) };
+        let outcome = unsafe { self.evaluator.evaluate(&self.models, models, route, &self.values) };
         Answer { outcome, counts }
+    }
+
+    /// What the shadow models said of the request that was scored last, in the order of the publication; nothing where
+    /// its route has none or no active model. Of what they lack, [`PlannedModel::missing_input`] tells.
+    pub fn shadows(&self) -> &[Shadow] {
+        self.evaluator.shadows()
+    }
+
+    /// Forgets what the shadow models said: for a request that is not scored.
+    pub fn clear_shadows(&mut self) {
+        self.evaluator.clear();
     }
 
     /// The values that the last call looked up, and how each dimension answered.

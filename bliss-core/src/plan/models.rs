@@ -5,14 +5,14 @@ use super::dimensions::{DimensionPlan, Name};
 use crate::model::{InputKind, ModelRef, Scratch, category_hash};
 use crate::models::{DEFAULT_ROUTE, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef};
 use crate::request::{INPUT_PREFIX, Names, Request};
-use crate::score::{Scored, Unscored, bot_score};
+use crate::score::Unscored;
 
 /// The most inputs that all models of a publication may have together.
 const MAX_BINDINGS: usize = 32_768;
 /// The most trees that a model may have: what [`Scratch::bounded`] is for.
 const MAX_TREES: usize = 65_536;
 /// The most classes that a model may have.
-const MAX_CLASSES: usize = 64;
+pub(super) const MAX_CLASSES: usize = 64;
 
 /// All models of a publication, and its routes.
 #[derive(Debug)]
@@ -53,8 +53,29 @@ struct PlannedRoute {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BoundRoute {
     pub(super) active: usize,
+    /// Models that are evaluated beside it, as a mask of their places.
+    pub(super) shadows: u64,
     /// Dimensions that its models use, as a mask.
     pub(super) dimensions: u64,
+}
+
+const _: () = assert!(MAX_MODELS <= 64, "masks of models have 64 bits");
+
+impl BoundRoute {
+    /// Its models: the active one, then the shadows in the order of the publication.
+    pub(super) fn models(self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.active)
+            .chain((0..MAX_MODELS).filter(move |place| self.shadows >> place & 1 == 1))
+    }
+}
+
+/// A model that can be evaluated.
+#[derive(Clone, Copy)]
+pub(super) struct Ready<'m> {
+    pub(super) model: ModelRef<'m>,
+    pub(super) binding: &'m [u32],
+    pub(super) classes: usize,
+    pub(super) bot_class: usize,
 }
 
 impl PlannedModel {
@@ -172,10 +193,17 @@ impl ModelPlan {
         for route in models.metadata().routes.iter() {
             let Some(active) = route.active.as_ref() else { continue };
             let active = usize::try_from(active.to_native()).unwrap_or(usize::MAX);
-            let Some(model) = self.models.get(active) else { continue };
+            if active >= self.models.len() {
+                continue;
+            }
             let name = Name::new(&route.name).ok_or_else(|| damaged.clone())?;
-            self.routes
-                .push(PlannedRoute { name, bound: BoundRoute { active, dimensions: model.dimensions } });
+            let place = |shadow: u32| 1_u64.checked_shl(shadow).unwrap_or(0);
+            let shadows = route.shadows.iter().fold(0, |mask, shadow| mask | place(shadow.to_native()));
+            // The active model beside itself would say nothing new.
+            let mut bound = BoundRoute { active, shadows: shadows & !(1 << active), dimensions: 0 };
+            let used = bound.models().filter_map(|place| self.models.get(place));
+            bound.dimensions = used.fold(0, |mask, model| mask | model.dimensions);
+            self.routes.push(PlannedRoute { name, bound });
         }
         Ok(())
     }
@@ -198,17 +226,11 @@ impl ModelPlan {
         request.copy_inputs(inputs.get_mut(..self.inputs).unwrap_or_default(), absent);
     }
 
-    /// Evaluates model `index` on the vector of values.
+    /// Model `index` of `models`, if it can be evaluated.
     ///
     /// # Safety
     /// `models` are the bytes that were [bound](Self::bind) last, unchanged.
-    pub(super) unsafe fn score(
-        &self,
-        models: &[u8],
-        index: usize,
-        values: &[f32],
-        scratch: &mut Scratch,
-    ) -> Result<Scored, Unscored> {
+    pub(super) unsafe fn ready<'m>(&'m self, models: &'m [u8], index: usize) -> Result<Ready<'m>, Unscored> {
         let model = self.models.get(index).ok_or(Unscored::NoActiveModel)?;
         if model.missing.is_some() {
             return Err(Unscored::MissingInput);
@@ -221,13 +243,8 @@ impl ModelPlan {
         // SAFETY:
         // - `ModelsRef::open` opened these very bytes as a model before they were bound
         // - by this function's contract they have not changed since
-        let model_ref = unsafe { ModelRef::open_unchecked(compiled) };
-        let mut raw = [0.0; MAX_CLASSES];
-        let raw = raw.get_mut(..model.classes).ok_or(Unscored::BadModels)?;
-        model_ref.raw(values, binding, scratch, raw).map_err(|_| Unscored::BadModels)?;
-        let bot_probability = model_ref.class_probability(raw, model.bot_class);
-        let score = bot_score(bot_probability).ok_or(Unscored::NoProbability)?;
-        Ok(Scored { score, bot_probability, model: index })
+        let opened = unsafe { ModelRef::open_unchecked(compiled) };
+        Ok(Ready { model: opened, binding, classes: model.classes, bot_class: model.bot_class })
     }
 }
 

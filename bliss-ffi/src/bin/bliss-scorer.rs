@@ -5,8 +5,10 @@
 //!
 //! ```text
 //! in    u32 number of requests; per request: u32 now, then per ATTRIBUTE: u32 length (0xffffffff for absent), text
-//! out   per request 32 bytes: i32 status (0 scored, else why not, as bliss_score returns), u32 score,
-//!       f64 probability of a bot, u64 generation of the features, u32 fetch ns, u32 score ns
+//! out   per request 36 bytes and more: i32 status (0 scored, else why not, as bliss_score returns), u32 score,
+//!       f64 probability of a bot, u64 generation of the features, u32 fetch ns, u32 score ns;
+//!       then u32 number of shadow models, and for each 20 bytes: u32 its place in the publication, i32 status,
+//!       u32 score, f64 probability of a bot
 //! ```
 //!
 //! Every other request is timed as a fetch alone (`bliss_lookup` before `bliss_score`), the others as a score with its
@@ -21,6 +23,7 @@ use bliss::codes::bliss_result_e::BLISS_OK;
 use bliss::handle::{bliss_close, bliss_last_error, bliss_open, bliss_t};
 use bliss::lookup::{bliss_features_t, bliss_lookup};
 use bliss::request::{bliss_attribute, bliss_request_clear, bliss_request_text};
+use bliss::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
 
 const ABSENT: u32 = u32::MAX;
 
@@ -152,7 +155,32 @@ fn answer(handle: &Handle, now: u32, is_fetch: bool, output: &mut impl Write) ->
     output.write_all(&answer.bot_probability.to_le_bytes())?;
     output.write_all(&answer.features_generation.to_le_bytes())?;
     output.write_all(&fetch_ns.to_le_bytes())?;
-    output.write_all(&score_ns.to_le_bytes())
+    output.write_all(&score_ns.to_le_bytes())?;
+    shadows(handle, output)
+}
+
+/// Writes what the shadow models said of the request scored last.
+fn shadows(handle: &Handle, output: &mut impl Write) -> io::Result<()> {
+    // SAFETY:
+    // - the handle is open
+    let count = unsafe { bliss_shadow_count(handle.0) };
+    output.write_all(&u32::try_from(count).unwrap_or(0).to_le_bytes())?;
+    for index in 0..count {
+        // SAFETY:
+        // - a structure of integers, floats and pointers, for which zeros are values
+        let mut shadow: bliss_shadow_t = unsafe { std::mem::zeroed() };
+        shadow.size = size_of::<bliss_shadow_t>();
+        // SAFETY:
+        // - the handle is open, and the structure says its size
+        if unsafe { bliss_shadow_at(handle.0, index, &mut shadow) } != BLISS_OK {
+            return Err(handle.last_error());
+        }
+        output.write_all(&shadow.model.to_le_bytes())?;
+        output.write_all(&shadow.status.to_le_bytes())?;
+        output.write_all(&shadow.score.to_le_bytes())?;
+        output.write_all(&shadow.bot_probability.to_le_bytes())?;
+    }
+    Ok(())
 }
 
 /// Nanoseconds since `start`, at least 1, since 0 means that the figure was not taken.

@@ -113,6 +113,11 @@ static void score_lines(const char *directory) {
         bliss_answer_t answer;
         bliss_result_e code = score(handle, address, header_count, from, route, &answer);
         CHECK(answer.status == (int32_t)code);
+        for (size_t i = 0; i < bliss_shadow_count(handle); i++) {
+            bliss_shadow_t shadow = {.size = sizeof shadow};
+            CHECK(bliss_shadow_at(handle, i, &shadow) == BLISS_OK);
+            printf("(%.*s %u) ", (int)shadow.model_name.len, shadow.model_name.data, shadow.score);
+        }
         printf("%d %u %u/%u/%u/%u %.*s/%.*s [%.*s] [%.*s] %s\n", (int)code, answer.score, answer.fresh, answer.stale,
                answer.missing, answer.absent, (int)answer.model_name.len, answer.model_name.data,
                (int)answer.model_version.len, answer.model_version.data, (int)answer.reason.len, answer.reason.data,
@@ -127,7 +132,7 @@ static void *from_another_thread(void *handle) {
     CHECK(bliss_score(handle, NULL, 0, 0, &answer) == BLISS_ERROR_THREAD);
     CHECK(bliss_request_clear(handle) == BLISS_ERROR_THREAD);
     CHECK(bliss_attribute(handle, "ip", 2) == BLISS_ERROR_THREAD);
-    CHECK(bliss_feature_count(handle) == 0);
+    CHECK(bliss_feature_count(handle) == 0 && bliss_shadow_count(handle) == 0);
     CHECK(bliss_last_error(handle, NULL, 0) == 0);
     return NULL;
 }
@@ -200,6 +205,21 @@ static void wrong_calls(const char *directory) {
     memset(endless, '\xff', sizeof endless);
     CHECK(bliss_score(handle, endless, sizeof endless, 0, &answer) == BLISS_OK);
     CHECK(answer.score >= 1 && answer.score <= 99 && answer.absent == 1);
+
+    bliss_shadow_t shadow = {.size = sizeof shadow};
+    CHECK(bliss_shadow_count(NULL) == 0 && bliss_shadow_count(handle) == 1);
+    CHECK(bliss_shadow_at(NULL, 0, &shadow) == BLISS_ERROR_NULL);
+    CHECK(bliss_shadow_at(handle, 0, NULL) == BLISS_ERROR_NULL);
+    CHECK(bliss_shadow_at(handle, 1, &shadow) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_shadow_at(handle, SIZE_MAX, &shadow) == BLISS_ERROR_ARGUMENT);
+    CHECK(strstr(last_error(handle), "bliss_shadow_count"));
+    shadow.size = 1;
+    CHECK(bliss_shadow_at(handle, 0, &shadow) == BLISS_ERROR_SIZE);
+    shadow.size = sizeof shadow;
+    CHECK(bliss_shadow_at(handle, 0, &shadow) == BLISS_OK);
+    CHECK(shadow.status == BLISS_OK && shadow.score >= 1 && shadow.score <= 99 && shadow.model == 1);
+    CHECK(shadow.model_name.len == 6 && memcmp(shadow.model_name.data, "strict", 6) == 0);
+    CHECK(shadow.bot_probability > answer.bot_probability && shadow.reason.len == 0);
 
     CHECK(bliss_lookup(NULL, 0, &features) == BLISS_ERROR_NULL);
     CHECK(bliss_lookup(handle, 0, NULL) == BLISS_ERROR_NULL);
@@ -324,6 +344,8 @@ static void count_allocations(const char *directory) {
         bliss_maintain(handle);
         for (int i = 0; i < 100; i++) {
             score(handle, "192.0.2.60", 3, "XX", "login", &answer);
+            bliss_shadow_t shadow = {.size = sizeof shadow};
+            CHECK(bliss_shadow_at(handle, 0, &shadow) == (answer.score > 0 ? BLISS_OK : BLISS_ERROR_ARGUMENT));
             bliss_lookup(handle, (uint32_t)time(NULL), &features);
         }
         size_t made = allocations - before;

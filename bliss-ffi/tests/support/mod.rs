@@ -118,7 +118,7 @@ impl Site {
         self.publisher().publish_models(&set).unwrap();
     }
 
-    /// Model `demo` for the default route, and `strict` for route `login`.
+    /// Model `demo` for the default route, and `strict` for route `login`; each is the shadow of the other.
     pub fn publish_models(&mut self, version: &str) {
         let model = |name: &str, bias| NamedModel {
             name: name.into(),
@@ -126,14 +126,14 @@ impl Site {
             bot_class: 1,
             compiled: compile(&model(bias)).unwrap(),
         };
-        let route = |name: &str, active: &str| NamedRoute {
+        let route = |name: &str, active: &str, shadow: &str| NamedRoute {
             name: name.into(),
             active: Some(active.into()),
-            shadows: vec![],
+            shadows: vec![shadow.into()],
         };
         let set = ModelSet {
             models: vec![model("demo", 0.0), model("strict", 1.0)],
-            routes: vec![route("default", "demo"), route("login", "strict")],
+            routes: vec![route("default", "demo", "strict"), route("login", "strict", "demo")],
         };
         self.publisher().publish_models(&set).unwrap();
     }

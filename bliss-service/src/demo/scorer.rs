@@ -11,6 +11,8 @@ use crate::access_log::parse::Record;
 /// What the attributes are called, in the order in which their values are sent.
 const ATTRIBUTES: [&str; 5] = ["ip", "user_agent", "path", "method", "host"];
 const ABSENT: u32 = u32::MAX;
+/// What is said of each shadow model; the demo has none to show.
+const SHADOW_BYTES: u64 = 20;
 
 /// A running `bliss-scorer`. It reads every request of a batch before the next publication is made.
 pub(super) struct Scorer {
@@ -102,6 +104,10 @@ impl Scorer {
         let mut bytes = [0; 32];
         self.output.read_exact(&mut bytes)?;
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let mut shadows = [0; 4];
+        self.output.read_exact(&mut shadows)?;
+        let shadows = u64::from(u32::from_le_bytes(shadows)) * SHADOW_BYTES;
+        io::copy(&mut self.output.by_ref().take(shadows), &mut io::sink())?;
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         Ok(Reply {
             status: word(0).cast_signed(),

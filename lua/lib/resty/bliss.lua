@@ -143,7 +143,9 @@ function _M.open(directory, options)
         return nil, ffi_string(message_buffer)
     end
     local answer, found = ffi_new("bliss_answer_t"), ffi_new("bliss_features_t")
+    local shadow_said = ffi_new("bliss_shadow_t")
     answer.size = ffi_sizeof(answer)
+    shadow_said.size = ffi_sizeof(shadow_said)
     found.size = ffi_sizeof(found)
     -- So that reading before the first score says that there is none.
     answer.status = 1
@@ -151,6 +153,8 @@ function _M.open(directory, options)
         pointer = ffi_gc(out[0], lib.bliss_close),
         answer = answer,
         found = found,
+        -- The shadow that was fetched last; its name is NULL where none was since the last score.
+        shadow_said = shadow_said,
         -- Whether a mistake in the library was caught: the handle is of no use any more, and another one is to be opened.
         broken = false,
         -- Values that the library has pointers to, by attribute; they must not be collected before the next request.
@@ -314,6 +318,7 @@ end
 -- Returns 1 (certainly automated) to 99 (certainly human); or nil and the reason why there is no score.
 function Handle:score(route, now)
     route = route or ""
+    self.shadow_said.model_name.data = nil
     local code = lib.bliss_score(self.pointer, route, #route, now, self.answer)
     if code == OK then
         return self.answer.score
@@ -326,19 +331,20 @@ end
 
 -- About the last score --------------------------------------------------------------------------------------------
 
--- Makes the names that the answer speaks of, unless they are there.
-local function bind_names(self, answer)
-    if self.bound ~= answer.models_bound then
+-- Makes the names that an answer or a shadow speaks of, unless they are there.
+local function names_of(self, said)
+    local bound = self.answer.models_bound
+    if self.bound ~= bound then
         table_clear(self.names)
         table_clear(self.versions)
-        self.bound = answer.models_bound
+        self.bound = bound
     end
-    local place = answer.model + 1
+    local place = said.model + 1
     local name = self.names[place]
     if not name then
-        name = ffi_string(answer.model_name.data, answer.model_name.len)
+        name = ffi_string(said.model_name.data, said.model_name.len)
         self.names[place] = name
-        self.versions[place] = ffi_string(answer.model_version.data, answer.model_version.len)
+        self.versions[place] = ffi_string(said.model_version.data, said.model_version.len)
     end
     return name, self.versions[place]
 end
@@ -350,7 +356,50 @@ function Handle:model()
     if answer.status ~= OK then
         return nil
     end
-    return bind_names(self, answer)
+    return names_of(self, answer)
+end
+
+-- How many shadow models were evaluated beside the last score.
+function Handle:shadow_count()
+    return tonumber(lib.bliss_shadow_count(self.pointer))
+end
+
+-- Fetches what a shadow model, counted from 1, said of the last request: `shadow_model` and `shadow_probability` tell
+-- more of the one fetched last. Returns its score; or nil and the reason why there is none, "no such shadow" included.
+-- To be called before anything but `model` and `counts` is done with the handle.
+function Handle:shadow(place)
+    local shadow = self.shadow_said
+    if lib.bliss_shadow_at(self.pointer, place - 1, shadow) ~= OK then
+        shadow.model_name.data = nil
+        return nil, "no such shadow"
+    end
+    if shadow.status == OK then
+        return shadow.score
+    end
+    local reason = self.reasons[shadow.status]
+    if not reason then
+        reason = ffi_string(shadow.reason.data, shadow.reason.len)
+        self.reasons[shadow.status] = reason
+    end
+    return nil, reason
+end
+
+-- Name and version of the shadow model that was fetched last; nil if there was none.
+function Handle:shadow_model()
+    local shadow = self.shadow_said
+    if shadow.model_name.data == nil then
+        return nil
+    end
+    return names_of(self, shadow)
+end
+
+-- Probability that the request is automated, by the shadow model that was fetched last; nil if it gave no score.
+function Handle:shadow_probability()
+    local shadow = self.shadow_said
+    if shadow.model_name.data == nil or shadow.status ~= OK then
+        return nil
+    end
+    return shadow.bot_probability
 end
 
 -- How many dimensions answered fresh, stale, missing and absent.
@@ -409,6 +458,7 @@ function Handle:close()
         self.pointer = nil
         lib.bliss_close(ffi_gc(pointer, nil))
         self.answer.status = 1
+        self.shadow_said.model_name.data = nil
         self.found.value_count, self.found.dimension_count = 0, 0
     end
 end

@@ -34,6 +34,18 @@ typedef struct {
 } bliss_answer_t;
 typedef struct {
     size_t size;
+    int32_t status;
+    uint32_t score;
+    double bot_probability;
+    uint32_t model;
+    uint32_t reserved;
+    bliss_text_t model_name;
+    bliss_text_t model_version;
+    bliss_text_t reason;
+    bliss_text_t missing_input;
+} bliss_shadow_t;
+typedef struct {
+    size_t size;
     uint64_t generation;
     const float *values;
     size_t value_count;
@@ -75,6 +87,8 @@ bliss_result_e bliss_score(bliss_t *handle,
                            size_t route_len,
                            uint32_t now,
                            bliss_answer_t *answer);
+size_t bliss_shadow_count(bliss_t *handle);
+bliss_result_e bliss_shadow_at(bliss_t *handle, size_t index, bliss_shadow_t *shadow);
 bliss_result_e bliss_lookup(bliss_t *handle, uint32_t now, bliss_features_t *features);
 bliss_result_e bliss_lookup_keys(bliss_t *handle,
                                  const uint64_t *keys,
