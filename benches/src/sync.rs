@@ -497,10 +497,12 @@ fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
             ensure!(standby.held_len() == len as u64 * 4, "the standby copy holds nothing");
             // The copy lacks what the round before changed, too.
             for version in [round - 1, round].into_iter().filter(|version| *version > 0) {
+                let mut edit = standby.edit();
                 for row in changed(rows, version, scattered) {
                     let at = row * 4 * WIDTH;
-                    standby.bytes_mut()[at..at + 4 * WIDTH].copy_from_slice(bytes_of(&row_at(row, version)));
-                    standby.touch(at as u64..(at + 4 * WIDTH) as u64);
+                    edit.change(at..at + 4 * WIDTH, |bytes| {
+                        bytes.copy_from_slice(bytes_of(&row_at(row, version)))
+                    });
                 }
             }
             standby.publish()?;

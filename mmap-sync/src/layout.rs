@@ -5,7 +5,7 @@ use std::mem::{offset_of, size_of};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::protocol::CELLS;
 
-pub(crate) const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 2;
 pub(crate) const STATE_MAGIC: u64 = u64::from_le_bytes(*b"mmsyncS\n");
 pub(crate) const DATA_MAGIC: u64 = u64::from_le_bytes(*b"mmsyncD\n");
 pub(crate) const READERS_MAGIC: u64 = u64::from_le_bytes(*b"mmsyncR\n");

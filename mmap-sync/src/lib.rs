@@ -90,8 +90,9 @@
 //! # Updating in place
 //!
 //! [`Standby::holds`] says which generation the standby copy still holds: after two publications, the one before the
-//! current one. A caller that keeps the changes of the last two generations applies them, names the ranges with
-//! [`Standby::touch`], and publishes in time proportional to the change (the technique is known as Left-Right).
+//! current one. A caller that keeps the changes of the last two generations applies them through [`Standby::edit`],
+//! and publishes in time proportional to the change (the technique is known as Left-Right). One that changes whole
+//! pages names them with [`Standby::touch`]. [`Standby::copy_current`] catches up with more than two generations.
 //!
 //! # Orderings
 //!
@@ -101,7 +102,7 @@
 //!
 //! # The files, byte by byte
 //!
-//! All numbers are little-endian. `P` is the prefix. Layout version 1.
+//! All numbers are little-endian. `P` is the prefix. Layout version 2.
 //!
 //! `P_state` (4,096 bytes; written by the writer only, mode [`Options::mode`]):
 //!
@@ -132,13 +133,23 @@
 //! | 12 | 4 | which copy |
 //! | 16 | 8 | generation of the payload; 0 while it is being written, and when the file is given up |
 //! | 24 | 8 | payload size in bytes |
-//! | 32 | 8 | checksum: the sum of the hashes (XXH3-64, mixed with the place) of the blocks of 4,096 bytes, and of the size |
+//! | 32 | 8 | checksum: the sum over the lines of 64 bytes, each mixed with its place, and of the size ([how](#checksum)) |
 //! | 40 | 8 | payload bytes for which room is reserved |
 //! | 48 | 8 | time of publication, ns since the Unix epoch |
 //! | 56 | 16 | boot id of the system on which it was published |
 //! | 72 | 8 | number of the `P_readers` in which those who look into it have their pins |
 //! | 80 | 8 | hash of the fields before |
 //! | 4096 | | payload |
+//!
+//! ## Checksum
+//!
+//! The payload is cut into lines of 64 bytes, the last one filled up with zeros, and a line into eight words. Word `j` of
+//! line `i` contributes `low(t) * high(t) + t`, where `t = word ^ (key[j] + i * 0x9e3779b97f4a7c15)` and `low` and `high`
+//! are its halves. The keys are the first 64 bytes of pi's fraction, as big-endian words. The checksum is the sum of all
+//! contributions and of a hash of the size; everything wraps at 2^64. So it is brought up to date for the lines that
+//! change. Every flipped bit changes it; `src/checksum` says why, and has the code.
+//!
+//! ## Readers and lock
 //!
 //! `P_readers` (written by readers and writer, mode [`Options::readers_mode`]; grows, never shrinks):
 //!
@@ -161,7 +172,8 @@
 //! # What an administrator may do
 //!
 //! * Remove all files of a prefix, or their directory, at any time: readers go on with what they have mapped. The writer
-//!   makes the files again at its next publication or [`Writer::keep_in_place`], with the last value in them, and
+//!   makes the files again at its next publication (if one was moved elsewhere by itself, at one within a tenth of a
+//!   second) or [`Writer::keep_in_place`], with the last value in them, and
 //!   readers find them within about a second. If `P_readers` is among them, nobody knows any more who looks into the
 //!   copies and the files that were put aside: these are never written again, and their memory comes back when the last
 //!   reader has unmapped them. If only the current data file is removed, new readers are refused until
@@ -226,5 +238,5 @@ pub use {
     layout::InstanceVersion,
     options::{DEFAULT_MAX_SIZE, DEFAULT_SLOTS, Options},
     reader::{Guard, Reader},
-    writer::{Published, Serializer, Sink, Standby, Writer},
+    writer::{Edit, Published, Serializer, Sink, Standby, Writer},
 };

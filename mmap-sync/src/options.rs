@@ -41,6 +41,7 @@ pub struct Options {
     pub(crate) huge_pages: bool,
     pub(crate) verify: bool,
     pub(crate) membarrier: bool,
+    pub(crate) threads: Option<usize>,
 }
 
 impl Options {
@@ -62,6 +63,7 @@ impl Options {
             huge_pages: false,
             verify: false,
             membarrier: true,
+            threads: None,
         }
     }
 
@@ -128,10 +130,17 @@ impl Options {
         self
     }
 
-    /// Whether a reader compares the checksum when it first sees a generation (some 40 ms per GB). Default: only
+    /// Whether a reader compares the checksum when it first sees a generation (some 50 ms per GB). Default: only
     /// if the generation was published before the last boot.
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
+        self
+    }
+
+    /// Threads that copy and sum publications of 8 MiB and more, the calling one among them; default: as many as there
+    /// are cores, but at most four. The others live as long as the call.
+    pub fn threads(mut self, threads: Option<usize>) -> Self {
+        self.threads = threads;
         self
     }
 
@@ -160,6 +169,12 @@ impl Options {
     /// As [`open_writer`](Self::open_writer), except for [`Error::Locked`].
     pub fn open_reader(&self) -> Result<Reader, Error> {
         Reader::open(self)
+    }
+
+    pub(crate) fn threads_or_cores(&self) -> usize {
+        const MOST: usize = 4;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
+        self.threads.unwrap_or_else(cores)
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -50,6 +50,8 @@ pub(crate) struct FileInfo {
     pub(crate) owner: u32,
     pub(crate) group: u32,
     pub(crate) mode: u32,
+    /// Names that it has.
+    pub(crate) links: u64,
 }
 
 impl FileInfo {
@@ -61,6 +63,7 @@ impl FileInfo {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
 
+    #[allow(clippy::useless_conversion, reason = "the number of links has 32 bits on other architectures")]
     fn from_stat(stat: &libc::stat) -> FileInfo {
         FileInfo {
             device: stat.st_dev,
@@ -69,6 +72,7 @@ impl FileInfo {
             owner: stat.st_uid,
             group: stat.st_gid,
             mode: stat.st_mode,
+            links: u64::from(stat.st_nlink),
         }
     }
 }

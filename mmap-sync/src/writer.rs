@@ -32,8 +32,11 @@ use crate::sys::{self, FileInfo, Map};
 
 use census::Barrier;
 use copy::Copy;
-pub use standby::Standby;
+pub use standby::{Edit, Standby};
 pub use typed::{Serializer, Sink};
+
+/// A file that was moved away by itself, not removed, is noticed by a publication so long after the last look at it.
+const LOOK_NS: u64 = 100_000_000;
 
 /// What a publication did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,7 @@ pub struct Writer {
     paths: Paths,
     token: u64,
     state: Map,
+    state_fd: OwnedFd,
     state_info: FileInfo,
     generation: u64,
     copies: [Option<Copy>; 2],
@@ -66,8 +70,11 @@ pub struct Writer {
     /// Through which locks of readers are tried.
     readers_lock: PrivateFd,
     readers_info: FileInfo,
+    /// When the paths were last looked at.
+    looked_ns: u64,
     barrier: Cell<Barrier>,
     boot_id: [u64; 2],
+    threads: usize,
     /// Held as long as the writer lives.
     lock: Arc<PrivateFd>,
 }
@@ -123,7 +130,10 @@ impl Writer {
         if bytes > MAX_BYTES {
             return Err(Error::TooLarge { bytes, limit: MAX_BYTES });
         }
-        self.keep_in_place()?;
+        let looked = !self.seems_in_place();
+        if looked {
+            self.keep_in_place()?;
+        }
         self.heartbeat();
         if self.generation >= MAX_GENERATION {
             let (what, expected, found) = ("the generation", MAX_GENERATION - 1, self.generation);
@@ -136,14 +146,20 @@ impl Writer {
         let pinned = !vacant && self.is_held_after(next.saturating_sub(2), grace);
         let name = self.paths.data(next);
         let usable = !pinned
-            && self.copies.get(index).and_then(Option::as_ref).is_some_and(|copy| {
-                !copy.strangers && sys::lstat(name).is_ok_and(|info| info.same_file(&copy.info))
-            });
+            && self
+                .copies
+                .get(index)
+                .and_then(Option::as_ref)
+                .is_some_and(|copy| !copy.strangers && copy.has_name(name, looked));
         if usable {
             if let Some(Some(copy)) = self.copies.get_mut(index) {
                 copy.make_room(bytes, &self.paths, &self.options)?;
             }
         } else {
+            // It gets a name, which had better not be another writer's.
+            if !looked && self.keep_in_place()? {
+                return self.standby_within(bytes, grace);
+            }
             self.fresh = Some(Copy::create(next & 1, bytes, &self.paths, &self.options)?);
         }
         Standby::begin(self, bytes, pinned)
@@ -182,6 +198,7 @@ impl Writer {
     /// published stays with the readers that have it.
     pub fn keep_in_place(&mut self) -> Result<bool, Error> {
         self.check_process()?;
+        self.looked_ns = sys::monotonic_ns();
         let is_ours = |path, mine: &FileInfo| sys::lstat(path).is_ok_and(|info| info.same_file(mine));
         if is_ours(&self.paths.state, &self.state_info)
             && is_ours(&self.paths.readers, &self.readers_info)
@@ -192,6 +209,17 @@ impl Writer {
         }
         adopt::reopen(self)?;
         Ok(true)
+    }
+
+    /// Whether the lock file is in place, the others have names, and all paths were looked at not long ago: to look at
+    /// them costs more than all the rest of a small publication.
+    fn seems_in_place(&self) -> bool {
+        let has_name = |fd| sys::fstat(fd).is_ok_and(|info| info.links > 0);
+        let wanted = slot_offset(self.readers.slots());
+        sys::monotonic_ns().saturating_sub(self.looked_ns) < LOOK_NS
+            && has_name(sys::raw(&self.state_fd))
+            && self.has_lock()
+            && sys::fstat(self.readers_lock.raw()).is_ok_and(|info| info.links > 0 && info.size >= wanted)
     }
 
     /// Files that are kept for guards beside the two copies.

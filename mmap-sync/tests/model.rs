@@ -102,11 +102,27 @@ fn update(writer: &mut Writer, model: &mut Model, at: &[usize], by: isize) {
             assert_eq!(standby.held_len(), held.len() as u64);
             let common = held.len().min(next.len());
             assert_eq!(&standby.bytes()[..common], &held[..common], "the copy does not hold what it says");
+            // Some by name, the others accounted for.
             standby.touch_nothing();
-            for (at, byte) in next.iter().enumerate() {
-                if held.get(at) != Some(byte) {
+            for (at, byte) in next.iter().enumerate().filter(|(at, byte)| held.get(*at) != Some(byte)) {
+                if at % 3 == 0 {
                     standby.bytes_mut()[at] = *byte;
                     standby.touch(at as u64..at as u64 + 1);
+                } else {
+                    standby.edit().change(at..at + 1, |bytes| bytes[0] = *byte);
+                }
+            }
+        }
+        None if by >= 0 => {
+            standby.copy_current().unwrap();
+            let held = model.current().map_or(0, Vec::len);
+            assert_eq!(standby.len(), held as u64);
+            standby.resize(next.len() as u64).unwrap();
+            let mut edit = standby.edit();
+            edit.change(held..next.len(), |bytes| bytes.fill(0x5a));
+            for (at, byte) in next.iter().enumerate() {
+                if edit.bytes()[at] != *byte {
+                    edit.change(at..at + 1, |bytes| bytes[0] = *byte);
                 }
             }
         }

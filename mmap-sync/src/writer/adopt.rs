@@ -69,7 +69,7 @@ fn open_locked(
     fork::init().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
     let owners = owners(options);
     sys::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
-    let Files { state, state_info } = find_or_make(&paths, &owners, options, generation)?;
+    let Files { state, state_fd, state_info } = find_or_make(&paths, &owners, options, generation)?;
 
     let missing = || paths.io(FileKind::Readers, "open")(libc::ENOENT);
     let (fd, readers_info) = paths.open(FileKind::Readers, true, &owners)?.ok_or_else(missing)?;
@@ -83,7 +83,9 @@ fn open_locked(
         token: fork::token(),
         generation: header.generation.load(Ordering::Relaxed),
         state,
+        state_fd,
         state_info,
+        looked_ns: 0,
         copies: [None, None],
         fresh: None,
         retired: RefCell::new(Vec::new()),
@@ -93,6 +95,7 @@ fn open_locked(
         readers_info,
         barrier: Cell::new(if everywhere { Barrier::Everywhere } else { Barrier::Fence }),
         boot_id: sys::boot_id().unwrap_or_default(),
+        threads: options.threads_or_cores(),
         lock,
         paths,
     };
@@ -143,17 +146,18 @@ fn take_lock(paths: &Paths, owners: &Owners) -> Result<PrivateFd, Error> {
 
 struct Files {
     state: Map,
+    state_fd: OwnedFd,
     state_info: FileInfo,
 }
 
 fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u64) -> Result<Files, Error> {
-    if let Some((fd, info)) = paths.open(FileKind::State, true, owners)? {
-        let state = map_state(paths, sys::raw(&fd), &info, true)?;
+    if let Some((state_fd, info)) = paths.open(FileKind::State, true, owners)? {
+        let state = map_state(paths, sys::raw(&state_fd), &info, true)?;
         let id = state_of(&state).map(|state| state.readers_id.load(Ordering::Relaxed));
         if let Some((fd, _)) = paths.open(FileKind::Readers, true, owners)? {
             let readers = ReadersMap::new(paths, &fd, None)?;
             if Some(readers.header().id.load(Ordering::Relaxed)) == id {
-                return Ok(Files { state, state_info: info });
+                return Ok(Files { state, state_fd, state_info: info });
             }
         }
         // Somebody removed `P_readers`, or a writer was killed while it made the files anew. Readers may have pins in a
@@ -161,11 +165,11 @@ fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u
         // into, which carry another number than the new files, are left alone.
         let generation = state_of(&state).map_or(0, |state| state.generation.load(Ordering::Relaxed));
         let adopted_id = published_under(paths, owners, generation)?;
-        let (new, state_info) = make(paths, options, generation, adopted_id)?;
+        let new = make(paths, options, generation, adopted_id)?;
         if let Some(old) = state_of(&state) {
             old.superseded.store(1, Ordering::Relaxed);
         }
-        return Ok(Files { state: new, state_info });
+        return Ok(new);
     }
     // Without a state nothing says what other files hold, nor who reads them: they make room, and are not truncated.
     for name in [&paths.data[0], &paths.data[1], &paths.readers] {
@@ -175,8 +179,7 @@ fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u
     for generation in paths.old_generations() {
         sys::unlink(&paths.old(generation)?).map_err(paths.io(FileKind::Old(generation), "unlink"))?;
     }
-    let (state, state_info) = make(paths, options, generation, 0)?;
-    Ok(Files { state, state_info })
+    make(paths, options, generation, 0)
 }
 
 /// The number that the copy of `generation` carries; 0 if there is none. What else is wrong with the file,
@@ -198,12 +201,7 @@ fn sealed(fd: &OwnedFd, info: &FileInfo) -> Option<DataFields> {
 }
 
 /// Makes `P_readers` and then `P_state`, each complete before it gets its name.
-fn make(
-    paths: &Paths,
-    options: &Options,
-    generation: u64,
-    adopted_id: u64,
-) -> Result<(Map, FileInfo), Error> {
+fn make(paths: &Paths, options: &Options, generation: u64, adopted_id: u64) -> Result<Files, Error> {
     let id = sys::random();
     let readers =
         make_file(paths, options, FileKind::Readers, options.readers_mode, slot_offset(options.slots))?;
@@ -230,7 +228,7 @@ fn make(
     state.magic.store(STATE_MAGIC, Ordering::Relaxed);
     let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(FileKind::State, "fstat"))?;
     sys::rename(&fresh, &paths.state).map_err(paths.io(FileKind::State, "rename"))?;
-    Ok((map, info))
+    Ok(Files { state: map, state_fd: fd, state_info: info })
 }
 
 fn make_file(

@@ -1,6 +1,8 @@
 //! One of the two data files, mapped for writing.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
 
 use crate::checksum::Blocks;
 use crate::error::{Error, FileKind};
@@ -167,6 +169,15 @@ impl Copy {
         unsafe { self.map.start().cast::<DataHeader>().as_ref() }
     }
 
+    /// Whether it has this name, or with `thoroughly` unset at least some name.
+    pub(super) fn has_name(&self, name: &CStr, thoroughly: bool) -> bool {
+        if thoroughly {
+            sys::lstat(name).is_ok_and(|info| info.same_file(&self.info))
+        } else {
+            sys::fstat(sys::raw(&self.fd)).is_ok_and(|info| info.links > 0)
+        }
+    }
+
     /// The bytes that it holds.
     pub(super) fn payload(&self) -> Option<&[u8]> {
         self.holds?;
@@ -191,6 +202,14 @@ impl Copy {
         // - as in `slice`.
         // - no reader looks into it: `Writer::standby` found the generation that it held unpinned, or made it fresh.
         Some(unsafe { std::slice::from_raw_parts_mut(self.map.start().as_ptr().add(PAGE as usize), len) })
+    }
+
+    /// The same, with the sums of its blocks.
+    pub(super) fn parts_mut(&mut self, bytes: u64) -> Option<(&mut [u8], &mut Blocks)> {
+        let start = NonNull::from(self.slice_mut(bytes)?);
+        // SAFETY:
+        // - as in `slice_mut`, which made it: both borrow the copy mutably, and the sums are not in the mapping.
+        Some((unsafe { &mut *start.as_ptr() }, &mut self.blocks))
     }
 
     fn len_of(&self, bytes: u64) -> Option<usize> {

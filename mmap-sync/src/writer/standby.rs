@@ -119,14 +119,49 @@ impl<'a> Standby<'a> {
         if self.writer.check_process().is_err() {
             return;
         }
+        let threads = self.writer.threads;
         let Ok(copy) = self.copy_mut() else { return };
-        let mut blocks = std::mem::take(&mut copy.blocks);
-        let checksum = copy.slice_mut(from.len() as u64).map(|to| blocks.copy(to, from));
-        copy.blocks = blocks;
+        let parts = copy.parts_mut(from.len() as u64);
+        let checksum = parts.map(|(to, blocks)| blocks.copy(to, from, threads));
         self.checksum = checksum.filter(|_| from.len() as u64 == self.bytes);
     }
 
-    /// Lends the hashes of the blocks to one who writes all bytes in order.
+    /// Makes it a copy of the current publication, as large, to be changed by [`edit`](Self::edit). Does nothing if there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`resize`](Self::resize).
+    pub fn copy_current(&mut self) -> Result<(), Error> {
+        let bytes = self.current().map_or(0, |bytes| bytes.len() as u64);
+        self.resize(bytes)?;
+        let Writer { copies: [zero, one], fresh, generation, threads, .. } = &mut *self.writer;
+        let (current, other) = if *generation & 1 == 0 { (zero, one) } else { (one, zero) };
+        let held = current.as_ref().filter(|copy| *generation != 0 && copy.holds == Some(*generation));
+        let from = held.and_then(Copy::payload).unwrap_or_default();
+        if let Some((to, blocks)) = fresh.as_mut().or(other.as_mut()).and_then(|copy| copy.parts_mut(bytes)) {
+            self.checksum = Some(blocks.copy(to, from, *threads));
+            self.touched = Some(Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Its bytes, to be changed with each change accounted for, so that publishing costs in proportion to what was
+    /// changed. Other changes, before or after, are to be named by [`touch`](Self::touch).
+    pub fn edit(&mut self) -> Edit<'_> {
+        if self.writer.check_process().is_err() {
+            return Edit { bytes: &mut [], blocks: None };
+        }
+        self.checksum = None;
+        self.touch_nothing();
+        let bytes = self.bytes;
+        match self.copy_mut().ok().and_then(|copy| copy.parts_mut(bytes)) {
+            Some((bytes, blocks)) => Edit { bytes, blocks: Some(blocks) },
+            None => Edit { bytes: &mut [], blocks: None },
+        }
+    }
+
+    /// Lends the sums of the blocks to one who writes all bytes in order.
     pub(super) fn lend_blocks(&mut self) -> Blocks {
         let mut blocks = self.copy_mut().map(|copy| std::mem::take(&mut copy.blocks)).unwrap_or_default();
         blocks.begin();
@@ -177,7 +212,7 @@ impl<'a> Standby<'a> {
         Ok(())
     }
 
-    /// Says which bytes were changed, so that only their blocks are hashed anew. If it is never called, all are.
+    /// Says which bytes were changed, so that only their blocks are summed anew. If it is never called, all are.
     /// A change of size needs no call. Bytes that were changed and not named make the checksum wrong.
     pub fn touch(&mut self, range: Range<u64>) {
         if range.start < range.end {
@@ -201,10 +236,11 @@ impl<'a> Standby<'a> {
         let checksum = match self.checksum {
             Some(checksum) => checksum,
             None => {
-                let mut touched = self.touched.take();
+                let (mut touched, threads) = (self.touched.take(), self.writer.threads);
                 let copy = self.copy_mut()?;
                 let mut blocks = std::mem::take(&mut copy.blocks);
-                let checksum = blocks.update(copy.slice(bytes).unwrap_or_default(), touched.as_mut());
+                let checksum =
+                    blocks.update(copy.slice(bytes).unwrap_or_default(), touched.as_mut(), threads);
                 copy.blocks = blocks;
                 checksum
             }
@@ -213,6 +249,32 @@ impl<'a> Standby<'a> {
         let published = self.writer.switch(bytes, checksum, reset)?;
         self.published = true;
         Ok(published)
+    }
+}
+
+/// The bytes of a [`Standby`], of which each change is accounted for.
+#[derive(Debug)]
+pub struct Edit<'a> {
+    bytes: &'a mut [u8],
+    blocks: Option<&'a mut Blocks>,
+}
+
+impl Edit<'_> {
+    /// The bytes as they are now.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// Lets `change` change the bytes of a range, cut off at the end. The cost is that of reading its lines twice.
+    #[inline]
+    pub fn change<R>(&mut self, range: Range<usize>, change: impl FnOnce(&mut [u8]) -> R) -> R {
+        let end = range.end.min(self.bytes.len());
+        let range = range.start.min(end)..end;
+        match &mut self.blocks {
+            Some(blocks) => blocks.edit(self.bytes, range, change),
+            None => change(self.bytes.get_mut(range).unwrap_or_default()),
+        }
     }
 }
 

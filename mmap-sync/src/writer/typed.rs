@@ -31,9 +31,10 @@ pub struct Sink<'a> {
     /// The bytes of the target, until it grows.
     room: Option<&'a mut [u8]>,
     written: usize,
-    /// Whole blocks are hashed while they are in the cache; values are written in order.
+    /// Whole blocks are summed while they are copied; values are written in order.
     blocks: &'a mut Blocks,
-    hashed: usize,
+    summed: usize,
+    threads: usize,
     error: &'a mut Option<Error>,
 }
 
@@ -58,8 +59,9 @@ impl<'a> Sink<'a> {
         target: &'a mut (dyn Grow + 'a),
         blocks: &'a mut Blocks,
         error: &'a mut Option<Error>,
+        threads: usize,
     ) -> Sink<'a> {
-        Sink { target, room: None, written: 0, blocks, hashed: 0, error }
+        Sink { target, room: None, written: 0, blocks, summed: 0, threads, error }
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -74,18 +76,30 @@ impl<'a> Sink<'a> {
             self.room = Some(unsafe { room.as_mut() });
         }
         let Some(room) = &mut self.room else { return Ok(()) };
-        if let Some(place) = room.get_mut(self.written..end) {
-            place.copy_from_slice(bytes);
-            self.written = end;
-        }
-        if self.written - self.hashed >= BLOCK
-            && let Some(new) = room.get(self.hashed..self.written)
+        let Some(place) = room.get_mut(self.written..end) else { return Ok(()) };
+        // The block that was begun is filled up; whole blocks are summed while they are copied.
+        let begun = self.written % BLOCK;
+        let first = if begun == 0 { 0 } else { (BLOCK - begun).min(bytes.len()) };
+        let whole = (bytes.len() - first) / BLOCK * BLOCK;
+        let (first_bytes, rest_bytes) = bytes.split_at(first);
+        let (whole_bytes, last_bytes) = rest_bytes.split_at(whole);
+        let (first_place, rest_place) = place.split_at_mut(first);
+        let (_, last_place) = rest_place.split_at_mut(whole);
+        first_place.copy_from_slice(first_bytes);
+        last_place.copy_from_slice(last_bytes);
+        if begun > 0
+            && begun + first == BLOCK
+            && let Some(block) = room.get(self.summed..self.summed + BLOCK)
         {
-            for block in new.chunks_exact(BLOCK) {
-                self.blocks.push(block);
-                self.hashed += BLOCK;
-            }
+            self.blocks.push(block);
+            self.summed += BLOCK;
         }
+        if whole > 0 {
+            let place = room.get_mut(self.summed..self.summed + whole).unwrap_or_default();
+            self.blocks.push_copy(place, whole_bytes, self.threads);
+            self.summed += whole;
+        }
+        self.written = end;
         Ok(())
     }
 }
@@ -130,6 +144,7 @@ impl Writer {
     where
         T: for<'a> Serialize<Serializer<'a>>,
     {
+        let threads = self.threads;
         let likely = self.current_copy().map_or(FIRST, |copy| copy.bytes.max(1));
         let mut standby = self.standby_within(1, grace)?;
         // If there is no room for as much as last time, perhaps less is needed now.
@@ -137,17 +152,17 @@ impl Writer {
         let mut failed = None;
         let mut blocks = standby.lend_blocks();
         let written = with_arena(|arena| {
-            let sink = Sink::new(&mut standby, &mut blocks, &mut failed);
+            let sink = Sink::new(&mut standby, &mut blocks, &mut failed, threads);
             let mut serializer = ser::Serializer::new(sink, arena.acquire(), Share::new());
             let strategy: &mut Serializer<'_> = Strategy::wrap(&mut serializer);
             serialize_using(value, strategy)?;
             let sink = serializer.into_writer();
-            Ok::<_, rancor::Error>((sink.written, sink.hashed))
+            Ok::<_, rancor::Error>((sink.written, sink.summed))
         });
         match written {
-            Ok((written, hashed)) => {
+            Ok((written, summed)) => {
                 standby.resize(written as u64)?;
-                if let Some(last) = standby.bytes().get(hashed..written).filter(|last| !last.is_empty()) {
+                if let Some(last) = standby.bytes().get(summed..written).filter(|last| !last.is_empty()) {
                     blocks.push(last);
                 }
                 standby.return_blocks(blocks);
