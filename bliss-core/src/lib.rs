@@ -14,6 +14,7 @@
 //! | [`models`] | compiled models and the routes that use them as one publication |
 //! | [`model`] | one compiled CatBoost model and its evaluation |
 //! | [`request`], [`plan`], [`score`] | from a request to feature values and a bot score |
+//! | [`counters`] | what workers count in memory that they share with the daemon |
 //!
 //! # Read path
 //!
@@ -26,6 +27,7 @@
 )]
 
 pub mod attribute;
+pub mod counters;
 pub mod frame;
 pub mod key;
 pub mod model;

@@ -307,6 +307,19 @@ size_t bliss_last_error(bliss_t *handle,
                         char *buffer,
                         size_t buffer_len);
 
+// Why this handle does not count what it looks up and scores for the daemon's metrics, in words: copied to `buffer` with
+// a NUL at the end, cut to `buffer_len` bytes (512 are always enough). Returns the length of the whole text without the
+// NUL; 0 if it counts, or `handle` is NULL or another thread's. `buffer` may be NULL. That a handle does not count never
+// keeps it from answering; it tries again at each bliss_maintain.
+//
+// The handle's thread only.
+//
+// # Safety
+// - `handle` is NULL or open; `buffer` is NULL or points to `buffer_len` bytes that may be written.
+size_t bliss_not_counting(bliss_t *handle,
+                          char *buffer,
+                          size_t buffer_len);
+
 // Registers an attribute of requests, for instance `user_agent`, and returns its id, which is 0 or above; the same
 // name has the same id. Up to 64 can be registered, once, after the handle was opened. Whether a published dimension
 // is keyed by it does not matter.

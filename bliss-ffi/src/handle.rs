@@ -238,20 +238,56 @@ pub unsafe extern "C" fn bliss_last_error(
     buffer: *mut c_char,
     buffer_len: usize,
 ) -> usize {
-    if handle.is_null() {
-        return 0;
-    }
     // SAFETY:
-    // - `handle` is open: the contract of this function. No reference is made before the thread is known.
-    let owner = unsafe { (&raw const (*handle).owner).read() };
-    if owner != Thread::current() {
-        return 0;
-    }
-    // SAFETY:
-    // - `handle` is open and used by this thread only: the contract of this function.
-    let handle = unsafe { &mut *handle };
+    // - the contract of this function.
+    let Some(handle) = (unsafe { owned(handle) }) else { return 0 };
     catch(|| handle.explain());
     // SAFETY:
     // - `buffer` is as `copy_to` asks: the contract of this function.
     unsafe { handle.message.copy_to(buffer, buffer_len) }
+}
+
+/// Why this handle does not count what it looks up and scores for the daemon's metrics, in words: copied to `buffer` with
+/// a NUL at the end, cut to `buffer_len` bytes (512 are always enough). Returns the length of the whole text without the
+/// NUL; 0 if it counts, or `handle` is NULL or another thread's. `buffer` may be NULL. That a handle does not count never
+/// keeps it from answering; it tries again at each bliss_maintain.
+///
+/// The handle's thread only.
+///
+/// # Safety
+/// - `handle` is NULL or open; `buffer` is NULL or points to `buffer_len` bytes that may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bliss_not_counting(
+    handle: *mut bliss_t,
+    buffer: *mut c_char,
+    buffer_len: usize,
+) -> usize {
+    // SAFETY:
+    // - the contract of this function.
+    let Some(handle) = (unsafe { owned(handle) }) else { return 0 };
+    let mut message = Message::new();
+    catch(|| {
+        if let Some(why) = handle.client.not_counting() {
+            message.set(why);
+        }
+    });
+    // SAFETY:
+    // - `buffer` is as `copy_to` asks: the contract of this function.
+    unsafe { message.copy_to(buffer, buffer_len) }
+}
+
+/// The handle, if this thread may use it.
+///
+/// # Safety
+/// - `handle` is NULL or open, and no other call uses it during `'a`.
+unsafe fn owned<'a>(handle: *mut bliss_t) -> Option<&'a mut bliss_t> {
+    if handle.is_null() {
+        return None;
+    }
+    // SAFETY:
+    // - `handle` is open: the caller's contract. No reference is made before the thread is known.
+    let owner = unsafe { (&raw const (*handle).owner).read() };
+    // SAFETY:
+    // - `handle` is open and used by this thread only: the caller's contract.
+    (owner == Thread::current()).then(|| unsafe { &mut *handle })
 }

@@ -5,7 +5,7 @@
 
 use bliss::answer::{bliss_answer_t, bliss_score};
 use bliss::codes::bliss_result_e::*;
-use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
+use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_not_counting, bliss_open, bliss_t};
 use bliss::lookup::{bliss_features_t, bliss_key, bliss_lookup, bliss_lookup_keys, bliss_value_t};
 use bliss::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_name};
 use bliss::request::*;
@@ -52,6 +52,7 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
         bliss_lookup_keys(handle, &key, 1, now, &mut features);
         let mut text = [0; 600];
         bliss_last_error(handle, text.as_mut_ptr(), text.len());
+        bliss_not_counting(handle, text.as_mut_ptr(), text.len());
         let mut name = std::mem::zeroed();
         bliss_dimension_name(handle, bliss_dimension_count(handle), &mut name);
         bliss_feature_name(handle, 0, &mut name, std::ptr::null_mut());
@@ -109,5 +110,10 @@ fn f1_no_function_allocates_after_opening() {
         assert_eq!(blocks() - before, 0, "round {round}");
     }
     assert!(scores >= 10);
+    assert_eq!(
+        unsafe { bliss_not_counting(handle, std::ptr::null_mut(), 0) },
+        0,
+        "a slot was taken meanwhile"
+    );
     unsafe { bliss_close(handle) };
 }

@@ -10,6 +10,7 @@ use bliss_core::request::{Names, Request};
 use bliss_core::score::{Answer, Shadow, Status, Unscored};
 use mmap_sync::{Error, Guard, Options, Reader};
 
+use crate::counters::{NotCounting, Worker};
 use crate::{FEATURES, MODELS};
 
 /// Looks up features and scores requests from a directory that a daemon publishes to. For one thread; may move to
@@ -24,6 +25,7 @@ pub struct Client {
     bound_models: Bound,
     models_bound: u64,
     trouble: Option<Trouble>,
+    counters: Worker,
 }
 
 /// How a directory is opened.
@@ -53,6 +55,7 @@ impl ClientOptions {
             bound_models: Bound::nothing(Unscored::NoModels),
             models_bound: 0,
             trouble: None,
+            counters: Worker::open(directory),
         })
     }
 }
@@ -137,12 +140,19 @@ impl Client {
         self.trouble.as_ref()
     }
 
+    /// Why this handle does not count for the daemon's metrics what it looks up and scores, if it does not. That never
+    /// keeps it from answering, and [`Self::maintain`] tries again.
+    pub fn not_counting(&self) -> Option<NotCounting> {
+        self.counters.not_counting()
+    }
+
     /// Does ahead of time what the next request would have to do after a publication: looks whether files were
     /// replaced, maps and checks what is new, and unmaps what is old. For between requests, about once a second.
     ///
     /// # Errors
     /// Where features or models are not there or damaged.
     pub fn maintain(&mut self) -> Result<(), Unscored> {
+        self.counters.maintain();
         // What is wrong, if anything, is told by the pins.
         let _ = (self.features.maintain(), self.models.maintain());
         self.bind_all(|_, _, _| ())
@@ -180,9 +190,11 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn look_up(&mut self, request: &Request<'_>, now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, .. } = self;
+        let Self { features, names, plan, bound_features, bound_models, trouble, counters, .. } = self;
         let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
-        Ok(plan.look_up(&guard, request, now))
+        plan.look_up(&guard, request, now);
+        counters.count_lookup(plan);
+        Ok(plan.looked_up())
     }
 
     /// Looks up by keys that [`Self::key`] made, one per dimension in the order of the schema.
@@ -190,9 +202,11 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn look_up_keys(&mut self, keys: &[u64], now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, .. } = self;
+        let Self { features, names, plan, bound_features, bound_models, trouble, counters, .. } = self;
         let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
-        Ok(plan.look_up_keys(&guard, keys, now))
+        plan.look_up_keys(&guard, keys, now);
+        counters.count_lookup(plan);
+        Ok(plan.looked_up())
     }
 
     /// The key of dimension `index` under the current snapshot's secret; `None` where there is no such dimension or a
@@ -209,10 +223,12 @@ impl Client {
     /// Scores `request` with the active model of `route` (the default route where it is empty or unknown). `now` is in
     /// seconds since the Unix epoch.
     pub fn score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Answer {
-        self.try_score(request, route, now).unwrap_or_else(|reason| {
-            self.plan.clear_shadows();
+        let answer = self.try_score(request, route, now).unwrap_or_else(|reason| {
+            self.plan.forget();
             Answer::unscored(reason)
-        })
+        });
+        self.counters.count_score(&self.plan, &answer);
+        answer
     }
 
     /// What the shadow models of its route said of the request that was scored last, in the order of the publication.
@@ -232,8 +248,9 @@ impl Client {
     /// Pins features and models, binds what is new, and uses them.
     #[inline]
     fn bind_all<R>(&mut self, then: impl FnOnce(&mut Plan, &[u8], &[u8]) -> R) -> Result<R, Unscored> {
-        let Self { features, models, names, plan, bound_features, bound_models, models_bound, trouble } =
-            self;
+        let Self {
+            features, models, names, plan, bound_features, bound_models, models_bound, trouble, ..
+        } = self;
         let snapshot = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
         let models =
             models.pin().map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, trouble))?;

@@ -45,12 +45,16 @@
 )]
 
 mod client;
+mod counters;
 #[cfg(feature = "publish")]
 mod publisher;
 #[cfg(feature = "publish")]
 mod sweep;
 
 pub use client::{Client, ClientOptions, Trouble};
+pub use counters::{BadHead, COUNTERS, NotCounting};
+#[cfg(feature = "publish")]
+pub use counters::{CountersError, CountersFile};
 #[cfg(feature = "publish")]
 pub use publisher::{Made, PublishError, PublishOptions, PublishedFeatures, Publisher};
 #[cfg(feature = "publish")]

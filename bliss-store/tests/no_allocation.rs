@@ -6,7 +6,7 @@ use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::snapshot::{Change, DimensionChange};
 use bliss_core::table::Rows;
-use bliss_store::{Client, PublishOptions, Publisher};
+use bliss_store::{Client, CountersFile, PublishOptions, Publisher};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -42,6 +42,8 @@ fn f1_nothing_allocates_after_opening() {
         }],
     };
 
+    let mut counters = CountersFile::open(directory.path(), &PublishOptions::default()).unwrap();
+
     let _profiler = dhat::Profiler::builder().testing().build();
     let blocks = || dhat::HeapStats::get().total_blocks;
     // Opened before anything is published, so that every later call is one that must not allocate.
@@ -69,4 +71,7 @@ fn f1_nothing_allocates_after_opening() {
         assert_eq!(blocks() - before, 0, "round {round}");
     }
     assert_eq!(scores, 2000);
+    let mut entries = 0;
+    counters.slots(|slot| entries += slot.entries().count()).unwrap();
+    assert!(entries > 9, "all that was counted");
 }

@@ -14,9 +14,11 @@
 mod dimensions;
 mod evaluate;
 mod models;
+mod tally;
 
 pub use dimensions::DimensionPlan;
 pub use models::{ModelPlan, PlannedModel};
+pub use tally::Tally;
 
 use crate::frame::FrameError;
 use crate::models::{ModelsError, ModelsRef};
@@ -39,6 +41,8 @@ pub struct Plan {
     values: Box<[f32]>,
     statuses: [Status; MAX_DIMENSIONS],
     evaluator: Evaluator,
+    bindings: u64,
+    last_route: Option<usize>,
 }
 
 impl Default for Plan {
@@ -56,6 +60,8 @@ impl Plan {
             values: vec![0.0; VECTOR_LEN].into(),
             statuses: [Status::Unused; MAX_DIMENSIONS],
             evaluator: Evaluator::new(),
+            bindings: 0,
+            last_route: None,
         }
     }
 
@@ -66,11 +72,16 @@ impl Plan {
     /// # Errors
     /// Where the snapshot is damaged; nothing is bound then, and models must be bound again later.
     pub fn bind_snapshot(&mut self, snapshot: &[u8], names: &Names) -> Result<bool, FrameError> {
+        self.forget();
         let bound = SnapshotRef::open(snapshot).and_then(|s| self.dimensions.bind(s, names));
         match bound {
             Ok(false) => {}
-            Ok(true) => self.models.unbind(),
+            Ok(true) => {
+                self.bindings += 1;
+                self.models.unbind();
+            }
             Err(_) => {
+                self.bindings += 1;
                 self.dimensions.unbind();
                 self.models.unbind();
             }
@@ -83,6 +94,8 @@ impl Plan {
     /// # Errors
     /// Where the models are damaged; nothing is bound then.
     pub fn bind_models(&mut self, models: &[u8], names: &Names) -> Result<(), ModelsError> {
+        self.bindings += 1;
+        self.forget();
         self.models.unbind();
         self.models.bind(ModelsRef::open(models)?, &self.dimensions, names, &mut self.evaluator.scratch)
     }
@@ -97,9 +110,14 @@ impl Plan {
         &self.models
     }
 
+    /// Changes whenever other names are bound: of dimensions, routes or models.
+    pub fn bindings(&self) -> u64 {
+        self.bindings
+    }
+
     /// The model that gives the score for `route`: its active one, or that of the default route.
     pub fn active_model(&self, route: &str) -> Option<&PlannedModel> {
-        self.models.models().get(self.models.route(route)?.active)
+        self.models.models().get(self.models.route(route)?.1.active)
     }
 
     /// Looks up all dimensions of `request` in the snapshot bound last. `now` is in seconds since the Unix epoch.
@@ -107,17 +125,18 @@ impl Plan {
     /// The values are the features of all dimensions in the order of the schema, the statuses one per dimension.
     pub fn look_up(&mut self, snapshot: &[u8], request: &Request<'_>, now: u32) -> (&[f32], &[Status]) {
         self.dimensions.look_up(snapshot, request, now, u64::MAX, &mut self.values, &mut self.statuses);
-        let width = self.dimensions.width();
-        let dimensions = self.dimensions.len();
-        (self.values.get(..width).unwrap_or_default(), self.statuses.get(..dimensions).unwrap_or_default())
+        self.looked_up()
     }
 
     /// Looks up by keys that the caller made itself, one per dimension in the order of the schema.
     pub fn look_up_keys(&mut self, snapshot: &[u8], keys: &[u64], now: u32) -> (&[f32], &[Status]) {
         self.dimensions.look_up_keys(snapshot, keys, now, &mut self.values, &mut self.statuses);
-        let width = self.dimensions.width();
-        let dimensions = self.dimensions.len();
-        (self.values.get(..width).unwrap_or_default(), self.statuses.get(..dimensions).unwrap_or_default())
+        self.looked_up()
+    }
+
+    /// What the last call of [`Self::look_up`] or [`Self::look_up_keys`] gave.
+    pub fn looked_up(&self) -> (&[f32], &[Status]) {
+        (self.values.get(..self.dimensions.width()).unwrap_or_default(), self.last().1)
     }
 
     /// Scores `request` with the active model of `route`, on the snapshot and the models bound last, and evaluates the
@@ -136,10 +155,11 @@ impl Plan {
         route: &str,
         now: u32,
     ) -> Answer {
-        let Some(route) = self.models.route(route) else {
-            self.evaluator.clear();
+        let Some((place, route)) = self.models.route(route) else {
+            self.forget();
             return Answer::unscored(Unscored::NoActiveModel);
         };
+        self.last_route = Some(place);
         let mask = route.dimensions;
         let counts =
             self.dimensions.look_up(snapshot, request, now, mask, &mut self.values, &mut self.statuses);
@@ -157,9 +177,15 @@ impl Plan {
         self.evaluator.shadows()
     }
 
-    /// Forgets what the shadow models said: for a request that is not scored.
-    pub fn clear_shadows(&mut self) {
+    /// Forgets the request that was scored last, with what the shadow models said: for one that is not scored.
+    pub fn forget(&mut self) {
+        self.last_route = None;
         self.evaluator.clear();
+    }
+
+    /// The route of the request that was scored last, by its place among those bound.
+    fn last_route(&self) -> Option<usize> {
+        self.last_route
     }
 
     /// The values that the last call looked up, and how each dimension answered.

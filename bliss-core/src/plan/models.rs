@@ -213,9 +213,17 @@ impl ModelPlan {
         &self.models
     }
 
-    /// The route `name` or the default one, if it has an active model.
-    pub(super) fn route(&self, name: &str) -> Option<BoundRoute> {
-        let find = |name: &str| self.routes.iter().find(|r| r.name.as_str() == name).map(|r| r.bound);
+    /// The routes that have an active model, with their names.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&str, BoundRoute)> {
+        self.routes.iter().map(|route| (route.name.as_str(), route.bound))
+    }
+
+    /// The route `name` or the default one, if it has an active model, and its place among [`Self::routes`].
+    pub(super) fn route(&self, name: &str) -> Option<(usize, BoundRoute)> {
+        let find = |name: &str| {
+            let place = self.routes.iter().position(|route| route.name.as_str() == name)?;
+            Some((place, self.routes.get(place)?.bound))
+        };
         find(name).or_else(|| find(DEFAULT_ROUTE))
     }
 

@@ -347,7 +347,7 @@ fn a_shadow_that_cannot_answer_does_not_harm_the_active_model() {
     assert_eq!(bench.score(&request, "").outcome, Err(Unscored::MissingInput));
     assert_eq!(bench.plan.shadows()[0].outcome.unwrap().score, score);
     // A request that is not scored has none.
-    bench.plan.clear_shadows();
+    bench.plan.forget();
     assert!(bench.plan.shadows().is_empty());
 }
 

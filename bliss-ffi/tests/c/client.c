@@ -256,6 +256,9 @@ static void wrong_calls(const char *directory) {
     CHECK(bliss_maintain(NULL) == BLISS_ERROR_NULL);
     CHECK(bliss_maintain(handle) == BLISS_OK);
     CHECK(bliss_last_error(NULL, error, sizeof error) == 0);
+    CHECK(bliss_not_counting(NULL, error, sizeof error) == 0);
+    size_t why = bliss_not_counting(handle, error, sizeof error);
+    CHECK(why == strlen(error) && (why == 0 || strstr(error, "counters: ")));
 
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, from_another_thread, handle) == 0);

@@ -13,7 +13,7 @@ use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::snapshot::{Change, DimensionChange};
 use bliss_core::table::Rows;
-use bliss_store::{PublishOptions, Publisher};
+use bliss_store::{CountersFile, PublishOptions, Publisher};
 
 /// Requests per minute above which the model suspects an address.
 pub const MANY_REQUESTS: f32 = 50.0;
@@ -65,7 +65,12 @@ impl Site {
     }
 
     pub fn publisher(&mut self) -> &mut Publisher {
-        self.publisher.get_or_insert_with(|| Publisher::open(&self.path, &self.options, schema()).unwrap())
+        self.publisher.get_or_insert_with(|| {
+            let publisher = Publisher::open(&self.path, &self.options, schema()).unwrap();
+            // As the daemon does when it starts.
+            CountersFile::open(&self.path, &self.options).unwrap();
+            publisher
+        })
     }
 
     /// Ends the publisher as the end of its process would: files stay.

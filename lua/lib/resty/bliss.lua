@@ -436,6 +436,14 @@ function Handle:last_error()
     return last_error(self)
 end
 
+-- Why this handle does not count for the daemon's metrics, if it does not; it tries again at each `maintain`. Makes a
+-- string.
+function Handle:not_counting()
+    if lib.bliss_not_counting(self.pointer, message_buffer, MESSAGE_BYTES) > 0 then
+        return ffi_string(message_buffer)
+    end
+end
+
 -- Between requests --------------------------------------------------------------------------------------------------
 
 -- Does ahead of time what the next request would have to do after a publication; call it from a timer, about once a

@@ -70,6 +70,7 @@ bliss_result_e bliss_open(const char *directory,
 void bliss_close(bliss_t *handle);
 bliss_result_e bliss_maintain(bliss_t *handle);
 size_t bliss_last_error(bliss_t *handle, char *buffer, size_t buffer_len);
+size_t bliss_not_counting(bliss_t *handle, char *buffer, size_t buffer_len);
 int32_t bliss_attribute(bliss_t *handle, const char *name, size_t name_len);
 int32_t bliss_number(bliss_t *handle, const char *name, size_t name_len);
 int32_t bliss_category(bliss_t *handle, const char *name, size_t name_len);
