@@ -1,5 +1,6 @@
 //! Publishing features and models.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use bliss_core::key::{KeySecret, SECRET_BYTES, hash_key};
 use bliss_core::models::{ModelSet, ModelsError};
 use bliss_core::schema::Schema;
 use bliss_core::snapshot::{Change, SnapshotError, SnapshotRef, Writing, apply_in_place};
-use bliss_core::table::{BuildJob, TableError};
-use mmap_sync::{Options, Published, Standby, Writer};
+use bliss_core::table::{BuildJob, TableError, Target};
+use mmap_sync::{Edit, Options, Published, Standby, Writer};
 
 use crate::{FEATURES, MODELS};
 
@@ -230,7 +231,7 @@ impl Publisher {
         let made = match last {
             Some((_, last)) if behind_by_one && apply(&mut standby, &last)? => Made::InPlace,
             _ => {
-                copy_current(&mut standby);
+                standby.copy_current()?;
                 Made::Copied
             }
         };
@@ -272,30 +273,30 @@ impl Publisher {
     }
 }
 
+/// The standby copy, whose checksum is brought up to date with each change.
+struct Editing<'a>(Edit<'a>);
+
+impl Target for Editing<'_> {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    #[inline]
+    fn change(&mut self, range: Range<usize>, change: impl FnOnce(&mut [u8])) {
+        self.0.change(range, change);
+    }
+}
+
 /// Applies a patch; false where it does not fit, and the copy is then of no use as it is.
 fn apply(standby: &mut Standby<'_>, change: &Change) -> Result<bool, SnapshotError> {
-    let mut changed = Vec::new();
-    let applied = apply_in_place(standby.bytes_mut(), change, |range| changed.push(range));
-    changed.into_iter().for_each(|range| standby.touch(range));
-    match applied {
+    match apply_in_place(&mut Editing(standby.edit()), change) {
         Ok(()) => Ok(true),
         Err(SnapshotError::Table { error: TableError::Full { .. } | TableError::Crowded { .. }, .. }) => {
             Ok(false)
         }
         Err(error) => Err(error),
     }
-}
-
-fn copy_current(standby: &mut Standby<'_>) {
-    let len = {
-        let (current, dest) = standby.current_and_bytes_mut();
-        let current = current.unwrap_or_default();
-        let len = dest.len().min(current.len());
-        let (to, from) = (dest.get_mut(..len).unwrap_or_default(), current.get(..len).unwrap_or_default());
-        to.copy_from_slice(from);
-        len as u64
-    };
-    standby.touch(0..len);
 }
 
 fn run_in_threads(jobs: Vec<BuildJob<'_>>) -> Result<u64, TableError> {

@@ -85,9 +85,7 @@ fn in_place_equals_writing_anew() {
     let change = patch(rows(2, 1500..2600), (0..300).map(key).collect());
     let anew = written(&schema, Some(SnapshotRef::open(&first).unwrap()), &change);
     let mut in_place = first.clone();
-    let mut changed = 0;
-    apply_in_place(&mut in_place, &change, |r| changed += r.end - r.start).unwrap();
-    assert!(changed > 0);
+    apply_in_place(&mut in_place[..], &change).unwrap();
     let (anew, in_place) = (SnapshotRef::open(&anew).unwrap(), SnapshotRef::open(&in_place).unwrap());
     assert_eq!(anew.table(0).unwrap().rows(), in_place.table(0).unwrap().rows());
     (0..2700).for_each(|i| assert_eq!(values(&anew, 0, i), values(&in_place, 0, i), "{i}"));
@@ -130,12 +128,12 @@ fn refusals_name_the_dimension() {
     );
     let mut bytes = written(&schema, None, &Change::default());
     let before = bytes.clone();
-    assert_eq!(apply_in_place(&mut bytes, &twice, |_| {}), Err(SnapshotError::Twice { index: 0 }));
+    assert_eq!(apply_in_place(&mut bytes[..], &twice), Err(SnapshotError::Twice { index: 0 }));
     assert_eq!(bytes.as_slice(), before.as_slice());
 
     let wide = patch(rows(3, 0..1), vec![]);
     let mut bytes = written(&schema, None, &Change::default());
-    let error = apply_in_place(&mut bytes, &wide, |_| {}).unwrap_err();
+    let error = apply_in_place(&mut bytes[..], &wide).unwrap_err();
     assert!(error.to_string().contains("\"ip\": rows of 3 columns for a table of 2"), "{error}");
 }
 

@@ -3,15 +3,13 @@
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
 
-use core::ops::Range;
-
 use rkyv::util::AlignedVec;
 
 use super::{Metadata, SnapshotRef};
 use crate::frame::{self, FrameError, Kind, Packer, Section};
 use crate::key::KeySecret;
 use crate::schema::{ArchivedDimension, Dimension, Schema, SchemaError};
-use crate::table::{self, BuildJob, Column, Layout, Rows, Source, TableError, TableMut, TableRef};
+use crate::table::{self, BuildJob, Column, Layout, Rows, Source, TableError, TableMut, TableRef, Target};
 
 /// What is new in one dimension.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,35 +109,27 @@ pub enum SnapshotError {
 
 /// Makes the changes of a patch in a snapshot that has room for them.
 ///
-/// `changed` is told the ranges of bytes that change, some more than once.
-///
 /// # Errors
-/// [`TableError::Full`] or [`TableError::Crowded`] in a table where it must be laid out anew: then `bytes` holds part
+/// [`TableError::Full`] or [`TableError::Crowded`] in a table where it must be laid out anew: then `target` holds part
 /// of the change and is of no further use. A change that [replaces](DimensionChange::Replace) is refused.
-pub fn apply_in_place(
-    bytes: &mut [u8],
-    change: &Change,
-    mut changed: impl FnMut(Range<u64>),
-) -> Result<(), SnapshotError> {
-    change.check(SnapshotRef::open(bytes)?.schema().dimensions.len())?;
+pub fn apply_in_place<T: Target + ?Sized>(target: &mut T, change: &Change) -> Result<(), SnapshotError> {
+    change.check(SnapshotRef::open(target.bytes())?.schema().dimensions.len())?;
     for (index, change) in &change.dimensions {
-        let snapshot = SnapshotRef::open(bytes)?;
+        let snapshot = SnapshotRef::open(target.bytes())?;
         let Some(dimension) = snapshot.schema().dimensions.get(*index) else {
             return Err(SnapshotError::Dimension {
                 index: *index,
                 dimensions: snapshot.schema().dimensions.len(),
             });
         };
-        let (at, layout) = snapshot.table_place(*index)?;
+        let (at, _) = snapshot.table_place(*index)?;
         let dimension = dimension.name.to_string();
-        let place = at as usize..at as usize + layout.bytes();
         let at_table = |error| SnapshotError::Table { dimension: dimension.clone(), error };
         let DimensionChange::Patch { upserts, deletes } = change else {
             return Err(at_table(TableError::Full { rows: 0, room: 0 }));
         };
-        let mut table = TableMut::open(&mut bytes[place]).map_err(at_table)?;
-        let moved = |r: Range<usize>| changed(at + r.start as u64..at + r.end as u64);
-        table.apply(upserts, deletes, moved).map_err(at_table)?;
+        let mut table = TableMut::open(target, at as usize).map_err(at_table)?;
+        table.apply(upserts, deletes).map_err(at_table)?;
     }
     Ok(())
 }

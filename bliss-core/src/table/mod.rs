@@ -21,6 +21,8 @@
 //! Why this layout and what lost against it: `docs/tables.md`.
 
 mod layout;
+#[cfg(feature = "build")]
+mod patch;
 mod read;
 #[cfg(feature = "build")]
 mod region;
@@ -28,9 +30,11 @@ mod region;
 mod write;
 
 pub use layout::{Layout, Locator, Probe, Sought, TableError};
+#[cfg(feature = "build")]
+pub use patch::{TableMut, Target};
 pub use read::{Row, TableRef, prefetch};
 #[cfg(feature = "build")]
-pub use write::{BuildJob, Column, Rows, Source, TableMut, build, build_jobs, finish};
+pub use write::{BuildJob, Column, Rows, Source, build, build_jobs, finish};
 
 #[cfg(test)]
 mod tests;

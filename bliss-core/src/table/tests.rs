@@ -97,15 +97,15 @@ fn fills_to_its_limit_in_place_and_then_says_so() {
     let layout = Layout::for_rows(60_000, 2).unwrap();
     let none = Rows::new(2);
     let mut bytes = built(layout, &plain(&none));
-    let mut table = TableMut::open(&mut bytes).unwrap();
+    let mut table = TableMut::open(&mut bytes[..], 0).unwrap();
     let room = layout.max_rows();
     for batch in 0..room.div_ceil(1000) {
         let keys = (batch * 1000..(batch * 1000 + 1000).min(room)).map(spread);
-        table.apply(&rows(2, keys), &[], |_| {}).unwrap();
+        table.apply(&rows(2, keys), &[]).unwrap();
     }
     assert_eq!(table.as_ref().rows(), room);
     assert!((0..room).all(|i| table.as_ref().get(spread(i)).is_some()));
-    let error = table.apply(&rows(2, [spread(room)].into_iter()), &[], |_| {}).unwrap_err();
+    let error = table.apply(&rows(2, [spread(room)].into_iter()), &[]).unwrap_err();
     assert_eq!(error, TableError::Full { rows: room + 1, room });
     assert_eq!(table.as_ref().rows(), room);
     assert!((0..room).all(|i| table.as_ref().get(spread(i)).is_some()), "a refused row costs no other");
@@ -130,8 +130,8 @@ fn crowded_keys_are_an_error_not_a_loop() {
     assert!(matches!(build(&mut bytes, layout, &plain(&crowd)), Err(TableError::Crowded { .. })));
     let few = rows(1, 1..=100);
     let mut bytes = built(layout, &plain(&few));
-    let mut table = TableMut::open(&mut bytes).unwrap();
-    assert!(matches!(table.apply(&crowd, &[], |_| {}), Err(TableError::Crowded { .. })));
+    let mut table = TableMut::open(&mut bytes[..], 0).unwrap();
+    assert!(matches!(table.apply(&crowd, &[]), Err(TableError::Crowded { .. })));
     assert!((1..=100).all(|key| table.as_ref().get(key).is_some()));
 }
 
@@ -231,19 +231,16 @@ proptest! {
             for i in 0..changes.len() {
                 model.insert(changes.keys[i], (changes.updated_at[i], changes.row(i).to_vec()));
             }
-            let before = bytes.clone();
-            let mut changed = Vec::new();
+            // Not at the start of the bytes.
+            let mut target = [&[0xcc; 64], &bytes[..]].concat();
             let applied = match spare {
-                None => TableMut::open(&mut bytes).unwrap().apply(&changes, &deletes, |r| changed.push(r)),
+                None => TableMut::open(&mut target[..], 64).unwrap().apply(&changes, &deletes),
                 Some(_) => Err(TableError::Magic),
             };
+            bytes.copy_from_slice(&target[64..]);
+            prop_assert_eq!(&target[..64], &[0xcc; 64]);
             match applied {
-                Ok(()) => {
-                    let mut reported = vec![false; bytes.len()];
-                    changed.into_iter().for_each(|r| reported[r].fill(true));
-                    let silent = (0..bytes.len()).find(|&i| bytes[i] != before[i] && !reported[i]);
-                    prop_assert_eq!(silent, None, "a changed byte was not reported");
-                }
+                Ok(()) => {}
                 // As a publisher does: lay out anew, from a table in which part of the change may be made already.
                 Err(_) => {
                     let old = TableRef::open(&bytes).unwrap();
@@ -284,9 +281,9 @@ fn a_row_without_a_key_is_ignored() {
     let layout = Layout::for_rows(10, 1).unwrap();
     let first = rows(1, [5, 0, 6].into_iter());
     let mut bytes = built(layout, &plain(&first));
-    let mut table = TableMut::open(&mut bytes).unwrap();
+    let mut table = TableMut::open(&mut bytes[..], 0).unwrap();
     assert_eq!(table.as_ref().rows(), 2);
-    table.apply(&rows(1, [0, 7].into_iter()), &[0], |_| {}).unwrap();
+    table.apply(&rows(1, [0, 7].into_iter()), &[0]).unwrap();
     assert_eq!(table.as_ref().rows(), 3);
     assert_eq!(table.as_ref().iter().count(), 3);
     assert!(table.as_ref().get(0).is_none());

@@ -1,10 +1,10 @@
-//! Building tables and changing them in place.
+//! Building tables.
 
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
 
-use super::layout::{Layout, ROWS_AT, SLOT_HEAD_BYTES, TableError, u64_at};
-use super::read::{TableRef, prefetch};
+use super::layout::{Layout, SLOT_HEAD_BYTES, TableError, u64_at};
+use super::read::TableRef;
 use super::region::{Arrangement, Entry};
 
 /// Rows in memory: columns of one dimension, in the order of their arrival.
@@ -56,7 +56,7 @@ impl Rows {
         &self.values[i * self.width..(i + 1) * self.width]
     }
 
-    fn check(&self, columns: usize) -> Result<(), TableError> {
+    pub(super) fn check(&self, columns: usize) -> Result<(), TableError> {
         let whole = self.updated_at.len() == self.len() && self.values.len() == self.len() * self.width;
         if self.width == columns && whole {
             Ok(())
@@ -329,181 +329,12 @@ fn write_slot(slot: &mut [u8], entry: &Entry<RowSource>, source: &Source<'_>) {
     }
 }
 
-fn write_row(slot: &mut [u8], key: u64, updated_at: u32, values: &[f32]) {
+pub(super) fn write_row(slot: &mut [u8], key: u64, updated_at: u32, values: &[f32]) {
     slot[..8].copy_from_slice(&key.to_le_bytes());
     slot[8..SLOT_HEAD_BYTES].copy_from_slice(&updated_at.to_le_bytes());
     let (columns, padding) = slot[SLOT_HEAD_BYTES..].split_at_mut(values.len() * 4);
     padding.fill(0);
     for (to, value) in columns.as_chunks_mut::<4>().0.iter_mut().zip(values) {
         *to = value.to_le_bytes();
-    }
-}
-
-/// A table that is changed in place.
-#[derive(Debug)]
-pub struct TableMut<'a> {
-    bytes: &'a mut [u8],
-    layout: Layout,
-}
-
-impl<'a> TableMut<'a> {
-    /// A table at the start of `bytes`.
-    ///
-    /// # Errors
-    /// Where [`Layout::read`] refuses it.
-    pub fn open(bytes: &'a mut [u8]) -> Result<Self, TableError> {
-        let layout = Layout::read(bytes)?;
-        Ok(Self { bytes, layout })
-    }
-
-    /// The same table for reading.
-    pub fn as_ref(&self) -> TableRef<'_> {
-        TableRef::with_layout(self.bytes, self.layout)
-    }
-
-    /// Takes out the rows of `deletes`, then adds or replaces those of `upserts`, of which the last of a key counts.
-    ///
-    /// `changed` is told the ranges of bytes that change, some more than once.
-    ///
-    /// # Errors
-    /// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out anew for more rows; some of
-    /// the changes are made then, and making all of them in a new table gives the same as if none were.
-    pub fn apply(
-        &mut self,
-        upserts: &Rows,
-        deletes: &[u64],
-        mut changed: impl FnMut(core::ops::Range<usize>),
-    ) -> Result<(), TableError> {
-        upserts.check(self.layout.columns())?;
-        let stride = self.layout.stride();
-        let mut rows = self.as_ref().rows();
-        for &key in deletes {
-            if let Some(at) = self.find(key) {
-                self.bytes[at..at + 8].fill(0);
-                rows = rows.saturating_sub(1);
-                changed(at..at + 8);
-            }
-        }
-        let mut inserts = Vec::new();
-        for (i, &key) in upserts.keys.iter().enumerate() {
-            self.ask_ahead(upserts.keys.get(i + 16), upserts.keys.get(i + 8));
-            match self.find(key) {
-                Some(at) => {
-                    write_row(&mut self.bytes[at..at + stride], key, upserts.updated_at[i], upserts.row(i));
-                    changed(at..at + stride);
-                }
-                None if key == 0 => {}
-                None => inserts.push(i as u32),
-            }
-        }
-        self.set_rows(rows);
-        changed(ROWS_AT..ROWS_AT + 8);
-        // The last of each key, in the order of the keys and so of the regions.
-        inserts.sort_unstable_by_key(|&i| (upserts.keys[i as usize], core::cmp::Reverse(i)));
-        inserts.dedup_by_key(|i| upserts.keys[*i as usize]);
-        let wanted = rows + inserts.len() as u64;
-        if wanted > self.layout.max_rows() {
-            return Err(TableError::Full { rows: wanted, room: self.layout.max_rows() });
-        }
-        let layout = self.layout;
-        let region_of = |i: &u32| layout.probe(upserts.keys[*i as usize]).region();
-        let mut arrangement = None;
-        for of_region in inserts.chunk_by(|a, b| region_of(a) == region_of(b)) {
-            let arrangement = arrangement.get_or_insert_with(|| Arrangement::new(layout));
-            self.insert_into_region(arrangement, region_of(&of_region[0]), of_region, upserts, &mut changed)?;
-            rows += of_region.len() as u64;
-            self.set_rows(rows);
-        }
-        Ok(())
-    }
-
-    fn set_rows(&mut self, rows: u64) {
-        self.bytes[ROWS_AT..ROWS_AT + 8].copy_from_slice(&rows.to_le_bytes());
-    }
-
-    /// Asks the processor for what keys further on will need: the pilot of one, then the slot of one whose pilot was
-    /// asked for before.
-    fn ask_ahead(&self, later: Option<&u64>, soon: Option<&u64>) {
-        if let Some(&key) = later {
-            prefetch(self.bytes, self.layout.pilot_at(&self.layout.probe(key)));
-        }
-        if let Some(&key) = soon {
-            let probe = self.layout.probe(key);
-            let pilot = self.as_ref().pilot(self.layout.pilot_at(&probe));
-            let at = self.layout.slot_at(&probe, pilot);
-            prefetch(self.bytes, at);
-            prefetch(self.bytes, at + self.layout.stride() - 1);
-        }
-    }
-
-    /// Offset of the slot that holds `key`.
-    fn find(&self, key: u64) -> Option<usize> {
-        let table = self.as_ref();
-        let probe = self.layout.probe(key);
-        let at = self.layout.slot_at(&probe, table.pilot(self.layout.pilot_at(&probe)));
-        table.row_at(at, key).map(|_| at)
-    }
-
-    /// Adds rows whose keys are not there; nothing is changed on error.
-    fn insert_into_region(
-        &mut self,
-        arrangement: &mut Arrangement,
-        region: usize,
-        inserts: &[u32],
-        upserts: &Rows,
-        changed: &mut impl FnMut(core::ops::Range<usize>),
-    ) -> Result<(), TableError> {
-        let (stride, pilot_count) = (self.layout.stride(), self.layout.region_pilots());
-        let pilots_at = super::layout::HEADER_BYTES + region * pilot_count;
-        let slots_at = self.layout.slots_at() + region * self.layout.region_bytes();
-        arrangement.clear();
-        arrangement.pilots.copy_from_slice(&self.bytes[pilots_at..pilots_at + pilot_count]);
-        // Entry i came from slot `came_from[i]`; entries beyond are the inserts.
-        let mut came_from = Vec::with_capacity(self.layout.region_slots());
-        for slot in 0..self.layout.region_slots() {
-            let key = u64_at(self.bytes, slots_at + slot * stride);
-            if key != 0 {
-                arrangement.add_placed(key, slot)?;
-                came_from.push(slot);
-            }
-        }
-        for &i in inserts {
-            arrangement.insert(upserts.keys[i as usize])?;
-        }
-        // Moved rows are copied out before their slots are written.
-        let moved: Vec<(usize, usize)> = (0..self.layout.region_slots())
-            .filter_map(|slot| Some((slot, arrangement.entry_at(slot)?)))
-            .filter(|&(slot, entry)| came_from.get(entry) != Some(&slot))
-            .collect();
-        let mut held = Vec::with_capacity(moved.len() * stride);
-        for &(_, entry) in &moved {
-            if let Some(&slot) = came_from.get(entry) {
-                let at = slots_at + slot * stride;
-                held.extend_from_slice(&self.bytes[at..at + stride]);
-            }
-        }
-        for (entry, &slot) in came_from.iter().enumerate() {
-            if arrangement.entry_at(slot) != Some(entry) {
-                let at = slots_at + slot * stride;
-                self.bytes[at..at + 8].fill(0);
-                changed(at..at + 8);
-            }
-        }
-        let mut held = held.chunks_exact(stride);
-        for (slot, entry) in moved {
-            let at = slots_at + slot * stride;
-            let to = &mut self.bytes[at..at + stride];
-            match entry.checked_sub(came_from.len()) {
-                Some(i) => {
-                    let row = inserts[i] as usize;
-                    write_row(to, upserts.keys[row], upserts.updated_at[row], upserts.row(row));
-                }
-                None => to.copy_from_slice(held.next().unwrap_or_default()),
-            }
-            changed(at..at + stride);
-        }
-        self.bytes[pilots_at..pilots_at + pilot_count].copy_from_slice(&arrangement.pilots);
-        changed(pilots_at..pilots_at + pilot_count);
-        Ok(())
     }
 }
