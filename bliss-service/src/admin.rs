@@ -47,7 +47,9 @@ async fn readyz(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match state.metrics.encode() {
+    // Summing up many workers' counters takes milliseconds.
+    let encoded = tokio::task::spawn_blocking(move || state.metrics.encode()).await;
+    match encoded.unwrap_or(Err(std::fmt::Error)) {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -31,6 +31,7 @@ pub mod models;
 pub mod origin;
 pub mod publish;
 pub mod state;
+pub mod workers;
 
 #[cfg(test)]
 mod test_support;

@@ -1,6 +1,7 @@
 //! Metrics, in the text format of OpenMetrics, which Prometheus reads.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
@@ -9,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::workers::Workers;
 
 /// Label names and values.
 pub type Labels<const N: usize> = [(&'static str, String); N];
@@ -46,6 +49,7 @@ pub struct Metrics {
     pub dimension_rows: Family<Labels<1>, Gauge>,
     pub model_refused: Family<Labels<1>, Gauge>,
     pub model_refusals: Family<Labels<1>, Counter>,
+    pub workers: Arc<Workers>,
 }
 
 impl Default for Metrics {
@@ -58,6 +62,8 @@ impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("bliss");
+        let workers = Arc::new(Workers::default());
+        registry.register_collector(Box::new(workers.clone()));
         macro_rules! metric {
             ($name:literal, $help:literal) => {
                 metric!($name, $help, Default::default())
@@ -130,6 +136,7 @@ impl Metrics {
             dimension_rows: metric!("dimension_rows", "Published rows of a dimension"),
             model_refused: metric!("model_refused", "1 while the file of the model is refused"),
             model_refusals: metric!("model_refusals", "Refusals of the file of the model"),
+            workers,
             registry,
         }
     }

@@ -19,6 +19,7 @@ use bliss_store::{Made, PublishError, PublishOptions, Publisher};
 use tokio::sync::oneshot;
 
 use crate::state::{Publication, State};
+use crate::workers::Workers;
 
 /// How often readers are told that the daemon is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -146,8 +147,31 @@ pub fn open(
     if let Some(generation) = publisher.models_generation() {
         state.found_models(generation);
     }
+    // Beside the publisher, which keeps a second daemon out.
+    let workers = &state.metrics.workers;
+    workers.open(directory, options);
+    workers.learn_dimensions(schema.dimensions.iter().map(|dimension| dimension.name.as_str()));
+    learn_published(&publisher, workers);
     let secret = *publisher.secret();
     Ok(Opened { publisher, secret })
+}
+
+/// Names of what a daemon before this one published, by which workers count until this one publishes.
+fn learn_published(publisher: &Publisher, workers: &Workers) {
+    if let Some(features) = publisher.current() {
+        workers.learn_dimensions(features.schema().dimensions.iter().map(|dimension| &*dimension.name));
+    }
+    let Some(models) = publisher.current_models() else { return };
+    let models = models.metadata();
+    let model = |place: u32| {
+        let found = models.models.get(usize::try_from(place).ok()?)?;
+        Some((&*found.name, &*found.version))
+    };
+    for route in models.routes.iter() {
+        let active = route.active.as_ref().and_then(|place| model(place.to_native()));
+        let shadows = route.shadows.iter().filter_map(|place| model(place.to_native()));
+        workers.learn_route(&route.name, active, shadows);
+    }
 }
 
 fn cannot_open(directory: &Path, error: &PublishError) -> anyhow::Error {
@@ -235,6 +259,8 @@ impl<S: Store> Worker<S> {
         match command {
             Command::Features { change, done } => waiting.push((change, done)),
             Command::Models { set, done } => {
+                // Before workers see them.
+                self.state.metrics.workers.learn_models(&set);
                 let _ = done.send(self.store.publish_models(&set));
             }
         }

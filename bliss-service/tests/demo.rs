@@ -1,25 +1,13 @@
 //! `bliss-service demo`: the whole chain, with libbliss in another process.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
+use common::scorer;
 use serde_json::Value;
 
-/// `bliss-scorer`, which is another package's program, so that Cargo does not say where it is.
-fn scorer() -> PathBuf {
-    let service = Path::new(env!("CARGO_BIN_EXE_bliss-service"));
-    let folder = service.parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--package", "bliss-ffi", "--bin", "bliss-scorer"]);
-    cargo.arg("--target-dir").arg(folder.parent().unwrap());
-    let profile = folder.file_name().unwrap().to_str().unwrap();
-    if profile != "debug" {
-        cargo.args(["--profile", profile]);
-    }
-    assert!(cargo.status().unwrap().success(), "{cargo:?}");
-    folder.join("bliss-scorer")
-}
+mod common;
 
 fn demo(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bliss-service"))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bliss_core::attribute::{Canonical, Value};
 use bliss_core::frame::FrameError;
 use bliss_core::key::{KeySecret, SECRET_BYTES, hash_key};
-use bliss_core::models::{ModelSet, ModelsError};
+use bliss_core::models::{ModelSet, ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::snapshot::{Change, SnapshotError, SnapshotRef, Writing, apply_in_place};
 use bliss_core::table::{BuildJob, TableError, Target};
@@ -159,6 +159,11 @@ impl Publisher {
     /// The features published last.
     pub fn current(&self) -> Option<SnapshotRef<'_>> {
         self.features.current().and_then(|bytes| SnapshotRef::open(bytes).ok())
+    }
+
+    /// The models published last.
+    pub fn current_models(&self) -> Option<ModelsRef<'_>> {
+        self.models.current().and_then(|bytes| ModelsRef::open(bytes).ok())
     }
 
     /// Generation of the features published last.

@@ -16,16 +16,18 @@
 
 use std::ffi::c_char;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bliss::answer::{bliss_answer_t, bliss_score};
 use bliss::codes::bliss_result_e::BLISS_OK;
-use bliss::handle::{bliss_close, bliss_last_error, bliss_open, bliss_t};
+use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
 use bliss::lookup::{bliss_features_t, bliss_lookup};
 use bliss::request::{bliss_attribute, bliss_request_clear, bliss_request_text};
 use bliss::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
 
 const ABSENT: u32 = u32::MAX;
+/// How often what can be done between requests is done.
+const MAINTENANCE: Duration = Duration::from_secs(1);
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -99,7 +101,14 @@ fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
     let mut output = BufWriter::new(io::stdout().lock());
     let mut values = vec![Vec::new(); ids.len()];
     let mut is_fetch = false;
+    let mut maintained = Instant::now();
     while let Some(requests) = read_u32(&mut input)? {
+        if maintained.elapsed() >= MAINTENANCE {
+            // SAFETY:
+            // - the handle is open
+            unsafe { bliss_maintain(handle.0) };
+            maintained = Instant::now();
+        }
         for _ in 0..requests {
             let now = read_u32(&mut input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
             // SAFETY:
