@@ -225,6 +225,7 @@ pub mod protocol;
 mod reader;
 #[cfg(not(loom))]
 mod seat;
+mod share;
 #[cfg(not(loom))]
 pub mod synchronizer;
 #[cfg(not(loom))]

@@ -199,6 +199,12 @@ pub(crate) fn extend(fd: RawFd, from: u64, len: u64) -> Result<()> {
     Err(libc::EINTR)
 }
 
+/// Makes a file longer; what is added is a hole.
+pub(crate) fn make_longer(fd: RawFd, size: u64) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::ftruncate(fd, offset(size)?) })
+}
+
 /// Gives the pages of a range back. The size of the file stays, and what is read there is zero.
 pub(crate) fn punch(fd: RawFd, from: u64, len: u64) -> Result<()> {
     if len == 0 {
@@ -267,6 +273,10 @@ pub(crate) struct Map {
 // SAFETY:
 // - a mapping belongs to the process, not to a thread; what is done with the pointer is up to its users.
 unsafe impl Send for Map {}
+
+// SAFETY:
+// - what can be done with a shared one is to ask for addresses, and to make system calls about them.
+unsafe impl Sync for Map {}
 
 impl Map {
     /// Maps `len` bytes from the start of the file, which may be more than the file has.

@@ -5,11 +5,10 @@
 //! finds damage, not malice: whoever can write the file can write the checksum.
 
 mod lines;
-mod share;
 
 use std::ops::Range;
 
-use share::share;
+use crate::share::share;
 
 /// Bytes per line.
 const LINE: usize = 64;
@@ -18,7 +17,7 @@ const LINE: usize = 64;
 pub(crate) const BLOCK: usize = 4096;
 
 /// Copies of at least so many bytes are of no use to the caches, and are made by several threads.
-const LARGE: usize = 8 << 20;
+const LARGE: usize = crate::share::LARGE;
 
 /// Blocks that a thread takes at a time.
 const PIECE: usize = 512;

@@ -11,6 +11,7 @@ use crate::memory;
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::{Ordering, fence};
+use crate::share::{LARGE, share};
 use crate::sys::{self, FileInfo, Map};
 
 /// More slack than this, and more than a quarter of what is used, is given back.
@@ -64,19 +65,20 @@ fn map_file(fd: &OwnedFd, size: u64, index: u64, paths: &Paths, options: &Option
     Ok(map)
 }
 
-/// Reserves payload bytes `from..to` of a file, after comparing with what the control group allows.
-fn reserve(fd: &OwnedFd, from: u64, to: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
-    let more = to.saturating_sub(from);
-    if more == 0 {
-        return Ok(());
-    }
+/// Compares what a file in memory is to grow by with what the control group allows, which would kill instead of refusing.
+fn check_memory(fd: &OwnedFd, more: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
     if sys::is_in_memory(sys::raw(fd)) && memory::available().is_some_and(|room| room < more) {
         let limit = "the memory limit of the control group";
         return Err(Error::NoSpace { place: paths.place(place), bytes: more, limit });
     }
-    sys::reserve(sys::raw(fd), PAGE.saturating_add(from), more).map_err(|errno| match errno {
+    Ok(())
+}
+
+/// Reserves a range of a file.
+fn reserve(fd: &OwnedFd, from: u64, len: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
+    sys::reserve(sys::raw(fd), from, len).map_err(|errno| match errno {
         libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EFBIG => {
-            Error::NoSpace { place: paths.place(place), bytes: more, limit: "the file system is full" }
+            Error::NoSpace { place: paths.place(place), bytes: len, limit: "the file system is full" }
         }
         errno => paths.io(place, "fallocate")(errno),
     })
@@ -99,13 +101,8 @@ pub(super) fn create_file(
             sys::fchown_group(sys::raw(&fd), group).map_err(paths.io(place, "fchown"))?;
         }
         sys::fchmod(sys::raw(&fd), mode).map_err(paths.io(place, "fchmod"))?;
-        sys::reserve(sys::raw(&fd), 0, PAGE).map_err(|errno| match errno {
-            libc::ENOSPC | libc::EDQUOT | libc::ENOMEM => {
-                Error::NoSpace { place: paths.place(place), bytes: PAGE, limit: "the file system is full" }
-            }
-            errno => paths.io(place, "fallocate")(errno),
-        })?;
-        reserve(&fd, 0, size.saturating_sub(PAGE), place, paths)
+        check_memory(&fd, size, place, paths)?;
+        reserve(&fd, 0, size, place, paths)
     })();
     if made.is_err() {
         let _ = sys::unlink(&name);
@@ -116,25 +113,40 @@ pub(super) fn create_file(
 impl Copy {
     /// A fresh file with room for `bytes` bytes, not yet under its final name.
     pub(super) fn create(index: u64, bytes: u64, paths: &Paths, options: &Options) -> Result<Copy, Error> {
-        let reserved = round_up(bytes);
-        let fd = create_file(kind(index), options.mode, PAGE.saturating_add(reserved), paths, options)?;
-        let map = map_file(&fd, PAGE.saturating_add(reserved), index, paths, options)?;
+        let fd = create_file(kind(index), options.mode, PAGE, paths, options)?;
+        let made = Copy::fill_new(fd, index, bytes, paths, options);
+        if made.is_err()
+            && let Ok(name) = paths.fresh()
+        {
+            let _ = sys::unlink(&name);
+        }
+        made
+    }
+
+    fn fill_new(
+        fd: OwnedFd,
+        index: u64,
+        bytes: u64,
+        paths: &Paths,
+        options: &Options,
+    ) -> Result<Copy, Error> {
+        let map = map_file(&fd, PAGE.saturating_add(round_up(bytes)), index, paths, options)?;
         let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(kind(index), "fstat"))?;
         let blocks = Blocks::default();
-        let copy = Copy {
+        let mut copy = Copy {
             fd,
             info,
             map,
             index,
             holds: None,
             bytes: 0,
-            reserved,
+            reserved: 0,
             blocks,
             vacant: true,
             strangers: false,
         };
         copy.header().store(&DataFields { index: u32::from(index & 1 == 1), ..Default::default() });
-        copy.populate(0, reserved);
+        copy.make_room(bytes, paths, options)?;
         Ok(copy)
     }
 
@@ -218,24 +230,48 @@ impl Copy {
 
     /// Reserves room for `bytes` bytes; what the copy holds stays.
     pub(super) fn make_room(&mut self, bytes: u64, paths: &Paths, options: &Options) -> Result<(), Error> {
-        let wanted = round_up(bytes);
-        if wanted > self.reserved {
-            reserve(&self.fd, self.reserved, wanted, kind(self.index), paths)?;
-        }
+        let (had, wanted) = (self.reserved, round_up(bytes));
         if PAGE.saturating_add(bytes) > self.map.len() {
             self.map = map_file(&self.fd, PAGE.saturating_add(wanted), self.index, paths, options)?;
         }
-        self.populate(self.reserved, wanted);
-        self.reserved = self.reserved.max(wanted);
+        if wanted > had {
+            let (from, more) = (PAGE.saturating_add(had), wanted - had);
+            check_memory(&self.fd, more, kind(self.index), paths)?;
+            // In memory, pages are made by touching them, by several threads. It may have made some of them only, so that
+            // what counts is the reservation.
+            let in_memory = more >= POPULATE && sys::is_in_memory(sys::raw(&self.fd));
+            if in_memory {
+                let size = sys::fstat(sys::raw(&self.fd)).map_or(u64::MAX, |info| info.size);
+                let end = PAGE.saturating_add(wanted);
+                if size >= end || sys::make_longer(sys::raw(&self.fd), end).is_ok() {
+                    self.populate(from, more, options.threads_or_cores());
+                }
+            }
+            if let Err(error) = reserve(&self.fd, from, more, kind(self.index), paths) {
+                let _ = sys::punch(sys::raw(&self.fd), from, more);
+                return Err(error);
+            }
+            if !in_memory {
+                self.populate(from, more, 1);
+            }
+            self.reserved = wanted;
+        }
         Ok(())
     }
 
-    /// Maps the pages of a range that was just reserved, all at once: cheaper than one fault per page.
-    fn populate(&self, from: u64, to: u64) {
-        if to.saturating_sub(from) >= POPULATE {
-            // A kernel without it (before 5.14) takes the faults.
-            let _ = self.map.advise(PAGE.saturating_add(from), to - from, libc::MADV_POPULATE_WRITE);
+    /// Maps the pages of a range all at once, which is cheaper than one fault per page.
+    fn populate(&self, from: u64, len: u64, threads: usize) {
+        const PIECE: u64 = 4 << 20;
+        if len < POPULATE {
+            return;
         }
+        let pieces = (0..len.div_ceil(PIECE)).map(|piece| piece * PIECE);
+        share(pieces, if len < LARGE as u64 { 1 } else { threads }, |piece| {
+            // A kernel without it (before 5.14) takes the faults.
+            let range = (from.saturating_add(piece), PIECE.min(len - piece));
+            let _ = self.map.advise(range.0, range.1, libc::MADV_POPULATE_WRITE);
+            0
+        });
     }
 
     /// Says in the first page that the bytes are being changed.

@@ -3,9 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+/// From so many bytes on, what is done to them is worth a thread.
+pub(crate) const LARGE: usize = 8 << 20;
+
 /// Does each piece of work on one of so many threads, this one among them; returns the wrapping sum of the results.
 /// Threads that are not to be had are done without.
-pub(super) fn share<T>(
+pub(crate) fn share<T>(
     pieces: impl Iterator<Item = T> + Send,
     threads: usize,
     work: impl Fn(T) -> u64 + Sync,
