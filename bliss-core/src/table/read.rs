@@ -122,10 +122,10 @@ impl<'a> TableRef<'a> {
     }
 }
 
-/// Asks the processor to load the line at an offset of `bytes`: a hint without effect on what the program computes,
-/// whatever the offset.
+/// Asks the processor to load the line in which item `at` begins: a hint without effect on what the program computes,
+/// whatever the index.
 #[inline]
-pub fn prefetch(bytes: &[u8], at: usize) {
+pub fn prefetch<T>(items: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -133,8 +133,8 @@ pub fn prefetch(bytes: &[u8], at: usize) {
         // - SSE is part of every x86-64 processor
         // - a prefetch reads nothing architecturally and never faults, so the address may be any; `wrapping_add` makes
         //   no claim about it
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(items.as_ptr().wrapping_add(at).cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, at);
+    let _ = (items, at);
 }

@@ -72,9 +72,9 @@ impl Arrangement {
         self.recent = [NONE; 8];
     }
 
-    /// The entry in `slot`, as the index that [`Self::add`] gave.
+    /// The entry in `slot`, as the index that [`Self::link`] gave; `None` if it is free, or there is no such slot.
     pub(super) fn entry_at(&self, slot: usize) -> Option<usize> {
-        Some(self.owners[slot]).filter(|&e| e != NONE).map(usize::from)
+        self.owners.get(slot).copied().filter(|&e| e != NONE).map(usize::from)
     }
 
     /// Takes up a key without giving it a slot; returns its index.

@@ -4,8 +4,11 @@
 #![allow(clippy::indexing_slicing)]
 
 use super::layout::{Layout, SLOT_HEAD_BYTES, TableError, u64_at};
-use super::read::TableRef;
+use super::read::{TableRef, prefetch};
 use super::region::{Arrangement, Entry};
+
+/// So many rows ahead the processor is asked for what building a table reads.
+const AHEAD: usize = 16;
 
 /// Rows in memory: columns of one dimension, in the order of their arrival.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +57,14 @@ impl Rows {
     /// The values of row `i`.
     pub fn row(&self, i: usize) -> &[f32] {
         &self.values[i * self.width..(i + 1) * self.width]
+    }
+
+    /// Asks the processor for row `i`.
+    #[inline]
+    fn prefetch(&self, i: usize) {
+        prefetch(&self.updated_at, i);
+        prefetch(&self.values, i * self.width);
+        prefetch(&self.values, (i + 1) * self.width - 1);
     }
 
     pub(super) fn check(&self, columns: usize) -> Result<(), TableError> {
@@ -236,6 +247,12 @@ impl BuildJob<'_> {
             arrangement.insert_all(entries.iter().map(|e: &Entry<RowSource>| e.key))?;
             pilots.copy_from_slice(&arrangement.pilots);
             for (slot, bytes) in slots.chunks_exact_mut(layout.stride()).enumerate() {
+                // Rows come in any order, so that each is waited for unless it was asked for before.
+                if let Some(RowSource::New(i)) =
+                    arrangement.entry_at(slot + AHEAD).map(|entry| entries[entry].source)
+                {
+                    source.upserts.prefetch(i as usize);
+                }
                 match arrangement.entry_at(slot) {
                     Some(entry) => write_slot(bytes, &entries[entry], &source),
                     None => bytes[..8].fill(0),
@@ -275,12 +292,13 @@ fn gather(
             .iter()
             .map(|&i| Entry { key: source.deletes[i as usize], source: RowSource::Deleted }),
     );
-    entries.extend(
-        upserts
-            .region(region)
-            .iter()
-            .map(|&i| Entry { key: source.upserts.keys[i as usize], source: RowSource::New(i) }),
-    );
+    let upserts = upserts.region(region);
+    entries.extend(upserts.iter().enumerate().map(|(at, &i)| {
+        if let Some(&later) = upserts.get(at + AHEAD) {
+            prefetch(&source.upserts.keys, later as usize);
+        }
+        Entry { key: source.upserts.keys[i as usize], source: RowSource::New(i) }
+    }));
     entries.sort_unstable_by_key(|e| (e.key, e.source));
     if !source.last_wins {
         let twice = |w: &&[Entry<RowSource>]| {
