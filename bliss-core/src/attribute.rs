@@ -10,8 +10,18 @@
 //! | `u64` | decimal digits; 8 little-endian bytes; a number | 8 bytes, little-endian |
 //!
 //! A value that does not fit its kind counts as absent.
+//!
+//! Where a model takes an attribute as a category, the category is its canonical text ([`Canonical::text`]):
+//!
+//! | kind | canonical text |
+//! |---|---|
+//! | `ip` | dotted decimal; for IPv6 the form of RFC 5952 |
+//! | `hex` | lower-case digits |
+//! | `string` | its bytes |
+//! | `u64` | decimal digits |
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::fmt::Write as _;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::schema::AttributeKind;
 
@@ -107,6 +117,29 @@ impl<'a> Canonical<'a> {
         }
     }
 
+    /// The canonical text of a value of this kind, written to `room` where it is not its bytes.
+    pub fn text<'t>(&'t self, kind: AttributeKind, room: &'t mut TextRoom) -> &'t [u8] {
+        let bytes = self.bytes();
+        match kind {
+            AttributeKind::String => return bytes,
+            AttributeKind::Hex { .. } => {
+                let digits = room.bytes.get_mut(..2 * bytes.len()).unwrap_or_default();
+                room.len =
+                    if const_hex::encode_to_slice(bytes, digits).is_ok() { 2 * bytes.len() } else { 0 };
+            }
+            AttributeKind::Ip => match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+                (Ok(v4), _) => room.print(Ipv4Addr::from(v4)),
+                (_, Ok(v6)) => room.print(Ipv6Addr::from(v6)),
+                _ => room.len = 0,
+            },
+            AttributeKind::U64 => match <[u8; 8]>::try_from(bytes) {
+                Ok(number) => room.print(u64::from_le_bytes(number)),
+                Err(_) => room.len = 0,
+            },
+        }
+        room.bytes.get(..room.len).unwrap_or_default()
+    }
+
     /// For an address: the same with all bits beyond the prefix set to 0. Other lengths stay as they are.
     pub fn masked(mut self, v4_prefix: Option<u8>, v6_prefix: Option<u8>) -> Self {
         if let Repr::Inline(held, len) = &mut self.repr {
@@ -126,6 +159,36 @@ impl<'a> Canonical<'a> {
             }
         }
         self
+    }
+}
+
+/// Room for the longest canonical text that is not the value's own bytes: the digits of 64 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct TextRoom {
+    bytes: [u8; 128],
+    len: usize,
+}
+
+impl Default for TextRoom {
+    fn default() -> Self {
+        Self { bytes: [0; 128], len: 0 }
+    }
+}
+
+impl TextRoom {
+    /// Addresses and numbers have less than 40 characters, so that nothing is cut.
+    fn print(&mut self, value: impl core::fmt::Display) {
+        self.len = 0;
+        let _ = write!(self, "{value}");
+    }
+}
+
+impl core::fmt::Write for TextRoom {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let end = self.len + text.len();
+        self.bytes.get_mut(self.len..end).ok_or(core::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
     }
 }
 
@@ -154,6 +217,35 @@ mod tests {
         }
         assert_eq!(binary(Ip, &[1, 2, 3]), None);
         assert!(Canonical::new(Ip, Value::U64(1)).is_none());
+    }
+
+    #[test]
+    fn each_value_has_one_text() {
+        let text_of = |kind, value: Value<'_>| {
+            let canonical = Canonical::new(kind, value).unwrap();
+            std::string::String::from_utf8(canonical.text(kind, &mut TextRoom::default()).to_vec()).unwrap()
+        };
+        for (kind, given, expected) in [
+            (Ip, "::ffff:192.0.2.1", "192.0.2.1"),
+            (Ip, "2001:DB8:0:0:0::0001", "2001:db8::1"),
+            (Ip, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            (Hex { bytes: 2 }, "00fF", "00ff"),
+            (Hex { bytes: 64 }, &"aB".repeat(64), &"ab".repeat(64)),
+            (U64, "0018446744073709551615", "18446744073709551615"),
+            (U64, "0", "0"),
+            (String, "Shop.Example", "Shop.Example"),
+        ] {
+            assert_eq!(text_of(kind, given.into()), expected);
+        }
+        assert_eq!(text_of(Ip, Value::Binary(&[192, 0, 2, 1])), "192.0.2.1");
+        assert_eq!(text_of(Hex { bytes: 2 }, Value::Binary(&[0xfe, 1])), "fe01");
+        assert_eq!(text_of(U64, Value::U64(64512)), "64512");
+        assert_eq!(text_of(U64, Value::Binary(&[1, 1, 0, 0, 0, 0, 0, 0])), "257");
+        // A room that was used before.
+        let mut room = TextRoom::default();
+        let long = Canonical::new(Ip, "2001:db8::1".into()).unwrap();
+        assert_eq!(long.text(Ip, &mut room), b"2001:db8::1");
+        assert_eq!(Canonical::new(U64, Value::U64(7)).unwrap().text(U64, &mut room), b"7");
     }
 
     #[test]

@@ -113,6 +113,11 @@ impl Names {
         self.attributes.iter().position(|n| n == name)
     }
 
+    /// The registered attributes, by place.
+    pub(crate) fn attributes(&self) -> &[String] {
+        &self.attributes
+    }
+
     /// The place of a registered input, given without its prefix, and whether it is a category.
     pub(crate) fn input_index(&self, name: &str) -> Option<(usize, bool)> {
         let place = self.inputs.iter().position(|(n, _)| n == name)?;

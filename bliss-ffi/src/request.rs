@@ -43,7 +43,8 @@ fn id_or_error(outcome: Result<usize, bliss_result_e>) -> i32 {
 
 /// Registers an attribute of requests, for instance `user_agent`, and returns its id, which is 0 or above; the same
 /// name has the same id. Up to 64 can be registered, once, after the handle was opened. Whether a published dimension
-/// is keyed by it does not matter.
+/// is keyed by it does not matter. A model may take it as a category, by the name `request.NAME`, unless a number or a
+/// category is registered under that name.
 ///
 /// The handle's thread only. Allocates. Returns the id, or BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (empty, longer
 /// than 128 bytes, not UTF-8), BLISS_ERROR_FULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.

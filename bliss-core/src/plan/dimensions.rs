@@ -1,9 +1,10 @@
 //! Dimensions bound to a snapshot: from a request's attributes to rows.
 
-use crate::attribute::{Canonical, Value};
+use crate::attribute::{Canonical, TextRoom, Value};
 use crate::frame::FrameError;
 use crate::key::{KeySecret, SECRET_BYTES, hash_key};
-use crate::request::{Names, Request};
+use crate::model::category_hash;
+use crate::request::{MAX_ATTRIBUTES, Names, Request};
 use crate::schema::{
     ArchivedDimension, ArchivedSchema, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS,
     MAX_NAME_BYTES,
@@ -22,6 +23,8 @@ pub struct DimensionPlan {
     bound: Option<(u64, usize)>,
     secret: KeySecret,
     clock_skew_seconds: u32,
+    /// What the schema says of the caller's attributes, by their places.
+    attributes: [Option<AttributeKind>; MAX_ATTRIBUTES],
     dimensions: Vec<PlannedDimension>,
     /// What a lookup needs of each dimension, side by side.
     hot: Vec<Hot>,
@@ -100,6 +103,7 @@ impl DimensionPlan {
             bound: None,
             secret: KeySecret([0; SECRET_BYTES]),
             clock_skew_seconds: 0,
+            attributes: [None; MAX_ATTRIBUTES],
             dimensions: Vec::with_capacity(MAX_DIMENSIONS),
             hot: Vec::with_capacity(MAX_DIMENSIONS),
             features: Vec::with_capacity(MAX_FEATURES),
@@ -122,6 +126,9 @@ impl DimensionPlan {
         }
         self.unbind();
         self.clock_skew_seconds = snapshot.schema().clock_skew_seconds.to_native();
+        for (kind, name) in self.attributes.iter_mut().zip(names.attributes()) {
+            *kind = snapshot.schema().attribute_kind(name);
+        }
         for (index, dimension) in snapshot.schema().dimensions.iter().enumerate() {
             self.bind_dimension(&snapshot, index, dimension, names)?;
         }
@@ -144,6 +151,7 @@ impl DimensionPlan {
     /// Forgets everything.
     pub(super) fn unbind(&mut self) {
         self.bound = None;
+        self.attributes = [None; MAX_ATTRIBUTES];
         self.dimensions.clear();
         self.hot.clear();
         self.features.clear();
@@ -216,6 +224,18 @@ impl DimensionPlan {
         let columns = self.features.get(dimension.first..)?.get(..dimension.layout.columns())?;
         let place = columns.iter().position(|f| f.name.as_str() == feature_name)?;
         Some((index, dimension.first + place, columns.get(place)?.is_category))
+    }
+
+    /// The kind of the caller's attribute at `index`, if the schema knows it.
+    pub(super) fn attribute_kind(&self, index: usize) -> Option<AttributeKind> {
+        *self.attributes.get(index)?
+    }
+
+    /// The category that the request's attribute at `index` is; `None` where it has none that fits its kind.
+    pub(super) fn category(&self, index: usize, request: &Request<'_>) -> Option<f32> {
+        let kind = self.attribute_kind(index)?;
+        let canonical = Canonical::new(kind, request.attribute(index)?)?;
+        Some(f32::from_bits(category_hash(canonical.text(kind, &mut TextRoom::default()))))
     }
 
     /// The key of dimension `index` for attribute values given in the order of its key; `None` where one does not fit.

@@ -8,8 +8,9 @@
 //! # Vector of values
 //!
 //! A lookup fills one `f32` vector: the features of all dimensions in the order of the schema, then, from
-//! [`INPUTS_AT`] on, the numbers and categories of the request itself in the order of their registration. Models'
-//! inputs are bound to places of this vector. Categories are bit patterns of their hash.
+//! [`INPUTS_AT`] on, the numbers and categories of the request itself in the order of their registration, and from
+//! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes. Models' inputs are bound to places of
+//! this vector. Categories are bit patterns of their hash.
 
 mod dimensions;
 mod evaluate;
@@ -22,7 +23,7 @@ pub use tally::Tally;
 
 use crate::frame::FrameError;
 use crate::models::{ModelsError, ModelsRef};
-use crate::request::{MAX_INPUTS, Names, Request};
+use crate::request::{MAX_ATTRIBUTES, MAX_INPUTS, Names, Request};
 use crate::schema::{MAX_DIMENSIONS, MAX_FEATURES};
 use crate::score::{Answer, Shadow, Status, Unscored};
 use crate::snapshot::SnapshotRef;
@@ -30,8 +31,10 @@ use evaluate::Evaluator;
 
 /// Where the request's own inputs begin in the vector of values.
 pub const INPUTS_AT: usize = MAX_FEATURES;
+/// Where the request's attributes as categories begin in the vector of values.
+pub const ATTRIBUTES_AT: usize = INPUTS_AT + MAX_INPUTS;
 /// Length of the vector of values.
-pub const VECTOR_LEN: usize = INPUTS_AT + MAX_INPUTS;
+pub const VECTOR_LEN: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
 
 /// Bound names, features and models, and the memory to answer one request at a time. For one thread.
 #[derive(Debug)]
@@ -165,6 +168,10 @@ impl Plan {
             self.dimensions.look_up(snapshot, request, now, mask, &mut self.values, &mut self.statuses);
         let (_, inputs) = self.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
         self.models.fill_inputs(request, inputs);
+        if route.attributes != 0 {
+            let attributes = inputs.get_mut(MAX_INPUTS..).unwrap_or_default();
+            self.models.fill_attributes(route.attributes, &self.dimensions, request, attributes);
+        }
         // SAFETY:
         // - `models` are the bytes bound last, unchanged: this function's own contract
         let outcome = unsafe { self.evaluator.evaluate(&self.models, models, route, &self.values) };

@@ -1,7 +1,7 @@
 //! Models bound to dimensions and a request's inputs.
 
-use super::INPUTS_AT;
 use super::dimensions::{DimensionPlan, Name};
+use super::{ATTRIBUTES_AT, INPUTS_AT};
 use crate::model::{InputKind, ModelRef, Scratch, category_hash};
 use crate::models::{DEFAULT_ROUTE, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef};
 use crate::request::{INPUT_PREFIX, Names, Request};
@@ -39,6 +39,8 @@ pub struct PlannedModel {
     bindings: (usize, usize),
     /// Dimensions it takes inputs from, as a mask.
     dimensions: u64,
+    /// Attributes of the request that it takes as categories, as a mask of their places.
+    attributes: u64,
     /// The first input that nobody offers.
     missing: Option<Name>,
 }
@@ -57,6 +59,8 @@ pub(super) struct BoundRoute {
     pub(super) shadows: u64,
     /// Dimensions that its models use, as a mask.
     pub(super) dimensions: u64,
+    /// Attributes that its models take as categories, as a mask.
+    pub(super) attributes: u64,
 }
 
 const _: () = assert!(MAX_MODELS <= 64, "masks of models have 64 bits");
@@ -169,12 +173,25 @@ impl ModelPlan {
                 classes,
                 bindings: (self.bindings.len(), model.inputs().len()),
                 dimensions: 0,
+                attributes: 0,
                 missing: None,
             };
             for input in model.inputs() {
                 let wants_category = input.kind == InputKind::Category;
+                // An attribute of which the schema says how its text is written, unless an input has its name.
+                let attribute = |name: &str| {
+                    let place = names.attribute_index(name)?;
+                    dimensions.attribute_kind(place).map(|_| place)
+                };
                 let place = match input.name.strip_prefix(INPUT_PREFIX) {
-                    Some(name) => names.input_index(name).map(|(place, c)| (None, INPUTS_AT + place, c)),
+                    Some(name) => match (names.input_index(name), attribute(name)) {
+                        (Some((place, c)), _) => Some((None, INPUTS_AT + place, c)),
+                        (None, Some(place)) => {
+                            planned.attributes |= u64::from(wants_category) << place;
+                            Some((None, ATTRIBUTES_AT + place, true))
+                        }
+                        (None, None) => None,
+                    },
                     None => dimensions.find(input.name).map(|(d, place, c)| (Some(d), place, c)),
                 };
                 match place.filter(|(_, _, is_category)| *is_category == wants_category) {
@@ -200,9 +217,12 @@ impl ModelPlan {
             let place = |shadow: u32| 1_u64.checked_shl(shadow).unwrap_or(0);
             let shadows = route.shadows.iter().fold(0, |mask, shadow| mask | place(shadow.to_native()));
             // The active model beside itself would say nothing new.
-            let mut bound = BoundRoute { active, shadows: shadows & !(1 << active), dimensions: 0 };
-            let used = bound.models().filter_map(|place| self.models.get(place));
-            bound.dimensions = used.fold(0, |mask, model| mask | model.dimensions);
+            let mut bound =
+                BoundRoute { active, shadows: shadows & !(1 << active), dimensions: 0, attributes: 0 };
+            for model in bound.models().filter_map(|place| self.models.get(place)) {
+                bound.dimensions |= model.dimensions;
+                bound.attributes |= model.attributes;
+            }
             self.routes.push(PlannedRoute { name, bound });
         }
         Ok(())
@@ -232,6 +252,26 @@ impl ModelPlan {
     pub(super) fn fill_inputs(&self, request: &Request<'_>, inputs: &mut [f32]) {
         let absent = |i: usize| if self.categories >> i & 1 == 1 { self.no_category } else { f32::NAN };
         request.copy_inputs(inputs.get_mut(..self.inputs).unwrap_or_default(), absent);
+    }
+
+    /// Writes the attributes of `mask` as categories to the vector of values, from [`ATTRIBUTES_AT`] on. Others keep what
+    /// they were: nobody reads them.
+    #[inline]
+    pub(super) fn fill_attributes(
+        &self,
+        mask: u64,
+        dimensions: &DimensionPlan,
+        request: &Request<'_>,
+        attributes: &mut [f32],
+    ) {
+        let mut left = mask;
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if let Some(place) = attributes.get_mut(index) {
+                *place = dimensions.category(index, request).unwrap_or(self.no_category);
+            }
+        }
     }
 
     /// Model `index` of `models`, if it can be evaluated.
