@@ -140,7 +140,7 @@ where
 }
 
 /// Checks the header and returns where it says the metadata is.
-fn metadata(bytes: &[u8], kind: Kind) -> Result<Section, FrameError> {
+pub(crate) fn metadata(bytes: &[u8], kind: Kind) -> Result<Section, FrameError> {
     let found = bytes.len() as u64;
     let header = bytes
         .first_chunk::<HEADER_BYTES>()
@@ -192,6 +192,11 @@ impl Packer {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         Self { end: HEADER_BYTES as u64 }
+    }
+
+    /// Behind a frame of this length.
+    pub fn behind(bytes: u64) -> Self {
+        Self { end: bytes }
     }
 
     /// The place of the next part, of `len` bytes.

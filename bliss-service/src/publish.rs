@@ -78,6 +78,7 @@ impl Store for Publisher {
         let done = Publisher::publish(self, change).map_err(|error| error.to_string())?;
         let made = match done.made {
             Made::InPlace => "in_place",
+            Made::Grown => "grown",
             Made::Copied => "copied",
             Made::Built => "built",
         };

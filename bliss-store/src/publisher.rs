@@ -9,7 +9,9 @@ use bliss_core::frame::FrameError;
 use bliss_core::key::{KeySecret, SECRET_BYTES, hash_key};
 use bliss_core::models::{ModelSet, ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
-use bliss_core::snapshot::{Change, SnapshotError, SnapshotRef, Writing, apply_in_place};
+use bliss_core::snapshot::{
+    Change, DimensionChange, Growth, SnapshotError, SnapshotRef, Writing, apply_in_place,
+};
 use bliss_core::table::{BuildJob, TableError, Target};
 use mmap_sync::{Edit, Options, Published, Standby, Writer};
 
@@ -61,9 +63,11 @@ impl PublishOptions {
 pub enum Made {
     /// The change, and the one before it, were applied to the copy that was not current.
     InPlace,
+    /// The same, and tables that had no room were laid out anew behind the others.
+    Grown,
     /// The current copy was copied and the change applied to it.
     Copied,
-    /// The tables were built anew, because the schema changed, a table had to grow, or a dimension was replaced.
+    /// The tables were built anew, because the schema changed, a large table had to grow, or a dimension was replaced.
     Built,
 }
 
@@ -225,24 +229,30 @@ impl Publisher {
         })
     }
 
-    /// Applies a change to the copy that is not current; `None` where a table has no room for it.
+    /// Applies a change to the copy that is not current; `None` where all tables had better be written anew.
     fn patch(&mut self, change: &Change) -> Result<Option<(Made, Published)>, PublishError> {
-        let Some(generation) = self.features.generation() else { return Ok(None) };
+        let (Some(generation), threads) = (self.features.generation(), self.threads) else { return Ok(None) };
+        change.check(self.schema.dimensions.len())?;
         let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
         let mut standby = self.features.standby(len)?;
         let last = self.last.take().filter(|(led_to, _)| *led_to == generation);
-        let behind_by_one =
-            standby.holds().is_some_and(|held| held + 1 == generation) && standby.held_len() == len;
-        let made = match last {
-            Some((_, last)) if behind_by_one && apply(&mut standby, &last)? => Made::InPlace,
-            _ => {
+        let behind_by_one = standby.holds().is_some_and(|held| held + 1 == generation);
+        let caught_up = match last {
+            Some((_, last)) if behind_by_one => {
+                standby.resize(standby.held_len())?;
+                apply(&mut standby, &last, threads)?
+            }
+            _ => None,
+        };
+        let made = match caught_up {
+            Some(made) => made,
+            None => {
                 standby.copy_current()?;
                 Made::Copied
             }
         };
-        if !apply(&mut standby, change)? {
-            return Ok(None);
-        }
+        let Some(changed) = apply(&mut standby, change, threads)? else { return Ok(None) };
+        let made = if made == Made::InPlace { changed } else { made };
         Ok(Some((made, standby.publish()?)))
     }
 
@@ -293,15 +303,40 @@ impl Target for Editing<'_> {
     }
 }
 
-/// Applies a patch; false where it does not fit, and the copy is then of no use as it is.
-fn apply(standby: &mut Standby<'_>, change: &Change) -> Result<bool, SnapshotError> {
-    match apply_in_place(&mut Editing(standby.edit()), change) {
-        Ok(()) => Ok(true),
-        Err(SnapshotError::Table { error: TableError::Full { .. } | TableError::Crowded { .. }, .. }) => {
-            Ok(false)
+/// Applies a patch, in place or with tables that grow; `None` where it does not fit, and the copy is then of no use as
+/// it is.
+fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<Option<Made>, PublishError> {
+    let mut made = Made::InPlace;
+    for (index, change) in &change.dimensions {
+        match apply_in_place(&mut Editing(standby.edit()), *index, change) {
+            Ok(()) => {}
+            Err(SnapshotError::Table {
+                error: TableError::Full { .. } | TableError::Crowded { .. }, ..
+            }) => {
+                made = Made::Grown;
+                if !grow(standby, *index, change, threads)? {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => Err(error),
     }
+    Ok(Some(made))
+}
+
+/// Lays one table out anew, with the change made; false where that is not worth it.
+fn grow(
+    standby: &mut Standby<'_>,
+    index: usize,
+    change: &DimensionChange,
+    threads: usize,
+) -> Result<bool, PublishError> {
+    let snapshot = SnapshotRef::open(standby.bytes()).map_err(SnapshotError::from)?;
+    let Some(growth) = Growth::plan(snapshot, index, change)? else { return Ok(false) };
+    standby.resize(growth.bytes())?;
+    growth.write(standby.bytes_mut(), change, threads, run_in_threads)?;
+    standby.touch(growth.changes());
+    Ok(true)
 }
 
 fn run_in_threads(jobs: Vec<BuildJob<'_>>) -> Result<u64, TableError> {

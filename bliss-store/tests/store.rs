@@ -99,6 +99,39 @@ fn publications_follow_their_changes() {
     assert!(made["InPlace"] > 40, "{made:?}");
 }
 
+/// A table that grows again and again beside a large one; every checksum is verified.
+#[test]
+fn a_small_table_grows_without_the_others_being_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut two = schema(3);
+    two.dimensions.push(Dimension { name: "large".into(), ..two.dimensions[0].clone() });
+    let mut publisher = open(directory.path(), two);
+    let mut client = Client::open(directory.path()).unwrap();
+    let verifying = mmap_sync::Options::new(directory.path().join(bliss_store::FEATURES))
+        .verify(true)
+        .open_reader()
+        .unwrap();
+    let large = DimensionChange::Replace(rows(&publisher, 0..300_000, 0.0));
+    publisher.publish(Change { dimensions: vec![(1, large)] }).unwrap();
+    let mut made = std::collections::BTreeMap::<String, u32>::new();
+    let mut known = 0;
+    for round in 0..40_u32 {
+        let upserts = rows(&publisher, known..known + 130, 0.5);
+        known += 130;
+        let published = publisher.publish(patch(upserts, vec![])).unwrap();
+        *made.entry(format!("{:?}", published.made)).or_default() += 1;
+        assert_eq!(verifying.pin().unwrap().generation(), published.generation, "round {round}");
+        for i in (0..known + 10).step_by(7) {
+            let expected = if i < known { i as f32 + 0.5 } else { 0.0 };
+            assert_eq!(value(&mut client, i).unwrap().0, expected, "round {round}, row {i}");
+        }
+        assert_eq!(publisher.current().unwrap().table(1).unwrap().rows(), 300_000);
+        assert!(published.bytes as f64 <= 1.3 * f64::from(300_000 + known) * (12.0 + 4.0 * 3.0) + 50_000.0);
+    }
+    assert!(made["Grown"] >= 10 && made["InPlace"] >= 10, "{made:?}");
+    assert!(made.get("Built").copied().unwrap_or(0) <= 5, "{made:?}");
+}
+
 #[test]
 fn a_refused_change_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,8 +4,12 @@
 //! keys are hashed, and where each dimension's [table](crate::table) lies.
 
 #[cfg(feature = "build")]
+mod grow;
+#[cfg(feature = "build")]
 mod write;
 
+#[cfg(feature = "build")]
+pub use grow::Growth;
 #[cfg(feature = "build")]
 pub use write::{Change, DimensionChange, SnapshotError, Writing, apply_in_place};
 

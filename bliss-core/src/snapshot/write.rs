@@ -52,9 +52,12 @@ impl Change {
         self.dimensions.iter().all(|(_, change)| matches!(change, DimensionChange::Patch { .. }))
     }
 
-    /// Whether each dimension named is there, and named once: of two changes of one, which counts would depend on how
-    /// the snapshot is made.
-    fn check(&self, dimensions: usize) -> Result<(), SnapshotError> {
+    /// Whether each dimension named is one of so many, and named once: of two changes of one, which counts would depend
+    /// on how the snapshot is made.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Dimension`], [`SnapshotError::Twice`].
+    pub fn check(&self, dimensions: usize) -> Result<(), SnapshotError> {
         for (i, &(index, _)) in self.dimensions.iter().enumerate() {
             if index >= dimensions {
                 return Err(SnapshotError::Dimension { index, dimensions });
@@ -107,31 +110,27 @@ pub enum SnapshotError {
     Metadata(String),
 }
 
-/// Makes the changes of a patch in a snapshot that has room for them.
+/// Makes the change of one dimension in a snapshot that has room for it.
 ///
 /// # Errors
-/// [`TableError::Full`] or [`TableError::Crowded`] in a table where it must be laid out anew: then `target` holds part
-/// of the change and is of no further use. A change that [replaces](DimensionChange::Replace) is refused.
-pub fn apply_in_place<T: Target + ?Sized>(target: &mut T, change: &Change) -> Result<(), SnapshotError> {
-    change.check(SnapshotRef::open(target.bytes())?.schema().dimensions.len())?;
-    for (index, change) in &change.dimensions {
-        let snapshot = SnapshotRef::open(target.bytes())?;
-        let Some(dimension) = snapshot.schema().dimensions.get(*index) else {
-            return Err(SnapshotError::Dimension {
-                index: *index,
-                dimensions: snapshot.schema().dimensions.len(),
-            });
-        };
-        let (at, _) = snapshot.table_place(*index)?;
-        let dimension = dimension.name.to_string();
-        let at_table = |error| SnapshotError::Table { dimension: dimension.clone(), error };
-        let DimensionChange::Patch { upserts, deletes } = change else {
-            return Err(at_table(TableError::Full { rows: 0, room: 0 }));
-        };
-        let mut table = TableMut::open(target, at as usize).map_err(at_table)?;
-        table.apply(upserts, deletes).map_err(at_table)?;
-    }
-    Ok(())
+/// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out anew, by [`super::Growth`] or
+/// [`Writing`]: then `target` holds part of the change. A change that [replaces](DimensionChange::Replace) is refused.
+pub fn apply_in_place<T: Target + ?Sized>(
+    target: &mut T,
+    index: usize,
+    change: &DimensionChange,
+) -> Result<(), SnapshotError> {
+    let snapshot = SnapshotRef::open(target.bytes())?;
+    let dimensions = snapshot.schema().dimensions.len();
+    let dimension = snapshot.schema().dimensions.get(index);
+    let dimension = dimension.ok_or(SnapshotError::Dimension { index, dimensions })?.name.to_string();
+    let (at, _) = snapshot.table_place(index)?;
+    let at_table = |error| SnapshotError::Table { dimension: dimension.clone(), error };
+    let DimensionChange::Patch { upserts, deletes } = change else {
+        return Err(at_table(TableError::Full { rows: 0, room: 0 }));
+    };
+    let mut table = TableMut::open(target, at as usize).map_err(at_table)?;
+    table.apply(upserts, deletes).map_err(at_table)
 }
 
 /// A snapshot about to be written whole: its size is known, its tables are not built yet.

@@ -19,8 +19,10 @@ const TARGET_LOAD_PERCENT: u64 = 85;
 const MAX_LOAD_PERCENT: u64 = 90;
 /// A table with less than this share of its slots in use is made smaller.
 const SPARSE_LOAD_PERCENT: u64 = 72;
-/// Small tables are laid out with room to double, since their size hardly matters.
-const SMALL_ROWS: u64 = 50_000;
+/// Small tables are laid out with room to double, since their size hardly matters: as many of them as a schema may have
+/// hold fewer than 100,000 rows.
+const SMALL_ROWS: u64 = 1500;
+const _: () = assert!(SMALL_ROWS as usize * crate::schema::MAX_DIMENSIONS < 100_000);
 const SMALL_LOAD_PERCENT: u64 = 45;
 
 /// Why a table's bytes are refused, or cannot take more rows.

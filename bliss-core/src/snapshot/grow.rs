@@ -1,0 +1,106 @@
+//! Laying one table of a snapshot out anew, so that the others need not be copied when it must grow.
+
+// The writer's side: a panic here is the daemon's, never a worker's.
+#![allow(clippy::indexing_slicing)]
+
+use rkyv::util::AlignedVec;
+
+use super::write::{DimensionChange, SnapshotError};
+use super::{Metadata, SnapshotRef};
+use crate::frame::{self, FrameError, HEADER_BYTES, Kind, Packer, Section};
+use crate::table::{self, BuildJob, Column, Layout, Source, TableError};
+
+/// The place of a table that grew stays empty until the snapshot is written anew; at most one byte in so many is lost to
+/// that.
+const LEAST_USE: u64 = 25;
+
+/// A table of a snapshot about to be laid out anew behind all others, with room for a change.
+#[derive(Debug)]
+pub struct Growth {
+    index: usize,
+    layout: Layout,
+    section: Section,
+    metadata_at: Section,
+    metadata: AlignedVec,
+}
+
+impl Growth {
+    /// Plans it for the table of dimension `index`. `None` where the snapshot had better be written anew: because a
+    /// dimension is [replaced](DimensionChange::Replace), or too much of the snapshot would lie empty.
+    ///
+    /// # Errors
+    /// Where the table would be too large.
+    pub fn plan(
+        snapshot: SnapshotRef<'_>,
+        index: usize,
+        change: &DimensionChange,
+    ) -> Result<Option<Self>, SnapshotError> {
+        let DimensionChange::Patch { upserts, deletes } = change else { return Ok(None) };
+        let old = snapshot.table(index)?;
+        let is_new = |key: &&u64| old.get(**key).is_none();
+        let added = upserts.keys.iter().filter(is_new).count() as u64;
+        let gone = deletes.iter().filter(|key| !is_new(key)).count() as u64;
+        let rows = (old.rows() + added).saturating_sub(gone);
+        let name = || snapshot.schema().dimensions.get(index).map_or(String::new(), |d| d.name.to_string());
+        let layout = Layout::for_rows(rows, old.layout().columns())
+            .map_err(|error| SnapshotError::Table { dimension: name(), error })?;
+
+        let mut packer = Packer::behind(snapshot.bytes.len() as u64);
+        let section = packer.place(layout.bytes());
+        let mut metadata = rkyv::deserialize::<Metadata, rkyv::rancor::Failure>(snapshot.metadata)
+            .map_err(|_| FrameError::Metadata)?;
+        *metadata.tables.get_mut(index).ok_or(FrameError::Section { index })? = section;
+        let used = metadata.tables.iter().map(|table| table.len).sum::<u64>();
+        let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&metadata)
+            .map_err(|error| SnapshotError::Metadata(error.to_string()))?;
+        let metadata_at = frame::metadata(snapshot.bytes, Kind::Features)?;
+        let lost = packer.bytes().saturating_sub(HEADER_BYTES as u64 + metadata_at.len + used);
+        let fits = metadata_at.len == metadata.len() as u64;
+        let worth_it = lost.saturating_mul(LEAST_USE) <= packer.bytes();
+        Ok((fits && worth_it).then_some(Self { index, layout, section, metadata_at, metadata }))
+    }
+
+    /// Length of the snapshot in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.section.offset + self.section.len
+    }
+
+    /// What [`Self::write`] changes, beside what is added at the end.
+    pub fn changes(&self) -> core::ops::Range<u64> {
+        self.metadata_at.offset..self.metadata_at.offset + self.metadata_at.len
+    }
+
+    /// Lays the table out, with the change made, in the first [`Self::bytes`] bytes of `dest`, which begin with the
+    /// snapshot that it was planned for. Part of the change may be made in that already.
+    ///
+    /// `run` and `parts` are as for [`super::Writing::write`].
+    ///
+    /// # Errors
+    /// Where rows do not fit the schema; `dest` then holds the snapshot as it was.
+    pub fn write(
+        &self,
+        dest: &mut [u8],
+        change: &DimensionChange,
+        parts: usize,
+        run: impl Fn(Vec<BuildJob<'_>>) -> Result<u64, TableError>,
+    ) -> Result<(), SnapshotError> {
+        let found = dest.len() as u64;
+        let all = dest.get_mut(..self.bytes() as usize);
+        let all = all.ok_or(FrameError::CutOff { expected: self.bytes(), found })?;
+        let (before, place) = all.split_at_mut(self.section.offset as usize);
+        let snapshot = SnapshotRef::open(before)?;
+        let columns: Vec<_> = (0..self.layout.columns()).map(Column::Old).collect();
+        let DimensionChange::Patch { upserts, deletes } = change else { return Ok(()) };
+        let old = Some((snapshot.table(self.index)?, columns.as_slice()));
+        let source = Source { old, upserts, last_wins: true, deletes };
+        let built = table::build_jobs(place, self.layout, &source, parts)
+            .and_then(run)
+            .and_then(|rows| table::finish(place, &self.layout, rows));
+        built.map_err(|error| {
+            let dimension = snapshot.schema().dimensions.get(self.index);
+            SnapshotError::Table { dimension: dimension.map_or(String::new(), |d| d.name.to_string()), error }
+        })?;
+        before[self.metadata_at.offset as usize..][..self.metadata.len()].copy_from_slice(&self.metadata);
+        Ok(())
+    }
+}
