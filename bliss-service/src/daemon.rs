@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::decode::Refusal;
+use crate::expiry::Expiry;
 use crate::origin::{self, Context};
 use crate::state::State;
 use crate::{admin, models, publish};
@@ -69,7 +70,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             "admin.listen: {address} can be reached from other hosts; /status and /metrics are open"
         );
     }
-    let (publisher, mut published) = publish::start(opened, config.publish_interval, state.clone())?;
+    let (publisher, mut published) =
+        publish::start(opened, config.publish_interval, Expiry::new(&config), state.clone())?;
     tracing::info!(
         directory = %config.directory.display(),
         admin = %address,

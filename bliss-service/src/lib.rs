@@ -22,6 +22,7 @@ pub mod config;
 pub mod daemon;
 pub mod decode;
 pub mod demo;
+pub mod expiry;
 pub mod export;
 pub mod keys;
 pub mod logging;

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant, SystemTime};
 use bliss_core::key::KeySecret;
 use bliss_core::models::ModelSet;
 use bliss_core::schema::Schema;
-use bliss_core::snapshot::Change;
-use bliss_store::{Made, PublishError, PublishOptions, Publisher};
+use bliss_core::snapshot::{Change, SnapshotRef};
+use bliss_store::{Expired, Made, PublishError, PublishOptions, Publisher, Sweeper};
 use tokio::sync::oneshot;
 
+use crate::expiry::{Expiry, Removed};
 use crate::state::{Publication, State};
 use crate::workers::Workers;
 
@@ -70,6 +71,8 @@ pub(crate) trait Store: Send {
     fn publish(&mut self, change: Change) -> Result<Publication, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
     fn heartbeat(&mut self);
+    /// Adds to `change` that rows go which the next slice finds too old; says how many.
+    fn sweep(&self, sweeper: &mut Sweeper, change: &mut Change, now: u32) -> Expired;
 }
 
 impl Store for Publisher {
@@ -99,6 +102,15 @@ impl Store for Publisher {
     fn heartbeat(&mut self) {
         Publisher::heartbeat(self);
     }
+
+    fn sweep(&self, sweeper: &mut Sweeper, change: &mut Change, now: u32) -> Expired {
+        // Of another schema, a daemon's before this one, the dimensions are others.
+        let same = |current: &SnapshotRef<'_>| {
+            current.schema_owned().is_ok_and(|published| published == *self.schema())
+        };
+        let Some(current) = self.current().filter(same) else { return Expired::new() };
+        Sweeper::join(sweeper.next(current, now), change, current)
+    }
 }
 
 fn rows(publisher: &Publisher) -> Vec<u64> {
@@ -112,6 +124,13 @@ pub struct Opened {
     publisher: Publisher,
     /// The secret of the keys there.
     pub secret: KeySecret,
+}
+
+#[cfg(test)]
+impl Opened {
+    pub(crate) fn into_publisher(self) -> Publisher {
+        self.publisher
+    }
 }
 
 /// Opens `directory` for publishing; makes it if its parent is there.
@@ -194,14 +213,16 @@ fn cannot_open(directory: &Path, error: &PublishError) -> anyhow::Error {
 pub fn start(
     opened: Opened,
     interval: Duration,
+    expiry: Option<Expiry>,
     state: Arc<State>,
 ) -> std::io::Result<(PublishHandle, oneshot::Receiver<()>)> {
-    start_with(opened.publisher, interval, state)
+    start_with(opened.publisher, interval, expiry, state)
 }
 
 pub(crate) fn start_with(
     store: impl Store + 'static,
     interval: Duration,
+    expiry: Option<Expiry>,
     state: Arc<State>,
 ) -> std::io::Result<(PublishHandle, oneshot::Receiver<()>)> {
     let (sender, receiver) = channel();
@@ -209,7 +230,7 @@ pub(crate) fn start_with(
     std::thread::Builder::new().name("publish".into()).spawn(move || {
         // Dropped at the end, by a panic too.
         let _ending: oneshot::Sender<()> = ending;
-        Worker { store, interval, state, receiver, last_slot: None, alone: false }.run();
+        Worker { store, interval, expiry, state, receiver, last_slot: None, alone: false }.run();
     })?;
     Ok((PublishHandle(sender), ended))
 }
@@ -217,6 +238,8 @@ pub(crate) fn start_with(
 struct Worker<S> {
     store: S,
     interval: Duration,
+    /// Takes out rows that are too old, if that is wanted.
+    expiry: Option<Expiry>,
     state: Arc<State>,
     receiver: Receiver<Command>,
     /// The interval, counted from the epoch, in which the last publication was.
@@ -235,7 +258,7 @@ impl<S: Store> Worker<S> {
             self.state.publisher_alive();
             match self.receiver.recv_timeout(HEARTBEAT) {
                 Ok(command) => self.take(command, &mut waiting),
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => self.sweep(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             while !waiting.is_empty() {
@@ -304,9 +327,33 @@ impl<S: Store> Worker<S> {
         done.into_iter().for_each(|done: oneshot::Sender<_>| drop(done.send(result.clone())));
     }
 
-    fn publish_one(&mut self, change: Change) -> Result<(), String> {
+    /// Publishes that rows go which are too old, where there is nothing else to publish.
+    fn sweep(&mut self) {
+        // Not twice in an interval.
+        if self.last_slot.is_some_and(|last| last >= self.slot()) {
+            return;
+        }
+        let Some(expiry) = self.expiry.as_mut().filter(|expiry| expiry.is_due()) else { return };
+        let mut change = Change::default();
+        let removed = expiry.apply(&self.store, &mut change);
+        if !change.is_empty() {
+            self.last_slot = Some(self.slot());
+            // If it fails, `/status` says so, and the next round finds these rows again.
+            let _ = self.publish_changed(change, Some(removed));
+        }
+    }
+
+    fn publish_one(&mut self, mut change: Change) -> Result<(), String> {
+        let removed = self.expiry.as_mut().map(|expiry| expiry.apply(&self.store, &mut change));
+        self.publish_changed(change, removed)
+    }
+
+    fn publish_changed(&mut self, change: Change, removed: Option<Removed>) -> Result<(), String> {
         match self.store.publish(change) {
             Ok(publication) => {
+                if let (Some(expiry), Some(removed)) = (&self.expiry, &removed) {
+                    expiry.count(removed, &self.state.metrics);
+                }
                 self.state.published(&publication);
                 Ok(())
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::models::ModelSet;
 use bliss_core::snapshot::{Change, DimensionChange};
+use bliss_store::{Expired, Sweeper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,10 @@ impl Store for Kept {
     }
 
     fn heartbeat(&mut self) {}
+
+    fn sweep(&self, _: &mut Sweeper, _: &mut Change, _: u32) -> Expired {
+        Expired::new()
+    }
 }
 
 impl Kept {
@@ -83,7 +88,8 @@ impl Running {
         let config =
             Config::parse(&directory.join("bliss.toml"), &text).unwrap_or_else(|error| panic!("{error}"));
         let state = Arc::new(State::new(&config));
-        let (publisher, _thread) = start_with(kept.clone(), config.publish_interval, state.clone()).unwrap();
+        let (publisher, _thread) =
+            start_with(kept.clone(), config.publish_interval, None, state.clone()).unwrap();
         let stop = CancellationToken::new();
         let config = Arc::new(config);
         for place in 0..config.origins.len() {

@@ -58,7 +58,7 @@ pub use counters::{CountersError, CountersFile};
 #[cfg(feature = "publish")]
 pub use publisher::{Made, PublishError, PublishOptions, PublishedFeatures, Publisher};
 #[cfg(feature = "publish")]
-pub use sweep::Sweeper;
+pub use sweep::{Expired, Sweeper};
 
 /// Prefix of the files that features are published in, within the directory.
 pub const FEATURES: &str = "features";

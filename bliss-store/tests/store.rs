@@ -260,10 +260,13 @@ fn expired_rows_are_removed_in_slices() {
     let dimensions = vec![(0, aged(100, &|_| 0)), (1, aged(3000, &half_old)), (2, aged(10, &|_| 1000))];
     publisher.publish(Change { dimensions }).unwrap();
     // Limit: 2 × 600 seconds.
-    let mut sweeper = Sweeper::new(2, 500);
+    let mut sweeper = Sweeper::new(vec![None, Some(1200), Some(1200)], 500);
     let mut removed = Vec::new();
     for _ in 0..40 {
-        let change = sweeper.next(publisher.current().unwrap(), 2201);
+        let snapshot = publisher.current().unwrap();
+        let mut change = Change::default();
+        let expired = Sweeper::join(sweeper.next(snapshot, 2201), &mut change, snapshot);
+        assert_eq!(expired.iter().map(|(_, rows)| rows).sum::<u64>(), change.len() as u64);
         removed.push(change.len());
         if !change.is_empty() {
             publisher.publish(change).unwrap();
@@ -276,4 +279,39 @@ fn expired_rows_are_removed_in_slices() {
     assert_eq!(rows, [100, 1500, 0]);
     assert!(snapshot.table(1).unwrap().iter().all(|(_, row)| row.updated_at == 5000));
     assert!(sweeper.next(snapshot, 2200).is_empty());
+}
+
+#[test]
+fn what_comes_expired_is_left_out_and_what_a_change_says_goes_before_what_is_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut publisher = open(directory.path(), schema(2));
+    let rows = |ages: &[(u64, u32)]| {
+        let mut rows = Rows::new(2);
+        ages.iter()
+            .for_each(|(key, updated_at)| rows.push(*key, *updated_at, &[*key as f32, *updated_at as f32]));
+        rows
+    };
+    let sweeper = Sweeper::new(vec![Some(100)], 1000);
+    let replace =
+        |ages: &[(u64, u32)]| Change { dimensions: vec![(0, DimensionChange::Replace(rows(ages)))] };
+    let mut change = replace(&[(1, 899), (2, 900), (3, 5), (4, 1000), (5, 899), (6, 2000)]);
+    assert_eq!(sweeper.admit(&mut change, 1000), [(0, 3)]);
+    assert_eq!(change, replace(&[(2, 900), (4, 1000), (6, 2000)]));
+    assert_eq!(sweeper.admit(&mut change, 1000), []);
+    // An upsert with an old row takes out what is there.
+    let mut change = patch(rows(&[(7, 1000), (2, 899)]), vec![9]);
+    assert_eq!(sweeper.admit(&mut change, 1000), [(0, 1)]);
+    assert_eq!(change, patch(rows(&[(7, 1000)]), vec![9, 2]));
+    // Without a limit everything is admitted.
+    assert_eq!(Sweeper::new(vec![None], 1000).admit(&mut replace(&[(1, 0)]), u32::MAX), []);
+
+    publisher.publish(replace(&[(1, 800), (2, 800), (3, 800), (4, 1000)])).unwrap();
+    let snapshot = publisher.current().unwrap();
+    let found = sweeper.clone().next(snapshot, 1000);
+    let mut change = patch(rows(&[(2, 1000)]), vec![3]);
+    assert_eq!(Sweeper::join(found.clone(), &mut change, snapshot), [(0, 1)]);
+    assert_eq!(change, patch(rows(&[(2, 1000)]), vec![3, 1]));
+    let mut change = replace(&[(8, 1000)]);
+    assert_eq!(Sweeper::join(found, &mut change, snapshot), []);
+    assert_eq!(change, replace(&[(8, 1000)]));
 }

@@ -25,6 +25,8 @@ pub struct Config {
     pub publish_interval: Duration,
     /// How its files are made.
     pub publish: PublishOptions,
+    /// Rows older than so many times their dimension's `max_age` are left out; 0: none are.
+    pub expire_after_max_ages: u32,
     /// Where `/status` and the like answer.
     pub listen: SocketAddr,
     /// How the daemon's log is written.

@@ -46,6 +46,7 @@ pub(super) struct Publish {
     pub(super) group: Option<Spanned<Group>>,
     pub(super) mode: Spanned<String>,
     pub(super) readers_mode: Spanned<String>,
+    pub(super) expire_after_max_ages: u32,
 }
 
 /// A group, by name or by number.
@@ -65,6 +66,7 @@ impl Default for Publish {
             group: None,
             mode: Spanned::new(0..0, "0640".into()),
             readers_mode: Spanned::new(0..0, "0660".into()),
+            expire_after_max_ages: 0,
         }
     }
 }

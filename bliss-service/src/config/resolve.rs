@@ -130,6 +130,7 @@ impl<'a> Resolver<'a> {
             directory: source.file(file.directory),
             publish_interval: interval,
             publish,
+            expire_after_max_ages: file.publish.expire_after_max_ages,
             listen: file.admin.listen,
             log_output: file.log.format,
             log_level,

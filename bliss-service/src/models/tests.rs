@@ -29,7 +29,8 @@ impl Running {
         let config = Arc::new(Config::parse(&dir.path().join("bliss.toml"), &text).unwrap());
         let state = Arc::new(State::new(&config));
         let kept = Kept::default();
-        let (publisher, _) = start_with(kept.clone(), Duration::from_millis(100), state.clone()).unwrap();
+        let (publisher, _) =
+            start_with(kept.clone(), Duration::from_millis(100), None, state.clone()).unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(run(config, state.clone(), publisher, stop.clone()));
         Self { dir, kept, state, stop }

@@ -10,7 +10,7 @@ fn start(kept: &Kept, interval: Duration) -> (PublishHandle, oneshot::Receiver<(
         "directory = \"d\"\n[[origin.access_log]]\nname = \"log\"\npath = \"l\"\n",
     );
     let state = Arc::new(State::new(&config.unwrap()));
-    let (handle, thread) = start_with(kept.clone(), interval, state.clone()).unwrap();
+    let (handle, thread) = start_with(kept.clone(), interval, None, state.clone()).unwrap();
     (handle, thread, state)
 }
 

@@ -1,0 +1,99 @@
+//! Rows that nobody updates any more are left out: `publish.expire_after_max_ages`.
+//!
+//! What origins bring is looked through before it is published, and what is published a slice at a time, at most once a
+//! second, together with the next publication or, where there is none, by one of its own. So no publication waits for a
+//! look through tens of millions of rows, and a row that was taken out comes back only when its origin has a newer one.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bliss_core::snapshot::Change;
+use bliss_store::Sweeper;
+
+use crate::config::{AccessLogMode, Config, OriginKind};
+use crate::metrics::{Metrics, label};
+use crate::publish::Store;
+
+/// Slots of tables that are looked at in one go: some milliseconds' work.
+const SLICE_SLOTS: usize = 65_536;
+/// How often a slice is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Seconds since the Unix epoch; a test's own.
+pub(crate) type Clock = Box<dyn Fn() -> u32 + Send>;
+
+/// Takes out what is too old.
+pub struct Expiry {
+    sweeper: Sweeper,
+    /// Names of the dimensions.
+    names: Vec<String>,
+    clock: Clock,
+    interval: Duration,
+    swept: Option<Instant>,
+}
+
+impl Expiry {
+    /// As `config` says; `None` where nothing ever expires.
+    pub fn new(config: &Config) -> Option<Self> {
+        let clock = || {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
+        };
+        Self::with_clock(config, Box::new(clock), INTERVAL)
+    }
+
+    pub(crate) fn with_clock(config: &Config, clock: Clock, interval: Duration) -> Option<Self> {
+        let multiple = config.expire_after_max_ages;
+        if multiple == 0 {
+            return None;
+        }
+        // A log that is replayed has a clock of its own, by which its rows are young.
+        let is_replayed = |place: usize| {
+            config.origins.iter().any(|origin| {
+                let kind = &origin.kind;
+                let replay = matches!(kind, OriginKind::AccessLog(log) if log.mode == AccessLogMode::Replay);
+                replay && origin.dimensions.contains(&place)
+            })
+        };
+        let dimensions = config.schema.dimensions.iter().enumerate();
+        let limits = dimensions.map(|(place, dimension)| match dimension.max_age_seconds {
+            0 => None,
+            _ if is_replayed(place) => None,
+            max_age => Some(max_age.saturating_mul(multiple)),
+        });
+        let sweeper = Sweeper::new(limits.collect(), SLICE_SLOTS);
+        let names = config.schema.dimensions.iter().map(|dimension| dimension.name.clone()).collect();
+        Some(Self { sweeper, names, clock, interval, swept: None })
+    }
+
+    /// Whether a slice may be looked at.
+    pub(crate) fn is_due(&self) -> bool {
+        self.swept.is_none_or(|swept| swept.elapsed() >= self.interval)
+    }
+
+    /// Takes out of `change` what is too old already, and adds what is found in the next slice of what `store` published.
+    pub(crate) fn apply(&mut self, store: &impl Store, change: &mut Change) -> Removed {
+        let now = (self.clock)();
+        let mut removed = self.sweeper.admit(change, now);
+        if self.is_due() {
+            self.swept = Some(Instant::now());
+            removed.extend(store.sweep(&mut self.sweeper, change, now));
+        }
+        Removed(removed)
+    }
+
+    /// Counts what was removed, once that is published.
+    pub(crate) fn count(&self, removed: &Removed, metrics: &Metrics) {
+        for (place, rows) in &removed.0 {
+            let Some(name) = self.names.get(*place) else { continue };
+            metrics.expired_rows.get_or_create(&label("dimension", name)).inc_by(*rows);
+            tracing::debug!(dimension = name, rows, "expired");
+        }
+    }
+}
+
+/// How many rows of which dimension were taken out.
+#[derive(Debug)]
+pub(crate) struct Removed(bliss_store::Expired);
+
+#[cfg(test)]
+mod tests;
