@@ -2,13 +2,18 @@
 //!
 //! Rows rotate, so that no branch predictor learns one. *Warm*: row after row. *Displaced*: before each row 4 MB are
 //! written, more than the second-level cache holds. All answers are compared before anything is timed, bit by bit.
+//!
+//! A model that the folder lacks and whose name says its size, such as `trained_250x1000`, is trained below the target
+//! directory by Python's `catboost`, where that is installed. Several models on one row are evaluated as a route with
+//! shadows is: by [`ModelRef::raw_many`].
 
 use std::hint::black_box;
 use std::path::{Path as FilePath, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bliss_core::model::{self, InputKind, ModelRef, Path, Scratch, category_hash};
+use bliss_core::model::{self, InputKind, ModelRef, Path, Scratch, Task, category_hash};
 
 use crate::measure::{Times, timer_cost};
 use crate::peers::catboost::{self, CatBoost, Words};
@@ -22,7 +27,7 @@ const DISPLACED_BYTES: usize = 4 << 20;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Names of models, as in the folder.
-    #[arg(long, value_delimiter = ',', default_values_t = ["bench_200x500", "ctr", "lossguide", "borders1000"].map(String::from))]
+    #[arg(long, value_delimiter = ',', default_values_t = ["bench_200x500", "trained_250x1000", "ctr", "lossguide", "borders1000"].map(String::from))]
     pub models: Vec<String>,
     /// Folder of models with rows and a `manifest.json`; default is ../shared/data/models, or where that is missing the
     /// models of bliss-core's tests.
@@ -34,6 +39,56 @@ pub struct Options {
     /// How long each subject is measured.
     #[arg(long, default_value_t = 1.0)]
     pub seconds: f64,
+}
+
+/// Trains a model on numbers in which all columns matter: PYTHON - FOLDER NAME FLOATS TREES.
+const TRAIN: &str = r#"
+import json, os, sys
+import numpy
+from catboost import CatBoostClassifier
+folder, name, floats, trees = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+random = numpy.random.default_rng(1)
+weights = random.normal(size=floats)
+def rows(count):
+    return random.normal(size=(count, floats)).astype(numpy.float32)
+x = rows(10000)
+y = (x @ weights + x[:, 0] * x[:, 1] + random.normal(size=len(x)) * 4 > 0).astype(int)
+model = CatBoostClassifier(iterations=trees, depth=6, border_count=128, random_seed=1, verbose=False)
+model.fit(x, y)
+assert model.tree_count_ == trees, model.tree_count_
+model.save_model(os.path.join(folder, name + ".cbm"))
+rows(1024).tofile(os.path.join(folder, name + ".x.f32"))
+# Last, so that what was cut short is trained anew.
+with open(os.path.join(folder, "manifest.json"), "w") as manifest:
+    json.dump({name: {"rows": 1024, "floats": floats, "cats": 0}}, manifest)
+"#;
+/// Names the interpreter that has the package `catboost`.
+const PYTHON: &str = "BLISS_CATBOOST_PYTHON";
+
+/// The folder of a model that is trained here, if its name says of which size: `trained_FLOATSxTREES`.
+///
+/// # Errors
+/// Where there is no Python with `catboost`, or it fails.
+fn train(name: &str) -> anyhow::Result<Option<PathBuf>> {
+    let size = name.strip_prefix("trained_").and_then(|size| size.split_once('x'));
+    let Some((Ok(floats), Ok(trees))) = size.map(|(f, t)| (f.parse::<u16>(), t.parse::<u16>())) else {
+        return Ok(None);
+    };
+    let target = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let folder = target.join("bench-models").join(name);
+    if folder.join("manifest.json").is_file() {
+        return Ok(Some(folder));
+    }
+    std::fs::create_dir_all(&folder)?;
+    let python = std::env::var_os(PYTHON).map_or(target.join("venv/bin/python"), PathBuf::from);
+    eprintln!("score: training {name}");
+    let mut command = Command::new(&python);
+    command.args(["-c", TRAIN]).arg(&folder).arg(name).args([floats.to_string(), trees.to_string()]);
+    let output =
+        command.output().with_context(|| format!("{}; name another by {PYTHON}", python.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}", python.display(), said.lines().last().unwrap_or_default());
+    Ok(Some(folder))
 }
 
 /// A row as both sides want it.
@@ -99,6 +154,13 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     };
     eprintln!("score: one row per call, rows rotate; the timer's {:.0} ns are in each figure", timer_cost());
     for name in &options.models {
+        let folder = match train(name) {
+            Ok(trained) => trained.unwrap_or(folder.clone()),
+            Err(why) => {
+                report.skipped("score", name, &format!("it cannot be trained: {why:#}"));
+                continue;
+            }
+        };
         match Case::read(&folder, name)? {
             Some(case) => one(options, name, &case, library.as_deref(), report)?,
             None => report.skipped("score", name, "it is not in the manifest of the models' folder"),
@@ -187,12 +249,21 @@ fn one(
                     .map(|copy| ModelRef::open(copy)?.with_path(*path))
                     .collect::<Result<Vec<_>, _>>()?;
                 let mut failed = 0;
+                scratch.reserve_for_many(models.iter().copied());
+                let mut outs = vec![vec![0.0; opened.output_dimensions()]; together];
+                let mut tasks: Vec<_> = models
+                    .iter()
+                    .zip(&mut outs)
+                    .map(|(model, out)| Task { model: *model, binding: &binding, out })
+                    .collect();
                 let times = time(options.seconds, rows, &mut displaced, |row| {
-                    for model in &models {
-                        let values = &case.rows[row].values;
-                        failed += usize::from(model.raw(values, &binding, &mut scratch, &mut out).is_err());
-                        black_box(&out);
-                    }
+                    let values = &case.rows[row].values;
+                    let evaluated = match tasks.as_mut_slice() {
+                        [task] => task.model.raw(values, task.binding, &mut scratch, task.out),
+                        tasks => ModelRef::raw_many(tasks, values, &mut scratch),
+                    };
+                    failed += usize::from(evaluated.is_err());
+                    black_box(&tasks);
                 });
                 ensure!(failed == 0, "{name}, {path}: {failed} failed");
                 let subject = format!("bliss {path}");

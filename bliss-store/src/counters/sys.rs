@@ -160,9 +160,6 @@ pub(super) struct Map {
 // SAFETY:
 // - a mapping belongs to the process, not to a thread, and only atomics are handed out
 unsafe impl Send for Map {}
-// SAFETY:
-// - as above
-unsafe impl Sync for Map {}
 
 impl Map {
     /// Maps a range, for writing too or only for reading. A child of a fork does not get it.
