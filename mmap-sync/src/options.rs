@@ -138,7 +138,7 @@ impl Options {
     }
 
     /// Threads that copy and sum publications of 8 MiB and more, the calling one among them; default: as many as there
-    /// are cores, but at most four. The others live as long as the call.
+    /// are cores, but at most four; 0 is as good as 1. The others live as long as the call.
     pub fn threads(mut self, threads: Option<usize>) -> Self {
         self.threads = threads;
         self

@@ -113,15 +113,7 @@ impl Blocks {
         let sums = self.sums.get_mut(before..).unwrap_or_default().chunks_mut(PIECE);
         let pieces = sums.zip(to.chunks_mut(PIECE * BLOCK).zip(from.chunks(PIECE * BLOCK))).enumerate();
         let sum = share(pieces, if large { threads } else { 1 }, |(piece, (sums, (to, from)))| {
-            let blocks = to.chunks_mut(BLOCK).zip(from.chunks(BLOCK)).enumerate();
-            let sum = sums.iter_mut().zip(blocks).fold(0_u64, |all, (sum, (i, (to, from)))| {
-                *sum = lines::copy(first_line(before + piece * PIECE + i), to, from, large);
-                all.wrapping_add(*sum)
-            });
-            if large {
-                lines::drain();
-            }
-            sum
+            lines::copy_blocks(before + piece * PIECE, to, from, sums, large)
         });
         self.sum = self.sum.wrapping_add(sum);
     }
@@ -140,8 +132,26 @@ impl Blocks {
         self.end(from.len())
     }
 
+    /// Before bytes of another size than that of the last update are edited: a line that one of both sizes cuts off has
+    /// another sum in each, so that the blocks from there on are left to the next update.
+    pub(crate) fn fit(&mut self, bytes: usize) {
+        if bytes == self.bytes {
+            return;
+        }
+        let whole = bytes.min(self.bytes) / BLOCK;
+        self.keep(whole);
+        self.bytes = whole * BLOCK;
+    }
+
+    /// Forgets all blocks beyond so many.
+    fn keep(&mut self, blocks: usize) {
+        for gone in self.sums.drain(blocks.min(self.sums.len())..) {
+            self.sum = self.sum.wrapping_sub(gone);
+        }
+    }
+
     /// Lets `change` change a range of `bytes`, which is all that they differ in from what the sums are of, beside what
-    /// the next [`update`](Self::update) is told.
+    /// the next [`update`](Self::update) is told; they [fit](Self::fit). If `change` panics, the sums are forgotten.
     pub(crate) fn edit<R>(
         &mut self,
         bytes: &mut [u8],
@@ -149,9 +159,11 @@ impl Blocks {
         change: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
         let around = range.start / LINE * LINE..range.end.next_multiple_of(LINE).min(bytes.len());
+        let known = std::mem::replace(&mut self.known, false);
         self.account(bytes, around.clone(), u64::wrapping_sub);
         let changed = change(bytes.get_mut(range).unwrap_or_default());
         self.account(bytes, around, u64::wrapping_add);
+        self.known = known;
         changed
     }
 
@@ -180,9 +192,7 @@ impl Blocks {
             ranges.push(partial..bytes.len().max(self.bytes) as u64);
         }
         let blocks = bytes.len().div_ceil(BLOCK);
-        for gone in self.sums.drain(blocks.min(self.sums.len())..) {
-            self.sum = self.sum.wrapping_sub(gone);
-        }
+        self.keep(blocks);
         self.sums.resize(blocks, 0);
         ranges.sort_unstable_by_key(|range| range.start);
         let mut next = 0;
@@ -263,9 +273,11 @@ mod tests {
                 let value = round as u8 + 1;
                 let clip = |at: usize, len: usize, size: usize| at.min(size)..(at + len).min(size);
                 match step {
-                    // Once between two updates: what was cut off and comes back is as it was.
-                    Step::Resize(size) if bytes.len() == blocks.bytes => bytes.resize(size, value),
-                    Step::Resize(_) => {}
+                    Step::Resize(size) => {
+                        // What was cut off and comes back is another.
+                        touched.push(size.min(bytes.len()) as u64..40_000);
+                        bytes.resize(size, value);
+                    }
                     Step::Touch(at, len) => {
                         let range = clip(at, len, bytes.len());
                         bytes[range.clone()].fill(value);
@@ -273,6 +285,7 @@ mod tests {
                     }
                     Step::Edit(at, len) => {
                         let range = clip(at, len, bytes.len());
+                        blocks.fit(bytes.len());
                         blocks.edit(&mut bytes, range, |bytes| bytes.fill(value));
                     }
                     Step::Update => {

@@ -19,8 +19,12 @@ pub struct Standby<'a> {
     bytes: u64,
     holds: Option<u64>,
     held_len: u64,
-    /// `None`: everything may have changed.
+    /// What the caller says was changed; `None`: nothing was said.
     touched: Option<Vec<Range<u64>>>,
+    /// The sums of the blocks are kept up to date for some changes.
+    accounted: bool,
+    /// The bytes were lent to be changed without account.
+    lent: bool,
     reset: bool,
     published: bool,
     /// The checksum, if it was made while the bytes were written.
@@ -35,6 +39,8 @@ impl<'a> Standby<'a> {
             holds: None,
             held_len: 0,
             touched: None,
+            accounted: false,
+            lent: false,
             reset,
             published: false,
             checksum: None,
@@ -110,8 +116,14 @@ impl<'a> Standby<'a> {
             return &mut [];
         }
         let bytes = self.bytes;
-        self.checksum = None;
+        self.lend();
         self.copy_mut().ok().and_then(|copy| copy.slice_mut(bytes)).unwrap_or_default()
+    }
+
+    /// Whoever has the bytes may change any of them.
+    fn lend(&mut self) {
+        self.checksum = None;
+        self.lent = true;
     }
 
     /// Replaces all its bytes by others of the same number.
@@ -126,14 +138,14 @@ impl<'a> Standby<'a> {
         self.checksum = checksum.filter(|_| from.len() as u64 == self.bytes);
     }
 
-    /// Makes it a copy of the current publication, as large, to be changed by [`edit`](Self::edit). Does nothing if there
-    /// is none.
+    /// Makes it a copy of the current publication, as large, with nothing changed. Does nothing if there is none.
     ///
     /// # Errors
     ///
     /// As [`resize`](Self::resize).
     pub fn copy_current(&mut self) -> Result<(), Error> {
-        let bytes = self.current().map_or(0, |bytes| bytes.len() as u64);
+        self.writer.check_process()?;
+        let Some(bytes) = self.current().map(|bytes| bytes.len() as u64) else { return Ok(()) };
         self.resize(bytes)?;
         let Writer { copies: [zero, one], fresh, generation, threads, .. } = &mut *self.writer;
         let (current, other) = if *generation & 1 == 0 { (zero, one) } else { (one, zero) };
@@ -141,22 +153,27 @@ impl<'a> Standby<'a> {
         let from = held.and_then(Copy::payload).unwrap_or_default();
         if let Some((to, blocks)) = fresh.as_mut().or(other.as_mut()).and_then(|copy| copy.parts_mut(bytes)) {
             self.checksum = Some(blocks.copy(to, from, *threads));
-            self.touched = Some(Vec::new());
+            // What was changed before is gone.
+            (self.touched, self.accounted, self.lent) = (None, true, false);
         }
         Ok(())
     }
 
     /// Its bytes, to be changed with each change accounted for, so that publishing costs in proportion to what was
-    /// changed. Other changes, before or after, are to be named by [`touch`](Self::touch).
+    /// changed. Changes by other means, before or after, are to be named by [`touch`](Self::touch), or everything is
+    /// summed anew.
     pub fn edit(&mut self) -> Edit<'_> {
         if self.writer.check_process().is_err() {
             return Edit { bytes: &mut [], blocks: None };
         }
         self.checksum = None;
-        self.touch_nothing();
+        self.accounted = true;
         let bytes = self.bytes;
         match self.copy_mut().ok().and_then(|copy| copy.parts_mut(bytes)) {
-            Some((bytes, blocks)) => Edit { bytes, blocks: Some(blocks) },
+            Some((bytes, blocks)) => {
+                blocks.fit(bytes.len());
+                Edit { bytes, blocks: Some(blocks) }
+            }
             None => Edit { bytes: &mut [], blocks: None },
         }
     }
@@ -182,6 +199,7 @@ impl<'a> Standby<'a> {
         if self.writer.check_process().is_err() {
             return (None, &mut []);
         }
+        self.lend();
         let bytes = self.bytes;
         let Writer { copies: [zero, one], fresh, generation, .. } = &mut *self.writer;
         let (current, other) = if *generation & 1 == 0 { (zero, one) } else { (one, zero) };
@@ -212,8 +230,9 @@ impl<'a> Standby<'a> {
         Ok(())
     }
 
-    /// Says which bytes were changed, so that only their blocks are summed anew. If it is never called, all are.
-    /// A change of size needs no call. Bytes that were changed and not named make the checksum wrong.
+    /// Says which bytes were changed, so that only their blocks are summed anew. If it is never called, all are, unless
+    /// they were only changed by [`edit`](Self::edit). A change of size needs no call. Once it is called, bytes that are
+    /// changed otherwise and not named make the checksum wrong.
     pub fn touch(&mut self, range: Range<u64>) {
         if range.start < range.end {
             self.touched.get_or_insert_default().push(range);
@@ -236,7 +255,9 @@ impl<'a> Standby<'a> {
         let checksum = match self.checksum {
             Some(checksum) => checksum,
             None => {
-                let (mut touched, threads) = (self.touched.take(), self.writer.threads);
+                let threads = self.writer.threads;
+                let by_edits_only = self.accounted && !self.lent;
+                let mut touched = self.touched.take().or_else(|| by_edits_only.then(Vec::new));
                 let copy = self.copy_mut()?;
                 let mut blocks = std::mem::take(&mut copy.blocks);
                 let checksum =
@@ -283,10 +304,13 @@ impl Drop for Standby<'_> {
         if self.published || self.writer.check_process().is_err() {
             return;
         }
-        if self.writer.fresh.take().is_some()
-            && let Ok(name) = self.writer.paths.fresh()
-        {
-            let _ = sys::unlink(&name);
+        if let Some(fresh) = self.writer.fresh.take() {
+            // It may be another writer's by now.
+            if let Ok(name) = self.writer.paths.fresh()
+                && !fresh.is_replaced(&name)
+            {
+                let _ = sys::unlink(&name);
+            }
         } else if let Ok(copy) = self.copy_mut() {
             copy.blocks.forget();
         }
