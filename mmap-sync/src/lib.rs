@@ -184,8 +184,8 @@
 //! What not to do: truncate a file that is in use (every process that has it mapped gets `SIGBUS` when it looks beyond
 //! the end; of `P_readers` too: the writer notices at its next sign of life or publication and makes new files, but dies
 //! if it falls into the middle of one, and so do readers at their next pin); remove `P_lock` and start another writer
-//! while one is in the middle of a publication (otherwise the first one notices, and fails with [`Error::Locked`]);
-//! write into `P_state` or `P_data_*`; give anybody but the writer the right to write them. Whoever may write
+//! while one fills its standby copy (the first one notices, and fails with [`Error::Locked`], but not before it publishes,
+//! and both may have written into the same copy); write into `P_state` or `P_data_*`; give anybody but the writer the right to write them. Whoever may write
 //! `P_readers` can remove other readers' pins, so that they read torn values, or extend and shrink the file: readers of
 //! one prefix trust each other. On file systems that copy on write (btrfs, zfs) room cannot be reserved: use a tmpfs,
 //! ext4 or xfs.
@@ -225,6 +225,7 @@ pub mod protocol;
 mod reader;
 #[cfg(not(loom))]
 mod seat;
+#[cfg(not(loom))]
 mod share;
 #[cfg(not(loom))]
 pub mod synchronizer;

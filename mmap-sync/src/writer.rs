@@ -72,6 +72,8 @@ pub struct Writer {
     readers_info: FileInfo,
     /// When the paths were last looked at.
     looked_ns: u64,
+    /// When the standby copy was asked for, before which the lock was found in place.
+    begun_ns: u64,
     barrier: Cell<Barrier>,
     boot_id: [u64; 2],
     threads: usize,
@@ -134,6 +136,7 @@ impl Writer {
         if looked {
             self.keep_in_place()?;
         }
+        self.begun_ns = sys::monotonic_ns();
         self.heartbeat();
         if self.generation >= MAX_GENERATION {
             let (what, expected, found) = ("the generation", MAX_GENERATION - 1, self.generation);
@@ -198,15 +201,17 @@ impl Writer {
     /// published stays with the readers that have it.
     pub fn keep_in_place(&mut self) -> Result<bool, Error> {
         self.check_process()?;
-        self.looked_ns = sys::monotonic_ns();
         let is_ours = |path, mine: &FileInfo| sys::lstat(path).is_ok_and(|info| info.same_file(mine));
         if is_ours(&self.paths.state, &self.state_info)
             && is_ours(&self.paths.readers, &self.readers_info)
             && self.has_lock()
             && !self.slots_are_lost()
         {
+            self.looked_ns = sys::monotonic_ns();
             return Ok(false);
         }
+        // If that fails, the next publication looks again.
+        self.looked_ns = 0;
         adopt::reopen(self)?;
         Ok(true)
     }
@@ -238,6 +243,12 @@ impl Writer {
     fn has_lock(&self) -> bool {
         let Ok(named) = sys::lstat(&self.paths.lock) else { return false };
         sys::fstat(self.lock.raw()).is_ok_and(|mine| mine.same_file(&named))
+    }
+
+    /// Whether another lock file is in its place, so that there may be another writer.
+    fn lock_is_replaced(&self) -> bool {
+        let mine = sys::fstat(self.lock.raw());
+        sys::lstat(&self.paths.lock).is_ok_and(|named| !mine.is_ok_and(|mine| mine.same_file(&named)))
     }
 
     /// Whether somebody truncated `P_readers`, so that looking at it would kill.
@@ -298,6 +309,12 @@ impl Writer {
     fn switch(&mut self, bytes: u64, checksum: u64, reset: bool) -> Result<Published, Error> {
         let generation = self.generation + 1;
         let index = usize::from(generation & 1 == 1);
+        // The names, and perhaps the files, may be another writer's since the copy was asked for. If no time has passed
+        // nobody can have come, but for the names it is too much of a risk.
+        let at_once = sys::monotonic_ns() == self.begun_ns;
+        if (self.fresh.is_some() || !at_once) && self.lock_is_replaced() {
+            return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
+        }
         if self.fresh.is_some() {
             self.rename_fresh(index, generation)?;
             let fresh = self.fresh.take();
@@ -340,6 +357,9 @@ impl Writer {
         let name = self.paths.data(generation);
         let kept = generation.saturating_sub(2);
         let (new, aside) = (self.paths.fresh()?, self.paths.old(kept)?);
+        if self.fresh.as_ref().is_some_and(|fresh| fresh.is_replaced(&new)) {
+            return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
+        }
         let old = self.copies.get_mut(index);
         let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.strangers));
         if pinned {

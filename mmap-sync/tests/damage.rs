@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Dir, fill, is_filled, lock};
+use common::{Dir, Mount, fill, is_filled, lock};
 use mmap_sync::{Error, FileKind, Reader, Writer};
 
 const FILES: [&str; 4] = ["x_state", "x_data_0", "x_data_1", "x_readers"];
@@ -328,25 +328,6 @@ fn a_superseded_prefix_goes_on_being_readable() {
     let mut writer = dir.options().open_writer().unwrap();
     publish(&mut writer, 100);
     assert!(!reader.is_superseded());
-}
-
-/// A tmpfs of a few megabytes.
-struct Mount(Dir);
-
-impl Mount {
-    fn new(megabytes: u32) -> Option<Mount> {
-        let dir = Dir::new();
-        let options = format!("size={megabytes}m");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) { Some(Mount(dir)) } else { None }
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).output();
-    }
 }
 
 #[test]

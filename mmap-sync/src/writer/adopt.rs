@@ -86,6 +86,7 @@ fn open_locked(
         state_fd,
         state_info,
         looked_ns: 0,
+        begun_ns: 0,
         copies: [None, None],
         fresh: None,
         retired: RefCell::new(Vec::new()),

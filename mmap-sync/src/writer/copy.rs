@@ -190,6 +190,11 @@ impl Copy {
         }
     }
 
+    /// Whether another file has this name.
+    pub(super) fn is_replaced(&self, name: &CStr) -> bool {
+        sys::lstat(name).is_ok_and(|info| !info.same_file(&self.info))
+    }
+
     /// The bytes that it holds.
     pub(super) fn payload(&self) -> Option<&[u8]> {
         self.holds?;
@@ -248,7 +253,10 @@ impl Copy {
                 }
             }
             if let Err(error) = reserve(&self.fd, from, more, kind(self.index), paths) {
-                let _ = sys::punch(sys::raw(&self.fd), from, more);
+                // What it holds may end in a page that is not counted as reserved, if the file was cut off there.
+                let held = if self.holds.is_some() { round_up(self.bytes) } else { 0 };
+                let given_back = had.max(held).min(wanted);
+                let _ = sys::punch(sys::raw(&self.fd), PAGE.saturating_add(given_back), wanted - given_back);
                 return Err(error);
             }
             if !in_memory {

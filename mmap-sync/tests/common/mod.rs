@@ -43,6 +43,27 @@ impl Dir {
     }
 }
 
+/// A tmpfs of a few megabytes.
+pub struct Mount(pub Dir);
+
+impl Mount {
+    pub fn new(megabytes: u32) -> Option<Mount> {
+        let dir = Dir::new();
+        let options = format!("size={megabytes}m");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(dir.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) { Some(Mount(dir)) } else { None }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).output();
+    }
+}
+
 /// Bytes of which every one depends on the seed, and which carry the seed at the start.
 pub fn fill(bytes: &mut [u8], seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
