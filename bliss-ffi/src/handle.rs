@@ -209,7 +209,8 @@ pub unsafe extern "C" fn bliss_close(handle: *mut bliss_t) {
 
 /// Does ahead of time what a request would have to do after a publication: looks whether the files were replaced,
 /// maps and checks what is new, and unmaps what is old. To be called between requests, about once a second; scoring
-/// works without it, but the first request after a publication then takes longer.
+/// works without it, but the first request after a publication then takes longer. A handle that could not count for the
+/// daemon's metrics, for instance after a fork, tries again here.
 ///
 /// The handle's thread only. Pointers that earlier calls returned become invalid. Returns BLISS_OK if features and
 /// models can be read, else what is the matter (see bliss_result_e).

@@ -155,7 +155,9 @@ impl Client {
         self.counters.maintain();
         // What is wrong, if anything, is told by the pins.
         let _ = (self.features.maintain(), self.models.maintain());
-        self.bind_all(|_, _, _| ())
+        let bound = self.bind_all(|_, _, _| ());
+        self.counters.bind(&self.plan);
+        bound
     }
 
     /// Pins the current features and binds them if they are new.

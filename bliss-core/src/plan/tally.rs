@@ -46,9 +46,10 @@ impl Tally {
         self.bound = None;
     }
 
-    /// Finds the places for what `plan` has bound now, unless they are known.
+    /// Finds the places for what `plan` has bound now, unless they are known. Counting does it too; done ahead of time, no
+    /// request has to.
     #[inline]
-    fn bind(&mut self, slot: Slot<'_>, plan: &Plan) {
+    pub fn bind(&mut self, slot: Slot<'_>, plan: &Plan) {
         if self.bound != Some(plan.bindings()) {
             self.bind_anew(slot, plan);
         }

@@ -140,6 +140,13 @@ impl Worker {
         Some((slot, &mut self.tally))
     }
 
+    /// Does ahead of time what the next count would have to do after a publication.
+    pub(crate) fn bind(&mut self, plan: &Plan) {
+        if let Some((slot, tally)) = self.slot() {
+            tally.bind(slot, plan);
+        }
+    }
+
     /// Counts how dimensions answered.
     #[inline]
     pub(crate) fn count_lookup(&mut self, plan: &Plan) {
