@@ -15,8 +15,8 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
 use crate::protocol;
-use crate::reader::{open_state, state_of};
 use crate::seat::ReadersMap;
+use crate::state::{open_state, state_of};
 use crate::sys::{self, Map};
 
 /// A pin of a reader.

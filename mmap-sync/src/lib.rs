@@ -228,6 +228,8 @@ mod seat;
 #[cfg(not(loom))]
 mod share;
 #[cfg(not(loom))]
+mod state;
+#[cfg(not(loom))]
 pub mod synchronizer;
 #[cfg(not(loom))]
 mod sys;

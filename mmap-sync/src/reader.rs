@@ -11,8 +11,11 @@
 //! no memory. The first page of a copy is read after the generation was pinned, and the writer's release store of
 //! the generation comes after everything that it stores there.
 
+mod attach;
 mod copies;
+mod counters;
 mod guard;
+mod settle;
 
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
@@ -22,31 +25,17 @@ use std::time::Duration;
 
 use crate::error::{Error, FileKind};
 use crate::fork;
-use crate::layout::{InstanceVersion, LAYOUT, MUST_FENCE, PAGE, SLOT_FENCED, STATE_MAGIC, Slot, State};
+use crate::layout::{InstanceVersion, Slot, State};
 use crate::options::Options;
-use crate::paths::{Owners, Paths};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
-use crate::protocol::{self, CELLS, Found};
-use crate::seat::{Place, Seat};
+use crate::paths::Paths;
+use crate::primitive::{AtomicU64, Ordering, compiler_fence, fence};
+use crate::protocol::{self, CELLS};
+use crate::seat::Seat;
+use crate::state::{boot_id, state_of};
 use crate::sys::{self, FileInfo, Map};
 
-use copies::{Context, Copies, View};
+use copies::{Copies, View};
 pub use guard::Guard;
-
-/// A writer without a sign of life for this long may have been replaced under the same path.
-const STALE_NS: u64 = 3_000_000_000;
-
-/// The path is looked at no more often than this.
-const LOOK_NS: u64 = 1_000_000_000;
-
-/// The clock is read at least once in so many pins.
-const MAX_TICKS: u32 = 128;
-
-/// Attempts at opening the file of the current generation while the writer goes on.
-const ATTEMPTS: u32 = 64;
-
-/// Attempts at a pin on the shared counters.
-const COUNTER_ATTEMPTS: u32 = 4096;
 
 /// Types whose validity is remembered per handle.
 const TYPES: usize = 8;
@@ -353,12 +342,6 @@ impl Inner {
         pinned
     }
 
-    fn is_counted(&self) -> bool {
-        self.cold.try_borrow().is_ok_and(|cold| {
-            cold.attached.as_ref().is_some_and(|attached| attached.seat.place == Place::Counters)
-        })
-    }
-
     fn state<T>(&self, read: impl FnOnce(&State) -> T) -> Option<T> {
         if let Some(hot) = self.hot.get() {
             // SAFETY:
@@ -429,288 +412,6 @@ impl Inner {
         }
         switched
     }
-
-    /// Finds the bytes of the generation that was just pinned in a cell.
-    #[cold]
-    fn settle<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
-        self.settle_here(pin, generation).or_else(|error| self.move_to_new_files(error))
-    }
-
-    fn settle_here<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
-        let (Some(hot), Some(cell)) = (self.hot.get(), pin.cell.get()) else {
-            return Err(Error::NotPublished);
-        };
-        // SAFETY:
-        // - see `pin`.
-        let (state, slot, cell) = unsafe { (hot.state.as_ref(), hot.slot.as_ref(), cell.as_ref()) };
-        match self.find_current(state, generation, || self.announce(state, slot, cell)) {
-            Ok((generation, view)) => Ok(self.settled(pin, generation, view)),
-            Err(error) => {
-                protocol::release(cell);
-                Err(error)
-            }
-        }
-    }
-
-    fn settled<'a>(&'a self, pin: &'a Pin, generation: u64, view: View) -> Guard<'a> {
-        // Mappings may have been replaced: what unused cells remember is not to be used any more.
-        self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
-        pin.remember(generation, view);
-        self.guard(pin)
-    }
-
-    /// Finds the bytes of the current generation; `again` pins what is current now instead.
-    fn find_current(
-        &self,
-        state: &State,
-        generation: u64,
-        again: impl Fn() -> u64,
-    ) -> Result<(u64, View), Error> {
-        self.obey(state);
-        if generation == 0 {
-            return Err(Error::NotPublished);
-        }
-        let wrong = |expected: u64, found: Option<u64>| match found {
-            Some(found) => {
-                let place = self.paths.place(data_file(expected));
-                Error::Corrupt { place, what: "the generation", expected, found }
-            }
-            None => self.paths.io(data_file(expected), "open")(libc::ENOENT),
-        };
-        let settled =
-            protocol::settle(generation, ATTEMPTS, |generation| self.find(generation), again, wrong)?;
-        let place = || self.paths.place(data_file(generation));
-        settled.ok_or_else(|| Error::Unsettled { place: place(), attempts: ATTEMPTS })
-    }
-
-    fn find(&self, generation: u64) -> Result<Found<View>, Error> {
-        let readers_ids =
-            |state: &State| [&state.readers_id, &state.adopted_id].map(|id| id.load(Ordering::Relaxed));
-        let Some(readers_ids) = self.state(readers_ids) else { return Ok(Found::Other(None)) };
-        let context = Context {
-            paths: &self.paths,
-            options: &self.options,
-            readers_ids,
-            boot_id: sys::boot_id(),
-            verified: &self.verified,
-        };
-        let in_use = self.in_use();
-        match self.cold.try_borrow_mut() {
-            Ok(mut cold) => cold.copies.find(generation, &context, in_use),
-            Err(_) => Ok(Found::Other(None)),
-        }
-    }
-
-    fn owners(&self) -> Owners {
-        self.paths.reader_owners(self.options.owner)
-    }
-
-    /// A pin on the shared counters, for a handle without a slot.
-    fn pin_counted<'a>(&'a self, entry: &'a Pin) -> Result<Guard<'a>, Error> {
-        self.pin_counted_here(entry).or_else(|error| self.move_to_new_files(error))
-    }
-
-    fn pin_counted_here<'a>(&'a self, entry: &'a Pin) -> Result<Guard<'a>, Error> {
-        let counters: [NonNull<AtomicU32>; 2];
-        let state: NonNull<State>;
-        {
-            let cold = self.cold.try_borrow().map_err(|_| Error::NotPublished)?;
-            let Some(attached) = &cold.attached else { return Err(cold.error.clone()) };
-            let [zero, one] = &attached.seat.readers.header().counters;
-            counters = [NonNull::from(zero), NonNull::from(one)];
-            state = state_of(&attached.state).map(NonNull::from).ok_or(Error::NotPublished)?;
-        }
-        // SAFETY:
-        // - these point into mappings that live as long as the attachment, which is not replaced here.
-        let (state, counters) = unsafe { (state.as_ref(), counters.map(|counter| counter.as_ref())) };
-        let [zero, one] = counters;
-        let of = |generation: u64| if generation & 1 == 0 { zero } else { one };
-        // 0, with no count held, if nothing is published or the writer goes on all the time.
-        let pin = || {
-            for _ in 0..COUNTER_ATTEMPTS {
-                let generation = state.generation.load(Ordering::Relaxed);
-                if generation == 0 {
-                    break;
-                }
-                of(generation).fetch_add(1, Ordering::SeqCst);
-                fence(Ordering::SeqCst);
-                if state.generation.load(Ordering::Relaxed) == generation {
-                    fence(Ordering::Acquire);
-                    return generation;
-                }
-                of(generation).fetch_sub(1, Ordering::Release);
-            }
-            0
-        };
-        let pinned = Cell::new(pin());
-        let unpin = || {
-            if pinned.get() != 0 {
-                of(pinned.get()).fetch_sub(1, Ordering::Release);
-            }
-        };
-        let found = self.find_current(state, pinned.get(), || {
-            unpin();
-            pinned.set(pin());
-            pinned.get()
-        });
-        match found {
-            Ok((generation, view)) => Ok(self.settled(entry, generation, view)),
-            Err(error) => {
-                unpin();
-                Err(error)
-            }
-        }
-    }
-
-    /// Ends a pin on the shared counters.
-    #[cold]
-    fn release_counted(&self, generation: u64) {
-        let Ok(cold) = self.cold.try_borrow() else { return };
-        let Some(attached) = &cold.attached else { return };
-        let [zero, one] = &attached.seat.readers.header().counters;
-        (if generation & 1 == 0 { zero } else { one }).fetch_sub(1, Ordering::Release);
-    }
-
-    /// A writer without `membarrier` asks its readers to pass fences.
-    fn obey(&self, state: &State) {
-        if !self.fenced.get() && state.flags.load(Ordering::Relaxed) & MUST_FENCE != 0 {
-            self.fenced.set(true);
-            if let Some(hot) = self.hot.get() {
-                // SAFETY:
-                // - see `pin`.
-                unsafe { hot.slot.as_ref() }.kind.store(SLOT_FENCED, Ordering::SeqCst);
-            }
-        }
-    }
-
-    /// Looks at the clock, and if the writer gives no sign of life, or there are no files yet, at the path.
-    #[cold]
-    fn look(&self) -> Result<(), Error> {
-        let now = sys::monotonic_ns();
-        let guards = self.has_guards();
-        let Ok(mut cold) = self.cold.try_borrow_mut() else { return Ok(()) };
-        let since = now.saturating_sub(std::mem::replace(&mut cold.ticked_ns, now));
-        cold.budget = match since {
-            0..10_000_000 => (cold.budget * 2).min(MAX_TICKS),
-            10_000_000..100_000_000 => cold.budget,
-            _ => 1,
-        };
-        let look_due = cold.looked_ns == 0 || now.saturating_sub(cold.looked_ns) >= LOOK_NS;
-        let Some(attached) = &cold.attached else {
-            if !look_due {
-                return Err(cold.error.clone());
-            }
-            cold.looked_ns = now;
-            return match self.attach(&mut cold) {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    cold.error = error.clone();
-                    Err(error)
-                }
-            };
-        };
-        let Some(state) = state_of(&attached.state) else { return Err(Error::NotPublished) };
-        self.obey(state);
-        let heartbeat = state.heartbeat_ns.load(Ordering::Relaxed);
-        let alive = boot_id(state) == sys::boot_id()
-            && now.saturating_sub(heartbeat) < STALE_NS
-            && state.superseded.load(Ordering::Relaxed) == 0;
-        if !alive && look_due && !guards {
-            cold.looked_ns = now;
-            if self.is_replaced(&cold) {
-                // What is mapped goes on being served if the new files are not usable.
-                let _ = self.attach(&mut cold);
-            }
-        }
-        self.ticks.set(if self.hot.get().is_some() { cold.budget } else { 0 });
-        Ok(())
-    }
-
-    /// After a failed pin: the files may have been replaced a moment ago, so that nobody has looked at the path yet.
-    fn move_to_new_files(&self, error: Error) -> Result<Guard<'_>, Error> {
-        let guards = self.has_guards();
-        let Ok(mut cold) = self.cold.try_borrow_mut() else { return Err(error) };
-        if matches!(error, Error::NotPublished) || !self.is_replaced(&cold) {
-            return Err(error);
-        }
-        if guards {
-            return Err(Error::Replaced { place: self.paths.place(FileKind::State) });
-        }
-        // Every round takes another replacement of the files.
-        if self.attach(&mut cold).is_ok() {
-            drop(cold);
-            return self.pin_slowly();
-        }
-        Err(error)
-    }
-
-    fn is_replaced(&self, cold: &Cold) -> bool {
-        sys::lstat(&self.paths.state)
-            .is_ok_and(|info| cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info)))
-    }
-
-    /// Opens `P_state` and takes a seat. If that fails, everything stays as it was.
-    fn attach(&self, cold: &mut Cold) -> Result<(), Error> {
-        let owners = self.owners();
-        let (state, info) = open_state(&self.paths, &owners)?.ok_or(Error::NotPublished)?;
-        let Some(header) = state_of(&state) else { return Err(Error::NotPublished) };
-        let id = header.readers_id.load(Ordering::Relaxed);
-        if header.flags.load(Ordering::Relaxed) & MUST_FENCE != 0 {
-            self.fenced.set(true);
-        }
-        let seat = Seat::take(&self.paths, &owners, &self.options, id, self.fenced.get())?;
-        let hot =
-            seat.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
-        // From here on nothing fails. No guard is alive, or those that are belong to the parent of this process.
-        self.hot.set(None);
-        if let Some(old) = cold.attached.replace(Attached { state, info, seat }) {
-            self.let_go(old);
-        }
-        cold.copies.clear();
-        self.last.set(NONE);
-        self.verified.set(NONE);
-        self.valid.iter().for_each(|valid| valid.set((None, NONE)));
-        for pin in self.pins.iter().filter(|pin| pin.refs.get() != FROZEN) {
-            pin.refs.set(0);
-            pin.token.set(self.token.get());
-            pin.cell.set(None);
-            pin.forget();
-        }
-        if let Some(hot) = hot {
-            // SAFETY:
-            // - `hot` points into the mappings that were just attached.
-            let cells = unsafe { &hot.slot.as_ref().cells };
-            self.pins.iter().zip(cells).for_each(|(pin, cell)| pin.cell.set(Some(NonNull::from(cell))));
-        }
-        self.ticks.set(if hot.is_some() { cold.budget } else { 0 });
-        self.hot.set(hot);
-        Ok(())
-    }
-
-    fn let_go(&self, old: Attached) {
-        if fork::token() == self.token.get() {
-            old.seat.leave();
-        }
-    }
-
-    /// In the child of a fork: the slot and the guards are the parent's. Takes a slot of its own.
-    #[cold]
-    fn become_child(&self) {
-        let in_use = self.in_use();
-        self.hot.set(None);
-        self.ticks.set(0);
-        let Ok(mut cold) = self.cold.try_borrow_mut() else { return };
-        cold.copies.keep(in_use);
-        cold.attached = None;
-        cold.looked_ns = 0;
-        self.token.set(fork::token());
-        if !self.fenced.get() && !sys::membarrier::register() {
-            self.fenced.set(true);
-        }
-        for pin in &self.pins {
-            pin.refs.set(if pin.refs.get() == 0 { 0 } else { FROZEN });
-        }
-    }
 }
 
 impl Drop for Inner {
@@ -738,65 +439,4 @@ impl std::fmt::Debug for Reader {
             .field("generation", &self.inner.state(|state| state.generation.load(Ordering::Relaxed)))
             .finish_non_exhaustive()
     }
-}
-
-fn data_file(generation: u64) -> FileKind {
-    FileKind::Data(u8::from(generation & 1 == 1))
-}
-
-/// The state in a mapping that [`open_state`] made.
-pub(crate) fn state_of(map: &Map) -> Option<&State> {
-    // SAFETY:
-    // - `at` checks bounds and alignment; `open_state` checked that the file is as long.
-    // - the state consists of atomics, for which any bytes are a value, and which the writer may change.
-    map.at::<State>(0).map(|state| unsafe { state.as_ref() })
-}
-
-fn boot_id(state: &State) -> Option<[u64; 2]> {
-    let [high, low] = &state.boot_id;
-    Some([high.load(Ordering::Relaxed), low.load(Ordering::Relaxed)])
-}
-
-/// Opens `P_state` for reading and checks what does not change in it.
-pub(crate) fn open_state(paths: &Paths, owners: &Owners) -> Result<Option<(Map, FileInfo)>, Error> {
-    let Some((fd, info)) = paths.open(FileKind::State, false, owners)? else { return Ok(None) };
-    let map = map_state(paths, sys::raw(&fd), &info, false)?;
-    Ok(Some((map, info)))
-}
-
-/// Maps `P_state` and checks what does not change in it.
-pub(crate) fn map_state(paths: &Paths, fd: i32, info: &FileInfo, writable: bool) -> Result<Map, Error> {
-    let place = || paths.place(FileKind::State);
-    if info.size != PAGE {
-        // Also the file of the published crate, which has 16 bytes.
-        return Err(Error::Corrupt {
-            place: place(),
-            what: "the file size",
-            expected: PAGE,
-            found: info.size,
-        });
-    }
-    let map = Map::new(fd, PAGE, writable).map_err(paths.io(FileKind::State, "mmap"))?;
-    let Some(state) = state_of(&map) else {
-        return Err(Error::Corrupt {
-            place: place(),
-            what: "the file size",
-            expected: PAGE,
-            found: map.len(),
-        });
-    };
-    let magic = state.magic.load(Ordering::Relaxed);
-    if magic != STATE_MAGIC {
-        return Err(Error::Foreign { place: place(), expected: STATE_MAGIC, found: magic });
-    }
-    let layout = state.layout.load(Ordering::Relaxed);
-    if layout != LAYOUT {
-        return Err(Error::Layout { place: place(), expected: LAYOUT, found: layout });
-    }
-    let generation = state.generation.load(Ordering::Relaxed);
-    if generation > protocol::MAX_GENERATION {
-        let (expected, what) = (protocol::MAX_GENERATION, "the generation");
-        return Err(Error::Corrupt { place: place(), what, expected, found: generation });
-    }
-    Ok(map)
 }

@@ -17,8 +17,8 @@ use crate::layout::{
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
 use crate::primitive::Ordering;
-use crate::reader::{map_state, state_of};
 use crate::seat::ReadersMap;
+use crate::state::{map_state, state_of};
 use crate::sys::{self, FileInfo, Map};
 
 pub(super) fn owners(options: &Options) -> Owners {
