@@ -142,7 +142,8 @@ pub(crate) struct Header {
     pub(crate) slots: u32,
     /// Depth of the deepest tree.
     pub(crate) depth: u32,
-    pub(crate) reserved: [u32; 2],
+    /// A hash of everything that slots are filled by: the same for models whose slots are equal on every row. 0: not known.
+    pub(crate) slots_id: u64,
     pub(crate) sections: [Section; SECTIONS],
     /// Zeros in the place of padding, which would be published with whatever was in memory there.
     pub(crate) tail: [u64; 4],

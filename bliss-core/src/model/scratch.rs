@@ -97,15 +97,15 @@ impl Scratch {
         }
     }
 
-    /// Grows so that [`ModelRef::raw_many`] can sum all these models side by side. Allocates where it has to.
+    /// Grows so that [`ModelRef::raw_many`] can go on with the sums of all these models beside each other. Allocates where
+    /// it has to.
     pub fn reserve_for_many<'a>(&mut self, models: impl IntoIterator<Item = ModelRef<'a>>) {
-        let mut lines = 0;
         for model in models {
             self.reserve(&model);
-            lines += model.trees().div_ceil(BLOCK) * (BLOCK / LANES);
-        }
-        if self.positions.len() < lines {
-            self.positions.resize(lines, Line([0; 64]));
+            let lines = 2 * model.trees().div_ceil(BLOCK) * (BLOCK / LANES);
+            if self.positions.len() < lines {
+                self.positions.resize(lines, Line([0; 64]));
+            }
         }
     }
 

@@ -70,6 +70,25 @@ impl Sections {
     }
 }
 
+/// A hash of everything that slots are filled by: sections, and what the header says of inputs and slots.
+fn slots_id(header: &Header, sections: &Sections) -> u64 {
+    const OF: [At; 7] =
+        [At::Lanes, At::Groups, At::Borders, At::OneHots, At::Projections, At::Elements, At::Ctrs];
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for number in [header.flags & FLAG_WIDE_SLOTS, header.inputs, header.float_inputs, header.slots] {
+        hasher.update(&number.to_le_bytes());
+    }
+    // They lie one behind the other, from the first to where the next one begins.
+    let offset = |at: At| sections.at.get(at as usize).map_or(0, |section| section.offset);
+    for at in OF {
+        hasher.update(&sections.at.get(at as usize).map_or(0, |section| section.count).to_le_bytes());
+    }
+    let start = offset(At::Lanes).saturating_sub(size_of::<Header>() as u64) as usize;
+    let end = offset(At::Blocks).saturating_sub(size_of::<Header>() as u64) as usize;
+    hasher.update(sections.bytes.get(start..end).unwrap_or_default());
+    hasher.digest().max(1)
+}
+
 /// Compiles a model: the bytes that [`ModelRef::open`](super::ModelRef::open) takes.
 ///
 /// # Errors
@@ -129,7 +148,7 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     bias.resize(model.dimensions, 0.0);
     sections.push(At::Bias, &bias);
 
-    let header = Header {
+    let mut header = Header {
         magic: MAGIC,
         version: VERSION,
         flags,
@@ -141,10 +160,11 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
         trees: narrow(model.trees.len(), "trees")?,
         slots: narrow(slots.count, "slots")?,
         depth: narrow(model.trees.depth(), "levels")?,
-        reserved: [0; 2],
+        slots_id: 0,
         sections: sections.at,
         tail: [0; 4],
     };
+    header.slots_id = slots_id(&header, &sections);
     let mut bytes = AlignedVec::with_capacity(size_of::<Header>() + sections.bytes.len());
     // SAFETY:
     // - `Header` is `repr(C)` without padding (asserted beside it: the last field ends where it does)

@@ -1,12 +1,15 @@
-//! Several models on one row: their sums run side by side.
+//! Several models on one row: one's sum goes on while the next one's leaves are found.
 //!
-//! A sum waits three cycles for each addition; the sums of several models do not wait for each other. So the leaves'
-//! positions of up to six models are found first, one model after the other, and then added in one loop.
+//! Models that ask the same of the same inputs (retrained leaves, copies of one model) fill their slots once.
+//!
+//! A sum waits three cycles for each addition, and for its leaf to come from the second-level cache. Alone, a model can
+//! hide some of that behind finding its own leaves; with another model behind it, nearly all.
 
 use super::super::error::EvalError;
-use super::super::layout::{At, BLOCK, FLAG_ANY_SHAPE};
+use super::super::layout::{BLOCK, FLAG_ANY_SHAPE};
 use super::super::reference::ModelRef;
 use super::super::scratch::Scratch;
+use super::trees::Sum;
 
 /// One of several models to evaluate on the same values.
 #[derive(Debug)]
@@ -19,28 +22,27 @@ pub struct Task<'m, 'b> {
     pub out: &'b mut [f64],
 }
 
-/// Sums that run side by side at most: with more, their pointers do not fit the registers.
-const CHAINS: usize = 6;
+impl Task<'_, '_> {
+    /// Positions that it wants; none where its sum cannot go on beside others.
+    fn positions(&self) -> Option<usize> {
+        let header = self.model.header();
+        let alone = header.flags & FLAG_ANY_SHAPE != 0 || header.dimensions != 1 || header.trees == 0;
+        (!alone).then(|| (header.trees as usize).next_multiple_of(BLOCK))
+    }
 
-/// A model whose leaves are to be added.
-#[derive(Clone, Copy)]
-struct Chain {
-    leaves: *const f64,
-    positions: *const u32,
-    trees: usize,
-}
-
-/// Positions that a task wants; none where it cannot be summed beside others.
-fn positions(task: &Task<'_, '_>) -> Option<usize> {
-    let header = task.model.header();
-    let alone = header.flags & FLAG_ANY_SHAPE != 0 || header.dimensions != 1 || header.trees == 0;
-    (!alone).then(|| (header.trees as usize).next_multiple_of(BLOCK))
+    /// Takes what its trees come to.
+    fn take(&mut self, sum: f64) {
+        if let [out] = &mut *self.out {
+            *out = sum;
+        }
+        self.model.scale_and_bias(self.out);
+    }
 }
 
 impl ModelRef<'_> {
     /// Evaluates several models on the same values: each as [`raw`](Self::raw) does, bit for bit, but faster than one
     /// after the other where models with one output dimension and oblivious trees follow each other and `scratch`
-    /// holds all their trees ([`Scratch::reserve_for_many`]).
+    /// holds the trees of two at a time ([`Scratch::reserve_for_many`]).
     ///
     /// Does not allocate.
     ///
@@ -52,95 +54,50 @@ impl ModelRef<'_> {
         values: &[f32],
         scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
-        let mut rest = tasks;
-        while !rest.is_empty() {
-            let mut room = scratch.positions();
-            let fitting = rest.iter().take_while(|task| {
-                let left = positions(task).and_then(|wanted| room.checked_sub(wanted));
-                room = left.unwrap_or(0);
-                left.is_some()
-            });
-            // Groups of about the same size.
-            let run = fitting.count();
-            let group = if run == 0 { 1 } else { run.div_ceil(run.div_ceil(CHAINS)) };
-            let Some((now, later)) = rest.split_at_mut_checked(group) else { break };
-            match now {
-                [task] => task.model.raw(values, task.binding, scratch, task.out)?,
-                tasks => together(tasks, values, scratch)?,
+        // Each half of the positions belongs to every other model.
+        let half = scratch.positions() / 2 / BLOCK * BLOCK;
+        let mut before: Option<(&mut Task<'_, '_>, Sum)> = None;
+        // Which slots are filled, from where.
+        let mut filled: Option<(u64, &[u32])> = None;
+        for (number, task) in tasks.iter_mut().enumerate() {
+            if task.positions().is_none_or(|wanted| wanted > half) {
+                // It may use the positions for itself.
+                finish(before.take());
+                filled = None;
+                task.model.raw(values, task.binding, scratch, task.out)?;
+                continue;
             }
-            rest = later;
+            let parts = scratch.parts(&task.model).ok_or(EvalError::Scratch)?;
+            let job = task.model.job(values, task.binding, parts, task.out.len())?;
+            let slots = Some((task.model.header().slots_id, task.binding)).filter(|(id, _)| *id != 0);
+            let same_slots = slots.is_some() && slots == filled;
+            filled = slots;
+            let mut none = Sum::new(&job);
+            let waiting = before.as_mut().map_or(&mut none, |(_, sum)| sum);
+            // SAFETY:
+            // - the job was checked, and a task that wants positions has oblivious trees and one output dimension
+            // - it wants at most a half of the positions, which begins at a multiple of 64, so that it is aligned
+            // - the trees that wait, if any, are those of the task just before, in the other half; nobody writes there
+            //   before `finish`
+            // - slots that another model filled are bytes like any others: if they were not the same after all, the
+            //   answer would be wrong, but each test leads to one of the leaves whatever they are
+            let sum = unsafe {
+                let positions = parts.positions.add(number % 2 * half);
+                task.model.find_positions(&job, same_slots, positions, waiting)
+            };
+            finish(before.replace((task, sum)));
         }
+        finish(before);
         Ok(())
     }
 }
 
-/// Evaluates two to six tasks, all of which want positions that fit `scratch` together.
-fn together(tasks: &mut [Task<'_, '_>], values: &[f32], scratch: &mut Scratch) -> Result<(), EvalError> {
-    let mut chains = [Chain { leaves: std::ptr::null(), positions: std::ptr::null(), trees: 0 }; CHAINS];
-    let mut first = 0;
-    let room = scratch.positions();
-    for (task, chain) in tasks.iter().zip(&mut chains) {
-        let parts = scratch.parts(&task.model).ok_or(EvalError::Scratch)?;
-        let wanted = positions(task).unwrap_or(usize::MAX);
-        let end = wanted.checked_add(first).filter(|end| *end <= room).ok_or(EvalError::Scratch)?;
-        let job = task.model.job(values, task.binding, parts, task.out.len())?;
+/// Adds what still waits.
+fn finish(before: Option<(&mut Task<'_, '_>, Sum)>) {
+    if let Some((task, mut sum)) = before {
         // SAFETY:
-        // - the job was checked; a path is only ever one that the processor has
-        // - from `first` on there are `wanted` positions (just compared), 64-byte aligned, since all are whole blocks
-        let positions = unsafe {
-            let positions = parts.positions.add(first);
-            task.model.find_positions(&job, positions);
-            positions
-        };
-        let leaves = task.model.section::<f64>(At::Leaves).as_ptr();
-        *chain = Chain { leaves, positions, trees: task.model.trees() };
-        first = end;
-    }
-    // SAFETY:
-    // - every position that was found leads to a leaf value of its model (`validate`)
-    unsafe {
-        match (tasks.len(), &chains) {
-            (2, [a, b, ..]) => finish(tasks, add(&[*a, *b])),
-            (3, [a, b, c, ..]) => finish(tasks, add(&[*a, *b, *c])),
-            (4, [a, b, c, d, ..]) => finish(tasks, add(&[*a, *b, *c, *d])),
-            (5, [a, b, c, d, e, ..]) => finish(tasks, add(&[*a, *b, *c, *d, *e])),
-            (_, chains) => finish(tasks, add(chains)),
-        }
-    }
-    Ok(())
-}
-
-/// Adds the leaves of M models, each in the order of its trees.
-///
-/// # Safety
-///
-/// - each chain has a position per tree, each of which is one of its leaf values
-#[inline(always)]
-unsafe fn add<const M: usize>(chains: &[Chain; M]) -> [f64; M] {
-    let mut sums = [0.0; M];
-    let common = chains.iter().map(|c| c.trees).min().unwrap_or(0);
-    for tree in 0..common {
-        for (sum, chain) in sums.iter_mut().zip(chains) {
-            // SAFETY:
-            // - the caller's promise
-            *sum += unsafe { *chain.leaves.add(*chain.positions.add(tree) as usize) };
-        }
-    }
-    for (sum, chain) in sums.iter_mut().zip(chains) {
-        for tree in common..chain.trees {
-            // SAFETY:
-            // - the caller's promise
-            *sum += unsafe { *chain.leaves.add(*chain.positions.add(tree) as usize) };
-        }
-    }
-    sums
-}
-
-fn finish<const M: usize>(tasks: &mut [Task<'_, '_>], sums: [f64; M]) {
-    for (task, sum) in tasks.iter_mut().zip(sums) {
-        if let [out] = &mut *task.out {
-            *out = sum;
-        }
-        task.model.scale_and_bias(task.out);
+        // - its positions are there still: `raw_many` finishes a sum before it lets go of them
+        unsafe { sum.finish() };
+        task.take(sum.total);
     }
 }

@@ -14,6 +14,7 @@ use super::layout::{
 use super::path::Path;
 use super::reference::ModelRef;
 use super::scratch::{Parts, Scratch};
+use trees::Sum;
 
 pub use many::Task;
 
@@ -162,25 +163,35 @@ impl ModelRef<'_> {
         }
     }
 
-    /// Finds the position of each oblivious tree's leaf.
+    /// Finds the position of each oblivious tree's leaf, and lets the trees wait in the sum that is returned. Meanwhile
+    /// adds trees that wait in `before`. Fills the slots first, unless they are `filled` by a model with the same ones.
     ///
     /// # Safety
     ///
-    /// - the job is this model's, which has oblivious trees
-    /// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
-    unsafe fn find_positions(&self, job: &Job<'_>, positions: *mut u32) {
+    /// - the job is this model's, which has oblivious trees and one output dimension
+    /// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned, none of which waits in
+    ///   `before`; they stay as they are until the sum is [finished](Sum::finish)
+    unsafe fn find_positions(
+        &self,
+        job: &Job<'_>,
+        filled: bool,
+        positions: *mut u32,
+        before: &mut Sum,
+    ) -> Sum {
         let trees = self.oblivious();
+        let mut own = Sum::begin(job, positions);
         // SAFETY:
         // - the caller's promise; a path is only ever one that the processor has
         unsafe {
             match self.path() {
                 #[cfg(target_arch = "x86_64")]
-                Path::Avx512 => x86::avx512::positions(job, &trees, positions),
+                Path::Avx512 => x86::avx512::positions(job, filled, &trees, positions, before, &mut own),
                 #[cfg(target_arch = "x86_64")]
-                Path::Avx2 => x86::avx2::positions(job, &trees, positions),
-                _ => portable::positions(job, &trees, positions),
+                Path::Avx2 => x86::avx2::positions(job, filled, &trees, positions, before, &mut own),
+                _ => portable::positions(job, filled, &trees, positions, &mut own),
             }
         }
+        own
     }
 
     /// What CatBoost does to the sums at last.

@@ -1,6 +1,6 @@
 //! The kernel for any processor.
 
-use super::trees::Positions;
+use super::trees::{Positions, Sum};
 use super::{Job, Oblivious, Shapes, inputs, trees};
 use crate::model::layout::{BLOCK, LANES};
 
@@ -59,20 +59,30 @@ pub(super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut [
     }
 }
 
-/// Finds the position of each tree's leaf.
+/// Finds the position of each tree's leaf, and lets the trees wait in `own`.
 ///
 /// # Safety
 ///
 /// - the job is one that `ModelRef::raw` made, and the trees are of the same model
 /// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
-pub(super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+/// - `own` began with these positions
+pub(super) unsafe fn positions(
+    job: &Job<'_>,
+    filled: bool,
+    trees: &Oblivious<'_>,
+    positions: *mut u32,
+    own: &mut Sum,
+) {
     // SAFETY:
     // - the caller's promise; `Positions` is 64 numbers, 64-byte aligned
     unsafe {
-        fill_slots(job);
+        if !filled {
+            fill_slots(job);
+        }
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let positions = &mut *positions.add(at * BLOCK).cast::<Positions>();
             trees::block_positions(job, trees, block, bases, positions);
+            own.more(trees::trees_from(job, at * BLOCK));
         }
     }
 }

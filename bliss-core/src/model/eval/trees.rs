@@ -41,6 +41,21 @@ impl Sum {
         }
     }
 
+    /// Lets trees wait whose positions will be found from here on, `count` of them [at a time](Self::more).
+    pub(super) fn begin(job: &Job<'_>, positions: *const u32) -> Self {
+        Self { next: positions, ..Self::new(job) }
+    }
+
+    /// Lets the next `count` trees wait too.
+    ///
+    /// # Safety
+    ///
+    /// - their positions follow those that wait, each of a leaf value of the job's model, until `finish` was called
+    #[inline(always)]
+    pub(super) unsafe fn more(&mut self, count: usize) {
+        self.waiting += count;
+    }
+
     /// Adds all trees that wait.
     ///
     /// # Safety
@@ -65,6 +80,30 @@ impl Sum {
         debug_assert_eq!(self.waiting, 0, "the trees before are added first");
         self.next = positions;
         self.waiting = count;
+    }
+}
+
+/// Two sums that a kernel goes on with between other work: up to A trees of the model before, and B of its own. They do
+/// not wait for each other.
+pub(super) struct Beside<'s, const A: usize, const B: usize> {
+    pub(super) before: &'s mut Sum,
+    pub(super) own: &'s mut Sum,
+}
+
+impl<const A: usize, const B: usize> Beside<'_, A, B> {
+    /// Adds some trees.
+    ///
+    /// # Safety
+    ///
+    /// - as for [`Sum::add`], of both
+    #[inline(always)]
+    pub(super) unsafe fn add(&mut self) {
+        // SAFETY:
+        // - the caller's promise
+        unsafe {
+            self.before.add::<A>();
+            self.own.add::<B>();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::model::eval::trees::{Positions, Sum};
+use crate::model::eval::trees::{Beside, Positions, Sum};
 use crate::model::eval::{Job, Oblivious, Shapes, inputs, trees};
 use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, Group, LANES};
 
@@ -119,17 +119,17 @@ impl<const P: usize> Tables<P> {
 ///
 /// - the job is one that `ModelRef::raw` made, with at most 16 P slots, of which `tables` was loaded
 /// - the block is of the same model, `bases` are those of the half, `HALF_AT` is 0 or 1
-/// - `positions` has room for 32, 64-byte aligned, none of which waits in `sum`
+/// - `positions` has room for 32, 64-byte aligned, none of which waits in `sums`
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn half_positions<const P: usize, const HALF_AT: usize>(
+unsafe fn half_positions<const P: usize, const HALF_AT: usize, const A: usize, const B: usize>(
     job: &Job<'_>,
     trees: &Oblivious<'_>,
     tables: &Tables<P>,
     block: &Block,
     bases: *const u32,
     positions: *mut u32,
-    sum: &mut Sum,
+    mut sums: Beside<'_, A, B>,
 ) {
     let mut low = _mm256_setzero_si256();
     let mut high = _mm256_setzero_si256();
@@ -148,8 +148,7 @@ unsafe fn half_positions<const P: usize, const HALF_AT: usize>(
                 high = _mm256_or_si256(high, bit);
             }
             tests = tests.add(2 * BLOCK);
-            // Trees of the half before: six levels and what remains make 32.
-            sum.add::<5>();
+            sums.add();
         }
     }
     let quarters = |bytes: __m256i| {
@@ -193,22 +192,33 @@ macro_rules! for_pages {
     };
 }
 
-/// Finds the position of each tree's leaf.
+/// Finds the position of each tree's leaf, lets the trees wait in `own`, and adds trees that wait in `before`.
 ///
 /// # Safety
 ///
 /// - the job is one that `ModelRef::raw` made, and the trees are of the same model
-/// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
+/// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned, none of which waits in `before`
+/// - `own` began with these positions
 #[target_feature(enable = "avx2")]
-pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+pub(in super::super) unsafe fn positions(
+    job: &Job<'_>,
+    filled: bool,
+    trees: &Oblivious<'_>,
+    positions: *mut u32,
+    before: &mut Sum,
+    own: &mut Sum,
+) {
     // SAFETY:
     // - the caller's promise; there are as many pages as the slots take
     unsafe {
-        fill_slots(job);
-        for_pages!(job, paged_positions(job, trees, positions), {
+        if !filled {
+            fill_slots(job);
+        }
+        for_pages!(job, paged_positions(job, trees, positions, before, own), {
             for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
                 let to = &mut *positions.add(at * BLOCK).cast::<Positions>();
                 trees::block_positions(job, trees, block, bases, to);
+                own.more(trees::trees_from(job, at * BLOCK));
             }
         });
     }
@@ -218,16 +228,26 @@ pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, p
 ///
 /// - as for [`positions`], the slots are filled, and there are at most 16 P of them
 #[target_feature(enable = "avx2")]
-unsafe fn paged_positions<const P: usize>(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+unsafe fn paged_positions<const P: usize>(
+    job: &Job<'_>,
+    trees: &Oblivious<'_>,
+    positions: *mut u32,
+    before: &mut Sum,
+    own: &mut Sum,
+) {
     // SAFETY:
     // - the caller's promise; there are always 256 bytes of slots (`Scratch`)
     unsafe {
         let tables = Tables::<P>::load(job.parts.slots);
-        let mut nothing = Sum::new(job);
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let (to, bases) = (positions.add(at * BLOCK), bases.as_ptr());
-            half_positions::<P, 0>(job, trees, &tables, block, bases, to, &mut nothing);
-            half_positions::<P, 1>(job, trees, &tables, block, bases.add(HALF), to.add(HALF), &mut nothing);
+            // Half of the trees of each model are added while its positions are found, the others with the next model's.
+            let sums = Beside::<3, 3> { before, own };
+            half_positions::<P, 0, _, _>(job, trees, &tables, block, bases, to, sums);
+            let (to, bases) = (to.add(HALF), bases.add(HALF));
+            let sums = Beside::<3, 3> { before, own };
+            half_positions::<P, 1, _, _>(job, trees, &tables, block, bases, to, sums);
+            own.more(trees::trees_from(job, at * BLOCK));
         }
     }
 }
@@ -266,7 +286,7 @@ unsafe fn paged<const P: usize>(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut 
     // - every index that a tree's tests can make leads to leaf values (`validate`)
     unsafe {
         let tables = Tables::<P>::load(job.parts.slots);
-        let mut sum = Sum::new(job);
+        let (mut sum, mut none) = (Sum::new(job), Sum::new(job));
         let mut positions = Positions([0; BLOCK]);
         let single = job.header.dimensions == 1;
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
@@ -274,12 +294,15 @@ unsafe fn paged<const P: usize>(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut 
             // While one half of the positions is computed, the other one is added.
             let (left, right) = (positions.0.as_mut_ptr(), positions.0.as_mut_ptr().add(HALF));
             let bases = bases.as_ptr();
-            half_positions::<P, 0>(job, trees, &tables, block, bases, left, &mut sum);
+            // Trees of the half before: six levels and what remains make 32.
+            let sums = Beside::<0, 5> { before: &mut none, own: &mut sum };
+            half_positions::<P, 0, _, _>(job, trees, &tables, block, bases, left, sums);
             sum.finish();
             if single {
                 sum.wait(left, count.min(HALF));
             }
-            half_positions::<P, 1>(job, trees, &tables, block, bases.add(HALF), right, &mut sum);
+            let sums = Beside::<0, 5> { before: &mut none, own: &mut sum };
+            half_positions::<P, 1, _, _>(job, trees, &tables, block, bases.add(HALF), right, sums);
             sum.finish();
             if single {
                 sum.wait(right, count.saturating_sub(HALF));

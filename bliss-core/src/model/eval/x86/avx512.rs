@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2;
-use crate::model::eval::trees::{Positions, Sum};
+use crate::model::eval::trees::{Beside, Positions, Sum};
 use crate::model::eval::{Job, Oblivious, Shapes, inputs, trees};
 use crate::model::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES, Pages, level_bytes};
 
@@ -96,17 +96,17 @@ unsafe fn wide_slots(slots: *const u8, low: __m512i, high: __m512i, pages: Pages
 /// # Safety
 ///
 /// - the job is one that `ModelRef::raw` made, its slots are filled, and the block is of the same model
-/// - `positions` has room for 64, 64-byte aligned, none of which waits in `sum`
+/// - `positions` has room for 64, 64-byte aligned, none of which waits in `sums`
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-unsafe fn block_positions<const WIDE: bool>(
+unsafe fn block_positions<const WIDE: bool, const A: usize, const B: usize>(
     job: &Job<'_>,
     trees: &Oblivious<'_>,
     narrow: &Narrow,
     block: &Block,
     bases: *const u32,
     positions: *mut u32,
-    sum: &mut Sum,
+    mut sums: Beside<'_, A, B>,
 ) {
     let stride = level_bytes(job.header.flags);
     let mut low = _mm512_setzero_si512();
@@ -133,8 +133,7 @@ unsafe fn block_positions<const WIDE: bool>(
             }
             tests = tests.add(stride);
             pages = pages.add(1);
-            // Trees of the block before: six levels and what remains make 64.
-            sum.add::<11>();
+            sums.add();
         }
     }
     let low = quarters(low);
@@ -169,30 +168,42 @@ fn quarters(bytes: __m512i) -> [__m128i; 4] {
     ]
 }
 
-/// Finds the position of each tree's leaf.
+/// Finds the position of each tree's leaf, lets the trees wait in `own`, and adds trees that wait in `before`.
 ///
 /// # Safety
 ///
 /// - the job is one that `ModelRef::raw` made, and the trees are of the same model
-/// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned
+/// - there is room for a multiple of 64 positions, at least one per tree, 64-byte aligned, none of which waits in `before`
+/// - `own` began with these positions
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-pub(in super::super) unsafe fn positions(job: &Job<'_>, trees: &Oblivious<'_>, positions: *mut u32) {
+pub(in super::super) unsafe fn positions(
+    job: &Job<'_>,
+    filled: bool,
+    trees: &Oblivious<'_>,
+    positions: *mut u32,
+    before: &mut Sum,
+    own: &mut Sum,
+) {
     // SAFETY:
     // - the caller's promise; there are always 256 bytes of slots, 64-byte aligned (`Scratch`)
     unsafe {
-        fill_slots(job);
+        if !filled {
+            fill_slots(job);
+        }
         let slots = job.parts.slots;
         let narrow = Narrow([0, 64, 128, 192].map(|at| _mm512_load_si512(slots.add(at).cast())));
-        let mut nothing = Sum::new(job);
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let to = positions.add(at * BLOCK);
+            // Half of the trees of each model are added while its positions are found, the others with the next model's.
+            let sums = Beside::<6, 5> { before, own };
             if job.header.flags & FLAG_WIDE_SLOTS == 0 {
-                block_positions::<false>(job, trees, &narrow, block, bases.as_ptr(), to, &mut nothing);
+                block_positions::<false, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else if job.header.slots <= PERMUTED_SLOTS {
-                block_positions::<true>(job, trees, &narrow, block, bases.as_ptr(), to, &mut nothing);
+                block_positions::<true, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else {
                 trees::block_positions(job, trees, block, bases, &mut *to.cast::<Positions>());
             }
+            own.more(trees::trees_from(job, at * BLOCK));
         }
     }
 }
@@ -212,17 +223,19 @@ pub(in super::super) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, o
         let slots = job.parts.slots;
         let narrow = Narrow([0, 64, 128, 192].map(|at| _mm512_load_si512(slots.add(at).cast())));
         out.fill(0.0);
-        let mut sum = Sum::new(job);
+        let (mut sum, mut none) = (Sum::new(job), Sum::new(job));
         let mut buffers = [Positions([0; BLOCK]), Positions([0; BLOCK])];
         let buffers = buffers.as_mut_ptr();
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             // The other one holds the trees that wait.
             let positions = buffers.add(at & 1);
             let to = positions.cast::<u32>();
+            // Trees of the block before: six levels and what remains make 64.
+            let sums = Beside::<0, 11> { before: &mut none, own: &mut sum };
             if job.header.flags & FLAG_WIDE_SLOTS == 0 {
-                block_positions::<false>(job, trees, &narrow, block, bases.as_ptr(), to, &mut sum);
+                block_positions::<false, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else if job.header.slots <= PERMUTED_SLOTS {
-                block_positions::<true>(job, trees, &narrow, block, bases.as_ptr(), to, &mut sum);
+                block_positions::<true, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else {
                 trees::block_positions(job, trees, block, bases, &mut *positions);
             }
