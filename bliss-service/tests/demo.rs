@@ -50,7 +50,15 @@ fn made_up_traffic_is_scored_whole_and_nothing_is_left_behind() {
     assert_eq!(figures["malformed"], 0);
     assert_eq!(figures["publications"], 900, "one per second of fifteen minutes");
     assert!(figures["auc"].as_f64().unwrap() > 0.9, "{figures}");
-    assert_eq!(folder("/dev/shm"), before);
+    // Demos of other tests have theirs for a moment.
+    let left = || folder("/dev/shm").into_iter().filter(|name| !before.contains(name)).collect::<Vec<_>>();
+    for _ in 0..1500 {
+        if left().is_empty() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("left behind: {:?}", left());
 }
 
 #[test]
