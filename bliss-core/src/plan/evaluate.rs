@@ -5,7 +5,7 @@ use crate::model::{ModelRef, Scratch, Task};
 use crate::models::MAX_MODELS;
 use crate::score::{Scored, Shadow, Unscored, bot_score};
 
-/// Models that are evaluated in one go: as many as [`ModelRef::raw_many`] sums side by side.
+/// Models that are evaluated in one go, for whose raw values there is room.
 const TOGETHER: usize = 6;
 
 /// The memory that evaluation works in, and what it came to.
