@@ -169,6 +169,15 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The model with all borders of numbers moved by the smallest step, so many times.
+fn moved(file: &[u8], times: usize) -> anyhow::Result<rkyv::util::AlignedVec<64>> {
+    let mut model = model::import(file)?;
+    for border in model.floats.iter_mut().flat_map(|float| &mut float.borders) {
+        *border = (0..times).fold(*border, |border, _| border.next_down());
+    }
+    Ok(model::compile(&model)?)
+}
+
 /// Times calls with the number of a row, rows in turn.
 fn time(seconds: f64, rows: usize, displaced: &mut [u8], mut call: impl FnMut(usize)) -> Times {
     let mut times = Times::new();
@@ -233,8 +242,10 @@ fn one(
         }
     }
 
-    // As published: several models are several places in memory.
+    // As published: several models are several places in memory. Copies fill the same slots; models whose borders differ a
+    // little each fill their own.
     let copies = vec![compiled.clone(); options.together.max(1)];
+    let others = (0..options.together).map(|by| moved(&case.file, by)).collect::<Result<Vec<_>, _>>()?;
     for (state, displaced_bytes) in [("", 0), ("_displaced", DISPLACED_BYTES)] {
         let mut displaced = vec![0_u8; displaced_bytes];
         for together in [1, options.together] {
@@ -243,8 +254,11 @@ fn one(
             }
             let count = if together == 1 { String::new() } else { format!("{together}x_") };
             let bench = format!("score_{count}{name}{state}");
-            for path in &paths {
-                let models = copies[..together]
+            let sets = [(&copies, ""), (&others, " (other borders)")];
+            let sets = &sets[..if together == 1 { 1 } else { 2 }];
+            for (path, (set, which)) in paths.iter().flat_map(|path| sets.iter().map(move |set| (path, set)))
+            {
+                let models = set[..together]
                     .iter()
                     .map(|copy| ModelRef::open(copy)?.with_path(*path))
                     .collect::<Result<Vec<_>, _>>()?;
@@ -256,6 +270,13 @@ fn one(
                     .zip(&mut outs)
                     .map(|(model, out)| Task { model: *model, binding: &binding, out })
                     .collect();
+                for values in case.rows.iter().map(|row| &row.values).filter(|_| together > 1) {
+                    ModelRef::raw_many(&mut tasks, values, &mut scratch)?;
+                    for task in &tasks {
+                        task.model.raw(values, &binding, &mut scratch, &mut out)?;
+                        ensure!(*task.out == out[..], "{name}, {path}: together and alone differ");
+                    }
+                }
                 let times = time(options.seconds, rows, &mut displaced, |row| {
                     let values = &case.rows[row].values;
                     let evaluated = match tasks.as_mut_slice() {
@@ -266,7 +287,7 @@ fn one(
                     black_box(&tasks);
                 });
                 ensure!(failed == 0, "{name}, {path}: {failed} failed");
-                let subject = format!("bliss {path}");
+                let subject = format!("bliss {path}{which}");
                 report.add(describe(Row::new(&bench, &subject).with_times(&times.percentiles())));
             }
             if peers.is_empty() {
