@@ -107,7 +107,7 @@ pub(crate) struct DataHeader {
     pub(crate) bytes: AtomicU64,
     /// 32: checksum of the payload.
     pub(crate) checksum: AtomicU64,
-    /// 40: payload bytes for which the file system has reserved room.
+    /// 40: payload bytes for which the file system has reserved room; right also while they are being written.
     pub(crate) reserved_bytes: AtomicU64,
     /// 48: time of publication, nanoseconds since the Unix epoch.
     pub(crate) published_ns: AtomicU64,

@@ -134,7 +134,7 @@
 //! | 16 | 8 | generation of the payload; 0 while it is being written, and when the file is given up |
 //! | 24 | 8 | payload size in bytes |
 //! | 32 | 8 | checksum: the sum over the lines of 64 bytes, each mixed with its place, and of the size ([how](#checksum)) |
-//! | 40 | 8 | payload bytes for which room is reserved |
+//! | 40 | 8 | payload bytes for which room is reserved, also while the payload is being written |
 //! | 48 | 8 | time of publication, ns since the Unix epoch |
 //! | 56 | 16 | boot id of the system on which it was published |
 //! | 72 | 8 | number of the `P_readers` in which those who look into it have their pins |

@@ -118,7 +118,17 @@ impl Options {
         self
     }
 
-    /// Whether the pages of a copy are touched when it is mapped, rather than by the first reads. Default: no.
+    /// Whether readers map the pages of a copy before they are read, rather than by a page fault each. Default: no.
+    ///
+    /// A reader whose owner never calls [`Reader::maintain`] maps all pages of a file in the [`Reader::pin`] that maps the
+    /// file; pages by which it grows later are left to faults. Once its owner calls `maintain`, no pin does that work
+    /// any more: each call maps at most 4 MiB of pages, first of the current copy, then of the file that is written next
+    /// and will be current after the switch, including what it grows by as soon as room for it is reserved.
+    /// [`Reader::unpopulated_bytes`] says how much is left. Only a file that gets its name at the switch itself (the first
+    /// two publications, and one in place of a copy that is pinned for longer than the grace period) is mapped by a pin,
+    /// and its pages by the calls of `maintain` that follow.
+    ///
+    /// Needs Linux 5.14; before that it has no effect.
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
         self

@@ -15,6 +15,7 @@ mod attach;
 mod copies;
 mod counters;
 mod guard;
+mod maintain;
 mod settle;
 
 use std::any::TypeId;
@@ -70,6 +71,10 @@ struct Inner {
     last: Cell<u64>,
     cold: RefCell<Cold>,
     verified: Cell<u64>,
+    /// The owner calls `maintain`, so that no pin has to populate what it maps.
+    maintained: Cell<bool>,
+    /// What there was left to populate after the last call.
+    unpopulated: Cell<u64>,
     paths: Paths,
     options: Options,
 }
@@ -202,13 +207,21 @@ impl Reader {
     }
 
     /// Does ahead of time what [`pin`](Self::pin) would do otherwise: looks whether the files were replaced, maps the
-    /// file of the current generation, and unmaps files that nobody looks into. For between requests.
+    /// file of the current generation, and unmaps files that nobody looks into. With [`Options::prefault`] it also maps
+    /// the file that will be current next, and at most 4 MiB of pages of both. For between requests.
     ///
     /// # Errors
     ///
     /// As [`pin`](Self::pin).
     pub fn maintain(&self) -> Result<(), Error> {
         self.inner.maintain()
+    }
+
+    /// With [`Options::prefault`]: bytes whose pages are still to be mapped by further calls of
+    /// [`maintain`](Self::maintain), as of the last one. Whoever wants all of them before the first request calls it
+    /// until this is 0.
+    pub fn unpopulated_bytes(&self) -> u64 {
+        self.inner.unpopulated.get()
     }
 }
 
@@ -235,6 +248,8 @@ impl Inner {
                 error: Error::NotPublished,
             }),
             verified: Cell::new(NONE),
+            maintained: Cell::new(false),
+            unpopulated: Cell::new(0),
             paths,
             options: options.clone(),
         });
@@ -321,25 +336,6 @@ impl Inner {
 
     fn has_slot(&self) -> bool {
         !self.is_counted()
-    }
-
-    fn maintain(&self) -> Result<(), Error> {
-        self.ticks.set(0);
-        // The switch is for the caller's next guard to tell.
-        let pinned = self.pin().map(|guard| {
-            if guard.is_switched() {
-                self.last.set(NONE);
-            }
-        });
-        if self.last.get() == NONE {
-            // The short path never tells a switch.
-            self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
-        }
-        let in_use = self.in_use();
-        if let Ok(mut cold) = self.cold.try_borrow_mut() {
-            cold.copies.discard(in_use);
-        }
-        pinned
     }
 
     fn state<T>(&self, read: impl FnOnce(&State) -> T) -> Option<T> {

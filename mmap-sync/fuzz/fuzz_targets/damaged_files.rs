@@ -64,8 +64,11 @@ fuzz_target!(|input: &[u8]| {
     damage(input);
     let options = Options::new(dir.join("x")).slots(2).max_slots(8).max_size(1 << 20);
     for verify in [false, true] {
-        if let Ok(reader) = options.clone().verify(verify).open_reader() {
-            for _ in 0..3 {
+        if let Ok(reader) = options.clone().verify(verify).prefault(!verify).open_reader() {
+            for round in 0..3 {
+                if round > 0 {
+                    let _ = reader.maintain();
+                }
                 if let Ok(guard) = reader.pin() {
                     let sum: u64 = guard.iter().map(|byte| u64::from(*byte)).sum();
                     assert!(!verify || guard.is_empty() || sum > 0);

@@ -1,6 +1,8 @@
 //! The mappings of a reader: of each copy the current file, and files that guards still look into.
 
 use std::cell::Cell;
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use crate::checksum;
@@ -10,7 +12,7 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::{Ordering, fence};
 use crate::protocol::{CELLS, Found};
-use crate::sys::{self, Map};
+use crate::sys::{self, FileInfo, Map};
 
 /// One per cell that may hold a guard, the two current ones, and a new one.
 const ENTRIES: usize = CELLS + 3;
@@ -26,6 +28,12 @@ pub(crate) struct View {
 
 struct Entry {
     map: Map,
+    /// The file that is mapped.
+    info: FileInfo,
+    /// It was mapped before it was known to be long enough for what it would hold.
+    ahead: bool,
+    /// Bytes from the start of the file on whose pages were mapped ahead of time.
+    populated: u64,
     /// Guards of before a fork may look into it: it is never unmapped.
     keep: bool,
 }
@@ -57,8 +65,13 @@ impl Copies {
             if found == generation {
                 let (fields, hash) = header.fields();
                 context.check(&fields, hash, generation)?;
-                if fields.bytes.saturating_add(PAGE) <= map.len() {
-                    return context.view(map, &fields, entry).map(Found::Here);
+                let needed = fields.bytes.saturating_add(PAGE);
+                if needed <= map.len() && self.is_long_enough(entry, needed, context.paths.data(index)) {
+                    let view = context.view(map, &fields, entry)?;
+                    if let Some(entry) = self.entry_mut(entry) {
+                        entry.ahead = false;
+                    }
+                    return Ok(Found::Here(view));
                 }
                 // It has outgrown the mapping: map more of it.
             }
@@ -73,31 +86,13 @@ impl Copies {
         in_use: impl Fn(u8) -> bool,
     ) -> Result<Found<View>, Error> {
         let index = generation & 1;
-        let paths = context.paths;
         let kind = FileKind::Data(u8::from(index == 1));
-        let owners = paths.reader_owners(context.options.owner);
-        let Some((fd, info)) = paths.open(kind, false, &owners)? else {
+        let Some(Opened { fd, map, info }) = context.open(index)? else {
             return Ok(Found::Other(None));
-        };
-        if info.size < PAGE {
-            return Err(context.corrupt(index, "the file size", PAGE, info.size));
-        }
-        let wanted = info.size.max(context.options.max_size.saturating_add(PAGE));
-        let map = match Map::new(sys::raw(&fd), wanted, false) {
-            Ok(map) => map,
-            Err(_) => Map::new(sys::raw(&fd), info.size, false).map_err(paths.io(kind, "mmap"))?,
         };
         let Some(header) = header(&map) else {
             return Err(context.corrupt(index, "the file size", PAGE, info.size));
         };
-        let magic = header.magic.load(Ordering::Relaxed);
-        if magic != DATA_MAGIC {
-            return Err(Error::Foreign { place: paths.place(kind), expected: DATA_MAGIC, found: magic });
-        }
-        let layout = header.layout.load(Ordering::Relaxed);
-        if layout != LAYOUT {
-            return Err(Error::Layout { place: paths.place(kind), expected: LAYOUT, found: layout });
-        }
         let found = header.generation.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         if found != generation {
@@ -106,7 +101,7 @@ impl Copies {
         let (fields, hash) = header.fields();
         context.check(&fields, hash, generation)?;
         // The size was taken before the header was read, and the file may have grown in between: ask again.
-        let size = sys::fstat(sys::raw(&fd)).map_err(paths.io(kind, "fstat"))?.size;
+        let size = sys::fstat(sys::raw(&fd)).map_err(context.paths.io(kind, "fstat"))?.size;
         let needed = fields.bytes.saturating_add(PAGE);
         if needed > size {
             return Err(context.corrupt(index, "the file size", needed, size));
@@ -114,25 +109,83 @@ impl Copies {
         if needed > map.len() {
             return Ok(Found::Other(Some(found)));
         }
-        if context.options.huge_pages {
-            let _ = map.advise(0, map.len(), libc::MADV_HUGEPAGE);
-        }
-        if context.options.prefault {
-            let _ = map.advise(0, needed, libc::MADV_POPULATE_READ);
-        }
-        self.discard(&in_use);
-        let Some(free) = self.entries.iter().position(Option::is_none) else {
-            return Err(Error::TooManyGuards { limit: CELLS });
+        let populated = if context.populate && map.advise(0, needed, libc::MADV_POPULATE_READ).is_ok() {
+            needed
+        } else {
+            0
         };
-        let entry = u8::try_from(free).unwrap_or(u8::MAX);
+        self.discard(&in_use);
+        let Some(entry) = self.vacant() else { return Err(Error::TooManyGuards { limit: CELLS }) };
         let view = context.view(&map, &fields, entry)?;
-        if let Some(slot) = self.entries.get_mut(free) {
-            *slot = Some(Entry { map, keep: false });
+        self.put(index, entry, Entry { map, info, ahead: false, populated, keep: false });
+        Ok(Found::Here(view))
+    }
+
+    /// Maps the file of a copy before a generation in it is current, if there is one that can become so; says whether
+    /// the mapping is another one than before.
+    pub(crate) fn map_ahead(
+        &mut self,
+        index: u64,
+        context: &Context<'_>,
+        in_use: impl Fn(u8) -> bool,
+    ) -> Result<bool, Error> {
+        let entry = self.current(index).and_then(|entry| self.entry(entry));
+        if let Some(entry) = entry
+            && reserved(&entry.map).is_none_or(|reserved| reserved <= entry.map.len())
+            && sys::lstat(context.paths.data(index)).is_ok_and(|info| info.same_file(&entry.info))
+        {
+            return Ok(false);
+        }
+        let Some(Opened { map, info, .. }) = context.open(index)? else { return Ok(false) };
+        let [ours, _] = context.readers_ids;
+        if header(&map).is_none_or(|header| header.readers_id.load(Ordering::Relaxed) != ours) {
+            // Its writer does not go on with it.
+            return Ok(false);
+        }
+        self.discard(in_use);
+        if let Some(entry) = self.vacant() {
+            self.put(index, entry, Entry { map, info, ahead: true, populated: 0, keep: false });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Maps so many bytes of those pages of a copy that are not mapped yet. Returns how many are left, and takes what it
+    /// did from `budget`.
+    pub(crate) fn populate(&mut self, index: u64, budget: &mut u64) -> u64 {
+        let Some(entry) = self.current(index).and_then(|entry| self.entry_mut(entry)) else { return 0 };
+        // Only what is reserved: under a hole, which is memory that the writer gave back, a page would be made.
+        let Some(end) = reserved(&entry.map).map(|end| end.min(entry.map.len())) else { return 0 };
+        entry.populated = entry.populated.min(end);
+        let len = (end - entry.populated).min(*budget);
+        *budget -= len;
+        // What is refused (before Linux 5.14, or because the file was cut off) is left to page faults.
+        let done = len == 0 || entry.map.advise(entry.populated, len, libc::MADV_POPULATE_READ).is_ok();
+        entry.populated = if done { entry.populated + len } else { end };
+        end - entry.populated
+    }
+
+    /// Whether a file that was mapped ahead is as long as it should be.
+    fn is_long_enough(&self, entry: u8, needed: u64, name: &CStr) -> bool {
+        self.entry(entry).is_some_and(|entry| {
+            !entry.ahead
+                || sys::lstat(name).is_ok_and(|info| info.same_file(&entry.info) && info.size >= needed)
+        })
+    }
+
+    /// The number of an entry that is not used.
+    fn vacant(&self) -> Option<u8> {
+        u8::try_from(self.entries.iter().position(Option::is_none)?).ok()
+    }
+
+    /// Makes an entry that is not used that of the current file of a copy.
+    fn put(&mut self, index: u64, entry: u8, with: Entry) {
+        if let Some(slot) = self.entries.get_mut(usize::from(entry)) {
+            *slot = Some(with);
         }
         if let Some(current) = self.current.get_mut(usize::from(index == 1)) {
             *current = Some(entry);
         }
-        Ok(Found::Here(view))
     }
 
     fn current(&self, index: u64) -> Option<u8> {
@@ -140,8 +193,16 @@ impl Copies {
         if index == 0 { zero } else { one }
     }
 
+    fn entry(&self, entry: u8) -> Option<&Entry> {
+        self.entries.get(usize::from(entry))?.as_ref()
+    }
+
+    fn entry_mut(&mut self, entry: u8) -> Option<&mut Entry> {
+        self.entries.get_mut(usize::from(entry))?.as_mut()
+    }
+
     fn map(&self, entry: u8) -> Option<&Map> {
-        self.entries.get(usize::from(entry))?.as_ref().map(|entry| &entry.map)
+        self.entry(entry).map(|entry| &entry.map)
     }
 
     /// Unmaps what is neither current nor looked into. What was replaced last stays until the next time: by then
@@ -162,13 +223,13 @@ impl Copies {
         self.entries.iter_mut().for_each(close);
     }
 
-    /// After a fork: what the parent's guards look into stays mapped for good.
+    /// After a fork: what the parent's guards look into stays mapped for good. Pages of shared files are not mapped in
+    /// the child.
     pub(crate) fn keep(&mut self, in_use: impl Fn(u8) -> bool) {
         for (number, slot) in self.entries.iter_mut().enumerate() {
-            if let Some(entry) = slot
-                && in_use(u8::try_from(number).unwrap_or(u8::MAX))
-            {
-                entry.keep = true;
+            if let Some(entry) = slot {
+                entry.populated = 0;
+                entry.keep |= in_use(u8::try_from(number).unwrap_or(u8::MAX));
             }
         }
     }
@@ -195,6 +256,19 @@ fn header(map: &Map) -> Option<&DataHeader> {
     map.at::<DataHeader>(0).map(|header| unsafe { header.as_ref() })
 }
 
+/// End of what is reserved of a file, which its first page says also while the bytes are being written.
+fn reserved(map: &Map) -> Option<u64> {
+    let (fields, hash) = header(map)?.fields();
+    (fields.generation == 0 || fields.hash() == hash).then(|| fields.reserved_bytes.saturating_add(PAGE))
+}
+
+/// A file of a copy, of at least a page, and one of ours by its first words.
+struct Opened {
+    fd: OwnedFd,
+    map: Map,
+    info: FileInfo,
+}
+
 /// What is needed to open and judge a copy.
 pub(crate) struct Context<'a> {
     pub(crate) paths: &'a Paths,
@@ -205,9 +279,42 @@ pub(crate) struct Context<'a> {
     pub(crate) boot_id: Option<[u64; 2]>,
     /// Generations whose checksum was found right, so that it is done once.
     pub(crate) verified: &'a Cell<u64>,
+    /// Whether the pages of a file are mapped with it.
+    pub(crate) populate: bool,
 }
 
 impl Context<'_> {
+    /// Maps the file that has the name of a copy. `None`: there is none.
+    fn open(&self, index: u64) -> Result<Option<Opened>, Error> {
+        let paths = self.paths;
+        let kind = FileKind::Data(u8::from(index == 1));
+        let owners = paths.reader_owners(self.options.owner);
+        let Some((fd, info)) = paths.open(kind, false, &owners)? else { return Ok(None) };
+        if info.size < PAGE {
+            return Err(self.corrupt(index, "the file size", PAGE, info.size));
+        }
+        let wanted = info.size.max(self.options.max_size.saturating_add(PAGE));
+        let map = match Map::new(sys::raw(&fd), wanted, false) {
+            Ok(map) => map,
+            Err(_) => Map::new(sys::raw(&fd), info.size, false).map_err(paths.io(kind, "mmap"))?,
+        };
+        let Some(header) = header(&map) else {
+            return Err(self.corrupt(index, "the file size", PAGE, info.size));
+        };
+        let magic = header.magic.load(Ordering::Relaxed);
+        if magic != DATA_MAGIC {
+            return Err(Error::Foreign { place: paths.place(kind), expected: DATA_MAGIC, found: magic });
+        }
+        let layout = header.layout.load(Ordering::Relaxed);
+        if layout != LAYOUT {
+            return Err(Error::Layout { place: paths.place(kind), expected: LAYOUT, found: layout });
+        }
+        if self.options.huge_pages {
+            let _ = map.advise(0, map.len(), libc::MADV_HUGEPAGE);
+        }
+        Ok(Some(Opened { fd, map, info }))
+    }
+
     fn corrupt(&self, index: u64, what: &'static str, expected: u64, found: u64) -> Error {
         let place = self.paths.place(FileKind::Data(u8::from(index == 1)));
         Error::Corrupt { place, what, expected, found }

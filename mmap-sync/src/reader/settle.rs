@@ -40,7 +40,7 @@ impl Inner {
 
     pub(super) fn settled<'a>(&'a self, pin: &'a Pin, generation: u64, view: View) -> Guard<'a> {
         // Mappings may have been replaced: what unused cells remember is not to be used any more.
-        self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
+        self.forget_unused();
         pin.remember(generation, view);
         self.guard(pin)
     }
@@ -69,17 +69,22 @@ impl Inner {
         settled.ok_or_else(|| Error::Unsettled { place: place(), attempts: ATTEMPTS })
     }
 
-    fn find(&self, generation: u64) -> Result<Found<View>, Error> {
+    /// What is needed to open and judge a copy; `None` without a state.
+    pub(super) fn context(&self) -> Option<Context<'_>> {
         let readers_ids =
             |state: &State| [&state.readers_id, &state.adopted_id].map(|id| id.load(Ordering::Relaxed));
-        let Some(readers_ids) = self.state(readers_ids) else { return Ok(Found::Other(None)) };
-        let context = Context {
+        Some(Context {
             paths: &self.paths,
             options: &self.options,
-            readers_ids,
+            readers_ids: self.state(readers_ids)?,
             boot_id: sys::boot_id(),
             verified: &self.verified,
-        };
+            populate: self.options.prefault && !self.maintained.get(),
+        })
+    }
+
+    fn find(&self, generation: u64) -> Result<Found<View>, Error> {
+        let Some(context) = self.context() else { return Ok(Found::Other(None)) };
         let in_use = self.in_use();
         match self.cold.try_borrow_mut() {
             Ok(mut cold) => cold.copies.find(generation, &context, in_use),

@@ -263,8 +263,16 @@ impl Copy {
                 self.populate(from, more, 1);
             }
             self.reserved = wanted;
+            if self.header().generation.load(Ordering::Relaxed) == 0 {
+                self.tell_reserved(wanted);
+            }
         }
         Ok(())
+    }
+
+    /// Says in the first page how much is reserved, while nothing else there is of use: readers that prefault map it.
+    fn tell_reserved(&self, bytes: u64) {
+        self.header().reserved_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Maps the pages of a range all at once, which is cheaper than one fault per page.
@@ -287,6 +295,7 @@ impl Copy {
         self.header().generation.store(0, Ordering::Relaxed);
         // Nothing that is written after this may be there before it, if this process is killed in between.
         fence(Ordering::SeqCst);
+        self.tell_reserved(self.reserved);
         self.holds = None;
         self.vacant = true;
     }
@@ -299,6 +308,8 @@ impl Copy {
         let used = round_up(bytes);
         if self.reserved > used + SLACK && self.reserved - used > used / 4 {
             let (from, len) = (PAGE.saturating_add(used), self.reserved - used);
+            // No reader is to make the pages again that are given back here.
+            self.tell_reserved(used);
             if sys::punch(sys::raw(&self.fd), from, len).is_ok() {
                 self.reserved = used;
             }

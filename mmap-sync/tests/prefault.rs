@@ -1,0 +1,248 @@
+//! Page faults, by the kernel's own count: those of pages that `maintain` mapped do not happen in a pin or a read.
+
+mod common;
+
+use std::hint::black_box;
+
+use common::{Dir, fill, is_filled};
+use mmap_sync::{Guard, Reader, Standby, Writer};
+
+const MIB: u64 = 1 << 20;
+const PAGE: usize = 4096;
+
+/// A slice of a call of `maintain`, and the pages that a read fault maps at once around its own, as the kernel has it.
+const SLICE: u64 = 4 * MIB;
+
+/// Faults of this thread so far.
+fn faults() -> i64 {
+    // SAFETY:
+    // - `rusage` is a plain C struct of integers; all zeroes is a value of it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY:
+    // - `usage` is writable and of the type that the call fills in.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) }, 0);
+    usage.ru_minflt + usage.ru_majflt
+}
+
+fn touch(guard: &Guard<'_>) {
+    let sum = guard.iter().step_by(PAGE).fold(0_u64, |sum, byte| sum.wrapping_add(u64::from(*byte)));
+    black_box(sum);
+}
+
+/// Faults of a pin, and of a look at each page of what it gives.
+fn pin_and_touch(reader: &Reader) -> (i64, i64) {
+    touch_nothing_new();
+    let start = faults();
+    let guard = reader.pin().unwrap();
+    let pinned = faults();
+    touch(&guard);
+    let touched = faults();
+    (pinned - start, touched - pinned)
+}
+
+/// The code and data of the program itself.
+fn touch_nothing_new() {
+    let bytes = [1_u8; 2 * PAGE];
+    black_box(bytes.iter().step_by(PAGE).count());
+    faults();
+}
+
+fn prepare(standby: &mut Standby<'_>) {
+    let next = standby.next_generation();
+    fill(standby.bytes_mut(), next);
+}
+
+fn publish(writer: &mut Writer, bytes: u64) -> bool {
+    let mut standby = writer.standby(bytes).unwrap();
+    prepare(&mut standby);
+    standby.publish().unwrap().reset
+}
+
+/// Calls until nothing is left; each does its share and no more.
+fn maintain_all(reader: &Reader) -> u64 {
+    for calls in 1..1000 {
+        let before = (calls > 1).then(|| reader.unpopulated_bytes());
+        reader.maintain().unwrap();
+        let left = reader.unpopulated_bytes();
+        assert!(before.is_none_or(|before| before - left <= SLICE), "{before:?} {left}");
+        if left == 0 {
+            return calls;
+        }
+    }
+    panic!("never ready: {} bytes are left", reader.unpopulated_bytes());
+}
+
+fn can_populate(dir: &Dir) -> bool {
+    let mut writer = dir.options().open_writer().unwrap();
+    publish(&mut writer, 16 * MIB);
+    let reader = dir.options().prefault(true).open_reader().unwrap();
+    reader.pin().unwrap();
+    if pin_and_touch(&reader).1 == 0 {
+        return true;
+    }
+    common::skipped("the kernel has no MADV_POPULATE_READ (Linux 5.14)");
+    false
+}
+
+#[test]
+fn pages_that_maintenance_mapped_are_not_faulted_in_after_the_switch() {
+    let dir = Dir::new();
+    if !can_populate(&dir) {
+        return;
+    }
+    let mut writer = dir.options().open_writer().unwrap();
+    let plain = dir.options().open_reader().unwrap();
+    let reader = dir.options().prefault(true).open_reader().unwrap();
+    publish(&mut writer, 16 * MIB);
+    publish(&mut writer, 16 * MIB);
+    drop((plain.pin(), reader.generation()));
+    // Both copies, in slices.
+    assert!(maintain_all(&reader) >= 8);
+    assert_eq!(pin_and_touch(&reader), (0, 0));
+    for _ in 0..3 {
+        assert!(!publish(&mut writer, 16 * MIB));
+        assert_eq!(pin_and_touch(&reader), (0, 0), "generation {:?}", writer.generation());
+    }
+    assert!(is_filled(&reader.pin().unwrap(), writer.generation().unwrap()));
+    assert!(pin_and_touch(&plain).1 > 0, "without the option pages are faulted in");
+}
+
+#[test]
+fn pages_that_a_mapped_file_grew_by_are_mapped_before_and_after_the_switch() {
+    let dir = Dir::new();
+    if !can_populate(&dir) {
+        return;
+    }
+    for max_size in [1 << 30, 6 * MIB] {
+        let options = dir.options().prefault(true).max_size(max_size);
+        let mut writer = options.open_writer().unwrap();
+        let reader = options.open_reader().unwrap();
+        publish(&mut writer, 5 * MIB);
+        publish(&mut writer, 5 * MIB);
+        maintain_all(&reader);
+        // Ahead: while the value is being written.
+        for bytes in [9 * MIB, 30 * MIB] {
+            let mut standby = writer.standby(bytes).unwrap();
+            prepare(&mut standby);
+            maintain_all(&reader);
+            standby.publish().unwrap();
+            assert_eq!(pin_and_touch(&reader), (0, 0), "{bytes} bytes, mapped up to {max_size}");
+        }
+        // After: nobody called in time.
+        publish(&mut writer, 40 * MIB);
+        publish(&mut writer, 40 * MIB);
+        let (pinned, touched) = pin_and_touch(&reader);
+        assert!(pinned <= 8, "a pin does not populate: {pinned} faults");
+        assert!(touched > 0);
+        drop(reader.pin());
+        publish(&mut writer, 40 * MIB);
+        maintain_all(&reader);
+        assert_eq!(pin_and_touch(&reader), (0, 0));
+        publish(&mut writer, 40 * MIB);
+        assert_eq!(pin_and_touch(&reader), (0, 0));
+    }
+}
+
+#[test]
+fn a_fresh_file_is_populated_by_the_calls_that_follow_not_by_the_pin() {
+    let dir = Dir::new();
+    if !can_populate(&dir) {
+        return;
+    }
+    let mut writer = dir.options().open_writer().unwrap();
+    let reader = dir.options().prefault(true).open_reader().unwrap();
+    let holder = dir.options().open_reader().unwrap();
+    publish(&mut writer, 16 * MIB);
+    publish(&mut writer, 16 * MIB);
+    maintain_all(&reader);
+    let held = holder.pin().unwrap();
+    publish(&mut writer, 16 * MIB);
+    assert!(publish(&mut writer, 16 * MIB), "a fresh file");
+    let (pinned, _) = pin_and_touch(&reader);
+    assert!(pinned <= 8, "{pinned} faults in the pin");
+    publish(&mut writer, 16 * MIB);
+    assert!(publish(&mut writer, 16 * MIB) || writer.retired_files() == 1);
+    maintain_all(&reader);
+    assert_eq!(pin_and_touch(&reader), (0, 0));
+    drop(held);
+    // The file that was put aside is held by nobody's mapping.
+    writer.heartbeat();
+    assert_eq!(writer.retired_files(), 0);
+    assert!(dir.allocated() < 40 * MIB);
+}
+
+#[test]
+fn m3_memory_that_the_writer_gave_back_is_not_made_again() {
+    let dir = Dir::new();
+    let mut writer = dir.options().open_writer().unwrap();
+    let reader = dir.options().prefault(true).open_reader().unwrap();
+    for bytes in [16 * MIB, 16 * MIB, MIB, MIB] {
+        publish(&mut writer, bytes);
+        maintain_all(&reader);
+    }
+    assert!(dir.allocated() < 4 * MIB, "{} bytes", dir.allocated());
+    // Nor that of a file that is made longer than what is reserved of it.
+    for name in ["x_data_0", "x_data_1"] {
+        let file = std::fs::OpenOptions::new().write(true).open(dir.path().join(name)).unwrap();
+        file.set_len(64 * MIB).unwrap();
+    }
+    maintain_all(&dir.options().prefault(true).open_reader().unwrap());
+    maintain_all(&reader);
+    assert!(dir.allocated() < 4 * MIB, "{} bytes", dir.allocated());
+}
+
+#[test]
+fn m6_a_child_maps_pages_of_its_own() {
+    let dir = Dir::new();
+    if !can_populate(&dir) {
+        return;
+    }
+    let mut writer = dir.options().open_writer().unwrap();
+    let reader = dir.options().prefault(true).open_reader().unwrap();
+    publish(&mut writer, 8 * MIB);
+    publish(&mut writer, 8 * MIB);
+    maintain_all(&reader);
+    // SAFETY:
+    // - the child uses nothing that another thread may hold, and ends with `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let calls = maintain_all(&reader);
+        let none = pin_and_touch(&reader).1 == 0;
+        // SAFETY: the call takes no memory and does not return.
+        unsafe { libc::_exit(i32::from(!(none && calls > 1))) }
+    }
+    assert!(pid > 0);
+    let mut status = 0;
+    // SAFETY:
+    // - `status` is writable.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn m8_a_file_mapped_ahead_that_is_damaged_is_an_error_or_left_alone() {
+    for damage in ["short", "text", "longer than it says", "gone"] {
+        let dir = Dir::new();
+        let mut writer = dir.options().open_writer().unwrap();
+        publish(&mut writer, MIB);
+        publish(&mut writer, MIB);
+        drop(writer);
+        let next = dir.path().join("x_data_1");
+        let file = std::fs::OpenOptions::new().write(true).open(&next).unwrap();
+        match damage {
+            "short" => file.set_len(100).unwrap(),
+            "text" => std::fs::write(&next, "a text ".repeat(2000)).unwrap(),
+            "gone" => std::fs::remove_file(&next).unwrap(),
+            _ => {
+                // What it says is reserved, without the hash beside it.
+                std::os::unix::fs::FileExt::write_all_at(&file, &(1_u64 << 40).to_le_bytes(), 40).unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&file, &[0; 8], 16).unwrap();
+            }
+        }
+        let reader = dir.options().prefault(true).max_size(MIB).open_reader().unwrap();
+        for _ in 0..5 {
+            reader.maintain().unwrap();
+            assert!(is_filled(&reader.pin().unwrap(), 2), "{damage}");
+        }
+    }
+}
