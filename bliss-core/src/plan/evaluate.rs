@@ -5,8 +5,8 @@ use crate::model::{ModelRef, Scratch, Task};
 use crate::models::MAX_MODELS;
 use crate::score::{Scored, Shadow, Unscored, bot_score};
 
-/// Models that are evaluated in one go, for whose raw values there is room.
-const TOGETHER: usize = 6;
+/// Models that one call of [`ModelRef::raw_many`] evaluates: few enough that their tasks cost little to set up.
+const TOGETHER: usize = 8;
 
 /// The memory that evaluation works in, and what it came to.
 #[derive(Debug)]
