@@ -389,16 +389,21 @@ impl Writer {
 impl Retired {
     /// Gives the memory back, mapped or not, and forgets the name. The first page stays: readers look at it.
     fn punch(&self) {
-        if let Ok(info) = sys::fstat(sys::raw(&self.fd)) {
-            // Best effort: what fails here is memory that the last reader's death gives back. It comes before the
-            // generation goes, without which the next writer would not do it again if this one were killed here.
+        // Best effort: what fails here is memory that the last reader's death gives back.
+        if let Ok(info) = sys::fstat(sys::raw(&self.fd))
+            && info.size >= PAGE
+            && let Ok(map) = Map::new(sys::raw(&self.fd), PAGE, true)
+            && let Some(header) = copy::header(&map)
+        {
+            // No reader is to make pages again that are given back.
+            let (fields, _) = header.fields();
+            let fields = DataFields { reserved_bytes: 0, ..fields };
+            header.reserved_bytes.store(0, Ordering::Relaxed);
+            header.hash.store(fields.hash(), Ordering::Relaxed);
+            // It comes before the generation goes, without which the next writer would not do it again if this one were
+            // killed here.
             let _ = sys::punch(sys::raw(&self.fd), PAGE, info.size.saturating_sub(PAGE));
-            if let Ok(map) = Map::new(sys::raw(&self.fd), PAGE.min(info.size.max(1)), true)
-                && info.size >= PAGE
-                && let Some(header) = copy::header(&map)
-            {
-                header.generation.store(0, Ordering::Relaxed);
-            }
+            header.generation.store(0, Ordering::Relaxed);
         }
         let _ = sys::unlink(&self.path);
     }

@@ -17,6 +17,7 @@ enum Step {
     Abandon(usize),
     Pin(usize),
     Unpin(usize, usize),
+    Maintain(usize),
     OpenReader,
     DropReader(usize),
     ReopenWriter,
@@ -33,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => size.clone().prop_map(Step::Abandon),
         6 => (0_usize..4).prop_map(Step::Pin),
         4 => (0_usize..4, 0_usize..4).prop_map(|(reader, guard)| Step::Unpin(reader, guard)),
+        2 => (0_usize..4).prop_map(Step::Maintain),
         1 => Just(Step::OpenReader),
         1 => (0_usize..4).prop_map(Step::DropReader),
         1 => Just(Step::ReopenWriter),
@@ -173,7 +175,16 @@ fn run(steps: Vec<Step>, max_size: u64, slots: u32, membarrier: bool) {
                     handle.guards.remove(guard);
                 }
             }
-            Step::OpenReader if handles.len() < 4 => handles.push(Handle::open(&options)),
+            Step::Maintain(handle) => {
+                let Some(handle) = handles.get_mut(handle) else { continue };
+                match handle.reader.maintain() {
+                    Ok(()) | Err(Error::NotPublished | Error::TooManyGuards { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Step::OpenReader if handles.len() < 4 => {
+                handles.push(Handle::open(&options.clone().prefault(number % 2 == 0)));
+            }
             Step::OpenReader => {}
             Step::DropReader(handle) => {
                 if handle < handles.len() {

@@ -4,13 +4,13 @@ mod common;
 
 use std::hint::black_box;
 
-use common::{Dir, fill, is_filled};
-use mmap_sync::{Guard, Reader, Standby, Writer};
+use common::{Dir, Mount, fill, is_filled};
+use mmap_sync::{Error, Guard, Reader, Standby, Writer};
 
 const MIB: u64 = 1 << 20;
 const PAGE: usize = 4096;
 
-/// A slice of a call of `maintain`, and the pages that a read fault maps at once around its own, as the kernel has it.
+/// What a call of `maintain` maps at most.
 const SLICE: u64 = 4 * MIB;
 
 /// Faults of this thread so far.
@@ -31,20 +31,12 @@ fn touch(guard: &Guard<'_>) {
 
 /// Faults of a pin, and of a look at each page of what it gives.
 fn pin_and_touch(reader: &Reader) -> (i64, i64) {
-    touch_nothing_new();
     let start = faults();
     let guard = reader.pin().unwrap();
     let pinned = faults();
     touch(&guard);
     let touched = faults();
     (pinned - start, touched - pinned)
-}
-
-/// The code and data of the program itself.
-fn touch_nothing_new() {
-    let bytes = [1_u8; 2 * PAGE];
-    black_box(bytes.iter().step_by(PAGE).count());
-    faults();
 }
 
 fn prepare(standby: &mut Standby<'_>) {
@@ -121,24 +113,28 @@ fn pages_that_a_mapped_file_grew_by_are_mapped_before_and_after_the_switch() {
         publish(&mut writer, 5 * MIB);
         maintain_all(&reader);
         // Ahead: while the value is being written.
-        for bytes in [9 * MIB, 30 * MIB] {
-            let mut standby = writer.standby(bytes).unwrap();
+        for (bytes, at_first) in
+            [(9 * MIB, 9 * MIB), (12 * MIB, 6 * MIB), (30 * MIB, 30 * MIB), (40 * MIB, 31 * MIB)]
+        {
+            let mut standby = writer.standby(at_first).unwrap();
+            maintain_all(&reader);
+            standby.resize(bytes).unwrap();
             prepare(&mut standby);
             maintain_all(&reader);
             standby.publish().unwrap();
             assert_eq!(pin_and_touch(&reader), (0, 0), "{bytes} bytes, mapped up to {max_size}");
         }
         // After: nobody called in time.
-        publish(&mut writer, 40 * MIB);
-        publish(&mut writer, 40 * MIB);
+        publish(&mut writer, 50 * MIB);
+        publish(&mut writer, 50 * MIB);
         let (pinned, touched) = pin_and_touch(&reader);
         assert!(pinned <= 8, "a pin does not populate: {pinned} faults");
         assert!(touched > 0);
         drop(reader.pin());
-        publish(&mut writer, 40 * MIB);
+        publish(&mut writer, 50 * MIB);
         maintain_all(&reader);
         assert_eq!(pin_and_touch(&reader), (0, 0));
-        publish(&mut writer, 40 * MIB);
+        publish(&mut writer, 50 * MIB);
         assert_eq!(pin_and_touch(&reader), (0, 0));
     }
 }
@@ -189,6 +185,35 @@ fn m3_memory_that_the_writer_gave_back_is_not_made_again() {
     maintain_all(&dir.options().prefault(true).open_reader().unwrap());
     maintain_all(&reader);
     assert!(dir.allocated() < 4 * MIB, "{} bytes", dir.allocated());
+}
+
+#[test]
+fn m3_memory_of_a_file_that_was_put_aside_is_not_made_again() {
+    let Some(mount) = Mount::new(64) else {
+        common::skipped("mounting a small tmpfs needs root");
+        return;
+    };
+    let dir = &mount.0;
+    let mut writer = dir.options().open_writer().unwrap();
+    let reader = dir.options().prefault(true).open_reader().unwrap();
+    let holder = dir.options().open_reader().unwrap();
+    publish(&mut writer, 8 * MIB);
+    let held = holder.pin().unwrap();
+    publish(&mut writer, 8 * MIB);
+    reader.maintain().unwrap();
+    assert!(reader.unpopulated_bytes() > 8 * MIB);
+    // The reader has mapped the file that is put aside, and does not find the one in its place.
+    assert!(publish(&mut writer, 8 * MIB));
+    publish(&mut writer, 8 * MIB);
+    drop(held);
+    writer.heartbeat();
+    assert_eq!(writer.retired_files(), 0);
+    std::fs::remove_file(dir.path().join("x_data_1")).unwrap();
+    // That of the removed one is still the writer's.
+    let limit = 17 * MIB;
+    assert!(mount.used() < limit, "{} bytes", mount.used());
+    maintain_all(&reader);
+    assert!(mount.used() < limit, "{} bytes", mount.used());
 }
 
 #[test]
@@ -245,4 +270,21 @@ fn m8_a_file_mapped_ahead_that_is_damaged_is_an_error_or_left_alone() {
             assert!(is_filled(&reader.pin().unwrap(), 2), "{damage}");
         }
     }
+}
+
+#[test]
+fn m8_a_file_mapped_ahead_that_is_cut_off_is_an_error() {
+    let dir = Dir::new();
+    let mut writer = dir.options().open_writer().unwrap();
+    publish(&mut writer, MIB);
+    publish(&mut writer, MIB);
+    let reader = dir.options().prefault(true).open_reader().unwrap();
+    maintain_all(&reader);
+    publish(&mut writer, MIB);
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join("x_data_1")).unwrap();
+    file.set_len(5000).unwrap();
+    let error = reader.pin().map(|guard| guard.iter().map(|byte| u64::from(*byte)).sum::<u64>()).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { what: "the file size", .. }), "{error}");
+    publish(&mut writer, MIB);
+    assert!(is_filled(&reader.pin().unwrap(), 4));
 }

@@ -121,8 +121,8 @@ impl Copies {
         Ok(Found::Here(view))
     }
 
-    /// Maps the file of a copy before a generation in it is current, if there is one that can become so; says whether
-    /// the mapping is another one than before.
+    /// Maps the file of the copy that is not current before a generation in it is, if there is one that can become so;
+    /// says whether there is. What cells remember of the mapping before is of generations that are not current again.
     pub(crate) fn map_ahead(
         &mut self,
         index: u64,
@@ -134,7 +134,7 @@ impl Copies {
             && reserved(&entry.map).is_none_or(|reserved| reserved <= entry.map.len())
             && sys::lstat(context.paths.data(index)).is_ok_and(|info| info.same_file(&entry.info))
         {
-            return Ok(false);
+            return Ok(true);
         }
         let Some(Opened { map, info, .. }) = context.open(index)? else { return Ok(false) };
         let [ours, _] = context.readers_ids;
@@ -143,11 +143,9 @@ impl Copies {
             return Ok(false);
         }
         self.discard(in_use);
-        if let Some(entry) = self.vacant() {
-            self.put(index, entry, Entry { map, info, ahead: true, populated: 0, keep: false });
-            return Ok(true);
-        }
-        Ok(false)
+        let Some(entry) = self.vacant() else { return Ok(false) };
+        self.put(index, entry, Entry { map, info, ahead: true, populated: 0, keep: false });
+        Ok(true)
     }
 
     /// Maps so many bytes of those pages of a copy that are not mapped yet. Returns how many are left, and takes what it
@@ -223,13 +221,13 @@ impl Copies {
         self.entries.iter_mut().for_each(close);
     }
 
-    /// After a fork: what the parent's guards look into stays mapped for good. Pages of shared files are not mapped in
-    /// the child.
+    /// After a fork: what the parent's guards look into stays mapped for good.
     pub(crate) fn keep(&mut self, in_use: impl Fn(u8) -> bool) {
         for (number, slot) in self.entries.iter_mut().enumerate() {
-            if let Some(entry) = slot {
-                entry.populated = 0;
-                entry.keep |= in_use(u8::try_from(number).unwrap_or(u8::MAX));
+            if let Some(entry) = slot
+                && in_use(u8::try_from(number).unwrap_or(u8::MAX))
+            {
+                entry.keep = true;
             }
         }
     }

@@ -47,11 +47,9 @@ impl Inner {
         let Ok(mut cold) = self.cold.try_borrow_mut() else { return 0 };
         let (current, next) = (generation & 1, (generation + 1) & 1);
         // What is wrong with the next file is for the pin to say that needs it.
-        if cold.copies.map_ahead(next, &context, in_use).unwrap_or(false) {
-            self.forget_unused();
-        }
+        let is_there = cold.copies.map_ahead(next, &context, in_use).unwrap_or(false);
         let mut budget = SLICE;
         let left = cold.copies.populate(current, &mut budget);
-        left.saturating_add(cold.copies.populate(next, &mut budget))
+        left.saturating_add(if is_there { cold.copies.populate(next, &mut budget) } else { 0 })
     }
 }

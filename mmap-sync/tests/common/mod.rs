@@ -56,6 +56,18 @@ impl Mount {
             .output();
         if mounted.is_ok_and(|output| output.status.success()) { Some(Mount(dir)) } else { None }
     }
+
+    /// Memory that it occupies, also of files without a name.
+    pub fn used(&self) -> u64 {
+        let path = std::ffi::CString::new(self.0.path().to_str().unwrap()).unwrap();
+        // SAFETY:
+        // - `statfs` is a plain C struct of integers; all zeroes is a value of it.
+        let mut info: libc::statfs = unsafe { std::mem::zeroed() };
+        // SAFETY:
+        // - the path is NUL-terminated, and `info` of the type that the call fills in.
+        assert_eq!(unsafe { libc::statfs(path.as_ptr(), &mut info) }, 0);
+        (info.f_blocks - info.f_bfree) * info.f_bsize as u64
+    }
 }
 
 impl Drop for Mount {
