@@ -7,7 +7,7 @@ use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::Status;
 use bliss_core::snapshot::{Change, DimensionChange};
 use bliss_core::table::Rows;
-use bliss_store::{Client, PublishOptions, Publisher};
+use bliss_store::{Client, CountersFile, PublishOptions, Publisher};
 
 use super::Fetch;
 use crate::workload::{DIMENSIONS, NOW, WIDTH, Workload, values};
@@ -24,12 +24,15 @@ pub fn schema() -> Schema {
     Schema { dimensions: (0..DIMENSIONS).map(dimension).collect(), ..Schema::default() }
 }
 
-/// Opens a publisher for the workload.
+/// Opens a publisher for the workload, with the file in which readers count their look-ups, as the daemon does.
 ///
 /// # Errors
 /// As [`Publisher::open`].
 pub fn publisher(directory: &Path) -> anyhow::Result<Publisher> {
-    Ok(Publisher::open(directory, &PublishOptions::default(), schema())?)
+    let options = PublishOptions::default();
+    let publisher = Publisher::open(directory, &options, schema())?;
+    CountersFile::open(directory, &options)?;
+    Ok(publisher)
 }
 
 /// All rows, to be published in place of what is there.
@@ -75,6 +78,7 @@ impl Bliss {
         let width = client.plan().dimensions().width();
         anyhow::ensure!(width == DIMENSIONS * WIDTH, "the snapshot has {width} features");
         client.features_generation().context("nothing published")?;
+        anyhow::ensure!(client.not_counting().is_none(), "it does not count: {:?}", client.not_counting());
         Ok(Self { client, bytes })
     }
 }
