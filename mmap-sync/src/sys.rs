@@ -47,6 +47,8 @@ pub(crate) struct FileInfo {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) size: u64,
+    /// Bytes that it occupies; fewer than its size if it has holes.
+    pub(crate) allocated: u64,
     pub(crate) owner: u32,
     pub(crate) group: u32,
     pub(crate) mode: u32,
@@ -69,6 +71,7 @@ impl FileInfo {
             device: stat.st_dev,
             inode: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
+            allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             owner: stat.st_uid,
             group: stat.st_gid,
             mode: stat.st_mode,
@@ -188,6 +191,9 @@ pub(crate) fn reserve(fd: RawFd, from: u64, len: u64) -> Result<()> {
 /// Like [`reserve`], in a file that others write at the same time: where the file system cannot reserve, this is an
 /// error, while the C library would write into each page instead.
 pub(crate) fn extend(fd: RawFd, from: u64, len: u64) -> Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
     let (from, len) = (offset(from)?, offset(len)?);
     for _ in 0..INTERRUPTIONS {
         // SAFETY: no memory is passed.

@@ -211,3 +211,38 @@ fn wait_for(pid: i32) {
     assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
     assert_eq!(status, 0);
 }
+
+/// Makes a hole of all pages of a file behind the first one, as copying it without its zeros does.
+fn punch(file: &fs::File, len: u64) {
+    let fd = std::os::fd::AsRawFd::as_raw_fd(file);
+    let flags = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: the call takes no memory.
+    assert_eq!(unsafe { libc::fallocate(fd, flags, 4096, len as i64) }, 0);
+}
+
+#[test]
+fn m8_holes_in_an_adopted_copy_are_reserved_before_they_are_written() {
+    let Some(mount) = Mount::new(24) else {
+        common::skipped("mounting a small tmpfs needs root");
+        return;
+    };
+    let dir = &mount.0;
+    let mut writer = dir.options().open_writer().unwrap();
+    publish(&mut writer, 5 * MIB);
+    publish(&mut writer, 5 * MIB);
+    drop(writer);
+    let file = fs::OpenOptions::new().write(true).open(dir.path().join("x_data_1")).unwrap();
+    punch(&file, 5 * MIB);
+    let filler = fs::File::create(dir.path().join("filler")).unwrap();
+    let mut at = 0;
+    while filler.write_all_at(&[1; 4096], at).is_ok() {
+        at += 4096;
+    }
+    let mut writer = dir.options().open_writer().unwrap();
+    assert!(is_filled(writer.current().unwrap(), 2));
+    let error = writer.write_bytes(&[3; 5 << 20]).unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    filler.set_len(0).unwrap();
+    publish(&mut writer, 5 * MIB);
+    assert!(is_filled(&dir.options().verify(true).open_reader().unwrap().pin().unwrap(), 3));
+}

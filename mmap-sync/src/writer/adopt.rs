@@ -275,10 +275,13 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Cop
     copy.vacant = generation == 0 || generation > writer.generation;
     if sound && known {
         copy.bytes = fields.bytes;
-        copy.set_reserved(fields.reserved_bytes.min(room / PAGE * PAGE));
-        copy.holds = Some(generation);
+        let reserved = copy.adopt_room(fields.reserved_bytes.min(room / PAGE * PAGE), &writer.paths);
+        copy.holds = reserved.is_ok().then_some(generation);
+        if generation == writer.generation {
+            reserved?;
+        }
         let same_boot = fields.boot_id == writer.boot_id && sys::boot_id().is_some();
-        if !same_boot && copy.payload().is_none_or(|bytes| checksum::whole(bytes) != fields.checksum) {
+        if !same_boot && copy.payload().is_some_and(|bytes| checksum::whole(bytes) != fields.checksum) {
             copy.holds = None;
         }
         if copy.holds == Some(writer.generation) {

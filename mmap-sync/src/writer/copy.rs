@@ -76,12 +76,17 @@ fn check_memory(fd: &OwnedFd, more: u64, place: FileKind, paths: &Paths) -> Resu
 
 /// Reserves a range of a file.
 fn reserve(fd: &OwnedFd, from: u64, len: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
-    sys::reserve(sys::raw(fd), from, len).map_err(|errno| match errno {
+    sys::reserve(sys::raw(fd), from, len).map_err(|errno| refused(errno, len, place, paths))
+}
+
+/// Why room for so many bytes was refused.
+fn refused(errno: sys::Errno, bytes: u64, place: FileKind, paths: &Paths) -> Error {
+    match errno {
         libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EFBIG => {
-            Error::NoSpace { place: paths.place(place), bytes: len, limit: "the file system is full" }
+            Error::NoSpace { place: paths.place(place), bytes, limit: "the file system is full" }
         }
         errno => paths.io(place, "fallocate")(errno),
-    })
+    }
 }
 
 /// Makes a file that gets its final name later, with the mode and group of the options.
@@ -324,9 +329,23 @@ impl Copy {
         self.bytes = bytes;
     }
 
-    /// Room that was reserved by an earlier writer.
-    pub(super) fn set_reserved(&mut self, bytes: u64) {
-        self.reserved = bytes;
+    /// Room that was reserved by an earlier writer. If the file is a copy of the one that it reserved, made without zeros,
+    /// it has holes where it says room is reserved, which are filled here.
+    pub(super) fn adopt_room(&mut self, bytes: u64, paths: &Paths) -> Result<(), Error> {
+        if self.info.allocated >= PAGE.saturating_add(bytes) {
+            self.reserved = bytes;
+            return Ok(());
+        }
+        let missing = PAGE.saturating_add(bytes) - self.info.allocated;
+        check_memory(&self.fd, missing, kind(self.index), paths)?;
+        match sys::extend(sys::raw(&self.fd), PAGE, bytes) {
+            // A file system that cannot reserve.
+            Ok(()) | Err(libc::EOPNOTSUPP) => {
+                self.reserved = bytes;
+                Ok(())
+            }
+            Err(errno) => Err(refused(errno, bytes, kind(self.index), paths)),
+        }
     }
 
     pub(super) fn into_fd(self) -> OwnedFd {
