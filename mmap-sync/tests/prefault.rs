@@ -13,6 +13,9 @@ const PAGE: usize = 4096;
 /// What a call of `maintain` maps at most.
 const SLICE: u64 = 4 * MIB;
 
+/// The program's own code and stack may be faulted in meanwhile; the least that is looked at here takes forty of them.
+const FEW: i64 = 3;
+
 /// Faults of this thread so far.
 fn faults() -> i64 {
     // SAFETY:
@@ -37,6 +40,11 @@ fn pin_and_touch(reader: &Reader) -> (i64, i64) {
     touch(&guard);
     let touched = faults();
     (pinned - start, touched - pinned)
+}
+
+fn assert_no_faults(reader: &Reader, when: &str) {
+    let (pinned, touched) = pin_and_touch(reader);
+    assert!(pinned + touched <= FEW, "{pinned} faults in the pin and {touched} in the bytes {when}");
 }
 
 fn prepare(standby: &mut Standby<'_>) {
@@ -73,7 +81,7 @@ fn can_populate(dir: &Dir) -> bool {
     publish(&mut writer, 16 * MIB);
     let reader = dir.options().prefault(true).open_reader().unwrap();
     reader.pin().unwrap();
-    if pin_and_touch(&reader).1 == 0 {
+    if pin_and_touch(&reader).1 <= FEW {
         return true;
     }
     common::skipped("the kernel has no MADV_POPULATE_READ (Linux 5.14)");
@@ -94,13 +102,13 @@ fn pages_that_maintenance_mapped_are_not_faulted_in_after_the_switch() {
     drop((plain.pin(), reader.generation()));
     // Both copies, in slices.
     assert!(maintain_all(&reader) >= 8);
-    assert_eq!(pin_and_touch(&reader), (0, 0));
+    assert_no_faults(&reader, "");
     for _ in 0..3 {
         assert!(!publish(&mut writer, 16 * MIB));
-        assert_eq!(pin_and_touch(&reader), (0, 0), "generation {:?}", writer.generation());
+        assert_no_faults(&reader, &format!("generation {:?}", writer.generation()));
     }
     assert!(is_filled(&reader.pin().unwrap(), writer.generation().unwrap()));
-    assert!(pin_and_touch(&plain).1 > 0, "without the option pages are faulted in");
+    assert!(pin_and_touch(&plain).1 > FEW, "without the option pages are faulted in");
 }
 
 #[test]
@@ -126,20 +134,20 @@ fn pages_that_a_mapped_file_grew_by_are_mapped_before_and_after_the_switch() {
             prepare(&mut standby);
             maintain_all(&reader);
             standby.publish().unwrap();
-            assert_eq!(pin_and_touch(&reader), (0, 0), "{bytes} bytes, mapped up to {max_size}");
+            assert_no_faults(&reader, &format!("{bytes} bytes, mapped up to {max_size}"));
         }
         // After: nobody called in time.
         publish(&mut writer, 50 * MIB);
         publish(&mut writer, 50 * MIB);
         let (pinned, touched) = pin_and_touch(&reader);
         assert!(pinned <= 8, "a pin does not populate: {pinned} faults");
-        assert!(touched > 0);
+        assert!(touched > FEW);
         drop(reader.pin());
         publish(&mut writer, 50 * MIB);
         maintain_all(&reader);
-        assert_eq!(pin_and_touch(&reader), (0, 0));
+        assert_no_faults(&reader, "");
         publish(&mut writer, 50 * MIB);
-        assert_eq!(pin_and_touch(&reader), (0, 0));
+        assert_no_faults(&reader, "");
     }
 }
 
@@ -163,7 +171,7 @@ fn a_fresh_file_is_populated_by_the_calls_that_follow_not_by_the_pin() {
     publish(&mut writer, 16 * MIB);
     assert!(publish(&mut writer, 16 * MIB) || writer.retired_files() == 1);
     maintain_all(&reader);
-    assert_eq!(pin_and_touch(&reader), (0, 0));
+    assert_no_faults(&reader, "");
     drop(held);
     // The file that was put aside is held by nobody's mapping.
     writer.heartbeat();
@@ -236,7 +244,7 @@ fn m6_a_child_maps_pages_of_its_own() {
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         let calls = maintain_all(&reader);
-        let none = pin_and_touch(&reader).1 == 0;
+        let none = pin_and_touch(&reader).1 <= FEW;
         // SAFETY: the call takes no memory and does not return.
         unsafe { libc::_exit(i32::from(!(none && calls > 1))) }
     }
