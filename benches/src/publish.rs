@@ -58,6 +58,9 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Publications of all rows.
+const ALL_ROUNDS: usize = 5;
+
 /// Times of publications of one kind.
 struct Found {
     seconds: Vec<f64>,
@@ -135,9 +138,9 @@ fn bliss(workload: &Workload, rounds: u64, report: &mut Report) -> anyhow::Resul
         Ok(())
     };
 
-    // Twice: into fresh files, and over what they hold.
+    // Twice into fresh files, then over what they hold.
     let mut found = Found::new();
-    for _ in 0..2 {
+    for _ in 0..ALL_ROUNDS {
         let change = all_rows(workload);
         let begun = Begun::now();
         let published = publisher.publish(change)?;
@@ -182,7 +185,7 @@ fn crate_2_0_4(workload: &Workload, report: &mut Report) -> anyhow::Result<()> {
     let mut reader: Synchronizer = Synchronizer::new(prefix.as_os_str());
 
     let mut found = Found::new();
-    for _ in 0..2 {
+    for _ in 0..ALL_ROUNDS {
         let begun = Begun::now();
         let (bytes, _) = writer.write(&features, cloudflare::GRACE)?;
         found.add(&begun, bytes as u64);
