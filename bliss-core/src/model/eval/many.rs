@@ -68,14 +68,14 @@ impl ModelRef<'_> {
                 continue;
             }
             let parts = scratch.parts(&task.model).ok_or(EvalError::Scratch)?;
-            let job = task.model.job(values, task.binding, parts, task.out.len())?;
             let slots = Some((task.model.header().slots_id, task.binding)).filter(|(id, _)| *id != 0);
             let same_slots = slots.is_some() && slots == filled;
+            let job = task.model.job(values, task.binding, parts, task.out.len(), same_slots)?;
             filled = slots;
             let mut none = Sum::new(&job);
             let waiting = before.as_mut().map_or(&mut none, |(_, sum)| sum);
             // SAFETY:
-            // - the job was checked, and a task that wants positions has oblivious trees and one output dimension
+            // - the job was checked (its binding by an earlier task, where that had the same), and a task that wants positions has oblivious trees and one output dimension
             // - it wants at most a half of the positions, which begins at a multiple of 64, so that it is aligned
             // - the trees that wait, if any, are those of the task just before, in the other half; nobody writes there
             //   before `finish`

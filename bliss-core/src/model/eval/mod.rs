@@ -78,7 +78,7 @@ impl ModelRef<'_> {
         out: &mut [f64],
     ) -> Result<(), EvalError> {
         let parts = scratch.parts(self).ok_or(EvalError::Scratch)?;
-        let job = self.job(values, binding, parts, out.len())?;
+        let job = self.job(values, binding, parts, out.len(), false)?;
         if job.header.flags & FLAG_ANY_SHAPE == 0 {
             let trees = self.oblivious();
             // SAFETY:
@@ -116,13 +116,15 @@ impl ModelRef<'_> {
         Ok(())
     }
 
-    /// Checks what a row brings, and collects what a kernel wants.
+    /// Checks what a row brings, and collects what a kernel wants. `bound` says that the binding was checked against these
+    /// values before.
     fn job<'j>(
         &'j self,
         values: &'j [f32],
         binding: &'j [u32],
         parts: Parts,
         outputs: usize,
+        bound: bool,
     ) -> Result<Job<'j>, EvalError> {
         let header = self.header();
         if binding.len() != header.inputs as usize {
@@ -134,7 +136,7 @@ impl ModelRef<'_> {
         // Each below the limit, which is below 2^31: the difference is negative, and the entry is not.
         let limit = u32::try_from(values.len()).unwrap_or(u32::MAX).min(i32::MAX as u32);
         let below = |all: u32, at: &u32| all & at.wrapping_sub(limit) & !at;
-        if binding.iter().fold(1 << 31, below) == 0 {
+        if !bound && binding.iter().fold(1 << 31, below) == 0 {
             let found = binding.iter().fold(0, |largest, at| largest.max(*at));
             return Err(EvalError::BindingRange { values: values.len(), found });
         }
