@@ -8,7 +8,7 @@ use crate::measure::{Times, timer_cost};
 use crate::peers::Fetch;
 use crate::peers::bliss::{Bliss, all_rows, changed_rows, publisher};
 use crate::peers::bliss_c::BlissC;
-use crate::peers::cloudflare::Cloudflare;
+use crate::peers::cloudflare::{self, Cloudflare};
 use crate::peers::floor::Floor;
 use crate::peers::hash_map::Maps;
 use crate::peers::lmdb::Lmdb;
@@ -94,10 +94,13 @@ impl Run<'_> {
         match subject {
             Subject::Bliss => self.bliss(directory, report)?,
             Subject::BlissC => self.bliss_c(directory, report)?,
-            Subject::MmapSync => {
-                let mut peer = Cloudflare::publish(directory, workload)?;
-                self.add("mmap-sync 2.0.4", &mut peer, self.pages(), report)?;
-            }
+            Subject::MmapSync => match cloudflare::too_large(workload) {
+                Some(why) => report.skipped("fetch", "mmap-sync 2.0.4", why),
+                None => {
+                    let mut peer = Cloudflare::publish(directory, workload)?;
+                    self.add("mmap-sync 2.0.4", &mut peer, self.pages(), report)?;
+                }
+            },
             Subject::HashMap => self.add("HashMap", &mut Maps::new(workload), 10_000, report)?,
             Subject::Lmdb => self.add("lmdb", &mut Lmdb::new(directory, workload)?, self.pages(), report)?,
             Subject::Memcached => match Memcached::start(directory, workload)? {

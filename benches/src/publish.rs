@@ -52,7 +52,10 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         machine::reset_peak();
         match subject {
             Subject::Bliss => bliss(&workload, options.rounds, report)?,
-            Subject::MmapSync => crate_2_0_4(&workload, report)?,
+            Subject::MmapSync => match cloudflare::too_large(&workload) {
+                Some(why) => report.skipped("publish", "mmap-sync 2.0.4", why),
+                None => crate_2_0_4(&workload, report)?,
+            },
         }
     }
     Ok(())

@@ -472,17 +472,20 @@ fn changed(rows: usize, round: usize, scattered: bool) -> impl Iterator<Item = u
         .map(move |i| if scattered { (i * 100 + round * 37) % rows } else { (round * count + i) % rows })
 }
 
-/// 1 % of a value changed, in rows of 64 bytes. What is new is at hand as rows before the time is taken.
+/// 1 % of a value changed, in rows of 64 bytes. What is new is at hand as a list of rows before the time is taken.
 fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
     const ROUNDS: usize = 9;
+    const AHEAD: usize = 12;
     let rows = usize::try_from(bytes)? / (4 * WIDTH);
     let len = rows * WIDTH;
-    let change = |value: &mut [f32], round: usize, scattered: bool| {
-        for row in changed(rows, round, scattered) {
-            let new: [f32; WIDTH] = std::array::from_fn(|i| number(row * WIDTH + i, round));
-            value[row * WIDTH..][..WIDTH].copy_from_slice(&new);
-        }
+    let delta = |round: usize, scattered: bool| -> Vec<(usize, [f32; WIDTH])> {
+        let new = |row| (row, std::array::from_fn(|i| number(row * WIDTH + i, round)));
+        changed(rows, round, scattered).map(new).collect()
     };
+    let change = |value: &mut [f32], delta: &[(usize, [f32; WIDTH])]| {
+        delta.iter().for_each(|(row, new)| value[row * WIDTH..][..WIDTH].copy_from_slice(new));
+    };
+    let place = |row: usize| row * 4 * WIDTH..(row + 1) * 4 * WIDTH;
     for scattered in [false, true] {
         let shape = if scattered { "scattered" } else { "contiguous" };
         let bench = format!("update_1pct_{shape}_{}", size_name(bytes));
@@ -494,24 +497,29 @@ fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
         both.raw(bytes_of(&value))?;
         both.raw(bytes_of(&value))?;
         let (mut seconds, mut cpu) = (Vec::new(), 0.0);
+        let mut last = Vec::new();
         for round in 1..=ROUNDS {
-            change(&mut value, round, scattered);
-            let new = bytes_of(&value);
+            let now = delta(round, scattered);
+            change(&mut value, &now);
             let (start, before) = (Instant::now(), machine::cpu_seconds());
             let mut standby = both.0.standby(len as u64 * 4)?;
             ensure!(standby.held_len() == len as u64 * 4, "the standby copy holds nothing");
             let mut edit = standby.edit();
             // The copy lacks what the round before changed, too.
-            for version in [round - 1, round].into_iter().filter(|version| *version > 0) {
-                for row in changed(rows, version, scattered) {
-                    let place = row * 4 * WIDTH..(row + 1) * 4 * WIDTH;
-                    edit.change(place.clone(), |bytes| bytes.copy_from_slice(&new[place]));
+            for delta in [&last, &now] {
+                for (i, (row, new)) in delta.iter().enumerate() {
+                    delta.get(i + AHEAD).into_iter().for_each(|(row, _)| edit.ask_ahead(place(*row)));
+                    edit.change(place(*row), |bytes| bytes.copy_from_slice(bytes_of(new)));
                 }
             }
             standby.publish()?;
             seconds.push(start.elapsed().as_secs_f64());
             cpu += machine::cpu_seconds() - before;
-            ensure!(*both.1.pin()? == *new, "{bench}: round {round}: the copy is not what it should be");
+            ensure!(
+                *both.1.pin()? == *bytes_of(&value),
+                "{bench}: round {round}: the copy is not what it should be"
+            );
+            last = now;
         }
         report.add(seconds_row(&bench, BLISS, bytes, seconds, cpu));
         drop(both);
@@ -522,7 +530,7 @@ fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
             let (mut seconds, mut cpu) = (Vec::new(), 0.0);
             // Over what the files hold, as above: the first two go to fresh files.
             for round in 0..ROUNDS + 2 {
-                change(&mut value, round, scattered);
+                change(&mut value, &delta(round, scattered));
                 let (start, before) = (Instant::now(), machine::cpu_seconds());
                 if typed {
                     both.typed(&value)?

@@ -15,6 +15,13 @@ pub type Features = Vec<HashMap<u64, Vec<f32>>>;
 /// How long the crate's writer waits for readers; they are not in the copy that it writes to here.
 pub const GRACE: Duration = Duration::from_millis(100);
 
+/// Why a workload is too large for it, if it is.
+pub fn too_large(workload: &Workload) -> Option<&'static str> {
+    // 84 bytes a row, as measured.
+    let bytes = workload.keys().saturating_mul(84);
+    (bytes > i32::MAX as u64).then_some("relative pointers of rkyv 0.7 reach no further than 2 GiB")
+}
+
 /// All rows, as its user keeps them to publish them.
 pub fn all_rows(workload: &Workload) -> Features {
     (0..DIMENSIONS)

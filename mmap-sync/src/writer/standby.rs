@@ -287,6 +287,14 @@ impl Edit<'_> {
         self.bytes
     }
 
+    /// Asks the processor for the lines of a range that will be changed soon, so that the change need not wait for them. A
+    /// hint without other effect. Worth it where ranges are scattered: some ten of them ahead.
+    #[inline]
+    pub fn ask_ahead(&self, range: Range<usize>) {
+        let lines = self.bytes.get(range.start / LINE * LINE..range.end.min(self.bytes.len()));
+        lines.unwrap_or_default().chunks(LINE).for_each(prefetch);
+    }
+
     /// Lets `change` change the bytes of a range, cut off at the end. The cost is that of reading its lines twice.
     #[inline]
     pub fn change<R>(&mut self, range: Range<usize>, change: impl FnOnce(&mut [u8]) -> R) -> R {
@@ -315,4 +323,20 @@ impl Drop for Standby<'_> {
             copy.blocks.forget();
         }
     }
+}
+
+/// The cache lines that the checksum is made of, too.
+const LINE: usize = 64;
+
+#[inline]
+fn prefetch(line: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY:
+        // - every x86-64 processor has SSE, and a prefetch reads nothing that the program could see and never faults
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
