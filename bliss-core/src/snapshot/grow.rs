@@ -8,11 +8,12 @@ use rkyv::util::AlignedVec;
 use super::write::{DimensionChange, SnapshotError};
 use super::{Metadata, SnapshotRef};
 use crate::frame::{self, FrameError, HEADER_BYTES, Kind, Packer, Section};
-use crate::table::{self, BuildJob, Column, Layout, Source, TableError};
+use crate::table::{self, BuildJob, Column, Layout, ROOMY_ROWS, Source, TableError};
 
 /// The place of a table that grew stays empty until the snapshot is written anew; at most one byte in so many is lost to
-/// that.
-const LEAST_USE: u64 = 25;
+/// that, and in a small snapshot one in so few.
+const LOST: u64 = 25;
+const LOST_WHERE_ROOMY: u64 = 3;
 
 /// A table of a snapshot about to be laid out anew behind all others, with room for a change.
 #[derive(Debug)]
@@ -42,7 +43,17 @@ impl Growth {
         let gone = deletes.iter().filter(|key| !is_new(key)).count() as u64;
         let rows = (old.rows() + added).saturating_sub(gone);
         let name = || snapshot.schema().dimensions.get(index).map_or(String::new(), |d| d.name.to_string());
-        let layout = Layout::for_rows(rows, old.layout().columns())
+        let roomy = snapshot.rows().saturating_add(upserts.len() as u64) < ROOMY_ROWS;
+        if !roomy {
+            // Most of the tables may still have the room that they were given when they were small.
+            let table = |i| snapshot.table(i).ok();
+            let needed = (0..snapshot.schema().dimensions.len()).filter_map(table);
+            let needed: u64 = needed.map(|t| t.rows() * (12 + 4 * t.layout().columns() as u64)).sum();
+            if snapshot.bytes.len() as u64 > needed.saturating_add(needed / 10 * 3) {
+                return Ok(None);
+            }
+        }
+        let layout = Layout::with_room(rows, old.layout().columns(), roomy)
             .map_err(|error| SnapshotError::Table { dimension: name(), error })?;
 
         let mut packer = Packer::behind(snapshot.bytes.len() as u64);
@@ -56,7 +67,8 @@ impl Growth {
         let metadata_at = frame::metadata(snapshot.bytes, Kind::Features)?;
         let lost = packer.bytes().saturating_sub(HEADER_BYTES as u64 + metadata_at.len + used);
         let fits = metadata_at.len == metadata.len() as u64;
-        let worth_it = lost.saturating_mul(LEAST_USE) <= packer.bytes();
+        let one_in = if roomy { LOST_WHERE_ROOMY } else { LOST };
+        let worth_it = lost.saturating_mul(one_in) <= packer.bytes();
         Ok((fits && worth_it).then_some(Self { index, layout, section, metadata_at, metadata }))
     }
 

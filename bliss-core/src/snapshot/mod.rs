@@ -100,6 +100,12 @@ impl<'a> SnapshotRef<'a> {
         TableRef::open(section.of(self.bytes, index)?).map_err(|_| FrameError::Section { index })
     }
 
+    /// Rows of all tables together.
+    #[cfg(feature = "build")]
+    pub fn rows(&self) -> u64 {
+        (0..self.metadata.tables.len()).filter_map(|i| self.table(i).ok()).map(|table| table.rows()).sum()
+    }
+
     /// Offset in the snapshot and layout of the table of dimension `index`.
     ///
     /// # Errors

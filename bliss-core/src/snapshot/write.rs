@@ -9,7 +9,9 @@ use super::{Metadata, SnapshotRef};
 use crate::frame::{self, FrameError, Kind, Packer, Section};
 use crate::key::KeySecret;
 use crate::schema::{ArchivedDimension, Dimension, Schema, SchemaError};
-use crate::table::{self, BuildJob, Column, Layout, Rows, Source, TableError, TableMut, TableRef, Target};
+use crate::table::{
+    self, BuildJob, Column, Layout, ROOMY_ROWS, Rows, Source, TableError, TableMut, TableRef, Target,
+};
 
 /// What is new in one dimension.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,8 +180,10 @@ impl<'a> Writing<'a> {
         change.check(dimensions)?;
         let mut packer = Packer::new();
         let mut planned = Vec::with_capacity(dimensions);
+        let held: u64 = current.map_or(0, |current| current.rows());
+        let roomy = held.saturating_add(change.len() as u64) < ROOMY_ROWS;
         for (index, dimension) in schema.dimensions.iter().enumerate() {
-            planned.push(Planned::new(schema, dimension, current, change.of(index))?);
+            planned.push(Planned::new(schema, dimension, current, change.of(index), roomy)?);
         }
         // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
         // opens the snapshot touches few pages.
@@ -236,6 +240,7 @@ impl<'a> Planned<'a> {
         dimension: &'a Dimension,
         current: Option<SnapshotRef<'a>>,
         change: Option<&'a DimensionChange>,
+        roomy: bool,
     ) -> Result<Self, SnapshotError> {
         let mut old = None;
         let mut columns = Vec::new();
@@ -268,9 +273,9 @@ impl<'a> Planned<'a> {
             }
         };
         let at_table = |error| SnapshotError::Table { dimension: dimension.name.clone(), error };
-        let fresh = Layout::for_rows(rows, dimension.features.len()).map_err(at_table)?;
+        let fresh = Layout::with_room(rows, dimension.features.len(), roomy).map_err(at_table)?;
         // A table that need not grow or shrink keeps its layout, and its bytes if nothing changes in it.
-        let fits = |l: &Layout| same_columns && rows <= l.max_rows() && !l.is_sparse(rows);
+        let fits = |l: &Layout| same_columns && rows <= l.max_rows() && !l.is_sparse(rows, roomy);
         let held = old.map(|t| *t.layout()).filter(fits);
         Ok(Self {
             name: &dimension.name,

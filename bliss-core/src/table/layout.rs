@@ -20,9 +20,11 @@ const MAX_LOAD_PERCENT: u64 = 90;
 /// A table with less than this share of its slots in use is made smaller.
 const SPARSE_LOAD_PERCENT: u64 = 72;
 /// Small tables are laid out with room to double, since their size hardly matters: as many of them as a schema may have
-/// hold fewer than 100,000 rows.
+/// hold fewer than [`ROOMY_ROWS`].
 const SMALL_ROWS: u64 = 1500;
-const _: () = assert!(SMALL_ROWS as usize * crate::schema::MAX_DIMENSIONS < 100_000);
+const _: () = assert!(SMALL_ROWS * (crate::schema::MAX_DIMENSIONS as u64) < ROOMY_ROWS);
+/// Where all tables together have fewer rows than this, they are all laid out so, so that growing hardly ever moves them.
+pub const ROOMY_ROWS: u64 = 100_000;
 const SMALL_LOAD_PERCENT: u64 = 45;
 
 /// Why a table's bytes are refused, or cannot take more rows.
@@ -116,7 +118,16 @@ impl Layout {
     /// # Errors
     /// Where `columns` is 0 or above [`MAX_FEATURES`], or the table would pass 2^32 regions.
     pub fn for_rows(rows: u64, columns: usize) -> Result<Self, TableError> {
-        let load = if rows < SMALL_ROWS { SMALL_LOAD_PERCENT } else { TARGET_LOAD_PERCENT };
+        Self::with_room(rows, columns, rows < SMALL_ROWS)
+    }
+
+    /// As [`Self::for_rows`], with room to double where it is to be `roomy`.
+    ///
+    /// # Errors
+    /// As [`Self::for_rows`].
+    pub fn with_room(rows: u64, columns: usize, roomy: bool) -> Result<Self, TableError> {
+        let roomy = roomy || rows < SMALL_ROWS;
+        let load = if roomy { SMALL_LOAD_PERCENT } else { TARGET_LOAD_PERCENT };
         let slots = rows.saturating_mul(100).div_ceil(load).max(16);
         let regions = slots.div_ceil(MAX_REGION_SLOTS);
         let region_slots = slots.div_ceil(regions);
@@ -238,10 +249,15 @@ impl Layout {
         self.slots() as u64 * MAX_LOAD_PERCENT / 100
     }
 
-    /// Whether a table of `rows` rows should rather be laid out anew, smaller.
-    pub fn is_sparse(&self, rows: u64) -> bool {
+    /// Whether a table of `rows` rows should rather be laid out anew, smaller; one that may be `roomy` if it is much too
+    /// large.
+    pub fn is_sparse(&self, rows: u64, roomy: bool) -> bool {
         let slots = self.slots() as u64;
-        if rows >= SMALL_ROWS { rows * 100 < slots * SPARSE_LOAD_PERCENT } else { slots > 4 * SMALL_ROWS }
+        if roomy || rows < SMALL_ROWS {
+            slots > 4 * rows.max(SMALL_ROWS)
+        } else {
+            rows * 100 < slots * SPARSE_LOAD_PERCENT
+        }
     }
 
     /// Where the slots begin.

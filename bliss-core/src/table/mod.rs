@@ -29,7 +29,7 @@ mod region;
 #[cfg(feature = "build")]
 mod write;
 
-pub use layout::{Layout, Locator, Probe, Sought, TableError};
+pub use layout::{Layout, Locator, Probe, ROOMY_ROWS, Sought, TableError};
 #[cfg(feature = "build")]
 pub use patch::{TableMut, Target};
 pub use read::{Row, TableRef, prefetch};
