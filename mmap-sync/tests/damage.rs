@@ -8,26 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use common::{Dir, fill, is_filled};
-use mmap_sync::{Error, Writer};
+use common::{Dir, is_filled, publish, written};
+use mmap_sync::Error;
 
 const FILES: [&str; 4] = ["x_state", "x_data_0", "x_data_1", "x_readers"];
-
-fn publish(writer: &mut Writer, bytes: u64) {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap();
-}
-
-/// Two generations of 10,000 and 9,000 bytes, nobody about.
-fn written() -> Dir {
-    let dir = Dir::new();
-    let mut writer = dir.options().slots(4).open_writer().unwrap();
-    publish(&mut writer, 10_000);
-    publish(&mut writer, 9_000);
-    dir
-}
 
 fn copy(from: &Dir, to: &Path) {
     for name in FILES {

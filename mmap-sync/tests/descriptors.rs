@@ -4,15 +4,7 @@ mod common;
 
 use std::fs::File;
 
-use common::{Dir, fill, is_filled};
-use mmap_sync::Writer;
-
-fn publish(writer: &mut Writer, bytes: u64) {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap();
-}
+use common::{Dir, is_filled, publish};
 
 #[test]
 fn m2_slots_that_readers_added_are_seen_without_free_descriptors_or_memory() {

@@ -4,15 +4,7 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 
-use common::{Dir, fill, is_filled};
-use mmap_sync::Writer;
-
-fn publish(writer: &mut Writer, bytes: u64) -> bool {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap().reset
-}
+use common::{Dir, is_filled, publish};
 
 /// From now on the calling thread gets `EPERM` from `membarrier`.
 fn forbid_membarrier() -> bool {

@@ -8,15 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Dir, Mount, fill, is_filled};
+use common::{Dir, Mount, is_filled, publish};
 use mmap_sync::{Error, Writer};
-
-fn publish(writer: &mut Writer, bytes: u64) {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap();
-}
 
 #[test]
 fn m8_a_full_file_system_is_an_error_and_the_old_version_stays() {

@@ -5,15 +5,8 @@ mod common;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-use common::{Dir, fill, is_filled, lock};
-use mmap_sync::{Error, FileKind, Writer};
-
-fn publish(writer: &mut Writer, bytes: u64) -> bool {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap().reset
-}
+use common::{Dir, fill, is_filled, lock, publish};
+use mmap_sync::{Error, FileKind};
 
 #[test]
 fn m2_a_reader_without_a_slot_has_its_lock_or_is_not_opened() {

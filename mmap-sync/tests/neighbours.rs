@@ -5,17 +5,10 @@ mod common;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
-use common::{Dir, fill, is_filled, lock};
+use common::{Dir, is_filled, lock, publish};
 use mmap_sync::{Reader, Writer};
 
 const FILES: [&str; 4] = ["x_state", "x_data_0", "x_data_1", "x_readers"];
-
-fn publish(writer: &mut Writer, bytes: u64) {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap();
-}
 
 #[test]
 fn a_neighbour_who_locks_or_scribbles_does_not_stop_the_writer() {

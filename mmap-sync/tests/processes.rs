@@ -8,8 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Dir, Random, fill, is_filled};
-use mmap_sync::{Options, Reader, Writer};
+use common::{Dir, Random, is_filled, publish};
+use mmap_sync::{Options, Reader};
 
 fn stress() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mmap-sync-stress"));
@@ -47,13 +47,6 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn publish(writer: &mut Writer, bytes: u64) -> bool {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap().reset
 }
 
 fn assert_whole(reader: &Reader) -> u64 {

@@ -6,24 +6,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use common::{Dir, fill};
-use mmap_sync::{Error, Writer};
-
-fn publish(writer: &mut Writer, bytes: u64) {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap();
-}
-
-/// Two generations of 10,000 and 9,000 bytes, nobody about.
-fn written() -> Dir {
-    let dir = Dir::new();
-    let mut writer = dir.options().slots(4).open_writer().unwrap();
-    publish(&mut writer, 10_000);
-    publish(&mut writer, 9_000);
-    dir
-}
+use common::{Dir, publish, written};
+use mmap_sync::Error;
 
 #[test]
 fn the_program_inspects_and_verifies() {

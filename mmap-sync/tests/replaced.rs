@@ -5,15 +5,8 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::{Dir, fill, is_filled};
-use mmap_sync::{Error, Writer};
-
-fn publish(writer: &mut Writer, bytes: u64) -> bool {
-    let mut standby = writer.standby(bytes).unwrap();
-    let next = standby.next_generation();
-    fill(standby.bytes_mut(), next);
-    standby.publish().unwrap().reset
-}
+use common::{Dir, is_filled, publish};
+use mmap_sync::Error;
 
 fn remove(dir: &Dir, name: &str) {
     fs::remove_file(dir.path().join(name)).unwrap();

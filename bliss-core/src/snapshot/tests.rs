@@ -126,6 +126,24 @@ fn a_table_that_grows_leaves_the_others_alone() {
     assert!(Growth::plan(grown_ref, 0, &DimensionChange::Replace(rows(2, 0..1))).unwrap().is_none());
 }
 
+/// Below 100,000 rows there is room; a table that must grow beyond has all of them laid out tight.
+#[test]
+fn a_snapshot_that_passes_100_000_rows_is_not_grown_but_written_anew() {
+    let schema = schema(&["a", "b"]);
+    let both = vec![
+        (0, DimensionChange::Patch { upserts: rows(2, 0..1000), deletes: vec![] }),
+        (1, DimensionChange::Replace(rows(2, 0..95_000))),
+    ];
+    let first = written(&schema, None, &Change { dimensions: both });
+    let first = SnapshotRef::open(&first).unwrap();
+    let add = |count: u32| DimensionChange::Patch { upserts: rows(2, 1000..1000 + count), deletes: vec![] };
+    assert!(Growth::plan(first, 0, &add(2000)).unwrap().is_some());
+    assert!(Growth::plan(first, 0, &add(5000)).unwrap().is_none());
+    let change = Change { dimensions: vec![(0, add(5000))] };
+    let bytes = Writing::plan(&schema, &secret(), Some(first), &change).unwrap().bytes();
+    assert!(bytes as f64 <= 1.3 * f64::from(101_000 * (12 + 8)), "{bytes}");
+}
+
 /// Each copy takes at most 1.3 times the bytes of keys, times and rows, however they are spread over dimensions.
 #[test]
 fn space_is_bounded_above_100_000_rows_in_many_dimensions() {

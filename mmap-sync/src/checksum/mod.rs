@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::share::share;
 
 /// Bytes per line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Bytes per block.
 pub(crate) const BLOCK: usize = 4096;
@@ -158,12 +158,15 @@ impl Blocks {
         range: Range<usize>,
         change: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
+        if !self.known {
+            return change(bytes.get_mut(range).unwrap_or_default());
+        }
         let around = range.start / LINE * LINE..range.end.next_multiple_of(LINE).min(bytes.len());
-        let known = std::mem::replace(&mut self.known, false);
+        self.known = false;
         self.account(bytes, around.clone(), u64::wrapping_sub);
         let changed = change(bytes.get_mut(range).unwrap_or_default());
         self.account(bytes, around, u64::wrapping_add);
-        self.known = known;
+        self.known = true;
         changed
     }
 

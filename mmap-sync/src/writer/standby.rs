@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::copy::Copy;
 use super::{Published, Writer};
-use crate::checksum::Blocks;
+use crate::checksum::{Blocks, LINE};
 use crate::error::Error;
 use crate::layout::MAX_BYTES;
 use crate::sys;
@@ -324,9 +324,6 @@ impl Drop for Standby<'_> {
         }
     }
 }
-
-/// The cache lines that the checksum is made of, too.
-const LINE: usize = 64;
 
 #[inline]
 fn prefetch(line: &[u8]) {

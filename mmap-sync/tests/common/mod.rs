@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mmap_sync::Options;
+use mmap_sync::{Options, Writer};
 
 /// A directory on a tmpfs where there is one; removed with everything in it.
 pub struct Dir(tempfile::TempDir);
@@ -130,4 +130,21 @@ pub fn lock(file: &std::fs::File, start: u64, len: u64) -> bool {
 pub fn skipped(why: &str) {
     use std::io::Write;
     let _ = std::io::stderr().write_all(format!("SKIPPED: {why}\n").as_bytes());
+}
+
+/// Publishes so many bytes, filled with the number of their generation; whether the standby copy was still pinned.
+pub fn publish(writer: &mut Writer, bytes: u64) -> bool {
+    let mut standby = writer.standby(bytes).unwrap();
+    let next = standby.next_generation();
+    fill(standby.bytes_mut(), next);
+    standby.publish().unwrap().reset
+}
+
+/// Two generations of 10,000 and 9,000 bytes, nobody about.
+pub fn written() -> Dir {
+    let dir = Dir::new();
+    let mut writer = dir.options().slots(4).open_writer().unwrap();
+    publish(&mut writer, 10_000);
+    publish(&mut writer, 9_000);
+    dir
 }
