@@ -110,15 +110,16 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts one more.
+    /// Counts statuses.
     #[inline]
-    pub fn add(&mut self, status: Status) {
-        match status {
-            Status::Unused => {}
-            Status::Fresh => self.fresh += 1,
-            Status::Stale => self.stale += 1,
-            Status::Missing => self.missing += 1,
-            Status::Absent => self.absent += 1,
+    #[must_use]
+    pub fn of(statuses: &[Status]) -> Self {
+        let count = |wanted| statuses.iter().map(|status| u32::from(*status == wanted)).sum();
+        Self {
+            fresh: count(Status::Fresh),
+            stale: count(Status::Stale),
+            missing: count(Status::Missing),
+            absent: count(Status::Absent),
         }
     }
 }

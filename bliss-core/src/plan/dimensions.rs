@@ -9,18 +9,18 @@ use crate::schema::{
     ArchivedDimension, ArchivedSchema, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS,
     MAX_NAME_BYTES,
 };
-use crate::score::{Counts, Status};
+use crate::score::Status;
 use crate::snapshot::SnapshotRef;
-use crate::table::{Layout, Locator, Row, Sought, prefetch};
+use crate::table::Layout;
 
-/// Dimensions whose cache misses are made to overlap; more take turns.
-const BATCH: usize = 16;
+use super::fetch::{Buffers, Clock, Hot, Instructions, Task, fetch};
 
 /// All dimensions of a snapshot.
 #[derive(Debug)]
 pub struct DimensionPlan {
     /// Schema and number of registered names that are bound.
     bound: Option<(u64, usize)>,
+    pub(super) instructions: Instructions,
     secret: KeySecret,
     clock_skew_seconds: u32,
     /// What the schema says of the caller's attributes, by their places.
@@ -30,16 +30,6 @@ pub struct DimensionPlan {
     hot: Vec<Hot>,
     features: Vec<PlannedFeature>,
     defaults: Vec<f32>,
-}
-
-/// The part of a [`PlannedDimension`] that every lookup reads.
-#[derive(Clone, Copy, Debug)]
-struct Hot {
-    locator: Locator,
-    /// Places of its features in the vector of values.
-    first: usize,
-    columns: usize,
-    max_age_seconds: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +91,7 @@ impl DimensionPlan {
     pub(super) fn new() -> Self {
         Self {
             bound: None,
+            instructions: Instructions::detect(),
             secret: KeySecret([0; SECRET_BYTES]),
             clock_skew_seconds: 0,
             attributes: [None; MAX_ATTRIBUTES],
@@ -140,12 +131,8 @@ impl DimensionPlan {
     /// Sets down what lookups need; within the capacity, since there are no more than dimensions.
     fn heat(&mut self) {
         self.hot.clear();
-        self.hot.extend(self.dimensions.iter().map(|d| Hot {
-            locator: Locator::new(&d.layout, d.table_at),
-            first: d.first,
-            columns: d.layout.columns(),
-            max_age_seconds: d.max_age_seconds,
-        }));
+        let hot = |d: &PlannedDimension| Hot::new(&d.layout, d.table_at, d.first, d.max_age_seconds);
+        self.hot.extend(self.dimensions.iter().map(hot));
     }
 
     /// Forgets everything.
@@ -276,106 +263,31 @@ impl DimensionPlan {
         request: &Request<'_>,
         now: u32,
         mask: u64,
-        values: &mut [f32],
-        statuses: &mut [Status],
-    ) -> Counts {
+        buffers: &mut Buffers,
+    ) {
         let key = |index: usize| {
             if mask >> index & 1 == 0 {
-                return Wanted::Unused;
+                return Err(Status::Unused);
             }
-            self.dimensions.get(index).and_then(|d| self.request_key(d, request)).into()
+            self.dimensions.get(index).and_then(|d| self.request_key(d, request)).ok_or(Status::Absent)
         };
-        self.fetch(snapshot, key, now, values, statuses)
+        fetch(self.instructions, self.task(snapshot, now), key, buffers);
     }
 
-    pub(super) fn look_up_keys(
-        &self,
-        snapshot: &[u8],
-        keys: &[u64],
-        now: u32,
-        values: &mut [f32],
-        statuses: &mut [Status],
-    ) -> Counts {
-        let key = |index: usize| keys.get(index).copied().into();
-        self.fetch(snapshot, key, now, values, statuses)
-    }
-
-    /// Three passes over a batch of dimensions, so that their cache misses overlap: ask for pilots, ask for slots, read.
-    #[inline]
-    fn fetch(
-        &self,
-        snapshot: &[u8],
-        key: impl Fn(usize) -> Wanted,
-        now: u32,
-        values: &mut [f32],
-        statuses: &mut [Status],
-    ) -> Counts {
-        let mut counts = Counts::default();
-        for (batch, hot) in self.hot.chunks(BATCH).enumerate() {
-            let first = batch * BATCH;
-            let Some(statuses) = statuses.get_mut(first..first + hot.len()) else { break };
-            let mut sought = [Sought::NOTHING; BATCH];
-            for (i, ((dimension, sought), status)) in
-                hot.iter().zip(&mut sought).zip(statuses.iter_mut()).enumerate()
-            {
-                *status = match key(first + i) {
-                    Wanted::Key(key) => {
-                        *sought = dimension.locator.seek(key);
-                        prefetch(snapshot, sought.at);
-                        Status::Missing
-                    }
-                    Wanted::Absent => Status::Absent,
-                    Wanted::Unused => Status::Unused,
-                };
-            }
-            for (dimension, sought) in hot.iter().zip(&mut sought) {
-                let Some(pilot) = snapshot.get(sought.at) else { continue };
-                dimension.locator.find(sought, *pilot);
-                // The lines between first and last of a wide row come along by themselves when it is copied.
-                prefetch(snapshot, sought.at);
-                prefetch(snapshot, sought.at + dimension.locator.stride() - 1);
-            }
-            for ((dimension, sought), status) in hot.iter().zip(&sought).zip(statuses.iter_mut()) {
-                let places = dimension.first..dimension.first + dimension.columns;
-                let Some(values) = values.get_mut(places.clone()) else { continue };
-                let slot = snapshot.get(sought.at..).and_then(|rest| rest.get(..dimension.locator.stride()));
-                match slot.and_then(|slot| Row::in_slot(slot, sought.key, dimension.columns)) {
-                    Some(row) => {
-                        row.copy_to(values);
-                        *status = self.age(dimension, row.updated_at, now);
-                    }
-                    None if *status == Status::Unused => {}
-                    None => {
-                        let defaults = self.defaults.get(places).unwrap_or_default();
-                        values.iter_mut().zip(defaults).for_each(|(to, from)| *to = *from);
-                    }
-                }
-                counts.add(*status);
-            }
-        }
-        counts
+    pub(super) fn look_up_keys(&self, snapshot: &[u8], keys: &[u64], now: u32, buffers: &mut Buffers) {
+        let key = |index: usize| match keys.get(index) {
+            // The key of empty slots.
+            Some(0) => Err(Status::Missing),
+            Some(key) => Ok(*key),
+            None => Err(Status::Absent),
+        };
+        fetch(self.instructions, self.task(snapshot, now), key, buffers);
     }
 
     #[inline]
-    fn age(&self, dimension: &Hot, updated_at: u32, now: u32) -> Status {
-        let too_new = updated_at > now.saturating_add(self.clock_skew_seconds);
-        let max_age = dimension.max_age_seconds;
-        let too_old = max_age != 0 && now.saturating_sub(updated_at) > max_age;
-        if too_new || too_old { Status::Stale } else { Status::Fresh }
-    }
-}
-
-/// What a lookup is to do for a dimension.
-enum Wanted {
-    Key(u64),
-    Absent,
-    Unused,
-}
-
-impl From<Option<u64>> for Wanted {
-    #[inline]
-    fn from(key: Option<u64>) -> Self {
-        key.map_or(Wanted::Absent, Wanted::Key)
+    fn task<'a>(&'a self, snapshot: &'a [u8], now: u32) -> Task<'a> {
+        let clock = Clock { now, latest: now.saturating_add(self.clock_skew_seconds) };
+        Task { hot: &self.hot, snapshot, clock, defaults: &self.defaults }
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod dimensions;
 mod evaluate;
+mod fetch;
 mod models;
 mod tally;
 
@@ -24,10 +25,11 @@ pub use tally::Tally;
 use crate::frame::FrameError;
 use crate::models::{ModelsError, ModelsRef};
 use crate::request::{MAX_ATTRIBUTES, MAX_INPUTS, Names, Request};
-use crate::schema::{MAX_DIMENSIONS, MAX_FEATURES};
-use crate::score::{Answer, Shadow, Status, Unscored};
+use crate::schema::MAX_FEATURES;
+use crate::score::{Answer, Counts, Shadow, Status, Unscored};
 use crate::snapshot::SnapshotRef;
 use evaluate::Evaluator;
+use fetch::Buffers;
 
 /// Where the request's own inputs begin in the vector of values.
 pub const INPUTS_AT: usize = MAX_FEATURES;
@@ -41,8 +43,7 @@ pub const VECTOR_LEN: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
 pub struct Plan {
     dimensions: DimensionPlan,
     models: ModelPlan,
-    values: Box<[f32]>,
-    statuses: [Status; MAX_DIMENSIONS],
+    buffers: Buffers,
     evaluator: Evaluator,
     bindings: u64,
     last_route: Option<usize>,
@@ -60,8 +61,7 @@ impl Plan {
         Self {
             dimensions: DimensionPlan::new(),
             models: ModelPlan::new(),
-            values: vec![0.0; VECTOR_LEN].into(),
-            statuses: [Status::Unused; MAX_DIMENSIONS],
+            buffers: Buffers::new(VECTOR_LEN),
             evaluator: Evaluator::new(),
             bindings: 0,
             last_route: None,
@@ -127,19 +127,19 @@ impl Plan {
     ///
     /// The values are the features of all dimensions in the order of the schema, the statuses one per dimension.
     pub fn look_up(&mut self, snapshot: &[u8], request: &Request<'_>, now: u32) -> (&[f32], &[Status]) {
-        self.dimensions.look_up(snapshot, request, now, u64::MAX, &mut self.values, &mut self.statuses);
+        self.dimensions.look_up(snapshot, request, now, u64::MAX, &mut self.buffers);
         self.looked_up()
     }
 
     /// Looks up by keys that the caller made itself, one per dimension in the order of the schema.
     pub fn look_up_keys(&mut self, snapshot: &[u8], keys: &[u64], now: u32) -> (&[f32], &[Status]) {
-        self.dimensions.look_up_keys(snapshot, keys, now, &mut self.values, &mut self.statuses);
+        self.dimensions.look_up_keys(snapshot, keys, now, &mut self.buffers);
         self.looked_up()
     }
 
     /// What the last call of [`Self::look_up`] or [`Self::look_up_keys`] gave.
     pub fn looked_up(&self) -> (&[f32], &[Status]) {
-        (self.values.get(..self.dimensions.width()).unwrap_or_default(), self.last().1)
+        (self.buffers.values.get(..self.dimensions.width()).unwrap_or_default(), self.last().1)
     }
 
     /// Scores `request` with the active model of `route`, on the snapshot and the models bound last, and evaluates the
@@ -164,9 +164,9 @@ impl Plan {
         };
         self.last_route = Some(place);
         let mask = route.dimensions;
-        let counts =
-            self.dimensions.look_up(snapshot, request, now, mask, &mut self.values, &mut self.statuses);
-        let (_, inputs) = self.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
+        self.dimensions.look_up(snapshot, request, now, mask, &mut self.buffers);
+        let counts = Counts::of(self.last().1);
+        let (_, inputs) = self.buffers.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
         self.models.fill_inputs(request, inputs);
         if route.attributes != 0 {
             let attributes = inputs.get_mut(MAX_INPUTS..).unwrap_or_default();
@@ -174,7 +174,7 @@ impl Plan {
         }
         // SAFETY:
         // - `models` are the bytes bound last, unchanged: this function's own contract
-        let outcome = unsafe { self.evaluator.evaluate(&self.models, models, route, &self.values) };
+        let outcome = unsafe { self.evaluator.evaluate(&self.models, models, route, &self.buffers.values) };
         Answer { outcome, counts }
     }
 
@@ -197,8 +197,8 @@ impl Plan {
 
     /// The values that the last call looked up, and how each dimension answered.
     pub fn last(&self) -> (&[f32], &[Status]) {
-        let statuses = self.statuses.get(..self.dimensions.len()).unwrap_or_default();
-        (&self.values, statuses)
+        let statuses = self.buffers.statuses.get(..self.dimensions.len()).unwrap_or_default();
+        (&self.buffers.values, statuses)
     }
 }
 

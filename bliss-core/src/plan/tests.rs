@@ -10,13 +10,13 @@ use crate::score::{Counts, bot_score};
 use crate::snapshot::{Change, DimensionChange, Writing};
 use crate::table::{BuildJob, Rows};
 
-const NOW: u32 = 1_000_000;
+pub(super) const NOW: u32 = 1_000_000;
 
-fn dimension(name: &str, key: Vec<KeyPart>, features: Vec<Feature>) -> Dimension {
+pub(super) fn dimension(name: &str, key: Vec<KeyPart>, features: Vec<Feature>) -> Dimension {
     Dimension { name: name.into(), key, max_age_seconds: 600, features }
 }
 
-fn with_default(name: &str, default: f32) -> Feature {
+pub(super) fn with_default(name: &str, default: f32) -> Feature {
     Feature { default, ..Feature::number(name) }
 }
 
@@ -53,7 +53,7 @@ fn snapshot(schema: &Schema, rows: &[(usize, &[Value<'_>], i64, &[f32])]) -> Ali
     packed(schema, &secret, &Change { dimensions: tables.collect() })
 }
 
-fn packed(schema: &Schema, secret: &KeySecret, change: &Change) -> AlignedVec<64> {
+pub(super) fn packed(schema: &Schema, secret: &KeySecret, change: &Change) -> AlignedVec<64> {
     let writing = Writing::plan(schema, secret, None, change).unwrap();
     let mut bytes = AlignedVec::new();
     bytes.resize(writing.bytes() as usize, 0);

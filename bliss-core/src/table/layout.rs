@@ -328,6 +328,7 @@ pub struct Locator {
     region_pilots: u32,
     region_slots: u32,
     stride: u32,
+    region_bytes: u32,
 }
 
 /// A key on its way to its slot.
@@ -336,14 +337,15 @@ pub struct Sought {
     /// The key; 0 is no row's.
     pub key: u64,
     fraction: u64,
-    first_slot: u64,
+    /// Offset in the snapshot of the region's slots.
+    region_at: usize,
     /// Offset in the snapshot of the key's pilot, and after [`Locator::find`] of its slot.
     pub at: usize,
 }
 
 impl Sought {
     /// No key: it is found nowhere.
-    pub const NOTHING: Self = Self { key: 0, fraction: 0, first_slot: 0, at: usize::MAX };
+    pub const NOTHING: Self = Self { key: 0, fraction: 0, region_at: 0, at: usize::MAX };
 }
 
 impl Locator {
@@ -356,6 +358,8 @@ impl Locator {
             region_pilots: layout.region_pilots,
             region_slots: layout.region_slots,
             stride: layout.stride,
+            // At most 2^12 slots of at most 2^15 bytes.
+            region_bytes: layout.region_slots * layout.stride,
         }
     }
 
@@ -372,7 +376,7 @@ impl Locator {
         Sought {
             key,
             fraction: probe.fraction,
-            first_slot: probe.region * u64::from(self.region_slots),
+            region_at: self.slots_at + probe.region as usize * self.region_bytes as usize,
             at: self.pilots_at + (probe.region * u64::from(self.region_pilots) + probe.bucket) as usize,
         }
     }
@@ -380,8 +384,8 @@ impl Locator {
     /// Goes on with the pilot: where the only slot is that can hold the key.
     #[inline]
     pub fn find(&self, sought: &mut Sought, pilot: u8) {
-        let slot = sought.first_slot + slot_in_region(sought.fraction, pilot, self.region_slots);
-        sought.at = self.slots_at + slot as usize * self.stride();
+        let slot = slot_in_region(sought.fraction, pilot, self.region_slots);
+        sought.at = sought.region_at + slot as usize * self.stride();
     }
 }
 

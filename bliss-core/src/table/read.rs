@@ -20,15 +20,14 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The row of `columns` columns in the bytes of a slot, if it is `key`'s.
+    /// The row of `columns` columns in the slot at offset `at` of `bytes`, if it is `key`'s. Key 0 is that of empty slots.
     #[inline]
-    pub fn in_slot(slot: &'a [u8], key: u64, columns: usize) -> Option<Self> {
+    pub fn at(bytes: &'a [u8], at: usize, key: u64, columns: usize) -> Option<Self> {
+        let slot = bytes.get(at..)?.get(..SLOT_HEAD_BYTES + columns * 4)?;
         let (held, rest) = slot.split_first_chunk::<8>()?;
-        let (updated_at, rest) = rest.split_first_chunk::<4>()?;
-        if u64::from_le_bytes(*held) != key || key == 0 {
-            return None;
-        }
-        Some(Self { updated_at: u32::from_le_bytes(*updated_at), columns: rest.get(..columns * 4)? })
+        let (updated_at, columns) = rest.split_first_chunk::<4>()?;
+        (u64::from_le_bytes(*held) == key)
+            .then_some(Self { updated_at: u32::from_le_bytes(*updated_at), columns })
     }
 
     /// The columns as `f32` bit patterns; a category is the bits of its hash.
@@ -39,9 +38,48 @@ impl<'a> Row<'a> {
     /// Copies as many columns as `out` takes; both have the table's number of columns.
     #[inline]
     pub fn copy_to(&self, out: &mut [f32]) {
-        for (to, from) in out.iter_mut().zip(self.columns.as_chunks::<4>().0) {
-            *to = f32::from_le_bytes(*from);
+        copy(self.columns.as_chunks::<4>().0, out);
+    }
+}
+
+/// Copies as many values as both have, without a call of `memcpy`, which would cost as much as the rest of a look-up:
+/// beginning and end of what is not much longer than a register, which may overlap.
+#[inline]
+fn copy(from: &[[u8; 4]], to: &mut [f32]) {
+    let len = from.len().min(to.len());
+    let (Some(from), Some(to)) = (from.get(..len), to.get_mut(..len)) else { return };
+    match len {
+        0 => {}
+        1..4 => {
+            copy_ends::<1>(from, to);
+            if let (Some(from), Some(to)) = (from.get(1), to.get_mut(1)) {
+                *to = f32::from_le_bytes(*from);
+            }
         }
+        4..8 => copy_ends::<4>(from, to),
+        8..16 => copy_ends::<8>(from, to),
+        16 => {
+            if let (Some(from), Some(to)) = (from.first_chunk::<16>(), to.first_chunk_mut::<16>()) {
+                *to = from.map(f32::from_le_bytes);
+            }
+        }
+        _ => {
+            for (to, from) in to.as_chunks_mut::<16>().0.iter_mut().zip(from.as_chunks::<16>().0) {
+                *to = from.map(f32::from_le_bytes);
+            }
+            copy_ends::<16>(from, to);
+        }
+    }
+}
+
+/// Copies the first `N` and the last `N` values.
+#[inline]
+fn copy_ends<const N: usize>(from: &[[u8; 4]], to: &mut [f32]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        *to = from.map(f32::from_le_bytes);
+    }
+    if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut::<N>()) {
+        *to = from.map(f32::from_le_bytes);
     }
 }
 
@@ -91,8 +129,7 @@ impl<'a> TableRef<'a> {
     /// The row in the slot at an offset from [`Layout::slot_at`], if it is `key`'s.
     #[inline]
     pub fn row_at(&self, slot_at: usize, key: u64) -> Option<Row<'a>> {
-        let slot = self.bytes.get(slot_at..)?.get(..self.layout.stride())?;
-        Row::in_slot(slot, key, self.layout.columns())
+        Row::at(self.bytes, slot_at, key, self.layout.columns()).filter(|_| key != 0)
     }
 
     /// Bytes of the slots of region `region`, for the writer.
