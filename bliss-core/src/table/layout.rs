@@ -13,6 +13,9 @@ pub(super) const SLOT_HEAD_BYTES: usize = 12;
 /// The largest region: small enough that the writer can rearrange one in microseconds, large enough that the
 /// number of keys per region hardly varies.
 const MAX_REGION_SLOTS: u64 = 4096;
+/// Slots for each bucket of keys with a pilot of its own. More make fewer pilots, of which more are in the processor's
+/// caches, and searching them slower.
+const SLOTS_PER_PILOT: u64 = 3;
 /// A table is laid out for this share of its slots in use …
 const TARGET_LOAD_PERCENT: u64 = 85;
 /// … and made anew when more than this share would be.
@@ -138,7 +141,7 @@ impl Layout {
             stride: narrow("columns", stride(wide_columns))?,
             regions: narrow("regions", regions)?,
             region_slots: narrow("region_slots", region_slots)?,
-            region_pilots: narrow("region_pilots", region_slots.div_ceil(2))?,
+            region_pilots: narrow("region_pilots", region_slots.div_ceil(SLOTS_PER_PILOT))?,
         };
         layout.check()?;
         Ok(layout)

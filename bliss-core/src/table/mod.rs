@@ -7,8 +7,8 @@
 //! key ─▶ region (top bits) ─▶ bucket in region ─▶ pilot (1 byte) ─▶ slot in region ─▶ [key | updated_at | row]
 //! ```
 //!
-//! The *pilot* of a bucket of about two keys is the seed that sends all of them to free slots; it is searched by
-//! the writer (see [`region`](self)'s source). Pilots take half a byte per slot and stay in the processor's
+//! The *pilot* of a bucket of two or three keys is the seed that sends all of them to free slots; it is searched by
+//! the writer (see [`region`](self)'s source). Pilots take a third of a byte per slot and stay in the processor's
 //! caches, so the only miss is the slot itself: the key and the start of its row in one or two adjacent lines.
 //!
 //! ```text

@@ -135,6 +135,24 @@ fn crowded_keys_are_an_error_not_a_loop() {
     assert!((1..=100).all(|key| table.as_ref().get(key).is_some()));
 }
 
+/// Regions get keys by chance: one with far more than its share must still be arranged, at once and key by key.
+#[test]
+fn a_region_that_is_nearly_full_is_arranged() {
+    let layout = Layout::for_rows(3400, 1).unwrap();
+    assert_eq!(layout.regions(), 1);
+    for seed in 0..10 {
+        let keys =
+            |share: usize| (0..(layout.slots() * share / 100) as u64).map(move |i| spread(seed << 32 | i));
+        let mut arrangement = region::Arrangement::new(layout);
+        arrangement.insert_all(keys(98)).unwrap();
+        let mut arrangement = region::Arrangement::new(layout);
+        arrangement.insert_all(keys(85)).unwrap();
+        for key in keys(94).skip(keys(85).count()) {
+            arrangement.insert(key).unwrap();
+        }
+    }
+}
+
 /// Keys that differ in one bit only, at any place: alike in slot, bucket or region, never confused.
 #[test]
 fn similar_keys_stay_apart() {
