@@ -55,9 +55,20 @@ pub struct Options {
     /// Also measure BLISS while a publisher changes 1 % of the rows each second.
     #[arg(long)]
     pub publish: bool,
-    /// How long each subject is measured, warming up not included.
+    /// How long each subject is measured in a round, warming up not included.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
+    /// How often all subjects are set up and measured anew, one after another. Where the machine's memory is shared, or its
+    /// pages are scattered, one round may differ from the next by half. Those that take long to fill are measured once.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: u32,
+}
+
+impl Subject {
+    /// Whether setting it up takes seconds, not minutes.
+    fn is_quick(self) -> bool {
+        matches!(self, Self::Bliss | Self::BlissC | Self::MmapSync | Self::Floor)
+    }
 }
 
 /// What all subjects have in common.
@@ -65,6 +76,18 @@ struct Run<'a> {
     options: &'a Options,
     workload: Workload,
     timer: f64,
+    found: Vec<Found>,
+}
+
+/// What was found of a subject in all rounds so far.
+struct Found {
+    bench: &'static str,
+    subject: &'static str,
+    times: Times,
+    /// The median of each round.
+    medians: Vec<f64>,
+    /// The rest of its row, as the last round found it.
+    fields: Vec<(&'static str, u64)>,
 }
 
 /// Measures all subjects.
@@ -72,7 +95,8 @@ struct Run<'a> {
 /// # Errors
 /// Where a subject fails or gives a wrong answer.
 pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let run = Run { options, workload: Workload::new(options.keys), timer: timer_cost() };
+    let workload = Workload::new(options.keys);
+    let mut run = Run { options, workload, timer: timer_cost(), found: Vec::new() };
     eprintln!(
         "fetch: {DIMENSIONS} dimensions x {WIDTH} f32, {} keys over all, 90 % of look-ups present, {:?}; \
          the timer's {:.0} ns are in each figure",
@@ -80,68 +104,71 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         options.distribution,
         run.timer
     );
-    for subject in &options.subjects {
-        machine::reset_peak();
-        run.measure(*subject, report)?;
+    for round in 0..options.rounds.max(1) {
+        for subject in options.subjects.iter().filter(|s| round == 0 || s.is_quick()) {
+            machine::reset_peak();
+            run.measure(*subject, round == 0, report)?;
+        }
+    }
+    for found in &run.found {
+        report.add(run.row(found));
     }
     Ok(())
 }
 
 impl Run<'_> {
-    fn measure(&self, subject: Subject, report: &mut Report) -> anyhow::Result<()> {
+    fn measure(&mut self, subject: Subject, is_first: bool, report: &Report) -> anyhow::Result<()> {
         let directory = machine::directory()?;
-        let (directory, workload) = (directory.path(), &self.workload);
+        let (directory, workload) = (directory.path(), self.workload);
+        let skipped = |subject, why: &str| {
+            if is_first {
+                report.skipped("fetch", subject, why);
+            }
+        };
         match subject {
-            Subject::Bliss => self.bliss(directory, report)?,
-            Subject::BlissC => self.bliss_c(directory, report)?,
-            Subject::MmapSync => match cloudflare::too_large(workload) {
-                Some(why) => report.skipped("fetch", "mmap-sync 2.0.4", why),
+            Subject::Bliss => self.bliss(directory)?,
+            Subject::BlissC => {
+                let bytes = publisher(directory)?.publish(all_rows(&workload))?.bytes;
+                match BlissC::open(directory, bytes) {
+                    Ok(mut peer) => self.add("bliss C ABI", &mut peer, self.pages())?,
+                    Err(why) => skipped("bliss C ABI", &format!("{why:#}")),
+                }
+            }
+            Subject::MmapSync => match cloudflare::too_large(&workload) {
+                Some(why) => skipped("mmap-sync 2.0.4", why),
                 None => {
-                    let mut peer = Cloudflare::publish(directory, workload)?;
-                    self.add("mmap-sync 2.0.4", &mut peer, self.pages(), report)?;
+                    let mut peer = Cloudflare::publish(directory, &workload)?;
+                    self.add("mmap-sync 2.0.4", &mut peer, self.pages())?;
                 }
             },
-            Subject::HashMap => self.add("HashMap", &mut Maps::new(workload), 10_000, report)?,
-            Subject::Lmdb => self.add("lmdb", &mut Lmdb::new(directory, workload)?, self.pages(), report)?,
-            Subject::Memcached => match Memcached::start(directory, workload)? {
-                Some(mut peer) => self.add("memcached", &mut peer, 2_000, report)?,
-                None => report.skipped("fetch", "memcached", "it is not installed"),
+            Subject::HashMap => self.add("HashMap", &mut Maps::new(&workload), 10_000)?,
+            Subject::Lmdb => self.add("lmdb", &mut Lmdb::new(directory, &workload)?, self.pages())?,
+            Subject::Memcached => match Memcached::start(directory, &workload)? {
+                Some(mut peer) => self.add("memcached", &mut peer, 2_000)?,
+                None => skipped("memcached", "it is not installed"),
             },
-            Subject::Redis => match Redis::start(directory, workload)? {
-                Some(mut peer) => self.add("redis", &mut peer, 2_000, report)?,
-                None => report.skipped("fetch", "redis", "redis-server is not installed"),
+            Subject::Redis => match Redis::start(directory, &workload)? {
+                Some(mut peer) => self.add("redis", &mut peer, 2_000)?,
+                None => skipped("redis", "redis-server is not installed"),
             },
             Subject::Floor => {
-                let mut floor = Floor::new(directory, workload)?;
+                let mut floor = Floor::new(directory, &workload)?;
                 let times = self.floor(&mut floor)?;
-                report.add(self.row("fetch", "floor", &times, floor.bytes()));
+                self.keep("fetch", "floor", &times, vec![("bytes", floor.bytes())]);
             }
         }
         Ok(())
     }
 
-    fn bliss(&self, directory: &std::path::Path, report: &mut Report) -> anyhow::Result<()> {
+    fn bliss(&mut self, directory: &std::path::Path) -> anyhow::Result<()> {
         let mut publisher = publisher(directory)?;
         let bytes = publisher.publish(all_rows(&self.workload))?.bytes;
         machine::reset_peak();
-        self.add("bliss", &mut Bliss::open(directory, bytes)?, self.pages(), report)?;
+        self.add("bliss", &mut Bliss::open(directory, bytes)?, self.pages())?;
         if self.options.publish {
-            self.while_publishing(directory, bytes, publisher, report)?;
+            self.while_publishing(directory, bytes, publisher)?;
         }
         Ok(())
-    }
-
-    fn bliss_c(&self, directory: &std::path::Path, report: &mut Report) -> anyhow::Result<()> {
-        let mut publisher = publisher(directory)?;
-        let bytes = publisher.publish(all_rows(&self.workload))?.bytes;
-        machine::reset_peak();
-        match BlissC::open(directory, bytes) {
-            Ok(mut peer) => self.add("bliss C ABI", &mut peer, self.pages(), report),
-            Err(why) => {
-                report.skipped("fetch", "bliss C ABI", &format!("{why:#}"));
-                Ok(())
-            }
-        }
     }
 
     /// Requests after which nearly all pages of a mapping were touched once.
@@ -149,18 +176,47 @@ impl Run<'_> {
         (self.workload.keys() / 20).max(10_000)
     }
 
-    fn row(&self, bench: &str, subject: &str, times: &Times, bytes: u64) -> Row {
-        Row::new(bench, subject)
+    fn row(&self, found: &Found) -> Row {
+        let row = Row::new(found.bench, found.subject)
             .with("keys", self.workload.keys())
             .with("distribution", format!("{:?}", self.options.distribution).to_lowercase())
-            .with_times(&times.percentiles())
-            .with("bytes", bytes)
+            .with_times(&found.times.percentiles())
             .with("timer_cost_ns", self.timer)
+            .with("round_p50_ns", found.medians.clone());
+        found.fields.iter().fold(row, |row, (name, value)| row.with(name, *value))
     }
 
-    fn add(&self, name: &str, peer: &mut impl Fetch, warm: u64, report: &mut Report) -> anyhow::Result<()> {
+    /// Puts the times of a round to those of the rounds before.
+    fn keep(
+        &mut self,
+        bench: &'static str,
+        subject: &'static str,
+        times: &Times,
+        fields: Vec<(&'static str, u64)>,
+    ) {
+        let place = self.found.iter().position(|found| (found.bench, found.subject) == (bench, subject));
+        let place = place.unwrap_or_else(|| {
+            self.found.push(Found {
+                bench,
+                subject,
+                times: Times::new(),
+                medians: Vec::new(),
+                fields: Vec::new(),
+            });
+            self.found.len() - 1
+        });
+        let median = times.percentiles().p50;
+        eprintln!("  {bench}: {subject}: p50 {median:.0} ns");
+        if let Some(found) = self.found.get_mut(place) {
+            found.times.merge(times);
+            found.medians.push(median.round());
+            found.fields = fields;
+        }
+    }
+
+    fn add(&mut self, name: &'static str, peer: &mut impl Fetch, warm: u64) -> anyhow::Result<()> {
         let times = self.times(peer, warm)?;
-        report.add(self.row("fetch", name, &times, peer.bytes()).with("resident_bytes", memory().now));
+        self.keep("fetch", name, &times, vec![("bytes", peer.bytes()), ("resident_bytes", memory().now)]);
         Ok(())
     }
 
@@ -217,11 +273,10 @@ impl Run<'_> {
 
     /// The same while another thread publishes 1 % of the rows anew each second.
     fn while_publishing(
-        &self,
+        &mut self,
         directory: &std::path::Path,
         bytes: u64,
         mut publisher: bliss_store::Publisher,
-        report: &mut Report,
     ) -> anyhow::Result<()> {
         let (stop, publications) = (AtomicBool::new(false), AtomicU64::new(0));
         let count = self.workload.keys() / 100;
@@ -252,7 +307,7 @@ impl Run<'_> {
             publishing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(measured)
         })?;
         let made = publications.into_inner();
-        report.add(self.row("fetch_publishing", "bliss", &times, bytes).with("publications", made));
+        self.keep("fetch_publishing", "bliss", &times, vec![("bytes", bytes), ("publications", made)]);
         Ok(())
     }
 }

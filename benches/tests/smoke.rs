@@ -27,6 +27,7 @@ fn fetch_measures_all_that_are_installed() {
             ],
             publish: distribution == Distribution::Uniform,
             seconds: 0.01,
+            rounds: 2,
         };
         let mut report = Report::new(true);
         fetch::run(&options, &mut report).unwrap();
