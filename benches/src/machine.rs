@@ -56,8 +56,11 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Where temporary directories are made: `/dev/shm` where there is one.
+/// Where temporary directories are made: what the variable `BLISS_BENCH_DIRECTORY` says, else `/dev/shm` where there is one.
 pub fn base() -> PathBuf {
+    if let Some(directory) = std::env::var_os("BLISS_BENCH_DIRECTORY") {
+        return directory.into();
+    }
     let shm = Path::new("/dev/shm");
     if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
 }

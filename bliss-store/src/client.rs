@@ -43,7 +43,7 @@ impl ClientOptions {
     pub fn open(&self, directory: impl AsRef<Path>) -> Result<Client, Error> {
         let directory = directory.as_ref();
         let reader = |prefix: &str| {
-            let options = Options::new(directory.join(prefix)).prefault(true);
+            let options = Options::new(directory.join(prefix)).prefault(true).huge_pages(true);
             let reader =
                 self.max_size.map_or(options.clone(), |bytes| options.max_size(bytes)).open_reader()?;
             // From here on pages are mapped by `maintain`, a slice at a time, and never by a request. What is wrong, if

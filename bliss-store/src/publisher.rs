@@ -50,6 +50,7 @@ impl Default for PublishOptions {
 impl PublishOptions {
     fn sync(&self, prefix: &Path) -> Options {
         let options = Options::new(prefix)
+            .huge_pages(true)
             .grace(self.grace)
             .mode(self.mode)
             .readers_mode(self.readers_mode)

@@ -48,10 +48,14 @@ pub struct Mount(pub Dir);
 
 impl Mount {
     pub fn new(megabytes: u32) -> Option<Mount> {
+        Mount::with(&format!("size={megabytes}m"))
+    }
+
+    /// With these options; none where they are refused, or this is not root.
+    pub fn with(options: &str) -> Option<Mount> {
         let dir = Dir::new();
-        let options = format!("size={megabytes}m");
         let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(dir.path())
             .output();
         if mounted.is_ok_and(|output| output.status.success()) { Some(Mount(dir)) } else { None }
