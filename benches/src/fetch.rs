@@ -56,7 +56,7 @@ pub struct Options {
     #[arg(long)]
     pub publish: bool,
     /// How long each subject is measured in a round, warming up not included.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
     /// How often all subjects are set up and measured anew, one after another. Where the machine's memory is shared, or its
     /// pages are scattered, one round may differ from the next by half. Those that take long to fill are measured once.

@@ -29,7 +29,8 @@ pub struct DimensionPlan {
     /// What a lookup needs of each dimension, side by side.
     hot: Vec<Hot>,
     features: Vec<PlannedFeature>,
-    defaults: Vec<f32>,
+    /// As rows hold them.
+    defaults: Vec<[u8; 4]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +172,7 @@ impl DimensionPlan {
             let name = Name::new(&feature.name).ok_or(FrameError::Metadata)?;
             let is_category = feature.kind == crate::schema::ArchivedFeatureKind::Category;
             self.features.push(PlannedFeature { name, is_category });
-            self.defaults.push(feature.default.to_native());
+            self.defaults.push(feature.default.to_native().to_le_bytes());
         }
         self.dimensions.push(planned);
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::schema::MAX_DIMENSIONS;
 use crate::score::Status;
-use crate::table::{Layout, Locator, Row, Sought, prefetch};
+use crate::table::{Layout, Locator, Row, Sought, copy_columns, prefetch};
 
 /// Dimensions whose cache misses are made to overlap; more take turns.
 const BATCH: usize = 16;
@@ -101,8 +101,8 @@ pub(super) struct Task<'a> {
     pub(super) hot: &'a [Hot],
     pub(super) snapshot: &'a [u8],
     pub(super) clock: Clock,
-    /// Values of rows that are not there.
-    pub(super) defaults: &'a [f32],
+    /// Values of rows that are not there, as rows hold them.
+    pub(super) defaults: &'a [[u8; 4]],
 }
 
 /// Writes the rows of all dimensions, or defaults where there is none, and how each dimension answered. `key` gives the
@@ -166,8 +166,7 @@ fn passes(task: Task<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &
                 }
                 None if *status == Status::Unused => {}
                 None => {
-                    let defaults = defaults.get(hot.places()).unwrap_or_default();
-                    values.iter_mut().zip(defaults).for_each(|(to, from)| *to = *from);
+                    copy_columns(defaults.get(hot.places()).unwrap_or_default(), values);
                 }
             }
         }

@@ -32,6 +32,7 @@ mod write;
 pub use layout::{Layout, Locator, Probe, ROOMY_ROWS, Sought, TableError};
 #[cfg(feature = "build")]
 pub use patch::{TableMut, Target};
+pub(crate) use read::copy_columns;
 pub use read::{Row, TableRef, prefetch};
 #[cfg(feature = "build")]
 pub use write::{BuildJob, Column, Rows, Source, build, build_jobs, finish};

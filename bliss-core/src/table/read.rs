@@ -38,14 +38,14 @@ impl<'a> Row<'a> {
     /// Copies as many columns as `out` takes; both have the table's number of columns.
     #[inline]
     pub fn copy_to(&self, out: &mut [f32]) {
-        copy(self.columns.as_chunks::<4>().0, out);
+        copy_columns(self.columns.as_chunks::<4>().0, out);
     }
 }
 
-/// Copies as many values as both have, without a call of `memcpy`, which would cost as much as the rest of a look-up:
+/// Copies as many columns as both have, without a call of `memcpy`, which would cost as much as the rest of a look-up:
 /// beginning and end of what is not much longer than a register, which may overlap.
 #[inline]
-fn copy(from: &[[u8; 4]], to: &mut [f32]) {
+pub(crate) fn copy_columns(from: &[[u8; 4]], to: &mut [f32]) {
     let len = from.len().min(to.len());
     let (Some(from), Some(to)) = (from.get(..len), to.get_mut(..len)) else { return };
     match len {
