@@ -10,7 +10,7 @@ use bliss_core::key::{KeySecret, SECRET_BYTES, hash_key};
 use bliss_core::models::{ModelSet, ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::snapshot::{
-    Change, DimensionChange, Growth, SnapshotError, SnapshotRef, Writing, apply_in_place,
+    Change, DimensionChange, Growth, Needed, SnapshotError, SnapshotRef, Writing, apply_in_place,
 };
 use bliss_core::table::{BuildJob, TableError, Target};
 use mmap_sync::{Edit, Options, Published, Standby, Writer};
@@ -59,6 +59,9 @@ impl PublishOptions {
     }
 }
 
+/// A copy that takes too much is written anew where it gets smaller by more than one part in so many.
+const WORTH_IT: u64 = 50;
+
 /// How a publication of features was made, from cheapest to dearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
@@ -68,7 +71,8 @@ pub enum Made {
     Grown,
     /// The current copy was copied and the change applied to it.
     Copied,
-    /// The tables were built anew, because the schema changed, a large table had to grow, or a dimension was replaced.
+    /// The tables were built anew, because the schema changed, a large table had to grow, a dimension was replaced, or the
+    /// copy took more than 1.3 times the bytes of its rows.
     Built,
 }
 
@@ -253,6 +257,9 @@ impl Publisher {
             }
         };
         let Some(changed) = apply(&mut standby, change, threads)? else { return Ok(None) };
+        if takes_too_much(&mut standby, &self.schema, &self.secret)? {
+            return Ok(None);
+        }
         let made = if made == Made::InPlace { changed } else { made };
         Ok(Some((made, standby.publish()?)))
     }
@@ -323,6 +330,24 @@ fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<O
         }
     }
     Ok(Some(made))
+}
+
+/// Whether a copy takes more than it may for its rows, as when many were deleted, and would be smaller if it were written
+/// anew.
+fn takes_too_much(
+    standby: &mut Standby<'_>,
+    schema: &Schema,
+    secret: &KeySecret,
+) -> Result<bool, PublishError> {
+    let edit = standby.edit();
+    let snapshot = SnapshotRef::open(edit.bytes()).map_err(SnapshotError::from)?;
+    let len = edit.bytes().len() as u64;
+    if !Needed::by(snapshot).is_exceeded_by(len) {
+        return Ok(false);
+    }
+    let unchanged = Change::default();
+    let anew = Writing::plan(schema, secret, Some(snapshot), &unchanged)?.bytes();
+    Ok(anew < len - len / WORTH_IT)
 }
 
 /// Lays one table out anew, with the change made; false where that is not worth it.

@@ -6,9 +6,9 @@
 use rkyv::util::AlignedVec;
 
 use super::write::{DimensionChange, SnapshotError};
-use super::{Metadata, SnapshotRef};
+use super::{Metadata, Needed, SnapshotRef};
 use crate::frame::{self, FrameError, HEADER_BYTES, Kind, Packer, Section};
-use crate::table::{self, BuildJob, Column, Layout, ROOMY_ROWS, Source, TableError};
+use crate::table::{self, BuildJob, Column, Layout, Source, TableError};
 
 /// The place of a table that grew stays empty until the snapshot is written anew; at most one byte in so many is lost to
 /// that, and in a small snapshot one in so few.
@@ -43,17 +43,15 @@ impl Growth {
         let gone = deletes.iter().filter(|key| !is_new(key)).count() as u64;
         let rows = (old.rows() + added).saturating_sub(gone);
         let name = || snapshot.schema().dimensions.get(index).map_or(String::new(), |d| d.name.to_string());
-        let roomy = snapshot.rows().saturating_add(upserts.len() as u64) < ROOMY_ROWS;
-        if !roomy {
-            // Most of the tables may still have the room that they were given when they were small.
-            let table = |i| snapshot.table(i).ok();
-            let needed = (0..snapshot.schema().dimensions.len()).filter_map(table);
-            let needed: u64 = needed.map(|t| t.rows() * (12 + 4 * t.layout().columns() as u64)).sum();
-            if snapshot.bytes.len() as u64 > needed.saturating_add(needed / 10 * 3) {
-                return Ok(None);
-            }
+        let columns = old.layout().columns();
+        let mut needed = Needed::by(snapshot);
+        needed.set(index, rows, columns);
+        // As when tables still have the room that they were given in a smaller snapshot.
+        if needed.is_exceeded_by(snapshot.bytes.len() as u64) {
+            return Ok(None);
         }
-        let layout = Layout::with_room(rows, old.layout().columns(), roomy)
+        let roomy = needed.is_roomy(rows, columns);
+        let layout = Layout::with_room(rows, columns, roomy)
             .map_err(|error| SnapshotError::Table { dimension: name(), error })?;
 
         let mut packer = Packer::behind(snapshot.bytes.len() as u64);
@@ -67,7 +65,7 @@ impl Growth {
         let metadata_at = frame::metadata(snapshot.bytes, Kind::Features)?;
         let lost = packer.bytes().saturating_sub(HEADER_BYTES as u64 + metadata_at.len + used);
         let fits = metadata_at.len == metadata.len() as u64;
-        let one_in = if roomy { LOST_WHERE_ROOMY } else { LOST };
+        let one_in = if needed.all_are_roomy() { LOST_WHERE_ROOMY } else { LOST };
         let worth_it = lost.saturating_mul(one_in) <= packer.bytes();
         Ok((fits && worth_it).then_some(Self { index, layout, section, metadata_at, metadata }))
     }

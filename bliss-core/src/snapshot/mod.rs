@@ -6,10 +6,14 @@
 #[cfg(feature = "build")]
 mod grow;
 #[cfg(feature = "build")]
+mod needed;
+#[cfg(feature = "build")]
 mod write;
 
 #[cfg(feature = "build")]
 pub use grow::Growth;
+#[cfg(feature = "build")]
+pub use needed::Needed;
 #[cfg(feature = "build")]
 pub use write::{Change, DimensionChange, SnapshotError, Writing, apply_in_place};
 

@@ -5,13 +5,11 @@
 
 use rkyv::util::AlignedVec;
 
-use super::{Metadata, SnapshotRef};
+use super::{Metadata, Needed, SnapshotRef};
 use crate::frame::{self, FrameError, Kind, Packer, Section};
 use crate::key::KeySecret;
 use crate::schema::{ArchivedDimension, Dimension, Schema, SchemaError};
-use crate::table::{
-    self, BuildJob, Column, Layout, ROOMY_ROWS, Rows, Source, TableError, TableMut, TableRef, Target,
-};
+use crate::table::{self, BuildJob, Column, Layout, Rows, Source, TableError, TableMut, TableRef, Target};
 
 /// What is new in one dimension.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,12 +141,23 @@ pub struct Writing<'a> {
     bytes: u64,
 }
 
+/// A table to be, before its layout is chosen.
+#[derive(Debug)]
+struct Content<'a> {
+    name: &'a str,
+    width: usize,
+    rows: u64,
+    old: Option<TableRef<'a>>,
+    /// Where the columns come from, if there is an old table.
+    columns: Vec<Column>,
+    /// Whether the old table has just these columns.
+    same_columns: bool,
+    change: Option<&'a DimensionChange>,
+}
+
 #[derive(Debug)]
 struct Planned<'a> {
-    name: &'a str,
-    old: Option<TableRef<'a>>,
-    columns: Vec<Column>,
-    change: Option<&'a DimensionChange>,
+    content: Content<'a>,
     /// The old table's bytes serve as they are.
     verbatim: bool,
     layout: Layout,
@@ -179,12 +188,15 @@ impl<'a> Writing<'a> {
         let dimensions = schema.dimensions.len();
         change.check(dimensions)?;
         let mut packer = Packer::new();
-        let mut planned = Vec::with_capacity(dimensions);
-        let held: u64 = current.map_or(0, |current| current.rows());
-        let roomy = held.saturating_add(change.len() as u64) < ROOMY_ROWS;
+        let mut contents = Vec::with_capacity(dimensions);
+        let mut needed = Needed::default();
         for (index, dimension) in schema.dimensions.iter().enumerate() {
-            planned.push(Planned::new(schema, dimension, current, change.of(index), roomy)?);
+            let content = Content::new(schema, dimension, current, change.of(index))?;
+            needed.add(content.rows, content.width);
+            contents.push(content);
         }
+        let planned = contents.into_iter().map(|content| content.lay_out(&needed));
+        let mut planned = planned.collect::<Result<Vec<_>, _>>()?;
         // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
         // opens the snapshot touches few pages.
         let failed = |e: rkyv::rancor::Error| SnapshotError::Metadata(e.to_string());
@@ -228,19 +240,18 @@ impl<'a> Writing<'a> {
         for p in &self.dimensions {
             let table = &mut dest[p.section.offset as usize..][..p.section.len as usize];
             p.write(table, parts, &run)
-                .map_err(|error| SnapshotError::Table { dimension: p.name.into(), error })?;
+                .map_err(|error| SnapshotError::Table { dimension: p.content.name.into(), error })?;
         }
         Ok(())
     }
 }
 
-impl<'a> Planned<'a> {
+impl<'a> Content<'a> {
     fn new(
         schema: &'a Schema,
         dimension: &'a Dimension,
         current: Option<SnapshotRef<'a>>,
         change: Option<&'a DimensionChange>,
-        roomy: bool,
     ) -> Result<Self, SnapshotError> {
         let mut old = None;
         let mut columns = Vec::new();
@@ -272,39 +283,48 @@ impl<'a> Planned<'a> {
                 (kept + added).saturating_sub(gone)
             }
         };
-        let at_table = |error| SnapshotError::Table { dimension: dimension.name.clone(), error };
-        let fresh = Layout::with_room(rows, dimension.features.len(), roomy).map_err(at_table)?;
-        // A table that need not grow or shrink keeps its layout, and its bytes if nothing changes in it.
-        let fits = |l: &Layout| same_columns && rows <= l.max_rows() && !l.is_sparse(rows, roomy);
-        let held = old.map(|t| *t.layout()).filter(fits);
-        Ok(Self {
-            name: &dimension.name,
-            old,
-            columns,
-            change,
-            verbatim: held.is_some() && change.is_none(),
-            layout: held.unwrap_or(fresh),
-            section: Section { offset: 0, len: 0 },
-        })
+        let (name, width) = (&dimension.name, dimension.features.len());
+        Ok(Self { name, width, rows, old, columns, same_columns, change })
     }
 
+    /// Chooses the layout, given what all tables must hold.
+    fn lay_out(self, needed: &Needed) -> Result<Planned<'a>, SnapshotError> {
+        let roomy = needed.is_roomy(self.rows, self.width);
+        let fresh = Layout::with_room(self.rows, self.width, roomy)
+            .map_err(|error| SnapshotError::Table { dimension: self.name.into(), error })?;
+        // A table that need not grow or shrink keeps its layout, and its bytes if nothing changes in it.
+        let fits = |held: &Layout| {
+            let shrinks = held.is_sparse(self.rows, roomy) && fresh.bytes() < held.bytes();
+            self.same_columns && self.rows <= held.max_rows() && !shrinks
+        };
+        let held = self.old.map(|table| *table.layout()).filter(fits);
+        Ok(Planned {
+            verbatim: held.is_some() && self.change.is_none(),
+            layout: held.unwrap_or(fresh),
+            section: Section { offset: 0, len: 0 },
+            content: self,
+        })
+    }
+}
+
+impl Planned<'_> {
     fn write(
         &self,
         dest: &mut [u8],
         parts: usize,
         run: &impl Fn(Vec<BuildJob<'_>>) -> Result<u64, TableError>,
     ) -> Result<(), TableError> {
-        if let (Some(old), true) = (self.old, self.verbatim) {
+        if let (Some(old), true) = (self.content.old, self.verbatim) {
             dest.copy_from_slice(old.bytes());
             return Ok(());
         }
         let none = Rows::new(self.layout.columns());
-        let (upserts, deletes, last_wins) = match self.change {
+        let (upserts, deletes, last_wins) = match self.content.change {
             None => (&none, [].as_slice(), true),
             Some(DimensionChange::Replace(rows)) => (rows, [].as_slice(), false),
             Some(DimensionChange::Patch { upserts, deletes }) => (upserts, deletes.as_slice(), true),
         };
-        let old = self.old.map(|table| (table, self.columns.as_slice()));
+        let old = self.content.old.map(|table| (table, self.content.columns.as_slice()));
         let source = Source { old, upserts, last_wins, deletes };
         let rows = run(table::build_jobs(dest, self.layout, &source, parts)?)?;
         table::finish(dest, &self.layout, rows)

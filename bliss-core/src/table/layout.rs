@@ -9,7 +9,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"BLISSTBL");
 const VERSION: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 64;
 /// Bytes of a slot before its columns: key and time of update.
-pub(super) const SLOT_HEAD_BYTES: usize = 12;
+pub const SLOT_HEAD_BYTES: usize = 12;
 /// The largest region: small enough that the writer can rearrange one in microseconds, large enough that the
 /// number of keys per region hardly varies.
 const MAX_REGION_SLOTS: u64 = 4096;
@@ -21,13 +21,11 @@ const TARGET_LOAD_PERCENT: u64 = 85;
 /// … and made anew when more than this share would be.
 const MAX_LOAD_PERCENT: u64 = 90;
 /// A table with less than this share of its slots in use is made smaller.
-const SPARSE_LOAD_PERCENT: u64 = 72;
-/// Small tables are laid out with room to double, since their size hardly matters: as many of them as a schema may have
-/// hold fewer than [`ROOMY_ROWS`].
+const SPARSE_LOAD_PERCENT: u64 = 83;
+/// A table by itself is laid out with room to double where it has fewer rows than this.
 const SMALL_ROWS: u64 = 1500;
-const _: () = assert!(SMALL_ROWS * (crate::schema::MAX_DIMENSIONS as u64) < ROOMY_ROWS);
-/// Where all tables together have fewer rows than this, they are all laid out so, so that growing hardly ever moves them.
-pub const ROOMY_ROWS: u64 = 100_000;
+/// A table with room is not made smaller than for so many rows.
+const MIN_ROOMY_ROWS: u64 = 64;
 const SMALL_LOAD_PERCENT: u64 = 45;
 
 /// Why a table's bytes are refused, or cannot take more rows.
@@ -129,7 +127,6 @@ impl Layout {
     /// # Errors
     /// As [`Self::for_rows`].
     pub fn with_room(rows: u64, columns: usize, roomy: bool) -> Result<Self, TableError> {
-        let roomy = roomy || rows < SMALL_ROWS;
         let load = if roomy { SMALL_LOAD_PERCENT } else { TARGET_LOAD_PERCENT };
         let slots = rows.saturating_mul(100).div_ceil(load).max(16);
         let regions = slots.div_ceil(MAX_REGION_SLOTS);
@@ -256,11 +253,7 @@ impl Layout {
     /// large.
     pub fn is_sparse(&self, rows: u64, roomy: bool) -> bool {
         let slots = self.slots() as u64;
-        if roomy || rows < SMALL_ROWS {
-            slots > 4 * rows.max(SMALL_ROWS)
-        } else {
-            rows * 100 < slots * SPARSE_LOAD_PERCENT
-        }
+        if roomy { slots > 4 * rows.max(MIN_ROOMY_ROWS) } else { rows * 100 < slots * SPARSE_LOAD_PERCENT }
     }
 
     /// Where the slots begin.

@@ -29,7 +29,7 @@ mod region;
 #[cfg(feature = "build")]
 mod write;
 
-pub use layout::{Layout, Locator, Probe, ROOMY_ROWS, Sought, TableError};
+pub use layout::{Layout, Locator, Probe, SLOT_HEAD_BYTES, Sought, TableError};
 #[cfg(feature = "build")]
 pub use patch::{TableMut, Target};
 pub(crate) use read::copy_columns;

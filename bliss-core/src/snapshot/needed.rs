@@ -1,0 +1,68 @@
+//! How much room the tables of a snapshot are given beside what they must hold.
+
+use super::SnapshotRef;
+use crate::table::SLOT_HEAD_BYTES;
+
+/// Below so many rows over all tables each of them has room to double: memory hardly matters then, and a table that moves
+/// because it grows is out of its readers' caches.
+const ROOMY_ROWS: u64 = 100_000;
+/// From there on only the smallest tables have it, which together hold at most one of so many bytes.
+const ROOMY_SHARE: u64 = 60;
+/// From [`ROOMY_ROWS`] on a snapshot takes at most so many percent of what it must hold.
+const MAX_PERCENT: u64 = 130;
+
+/// What the tables of a snapshot must hold: keys, times of update and columns of all rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// Rows, and bytes of all of them, of each table.
+    tables: Vec<(u64, u64)>,
+}
+
+impl Needed {
+    /// By all tables of a snapshot.
+    pub fn by(snapshot: SnapshotRef<'_>) -> Self {
+        let mut needed = Self::default();
+        for table in (0..snapshot.metadata.tables.len()).filter_map(|index| snapshot.table(index).ok()) {
+            needed.add(table.rows(), table.layout().columns());
+        }
+        needed
+    }
+
+    /// Takes up the next table.
+    pub(super) fn add(&mut self, rows: u64, columns: usize) {
+        self.tables.push((rows, bytes(rows, columns)));
+    }
+
+    /// Says that one of the tables has other rows.
+    pub(super) fn set(&mut self, index: usize, rows: u64, columns: usize) {
+        if let Some(table) = self.tables.get_mut(index) {
+            *table = (rows, bytes(rows, columns));
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.1))
+    }
+
+    /// Whether all tables are to have room to double.
+    pub(super) fn all_are_roomy(&self) -> bool {
+        self.tables.iter().fold(0_u64, |sum, table| sum.saturating_add(table.0)) < ROOMY_ROWS
+    }
+
+    /// Whether one of the tables, of so many rows and columns, is to have room to double.
+    pub(super) fn is_roomy(&self, rows: u64, columns: usize) -> bool {
+        let not_larger = self.tables.iter().filter(|table| table.1 <= bytes(rows, columns));
+        let not_larger = not_larger.fold(0_u64, |sum, table| sum.saturating_add(table.1));
+        self.all_are_roomy() || not_larger.saturating_mul(ROOMY_SHARE) <= self.bytes()
+    }
+
+    /// Whether a snapshot of this length takes more than it may, so that it should be written anew if that makes it
+    /// smaller.
+    pub fn is_exceeded_by(&self, len: u64) -> bool {
+        !self.all_are_roomy() && len.saturating_mul(100) > self.bytes().saturating_mul(MAX_PERCENT)
+    }
+}
+
+fn bytes(rows: u64, columns: usize) -> u64 {
+    rows.saturating_mul((SLOT_HEAD_BYTES + 4 * columns) as u64)
+}
