@@ -17,11 +17,11 @@ const MAX_REGION_SLOTS: u64 = 4096;
 /// caches, and searching them slower.
 const SLOTS_PER_PILOT: u64 = 3;
 /// A table is laid out for this share of its slots in use …
-const TARGET_LOAD_PERCENT: u64 = 85;
+const TARGET_LOAD_PERCENT: u64 = 88;
 /// … and made anew when more than this share would be.
-const MAX_LOAD_PERCENT: u64 = 90;
+const MAX_LOAD_PERCENT: u64 = 92;
 /// A table with less than this share of its slots in use is made smaller.
-const SPARSE_LOAD_PERCENT: u64 = 83;
+const SPARSE_LOAD_PERCENT: u64 = 84;
 /// A table by itself is laid out with room to double where it has fewer rows than this.
 const SMALL_ROWS: u64 = 1500;
 /// A table with room is not made smaller than for so many rows.

@@ -147,7 +147,7 @@ fn a_region_that_is_nearly_full_is_arranged() {
         arrangement.insert_all(keys(98)).unwrap();
         let mut arrangement = region::Arrangement::new(layout);
         arrangement.insert_all(keys(85)).unwrap();
-        for key in keys(94).skip(keys(85).count()) {
+        for key in keys(97).skip(keys(85).count()) {
             arrangement.insert(key).unwrap();
         }
     }
