@@ -22,11 +22,12 @@ const TARGET_LOAD_PERCENT: u64 = 88;
 const MAX_LOAD_PERCENT: u64 = 92;
 /// A table with less than this share of its slots in use is made smaller.
 const SPARSE_LOAD_PERCENT: u64 = 84;
-/// A table by itself is laid out with room to double where it has fewer rows than this.
+/// A table that is to have room to double is laid out for this share of its slots in use …
+const ROOMY_LOAD_PERCENT: u64 = 45;
+/// … and made smaller where it has more slots than so many times its rows.
+const ROOMY_SPARSE_SLOTS: u64 = 3;
+/// A table by itself has room to double where it has fewer rows than this.
 const SMALL_ROWS: u64 = 1500;
-/// A table with room is not made smaller than for so many rows.
-const MIN_ROOMY_ROWS: u64 = 64;
-const SMALL_LOAD_PERCENT: u64 = 45;
 
 /// Why a table's bytes are refused, or cannot take more rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +128,7 @@ impl Layout {
     /// # Errors
     /// As [`Self::for_rows`].
     pub fn with_room(rows: u64, columns: usize, roomy: bool) -> Result<Self, TableError> {
-        let load = if roomy { SMALL_LOAD_PERCENT } else { TARGET_LOAD_PERCENT };
+        let load = if roomy { ROOMY_LOAD_PERCENT } else { TARGET_LOAD_PERCENT };
         let slots = rows.saturating_mul(100).div_ceil(load).max(16);
         let regions = slots.div_ceil(MAX_REGION_SLOTS);
         let region_slots = slots.div_ceil(regions);
@@ -253,7 +254,7 @@ impl Layout {
     /// large.
     pub fn is_sparse(&self, rows: u64, roomy: bool) -> bool {
         let slots = self.slots() as u64;
-        if roomy { slots > 4 * rows.max(MIN_ROOMY_ROWS) } else { rows * 100 < slots * SPARSE_LOAD_PERCENT }
+        if roomy { slots > rows * ROOMY_SPARSE_SLOTS } else { rows * 100 < slots * SPARSE_LOAD_PERCENT }
     }
 
     /// Where the slots begin.
