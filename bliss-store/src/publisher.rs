@@ -10,7 +10,7 @@ use bliss_core::key::{KeySecret, SECRET_BYTES, hash_key};
 use bliss_core::models::{ModelSet, ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::snapshot::{
-    Change, DimensionChange, Growth, Needed, SnapshotError, SnapshotRef, Writing, apply_in_place,
+    Change, DimensionChange, Growth, Needed, SnapshotError, SnapshotRef, Writing, apply_in_place, schema_id,
 };
 use bliss_core::table::{BuildJob, TableError, Target};
 use mmap_sync::{Edit, Options, Published, Standby, Writer};
@@ -115,6 +115,8 @@ pub struct Publisher {
     threads: usize,
     /// What led to the current generation, to be made in the other copy as well.
     last: Option<(u64, Change)>,
+    /// Length and needed bytes of a copy that takes much, but would be no smaller if it were written anew.
+    no_smaller: Option<(u64, u64)>,
     damaged: Option<FrameError>,
 }
 
@@ -147,7 +149,7 @@ impl Publisher {
         };
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = options.threads.unwrap_or_else(cores);
-        Ok(Self { features, models, schema, secret, threads, last: None, damaged })
+        Ok(Self { features, models, schema, secret, threads, last: None, no_smaller: None, damaged })
     }
 
     /// Why the features found in the directory were not gone on from, if they were damaged or of another version.
@@ -217,11 +219,18 @@ impl Publisher {
     /// Where rows do not fit the schema or each other, or there is no space; the current features stay.
     pub fn publish(&mut self, change: Change) -> Result<PublishedFeatures, PublishError> {
         let current = self.current();
-        let same_schema = current.is_some_and(|c| c.schema_owned().is_ok_and(|schema| schema == self.schema));
-        let published = if same_schema && change.is_patch() { self.patch(&change)? } else { None };
-        let (made, published) = match published {
+        // By its hash, since a default that is no number is not equal to itself.
+        let wanted = schema_id(&self.schema)?;
+        let is_patch = change.is_patch() && current.is_some_and(|c| c.schema_id() == wanted);
+        let patched = if is_patch { self.patch(&change, true)? } else { None };
+        let (made, published) = match patched {
             Some(done) => done,
-            None => (Made::Built, self.build(&change)?),
+            None => match (self.build(&change), is_patch) {
+                (Ok(published), _) => (Made::Built, published),
+                // What can be written neither anew nor in place keeps the first reason.
+                (Err(error), true) if is_crowded(&error) => self.patch(&change, false)?.ok_or(error)?,
+                (Err(error), _) => return Err(error),
+            },
         };
         // What is dearer to apply again than to copy is not kept.
         let worth_keeping = made != Made::Built && change.len() as u64 <= published.bytes / 512;
@@ -234,8 +243,13 @@ impl Publisher {
         })
     }
 
-    /// Applies a change to the copy that is not current; `None` where all tables had better be written anew.
-    fn patch(&mut self, change: &Change) -> Result<Option<(Made, Published)>, PublishError> {
+    /// Applies a change to the copy that is not current; `None` where all tables had better be written anew: because the
+    /// change does not fit, or, if that is asked for, the copy would take too much.
+    fn patch(
+        &mut self,
+        change: &Change,
+        keep_small: bool,
+    ) -> Result<Option<(Made, Published)>, PublishError> {
         let (Some(generation), threads) = (self.features.generation(), self.threads) else { return Ok(None) };
         change.check(self.schema.dimensions.len())?;
         let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
@@ -257,7 +271,7 @@ impl Publisher {
             }
         };
         let Some(changed) = apply(&mut standby, change, threads)? else { return Ok(None) };
-        if takes_too_much(&mut standby, &self.schema, &self.secret)? {
+        if keep_small && takes_too_much(&mut standby, &self.schema, &self.secret, &mut self.no_smaller)? {
             return Ok(None);
         }
         let made = if made == Made::InPlace { changed } else { made };
@@ -332,22 +346,33 @@ fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<O
     Ok(Some(made))
 }
 
+/// Whether an error says that a table has no room for its rows.
+fn is_crowded(error: &PublishError) -> bool {
+    let PublishError::Snapshot(SnapshotError::Table { error, .. }) = error else { return false };
+    matches!(error, TableError::Full { .. } | TableError::Crowded { .. })
+}
+
 /// Whether a copy takes more than it may for its rows, as when many were deleted, and would be smaller if it were written
-/// anew.
+/// anew. `no_smaller` holds its length and what it must hold when it would not have been.
 fn takes_too_much(
     standby: &mut Standby<'_>,
     schema: &Schema,
     secret: &KeySecret,
+    no_smaller: &mut Option<(u64, u64)>,
 ) -> Result<bool, PublishError> {
     let edit = standby.edit();
     let snapshot = SnapshotRef::open(edit.bytes()).map_err(SnapshotError::from)?;
     let len = edit.bytes().len() as u64;
-    if !Needed::by(snapshot).is_exceeded_by(len) {
+    let needed = Needed::by(snapshot);
+    let is_known = no_smaller.is_some_and(|(of, held)| of == len && needed.bytes() >= held - held / WORTH_IT);
+    if is_known || !needed.is_exceeded_by(len) {
         return Ok(false);
     }
     let unchanged = Change::default();
     let anew = Writing::plan(schema, secret, Some(snapshot), &unchanged)?.bytes();
-    Ok(anew < len - len / WORTH_IT)
+    let is_worth_it = anew < len - len / WORTH_IT;
+    *no_smaller = (!is_worth_it).then_some((len, needed.bytes()));
+    Ok(is_worth_it)
 }
 
 /// Lays one table out anew, with the change made; false where that is not worth it.

@@ -5,7 +5,7 @@
 
 use rkyv::util::AlignedVec;
 
-use super::write::{DimensionChange, SnapshotError};
+use super::write::{DimensionChange, SnapshotError, rows_after};
 use super::{Metadata, Needed, SnapshotRef};
 use crate::frame::{self, FrameError, HEADER_BYTES, Kind, Packer, Section};
 use crate::table::{self, BuildJob, Column, Layout, Source, TableError};
@@ -38,10 +38,7 @@ impl Growth {
     ) -> Result<Option<Self>, SnapshotError> {
         let DimensionChange::Patch { upserts, deletes } = change else { return Ok(None) };
         let old = snapshot.table(index)?;
-        let is_new = |key: &&u64| old.get(**key).is_none();
-        let added = upserts.keys.iter().filter(is_new).count() as u64;
-        let gone = deletes.iter().filter(|key| !is_new(key)).count() as u64;
-        let rows = (old.rows() + added).saturating_sub(gone);
+        let rows = rows_after(Some(old), upserts, deletes);
         let name = || snapshot.schema().dimensions.get(index).map_or(String::new(), |d| d.name.to_string());
         let columns = old.layout().columns();
         let mut needed = Needed::by(snapshot);

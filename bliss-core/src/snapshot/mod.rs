@@ -15,7 +15,7 @@ pub use grow::Growth;
 #[cfg(feature = "build")]
 pub use needed::Needed;
 #[cfg(feature = "build")]
-pub use write::{Change, DimensionChange, SnapshotError, Writing, apply_in_place};
+pub use write::{Change, DimensionChange, SnapshotError, Writing, apply_in_place, schema_id};
 
 use rkyv::{Archive, Deserialize, Serialize};
 

@@ -3,6 +3,8 @@
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
 
+use std::collections::HashSet;
+
 use rkyv::util::AlignedVec;
 
 use super::{Metadata, Needed, SnapshotRef};
@@ -133,6 +135,29 @@ pub fn apply_in_place<T: Target + ?Sized>(
     table.apply(upserts, deletes).map_err(at_table)
 }
 
+/// Rows of a table once `deletes` were taken out of it and `upserts` put in, in which keys may be named several times.
+pub(super) fn rows_after(old: Option<TableRef<'_>>, upserts: &Rows, deletes: &[u64]) -> u64 {
+    let is_held = |key: &u64| old.is_some_and(|table| table.get(*key).is_some());
+    let mut gone: HashSet<u64> = deletes.iter().copied().filter(is_held).collect();
+    let mut added = HashSet::new();
+    for &key in &upserts.keys {
+        if !gone.remove(&key) && key != 0 && !is_held(&key) {
+            added.insert(key);
+        }
+    }
+    let kept = old.map_or(0, |table| table.rows());
+    (kept + added.len() as u64).saturating_sub(gone.len() as u64)
+}
+
+/// A hash of a schema: equal for equal schemas.
+///
+/// # Errors
+/// Where it cannot be serialised.
+pub fn schema_id(schema: &Schema) -> Result<u64, SnapshotError> {
+    let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(schema);
+    bytes.map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes)).map_err(|e| SnapshotError::Metadata(e.to_string()))
+}
+
 /// A snapshot about to be written whole: its size is known, its tables are not built yet.
 pub struct Writing<'a> {
     metadata: AlignedVec,
@@ -200,7 +225,7 @@ impl<'a> Writing<'a> {
         // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
         // opens the snapshot touches few pages.
         let failed = |e: rkyv::rancor::Error| SnapshotError::Metadata(e.to_string());
-        let schema_id = xxhash_rust::xxh3::xxh3_64(&rkyv::to_bytes(schema).map_err(failed)?);
+        let schema_id = schema_id(schema)?;
         let metadata = |tables: Vec<Section>| {
             let metadata = Metadata { schema: schema.clone(), schema_id, secret: secret.0, tables };
             rkyv::to_bytes::<rkyv::rancor::Error>(&metadata).map_err(failed)
@@ -276,12 +301,7 @@ impl<'a> Content<'a> {
                 old = None;
                 rows.len() as u64
             }
-            Some(DimensionChange::Patch { upserts, deletes }) => {
-                let is_new = |key: &&u64| old.is_none_or(|t| t.get(**key).is_none());
-                let added = upserts.keys.iter().filter(is_new).count() as u64;
-                let gone = deletes.iter().filter(|k| !is_new(k)).count() as u64;
-                (kept + added).saturating_sub(gone)
-            }
+            Some(DimensionChange::Patch { upserts, deletes }) => rows_after(old, upserts, deletes),
         };
         let (name, width) = (&dimension.name, dimension.features.len());
         Ok(Self { name, width, rows, old, columns, same_columns, change })

@@ -14,8 +14,10 @@ use crate::primitive::{Ordering, fence};
 use crate::share::{LARGE, share};
 use crate::sys::{self, FileInfo, Map};
 
-/// More slack than this, and more than a quarter of what is used, is given back.
+/// More slack than this is given back if it is also more than …
 const SLACK: u64 = 1 << 20;
+/// … one part in so many of the value, so that values that vary by less do not make their pages again and again.
+const KEPT: u64 = 32;
 
 /// Smaller ranges are left to page faults.
 const POPULATE: u64 = 1 << 20;
@@ -311,7 +313,7 @@ impl Copy {
     pub(super) fn seal(&mut self, fields: DataFields) {
         let DataFields { generation, bytes, .. } = fields;
         let used = round_up(bytes);
-        if self.reserved > used + SLACK && self.reserved - used > used / 4 {
+        if self.reserved > used + SLACK && self.reserved - used > used / KEPT {
             let (from, len) = (PAGE.saturating_add(used), self.reserved - used);
             // No reader is to make the pages again that are given back here.
             self.tell_reserved(used);
