@@ -128,7 +128,9 @@ impl Run<'_> {
         match subject {
             Subject::Bliss => self.bliss(directory)?,
             Subject::BlissC => {
-                let bytes = publisher(directory)?.publish(all_rows(&workload))?.bytes;
+                // Alive while it is read, as for the Rust crate.
+                let mut publisher = publisher(directory)?;
+                let bytes = publisher.publish(all_rows(&workload))?.bytes;
                 match BlissC::open(directory, bytes) {
                     Ok(mut peer) => self.add("bliss C ABI", &mut peer, self.pages())?,
                     Err(why) => skipped("bliss C ABI", &format!("{why:#}")),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bliss_core::key::KeySecret;
 use bliss_core::models::ModelSet;
 use bliss_core::schema::Schema;
-use bliss_core::snapshot::{Change, SnapshotRef};
+use bliss_core::snapshot::Change;
 use bliss_store::{Expired, Made, PublishError, PublishOptions, Publisher, Sweeper};
 use tokio::sync::oneshot;
 
@@ -105,10 +105,7 @@ impl Store for Publisher {
 
     fn sweep(&self, sweeper: &mut Sweeper, change: &mut Change, now: u32) -> Expired {
         // Of another schema, a daemon's before this one, the dimensions are others.
-        let same = |current: &SnapshotRef<'_>| {
-            current.schema_owned().is_ok_and(|published| published == *self.schema())
-        };
-        let Some(current) = self.current().filter(same) else { return Expired::new() };
+        let Some(current) = self.current_by_schema() else { return Expired::new() };
         Sweeper::join(sweeper.next(current, now), change, current)
     }
 }
@@ -157,10 +154,9 @@ pub fn open(
     if let Some(error) = publisher.found_damaged() {
         tracing::warn!("directory {shown}: what is published there cannot be used and is replaced: {error}");
     }
-    if let (Some(generation), Some(current)) = (publisher.generation(), publisher.current()) {
+    if let (Some(generation), Some(_)) = (publisher.generation(), publisher.current()) {
         // Rows by the new schema are not known before the first publication, unless it is the old one.
-        let same = current.schema_owned().is_ok_and(|old| old == *schema);
-        let rows = if same { rows(&publisher) } else { Vec::new() };
+        let rows = if publisher.current_by_schema().is_some() { rows(&publisher) } else { Vec::new() };
         tracing::info!(generation, "going on from the features published in {shown}");
         state.found_published(&Publication { generation, rows, ..Default::default() });
     }

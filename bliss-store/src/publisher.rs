@@ -111,6 +111,8 @@ pub struct Publisher {
     features: Writer,
     models: Writer,
     schema: Schema,
+    /// By which schemas are compared: a default that is no number is not equal to itself.
+    schema_id: u64,
     secret: KeySecret,
     threads: usize,
     /// What led to the current generation, to be made in the other copy as well.
@@ -149,7 +151,18 @@ impl Publisher {
         };
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = options.threads.unwrap_or_else(cores);
-        Ok(Self { features, models, schema, secret, threads, last: None, no_smaller: None, damaged })
+        let schema_id = schema_id(&schema)?;
+        Ok(Self {
+            features,
+            models,
+            schema,
+            schema_id,
+            secret,
+            threads,
+            last: None,
+            no_smaller: None,
+            damaged,
+        })
     }
 
     /// Why the features found in the directory were not gone on from, if they were damaged or of another version.
@@ -170,6 +183,11 @@ impl Publisher {
     /// The features published last.
     pub fn current(&self) -> Option<SnapshotRef<'_>> {
         self.features.current().and_then(|bytes| SnapshotRef::open(bytes).ok())
+    }
+
+    /// The features published last, if they are by the publisher's schema.
+    pub fn current_by_schema(&self) -> Option<SnapshotRef<'_>> {
+        self.current().filter(|current| current.schema_id() == self.schema_id)
     }
 
     /// The models published last.
@@ -208,6 +226,7 @@ impl Publisher {
     /// Where it breaks a rule; the old one stays.
     pub fn set_schema(&mut self, schema: Schema) -> Result<(), PublishError> {
         schema.validate().map_err(SnapshotError::from)?;
+        self.schema_id = schema_id(&schema)?;
         self.schema = schema;
         Ok(())
     }
@@ -218,19 +237,11 @@ impl Publisher {
     /// # Errors
     /// Where rows do not fit the schema or each other, or there is no space; the current features stay.
     pub fn publish(&mut self, change: Change) -> Result<PublishedFeatures, PublishError> {
-        let current = self.current();
-        // By its hash, since a default that is no number is not equal to itself.
-        let wanted = schema_id(&self.schema)?;
-        let is_patch = change.is_patch() && current.is_some_and(|c| c.schema_id() == wanted);
-        let patched = if is_patch { self.patch(&change, true)? } else { None };
+        let is_patch = change.is_patch() && self.current_by_schema().is_some();
+        let patched = if is_patch { self.patch(&change)? } else { None };
         let (made, published) = match patched {
             Some(done) => done,
-            None => match (self.build(&change), is_patch) {
-                (Ok(published), _) => (Made::Built, published),
-                // What can be written neither anew nor in place keeps the first reason.
-                (Err(error), true) if is_crowded(&error) => self.patch(&change, false)?.ok_or(error)?,
-                (Err(error), _) => return Err(error),
-            },
+            None => (Made::Built, self.build(&change)?),
         };
         // What is dearer to apply again than to copy is not kept.
         let worth_keeping = made != Made::Built && change.len() as u64 <= published.bytes / 512;
@@ -244,12 +255,8 @@ impl Publisher {
     }
 
     /// Applies a change to the copy that is not current; `None` where all tables had better be written anew: because the
-    /// change does not fit, or, if that is asked for, the copy would take too much.
-    fn patch(
-        &mut self,
-        change: &Change,
-        keep_small: bool,
-    ) -> Result<Option<(Made, Published)>, PublishError> {
+    /// change does not fit, or the copy would take too much.
+    fn patch(&mut self, change: &Change) -> Result<Option<(Made, Published)>, PublishError> {
         let (Some(generation), threads) = (self.features.generation(), self.threads) else { return Ok(None) };
         change.check(self.schema.dimensions.len())?;
         let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
@@ -271,7 +278,7 @@ impl Publisher {
             }
         };
         let Some(changed) = apply(&mut standby, change, threads)? else { return Ok(None) };
-        if keep_small && takes_too_much(&mut standby, &self.schema, &self.secret, &mut self.no_smaller)? {
+        if takes_too_much(&mut standby, &self.schema, &self.secret, &mut self.no_smaller)? {
             return Ok(None);
         }
         let made = if made == Made::InPlace { changed } else { made };
@@ -344,12 +351,6 @@ fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<O
         }
     }
     Ok(Some(made))
-}
-
-/// Whether an error says that a table has no room for its rows.
-fn is_crowded(error: &PublishError) -> bool {
-    let PublishError::Snapshot(SnapshotError::Table { error, .. }) = error else { return false };
-    matches!(error, TableError::Full { .. } | TableError::Crowded { .. })
 }
 
 /// Whether a copy takes more than it may for its rows, as when many were deleted, and would be smaller if it were written
