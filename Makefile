@@ -37,8 +37,8 @@ asan: ## mmap-sync's tests under AddressSanitizer (nightly Rust)
 
 fuzz: ## each fuzz target for a minute under AddressSanitizer (nightly Rust)
 	tools/fuzz.sh mmap-sync damaged_files
-	tools/fuzz.sh bliss-core model_import
-	tools/fuzz.sh bliss-core model_open
+	tools/fuzz.sh bliss-catboost model_import
+	tools/fuzz.sh bliss-catboost model_open
 	tools/fuzz.sh bliss-core snapshot_open
 
 soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One fuzz target with plain nightly Cargo (cargo-fuzz works as well): fuzz.sh FOLDER TARGET [libFuzzer options].
-# Without options it runs for a minute. FOLDER is bliss-core or mmap-sync.
+# Without options it runs for a minute. FOLDER is bliss-catboost, bliss-core or mmap-sync.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$1 target=$2

@@ -8,12 +8,14 @@
 //! shadows is: by [`ModelRef::raw_many`].
 
 use std::hint::black_box;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bliss_core::model::{self, InputKind, ModelRef, Path, Scratch, Task, category_hash};
+use bliss_catboost::{
+    Evaluation, InputKind, InstructionSet, ModelRef, Scratch, category_hash, compile, import,
+};
 
 use crate::measure::{Times, timer_cost};
 use crate::peers::catboost::{self, CatBoost, Words};
@@ -74,7 +76,7 @@ fn train(name: &str) -> anyhow::Result<Option<PathBuf>> {
     let Some((Ok(floats), Ok(trees))) = size.map(|(f, t)| (f.parse::<u16>(), t.parse::<u16>())) else {
         return Ok(None);
     };
-    let target = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     let folder = target.join("bench-models").join(name);
     if folder.join("manifest.json").is_file() {
         return Ok(Some(folder));
@@ -107,7 +109,7 @@ struct Case {
 }
 
 impl Case {
-    fn read(folder: &FilePath, name: &str) -> anyhow::Result<Option<Self>> {
+    fn read(folder: &Path, name: &str) -> anyhow::Result<Option<Self>> {
         let manifest = std::fs::read(folder.join("manifest.json")).context("manifest.json of the models")?;
         let manifest: serde_json::Value = serde_json::from_slice(&manifest)?;
         let Some(model) = manifest.get(name) else { return Ok(None) };
@@ -133,9 +135,9 @@ impl Case {
 
 /// The folder of models.
 fn folder(options: &Options) -> PathBuf {
-    let here = FilePath::new(env!("CARGO_MANIFEST_DIR"));
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let shared = here.join("../../shared/data/models");
-    let own = here.join("../bliss-core/testdata/models");
+    let own = here.join("../bliss-catboost/testdata/models");
     options.folder.clone().unwrap_or(if shared.is_dir() { shared } else { own })
 }
 
@@ -171,11 +173,11 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
 
 /// The model with all borders of numbers moved by the smallest step, so many times.
 fn moved(file: &[u8], times: usize) -> anyhow::Result<rkyv::util::AlignedVec<64>> {
-    let mut model = model::import(file)?;
+    let mut model = import(file)?;
     for border in model.floats.iter_mut().flat_map(|float| &mut float.borders) {
         *border = (0..times).fold(*border, |border, _| border.next_down());
     }
-    Ok(model::compile(&model)?)
+    Ok(compile(&model)?)
 }
 
 /// Times calls with the number of a row, rows in turn.
@@ -201,10 +203,10 @@ fn one(
     options: &Options,
     name: &str,
     case: &Case,
-    library: Option<&FilePath>,
+    library: Option<&Path>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let compiled = model::compile(&model::import(&case.file)?)?;
+    let compiled = compile(&import(&case.file)?)?;
     let opened = ModelRef::open(&compiled)?;
     let floats = case.rows[0].floats.len() as u32;
     let column = |name: &str| name.rsplit('_').next().and_then(|n| n.parse::<u32>().ok());
@@ -228,11 +230,12 @@ fn one(
             .collect::<Result<Vec<_>, _>>()?,
         None => Vec::new(),
     };
-    let paths: Vec<Path> = Path::ALL.into_iter().rev().filter(|path| path.is_available()).collect();
+    let paths: Vec<InstructionSet> =
+        InstructionSet::ALL.into_iter().rev().filter(|path| path.is_available()).collect();
     let mut expected = vec![0.0; out.len()];
     if let Some(peer) = peers.first() {
         for path in &paths {
-            let opened = opened.with_path(*path).context("path")?;
+            let opened = opened.with_instruction_set(*path).context("path")?;
             for (number, row) in case.rows.iter().enumerate() {
                 ensure!(peer.single(&row.floats, &row.words, &mut expected), "{PEER} failed");
                 opened.raw(&row.values, &binding, &mut scratch, &mut out)?;
@@ -260,7 +263,7 @@ fn one(
             {
                 let models = set[..together]
                     .iter()
-                    .map(|copy| ModelRef::open(copy)?.with_path(*path))
+                    .map(|copy| ModelRef::open(copy)?.with_instruction_set(*path))
                     .collect::<Result<Vec<_>, _>>()?;
                 let mut failed = 0;
                 scratch.reserve_for_many(models.iter().copied());
@@ -268,7 +271,7 @@ fn one(
                 let mut tasks: Vec<_> = models
                     .iter()
                     .zip(&mut outs)
-                    .map(|(model, out)| Task { model: *model, binding: &binding, out })
+                    .map(|(model, out)| Evaluation { model: *model, binding: &binding, out })
                     .collect();
                 for values in case.rows.iter().map(|row| &row.values).filter(|_| together > 1) {
                     ModelRef::raw_many(&mut tasks, values, &mut scratch)?;

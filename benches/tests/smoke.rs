@@ -78,7 +78,7 @@ fn sync_measures_pins_reads_writes_and_updates() {
 
 #[test]
 fn score_is_bit_equal_and_measures_every_path() {
-    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../bliss-core/testdata/models");
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../bliss-catboost/testdata/models");
     let options = score::Options {
         models: ["scale_bias", "ctr"].map(String::from).into(),
         folder: Some(own),

@@ -12,7 +12,6 @@
 //! | [`table`] | the feature table of a dimension: one cache miss per lookup |
 //! | [`snapshot`] | all tables and their schema as one publication |
 //! | [`models`] | compiled models and the routes that use them as one publication |
-//! | [`model`] | one compiled CatBoost model and its evaluation |
 //! | [`request`], [`plan`], [`score`] | from a request to feature values and a bot score |
 //! | [`counters`] | what workers count in memory that they share with the daemon |
 //!
@@ -30,7 +29,6 @@ pub mod attribute;
 pub mod counters;
 pub mod frame;
 pub mod key;
-pub mod model;
 pub mod models;
 pub mod plan;
 pub mod request;

@@ -5,7 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::frame::{self, FrameError, Kind, Section};
-use crate::model::{ModelError, ModelRef};
+use bliss_catboost::{ModelError, ModelRef};
 
 /// The most models in one publication.
 pub const MAX_MODELS: usize = 64;
@@ -163,7 +163,7 @@ pub struct NamedModel {
     pub version: String,
     /// The class whose probability is that of a bot.
     pub bot_class: u32,
-    /// What [`crate::model::compile`] made.
+    /// What [`bliss_catboost::compile`] made.
     pub compiled: rkyv::util::AlignedVec<64>,
 }
 

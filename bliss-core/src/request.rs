@@ -200,7 +200,7 @@ impl<'a> Request<'a> {
     /// Says the value of a category; without one, models see the empty string.
     #[inline]
     pub fn set_category(&mut self, id: InputId, value: &[u8]) {
-        self.set_number(id, f32::from_bits(crate::model::category_hash(value)));
+        self.set_number(id, f32::from_bits(bliss_catboost::category_hash(value)));
     }
 
     /// The attribute at `index`, if it was set.

@@ -2,5 +2,5 @@
 
 /// CatBoost's hash of a category, bit for bit in the place of an `f32`.
 pub(crate) fn category(text: &str) -> f32 {
-    f32::from_bits(bliss_core::model::category_hash(text.as_bytes()))
+    f32::from_bits(bliss_catboost::category_hash(text.as_bytes()))
 }

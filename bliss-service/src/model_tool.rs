@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use bliss_core::model::ir::Model;
-use bliss_core::model::{self, ModelRef, Scratch, category_hash};
+use bliss_catboost::ir::Model;
+use bliss_catboost::{Input, InputKind, InstructionSet, ModelRef, Scratch, category_hash, compile, import};
 
 /// What to do with models.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -38,7 +38,7 @@ pub enum ModelCommand {
         out: PathBuf,
         /// The instructions to use; by default the fastest of this processor.
         #[arg(long)]
-        path: Option<model::Path>,
+        path: Option<InstructionSet>,
     },
     /// Compare the raw answers of two models on the same rows.
     Diff {
@@ -115,8 +115,8 @@ impl Loaded {
     fn read(file: &Path) -> Result<Self> {
         let at = || file.display().to_string();
         let bytes = std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-        let model = model::import(&bytes).with_context(at)?;
-        let compiled = model::compile(&model).with_context(at)?;
+        let model = import(&bytes).with_context(at)?;
+        let compiled = compile(&model).with_context(at)?;
         Ok(Self { file: file.to_owned(), model, compiled })
     }
 
@@ -151,13 +151,13 @@ impl Loaded {
             text,
             "compiled          {} bytes, evaluated with {} here",
             model.size_bytes(),
-            model.path()
+            model.instruction_set()
         )?;
         writeln!(text, "inputs            {} of the columns are tested:", model.inputs().len())?;
         for input in model.inputs() {
             let kind = match input.kind {
-                model::InputKind::Float => "number",
-                model::InputKind::Category => "category",
+                InputKind::Float => "number",
+                InputKind::Category => "category",
             };
             writeln!(text, "  {kind:<9} {}", input.name)?;
         }
@@ -179,13 +179,13 @@ impl Loaded {
         let named = |name: &str, own: &str, prefix: &str, index: usize| {
             if own.is_empty() { name == format!("{prefix}{index}") } else { name == own }
         };
-        let column = |input: model::Input<'_>| {
+        let column = |input: Input<'_>| {
             let found = match input.kind {
-                model::InputKind::Float => {
+                InputKind::Float => {
                     let mut floats = self.model.floats.iter();
                     floats.find(|f| named(input.name, &f.name, "float_", f.index)).map(|f| f.index)
                 }
-                model::InputKind::Category => {
+                InputKind::Category => {
                     let mut cats = self.model.cats.iter();
                     let found = cats.find(|c| named(input.name, &c.name, "cat_", c.index));
                     found.map(|c| float_columns + c.index)
@@ -197,10 +197,10 @@ impl Loaded {
         model.inputs().map(column).collect()
     }
 
-    fn evaluate(&self, files: &RowFiles, path: Option<model::Path>) -> Result<Vec<f64>> {
+    fn evaluate(&self, files: &RowFiles, path: Option<InstructionSet>) -> Result<Vec<f64>> {
         let model = self.open()?;
         let model = match path {
-            Some(path) => model.with_path(path)?,
+            Some(path) => model.with_instruction_set(path)?,
             None => model,
         };
         let (float_columns, cat_columns) = (self.float_columns(), self.cat_columns());

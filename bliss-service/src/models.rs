@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bliss_core::model;
+use bliss_catboost::import;
 use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
 use tokio_util::sync::CancellationToken;
 
@@ -151,8 +151,8 @@ pub fn compile(path: &Path) -> Result<rkyv::util::AlignedVec<64>, CompileFailure
 }
 
 fn compile_bytes(bytes: &[u8]) -> Result<rkyv::util::AlignedVec<64>, String> {
-    let imported = model::import(bytes).map_err(|error| error.to_string())?;
-    model::compile(&imported).map_err(|error| error.to_string())
+    let imported = import(bytes).map_err(|error| error.to_string())?;
+    bliss_catboost::compile(&imported).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -224,7 +224,7 @@ fn look_up_now(client: &mut Client, ip: &str) -> Option<f32> {
 #[test]
 fn models_are_published_and_a_broken_one_is_a_metric() {
     let dir = directory();
-    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/scale_bias.cbm");
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/scale_bias.cbm");
     fs::copy(good, dir.path().join("m.cbm")).unwrap();
     fs::write(dir.path().join("rows.csv"), "key.ip,updated_at,x\n192.0.2.1,7,5\n").unwrap();
     let config = format!("{FILE}\n[[model]]\nname = \"m\"\nversion = \"3\"\npath = \"m.cbm\"\n");

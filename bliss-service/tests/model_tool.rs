@@ -22,7 +22,7 @@ fn bad(arguments: &[&str]) -> String {
 
 fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("../bliss-core/testdata/models")];
+    let mut folders = vec![root.join("../bliss-catboost/testdata/models")];
     let shared = root.join("../../shared/data/models");
     if shared.exists() {
         folders.push(shared);
@@ -49,7 +49,7 @@ fn every_model_answers_as_catboost_does_on_every_path() {
             if Path::new(&cats).exists() {
                 arguments.extend(["--cats", &cats]);
             }
-            for path in bliss_core::model::Path::ALL.into_iter().filter(|p| p.is_available()) {
+            for path in bliss_catboost::InstructionSet::ALL.into_iter().filter(|p| p.is_available()) {
                 good(&[arguments.as_slice(), &["--path", path.name()]].concat());
                 let same = std::fs::read(&out).unwrap() == std::fs::read(file("raw.f64")).unwrap();
                 assert!(same, "{name}, {path}");

@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
+use bliss_catboost::compile;
+use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_core::counters::{self, Cells, Id, Kind, MAX_CELLS, SLOT_BYTES, Series};
-use bliss_core::model::compile;
-use bliss_core::model::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};

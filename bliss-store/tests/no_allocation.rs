@@ -1,6 +1,6 @@
 //! F1: after opening, no look-up and no score allocates, not even at the switch to a new version.
 
-use bliss_core::model::{compile, import};
+use bliss_catboost::{compile, import};
 use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
@@ -22,7 +22,7 @@ fn f1_nothing_allocates_after_opening() {
     };
     let schema = |extra| Schema { dimensions: vec![ip(extra)], ..Schema::default() };
     let mut publisher = Publisher::open(directory.path(), &PublishOptions::default(), schema(0)).unwrap();
-    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/scale_bias.cbm");
+    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/scale_bias.cbm");
     let mut model = import(&std::fs::read(cbm).unwrap()).unwrap();
     model.floats.iter_mut().for_each(|f| f.name = "ip.f0".into());
     let compiled = compile(&model).unwrap();

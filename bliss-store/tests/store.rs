@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use bliss_core::model::ir::Model;
-use bliss_core::model::{compile, import};
+use bliss_catboost::ir::Model;
+use bliss_catboost::{compile, import};
 use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
@@ -277,7 +277,7 @@ fn models_come_and_go_while_serving() {
     let mut publisher = open(directory.path(), schema(1));
     let mut client = Client::open(directory.path()).unwrap();
     publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
-    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/scale_bias.cbm");
+    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/scale_bias.cbm");
     let mut model = import(&std::fs::read(cbm).unwrap()).unwrap();
     let gone = model.floats.iter().position(|f| !f.borders.is_empty()).unwrap();
     model.floats.iter_mut().for_each(|f| f.name = "ip.f0".into());
@@ -305,7 +305,7 @@ fn models_come_and_go_while_serving() {
 fn a_remade_directory_is_bound_anew_even_where_maintenance_saw_it_first() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("published");
-    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/");
+    let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/");
     let publish = |model: &str| {
         std::fs::create_dir(&directory).unwrap();
         let mut publisher = open(&directory, schema(1));

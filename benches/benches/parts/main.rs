@@ -12,7 +12,7 @@ use benches::peers::Fetch;
 use benches::peers::bliss::{Bliss, all_rows, changed_rows, publisher};
 use benches::peers::cloudflare::Cloudflare;
 use benches::workload::{Distribution, Requests, Workload};
-use bliss_core::model::{self, ModelRef, Path, Scratch};
+use bliss_catboost::{InstructionSet, ModelRef, Scratch, compile, import};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Rows of the tables: enough not to fit the second-level cache.
@@ -81,10 +81,10 @@ fn score(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("score");
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let large = here.join("../../shared/data/models/bench_200x500.cbm");
-    let small = here.join("../bliss-core/testdata/models/scale_bias.cbm");
+    let small = here.join("../bliss-catboost/testdata/models/scale_bias.cbm");
     let file = if large.is_file() { large } else { small };
     let file = std::fs::read(file).expect("a model");
-    let compiled = model::compile(&model::import(&file).expect("import")).expect("compile");
+    let compiled = compile(&import(&file).expect("import")).expect("compile");
     let opened = ModelRef::open(&compiled).expect("open");
     let binding: Vec<u32> = (0..opened.inputs().len() as u32).collect();
     let rows: Vec<Vec<f32>> = (0..1024_u32)
@@ -94,8 +94,8 @@ fn score(criterion: &mut Criterion) {
         .collect();
     let mut scratch = Scratch::for_model(&opened);
     let mut out = vec![0.0; opened.output_dimensions()];
-    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
-        let opened = opened.with_path(path).expect("available");
+    for path in InstructionSet::ALL.into_iter().filter(|path| path.is_available()) {
+        let opened = opened.with_instruction_set(path).expect("available");
         let mut row = rows.iter().cycle();
         group.bench_function(path.name(), |b| {
             b.iter(|| {

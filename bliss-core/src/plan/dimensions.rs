@@ -3,7 +3,6 @@
 use crate::attribute::{Canonical, TextRoom, Value};
 use crate::frame::FrameError;
 use crate::key::{KeySecret, SECRET_BYTES, hash_key};
-use crate::model::category_hash;
 use crate::request::{MAX_ATTRIBUTES, Names, Request};
 use crate::schema::{
     ArchivedDimension, ArchivedSchema, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS,
@@ -12,6 +11,7 @@ use crate::schema::{
 use crate::score::Status;
 use crate::snapshot::SnapshotRef;
 use crate::table::Layout;
+use bliss_catboost::category_hash;
 
 use super::fetch::{Buffers, Clock, Hot, Instructions, Task, fetch};
 

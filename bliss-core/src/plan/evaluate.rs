@@ -1,9 +1,9 @@
 //! Evaluation of a route's models: the active one, and its shadows beside it.
 
 use super::models::{BoundRoute, MAX_CLASSES, ModelPlan, Ready};
-use crate::model::{ModelRef, Scratch, Task};
 use crate::models::MAX_MODELS;
 use crate::score::{Scored, Shadow, Unscored, bot_score};
+use bliss_catboost::{Evaluation, ModelRef, Scratch};
 
 /// Models that one call of [`ModelRef::raw_many`] evaluates: few enough that their tasks cost little to set up.
 const TOGETHER: usize = 8;
@@ -106,14 +106,14 @@ impl Evaluator {
         let Some(any) = ready.iter().flatten().next() else { return };
         let mut wanted = ready.iter().flatten().zip(self.raws.chunks_exact_mut(MAX_CLASSES));
         let mut count = 0;
-        let mut tasks: [Task<'_, '_>; TOGETHER] = std::array::from_fn(|_| match wanted.next() {
+        let mut tasks: [Evaluation<'_, '_>; TOGETHER] = std::array::from_fn(|_| match wanted.next() {
             Some((ready, raw)) => {
                 count += 1;
                 let out = raw.get_mut(..ready.classes).unwrap_or_default();
-                Task { model: ready.model, binding: ready.binding, out }
+                Evaluation { model: ready.model, binding: ready.binding, out }
             }
             // Behind those that count.
-            None => Task { model: any.model, binding: &[], out: &mut [] },
+            None => Evaluation { model: any.model, binding: &[], out: &mut [] },
         });
         let tasks = tasks.get_mut(..count).unwrap_or_default();
         if ModelRef::raw_many(tasks, values, &mut self.scratch).is_err() {

@@ -2,10 +2,10 @@
 
 use super::dimensions::{DimensionPlan, Name};
 use super::{ATTRIBUTES_AT, INPUTS_AT};
-use crate::model::{InputKind, ModelRef, Scratch, category_hash};
 use crate::models::{DEFAULT_ROUTE, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef};
 use crate::request::{INPUT_PREFIX, Names, Request};
 use crate::score::Unscored;
+use bliss_catboost::{InputKind, ModelRef, Scratch, category_hash};
 
 /// The most inputs that all models of a publication may have together.
 const MAX_BINDINGS: usize = 32_768;

@@ -2,13 +2,13 @@ use rkyv::util::AlignedVec;
 
 use super::*;
 use crate::key::{KeySecret, SECRET_BYTES};
-use crate::model::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
-use crate::model::{category_hash, compile};
 use crate::models::{DEFAULT_ROUTE, ModelSet, NamedModel, NamedRoute};
 use crate::schema::{Attribute, AttributeKind, Dimension, Feature, FeatureKind, KeyPart, Schema};
 use crate::score::{Counts, bot_score};
 use crate::snapshot::{Change, DimensionChange, Writing};
 use crate::table::{BuildJob, Rows};
+use bliss_catboost::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
+use bliss_catboost::{category_hash, compile};
 
 pub(super) const NOW: u32 = 1_000_000;
 

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bliss_core::model::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
-use bliss_core::model::{category_hash, compile};
+use bliss_catboost::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
+use bliss_catboost::{category_hash, compile};
 use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::snapshot::{Change, DimensionChange};

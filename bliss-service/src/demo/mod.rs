@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bliss_core::model;
+use bliss_catboost::{compile, import};
 use bliss_core::models::{DEFAULT_ROUTE, ModelSet, NamedModel, NamedRoute};
 use bliss_core::schema::Schema;
 use bliss_core::score::Unscored;
@@ -142,12 +142,12 @@ fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
         None => (MODEL.to_vec(), "demo, built in; trained on 70 % of ../shared/data/access.log".to_owned()),
     };
     let at = || format!("model {name}");
-    let imported = model::import(&bytes).with_context(at)?;
+    let imported = import(&bytes).with_context(at)?;
     let model = NamedModel {
         name: "demo".into(),
         version: "1".into(),
         bot_class: 1,
-        compiled: model::compile(&imported).with_context(at)?,
+        compiled: compile(&imported).with_context(at)?,
     };
     let route = NamedRoute { name: DEFAULT_ROUTE.into(), active: Some("demo".into()), shadows: vec![] };
     Ok((ModelSet { models: vec![model], routes: vec![route] }, name))

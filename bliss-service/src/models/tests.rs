@@ -5,7 +5,8 @@ use crate::publish::start_with;
 use crate::test_support::Kept;
 
 fn good() -> Vec<u8> {
-    fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/scale_bias.cbm")).unwrap()
+    fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/scale_bias.cbm"))
+        .unwrap()
 }
 
 struct Running {
@@ -94,7 +95,7 @@ async fn s1_a_broken_model_is_named_and_leaves_the_last_good() {
     running.replace("b", &good());
     running.until("the good one", |r| r.refusal(1).is_empty()).await;
     assert_eq!(running.published(), 1, "it is what is published already");
-    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/depth1.cbm");
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/depth1.cbm");
     running.replace("b", &fs::read(other).unwrap());
     running.until("another one", |r| r.published() == 2).await;
 }
@@ -110,7 +111,7 @@ async fn nothing_is_published_while_one_of_several_never_was_good() {
 
 #[test]
 fn text_features_are_named() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-core/testdata/models/unsupported_text.cbm");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/unsupported_text.cbm");
     let error = compile(Path::new(path)).unwrap_err().to_string();
     assert!(error.contains("text features"), "{error}");
 }

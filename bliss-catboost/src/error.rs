@@ -1,0 +1,105 @@
+//! Errors of the read path. None of them allocates.
+
+use super::instruction_set::InstructionSet;
+
+/// Why bytes were not accepted as a compiled model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The bytes do not start at a multiple of 64.
+    #[error(
+        "expected a compiled model at an address that is a multiple of 64, found remainder {remainder}; place it 64-byte aligned"
+    )]
+    Misaligned {
+        /// Remainder of the address.
+        remainder: usize,
+    },
+    /// The bytes are fewer or more than the model's header says.
+    #[error("expected a compiled model of {expected} bytes, found {found}; publish it again")]
+    Length {
+        /// Bytes that the header announces (at least: a whole header).
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// The bytes do not start as a compiled model does.
+    #[error(
+        "expected a compiled model (it starts with \"BLISSMDL\"), found other bytes; compile the .cbm file first"
+    )]
+    Magic,
+    /// The model was compiled by another version.
+    #[error(
+        "expected version {expected} of the compiled layout, found {found}; compile the model again with this version of BLISS"
+    )]
+    Version {
+        /// Version that this code reads.
+        expected: u32,
+        /// Version of the bytes.
+        found: u32,
+    },
+    /// A number of the header is out of range.
+    #[error("a compiled model is corrupt: {field} is {found}; publish it again")]
+    Header {
+        /// Which number.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// A section lies outside the model, or has another length than the header implies.
+    #[error("a compiled model is corrupt: section {section} has {found} elements; publish it again")]
+    Section {
+        /// Which section.
+        section: &'static str,
+        /// Elements that it claims.
+        found: u64,
+    },
+    /// An element of a section leads outside another section.
+    #[error(
+        "a compiled model is corrupt: element {index} of section {section} leads outside its range; publish it again"
+    )]
+    Range {
+        /// Which section.
+        section: &'static str,
+        /// Which element.
+        index: usize,
+    },
+    /// The names are not valid archives.
+    #[error("a compiled model is corrupt: its names are not a valid archive; publish it again")]
+    Names,
+    /// This processor lacks the instructions asked for.
+    #[error("this processor has no {0} instructions; choose another set or none")]
+    InstructionSet(InstructionSet),
+}
+
+/// Why a row was not evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// The binding has not one entry per input.
+    #[error("expected a binding of {expected} inputs, found {found}; bind the model again")]
+    BindingLength {
+        /// Inputs of the model.
+        expected: usize,
+        /// Entries of the binding.
+        found: usize,
+    },
+    /// The binding leads outside the values.
+    #[error("expected a binding below {values} values, found {found}; bind the model again")]
+    BindingRange {
+        /// Values that were given.
+        values: usize,
+        /// Largest entry of the binding.
+        found: u32,
+    },
+    /// The output has not one place per dimension.
+    #[error("expected room for {expected} output values, found {found}")]
+    OutputLength {
+        /// Dimensions of the model.
+        expected: usize,
+        /// Places that were given.
+        found: usize,
+    },
+    /// The scratch memory was made for smaller models.
+    #[error("scratch memory is too small for this model; call Scratch::reserve when a model is opened")]
+    Scratch,
+}

@@ -1,0 +1,103 @@
+//! Several models on one row: one's sum goes on while the next one's leaves are found.
+//!
+//! Models that ask the same of the same inputs (retrained leaves, copies of one model) fill their slots once.
+//!
+//! A sum waits three cycles for each addition, and for its leaf to come from the second-level cache. Alone, a model can
+//! hide some of that behind finding its own leaves; with another model behind it, nearly all.
+
+use super::trees::Sum;
+use crate::error::EvalError;
+use crate::layout::{BLOCK, FLAG_ANY_SHAPE};
+use crate::reference::ModelRef;
+use crate::scratch::Scratch;
+
+/// One of several models to evaluate on the same values.
+#[derive(Debug)]
+pub struct Evaluation<'m, 'b> {
+    /// The model.
+    pub model: ModelRef<'m>,
+    /// Where its inputs are among the values.
+    pub binding: &'b [u32],
+    /// Receives one value per output dimension.
+    pub out: &'b mut [f64],
+}
+
+impl Evaluation<'_, '_> {
+    /// Positions that it wants; none where its sum cannot go on beside others.
+    fn positions(&self) -> Option<usize> {
+        let header = self.model.header();
+        let alone = header.flags & FLAG_ANY_SHAPE != 0 || header.dimensions != 1 || header.trees == 0;
+        (!alone).then(|| (header.trees as usize).next_multiple_of(BLOCK))
+    }
+
+    /// Takes what its trees come to.
+    fn take(&mut self, sum: f64) {
+        if let [out] = &mut *self.out {
+            *out = sum;
+        }
+        self.model.scale_and_bias(self.out);
+    }
+}
+
+impl ModelRef<'_> {
+    /// Evaluates several models on the same values: each as [`raw`](Self::raw) does, bit for bit, but faster than one
+    /// after the other where models with one output dimension and oblivious trees follow each other and `scratch`
+    /// holds the trees of two at a time ([`Scratch::reserve_for_many`]).
+    ///
+    /// Does not allocate.
+    ///
+    /// # Errors
+    ///
+    /// [`EvalError`] of the first task that fails; tasks before it may have been written.
+    pub fn raw_many(
+        tasks: &mut [Evaluation<'_, '_>],
+        values: &[f32],
+        scratch: &mut Scratch,
+    ) -> Result<(), EvalError> {
+        // Each half of the positions belongs to every other model.
+        let half = scratch.positions() / 2 / BLOCK * BLOCK;
+        let mut before: Option<(&mut Evaluation<'_, '_>, Sum)> = None;
+        // Which slots are filled, from where.
+        let mut filled: Option<(u64, &[u32])> = None;
+        for (number, task) in tasks.iter_mut().enumerate() {
+            if task.positions().is_none_or(|wanted| wanted > half) {
+                // It may use the positions for itself.
+                finish(before.take());
+                filled = None;
+                task.model.raw(values, task.binding, scratch, task.out)?;
+                continue;
+            }
+            let parts = scratch.parts(&task.model).ok_or(EvalError::Scratch)?;
+            let slots = Some((task.model.header().slots_id, task.binding)).filter(|(id, _)| *id != 0);
+            let same_slots = slots.is_some() && slots == filled;
+            let job = task.model.job(values, task.binding, parts, task.out.len(), same_slots)?;
+            filled = slots;
+            let mut none = Sum::new(&job);
+            let waiting = before.as_mut().map_or(&mut none, |(_, sum)| sum);
+            // SAFETY:
+            // - the job was checked (its binding by an earlier task, where that had the same), and a task that wants positions has oblivious trees and one output dimension
+            // - it wants at most a half of the positions, which begins at a multiple of 64, so that it is aligned
+            // - the trees that wait, if any, are those of the task just before, in the other half; nobody writes there
+            //   before `finish`
+            // - slots that another model filled are bytes like any others: if they were not the same after all, the
+            //   answer would be wrong, but each test leads to one of the leaves whatever they are
+            let sum = unsafe {
+                let positions = parts.positions.add(number % 2 * half);
+                task.model.find_positions(&job, same_slots, positions, waiting)
+            };
+            finish(before.replace((task, sum)));
+        }
+        finish(before);
+        Ok(())
+    }
+}
+
+/// Adds what still waits.
+fn finish(before: Option<(&mut Evaluation<'_, '_>, Sum)>) {
+    if let Some((task, mut sum)) = before {
+        // SAFETY:
+        // - its positions are there still: `raw_many` finishes a sum before it lets go of them
+        unsafe { sum.finish() };
+        task.take(sum.total);
+    }
+}
