@@ -17,6 +17,10 @@ use core::mem::MaybeUninit;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_secret};
 
+use crate::attribute::{Canonical, Value};
+use crate::name::Name;
+use crate::schema::{ArchivedDimension, ArchivedSchema, AttributeKind, Dimension, MAX_KEY_PARTS, Schema};
+
 /// Length of a [`KeySecret`] in bytes: that of XXH3's own default secret.
 pub const SECRET_BYTES: usize = 192;
 
@@ -30,6 +34,108 @@ pub struct KeySecret(pub [u8; SECRET_BYTES]);
 impl fmt::Debug for KeySecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeySecret(..)")
+    }
+}
+
+/// Why a request or a row has no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// The key part at this index has no value.
+    Absent(usize),
+    /// The value of the key part at this index does not fit the attribute's type.
+    Unfit(usize),
+}
+
+/// Builds the keys of one dimension, for readers and writers alike: both must agree to the bit.
+///
+/// It takes values by the index of the key part, and it holds no references and never allocates.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyBuilder {
+    dimension: Name,
+    parts: [Part; MAX_KEY_PARTS],
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    kind: AttributeKind,
+    v4_prefix: Option<u8>,
+    v6_prefix: Option<u8>,
+}
+
+impl KeyBuilder {
+    /// For `dimension` of `schema`; `None` if an attribute is unknown or a limit of [`crate::schema`] is exceeded, which
+    /// a valid schema rules out.
+    pub fn new(schema: &Schema, dimension: &Dimension) -> Option<Self> {
+        let parts = dimension.key.iter().map(|part| {
+            let kind = schema.attribute_kind(&part.attribute)?;
+            Some(Part { kind, v4_prefix: part.v4_prefix, v6_prefix: part.v6_prefix })
+        });
+        Self::of_parts(&dimension.name, parts)
+    }
+
+    /// The same for a published schema.
+    pub fn of_archived(schema: &ArchivedSchema, dimension: &ArchivedDimension) -> Option<Self> {
+        let parts = dimension.key.iter().map(|part| {
+            let (v4_prefix, v6_prefix) = (part.v4_prefix.as_ref().copied(), part.v6_prefix.as_ref().copied());
+            Some(Part { kind: schema.attribute_kind(&part.attribute)?, v4_prefix, v6_prefix })
+        });
+        Self::of_parts(&dimension.name, parts)
+    }
+
+    fn of_parts(dimension: &str, parts: impl ExactSizeIterator<Item = Option<Part>>) -> Option<Self> {
+        let unused = Part { kind: AttributeKind::String, v4_prefix: None, v6_prefix: None };
+        let len = parts.len();
+        let mut builder = Self { dimension: Name::new(dimension)?, parts: [unused; MAX_KEY_PARTS], len };
+        for (to, part) in builder.parts.get_mut(..len)?.iter_mut().zip(parts) {
+            *to = part?;
+        }
+        Some(builder)
+    }
+
+    /// The dimension's name.
+    pub fn dimension(&self) -> &str {
+        self.dimension.as_str()
+    }
+
+    /// Number of key parts.
+    pub fn parts(&self) -> usize {
+        self.len
+    }
+
+    /// The key of the row whose key parts have the values that `value` gives by index.
+    ///
+    /// # Errors
+    /// The first part without a value, or whose value does not fit its attribute's type.
+    #[inline]
+    pub fn key<'v>(
+        &self,
+        secret: &KeySecret,
+        value: impl FnMut(usize) -> Option<Value<'v>>,
+    ) -> Result<u64, KeyError> {
+        self.key_and_parts(secret, value, |_| ())
+    }
+
+    /// As [`Self::key`]; `part` gets the canonical bytes of each part, which tell two rows of one key apart.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
+    #[inline]
+    pub fn key_and_parts<'v>(
+        &self,
+        secret: &KeySecret,
+        mut value: impl FnMut(usize) -> Option<Value<'v>>,
+        part: impl FnMut(&[u8]),
+    ) -> Result<u64, KeyError> {
+        let mut canonical = [const { None }; MAX_KEY_PARTS];
+        for (i, (to, part)) in canonical.iter_mut().zip(&self.parts).take(self.len).enumerate() {
+            let value = value(i).ok_or(KeyError::Absent(i))?;
+            let whole = Canonical::new(part.kind, value).ok_or(KeyError::Unfit(i))?;
+            *to = Some(whole.masked(part.v4_prefix, part.v6_prefix));
+        }
+        let parts = canonical.iter().flatten().map(Canonical::bytes);
+        parts.clone().for_each(part);
+        Ok(hash_key(secret, self.dimension.as_str(), parts))
     }
 }
 

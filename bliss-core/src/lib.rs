@@ -1,24 +1,23 @@
-//! What a schema, a feature table, a model, a request and a score are, and how each lies in shared memory.
+//! Schemas, feature tables, requests and scores: their layout in shared memory, and the read path.
 //!
-//! This crate knows no files, sockets, threads or clocks: bytes and the time are arguments. The daemon
-//! builds publications with it (cargo feature `build`), web workers read them in place.
+//! This crate knows no files, sockets, threads or clocks: bytes and the time are arguments. Web workers read publications
+//! in place; the daemon builds them with the module `build` (cargo feature `build`).
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`schema`] | dimensions, their keys and their features |
 //! | [`attribute`] | a request's attributes and their canonical bytes |
 //! | [`key`] | the keyed 64-bit hash that names a row |
-//! | [`frame`] | how a publication is laid out: header, rkyv metadata, aligned sections |
 //! | [`table`] | the feature table of a dimension: one cache miss per lookup |
-//! | [`snapshot`] | all tables and their schema as one publication |
-//! | [`models`] | compiled models and the routes that use them as one publication |
-//! | [`request`], [`plan`], [`score`] | from a request to feature values and a bot score |
-//! | [`counters`] | what workers count in memory that they share with the daemon |
+//! | [`publication`] | the two publications, features and models, and the frame around them |
+//! | [`request`], [`scorer`], [`score`] | from a request to feature values and a bot score |
+//! | [`metrics`] | what workers count in memory that they share with the daemon |
+//! | `build` | making publications, and changing them in place |
 //!
 //! # Read path
 //!
-//! Nothing reachable from [`plan::Plan`] allocates, locks, makes a system call or panics; the crate's lints
-//! forbid `unwrap`, `expect` and indexing outside tests and outside the `build` modules.
+//! Nothing reachable from [`scorer::Scorer`] allocates, locks, makes a system call or panics; the crate's lints forbid
+//! `unwrap`, `expect` and indexing outside tests and outside `build`.
 
 #![cfg_attr(
     not(test),
@@ -26,13 +25,14 @@
 )]
 
 pub mod attribute;
-pub mod counters;
-pub mod frame;
+#[cfg(feature = "build")]
+pub mod build;
 pub mod key;
-pub mod models;
-pub mod plan;
+pub mod metrics;
+mod name;
+pub mod publication;
 pub mod request;
 pub mod schema;
 pub mod score;
-pub mod snapshot;
+pub mod scorer;
 pub mod table;

@@ -59,6 +59,18 @@ mod kind {
         /// An unsigned number, as decimal text, as 8 little-endian bytes or as a number.
         U64,
     }
+
+    impl ArchivedAttributeKind {
+        /// As a value of its own.
+        pub fn to_native(self) -> AttributeKind {
+            match self {
+                Self::Ip => AttributeKind::Ip,
+                Self::Hex { bytes } => AttributeKind::Hex { bytes },
+                Self::String => AttributeKind::String,
+                Self::U64 => AttributeKind::U64,
+            }
+        }
+    }
 }
 
 /// One kind of thing that features are kept about.
@@ -148,6 +160,19 @@ pub fn builtin_attributes() -> [(&'static str, AttributeKind); 11] {
     ]
 }
 
+/// The type of attribute `name`: the schema's own, else the built-in one.
+fn kind_of<'a>(name: &str, mut own: impl Iterator<Item = (&'a str, AttributeKind)>) -> Option<AttributeKind> {
+    let builtin = || builtin_attributes().into_iter().find(|(builtin, _)| *builtin == name);
+    own.find(|(own, _)| *own == name).or_else(builtin).map(|(_, kind)| kind)
+}
+
+impl ArchivedSchema {
+    /// The type of attribute `name`: as the schema says, else as built in, else none.
+    pub fn attribute_kind(&self, name: &str) -> Option<AttributeKind> {
+        kind_of(name, self.attributes.iter().map(|a| (a.name.as_str(), a.kind.to_native())))
+    }
+}
+
 /// Why a schema is refused; the text names the dimension, feature or attribute and says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -156,8 +181,7 @@ pub struct SchemaError(pub String);
 impl Schema {
     /// The type of attribute `name`: as the schema says, else as built in, else none.
     pub fn attribute_kind(&self, name: &str) -> Option<AttributeKind> {
-        let own = self.attributes.iter().find(|a| a.name == name).map(|a| a.kind);
-        own.or_else(|| builtin_attributes().iter().find(|(n, _)| *n == name).map(|(_, kind)| *kind))
+        kind_of(name, self.attributes.iter().map(|a| (a.name.as_str(), a.kind)))
     }
 
     /// The place of dimension `name`.

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bliss_core::snapshot::Change;
+use bliss_core::build::Change;
 use bliss_store::Sweeper;
 
 use crate::config::{AccessLogMode, Config, OriginKind};

@@ -1,78 +1,51 @@
-//! From attribute values to the keys of rows, as readers make them.
+//! The keys of a dimension's rows, with what the daemon knows beside them: the secret and the attributes' names.
 
-use bliss_core::attribute::{Canonical, Value};
-use bliss_core::key::{KeySecret, hash_key};
-use bliss_core::schema::{AttributeKind, Dimension, MAX_KEY_PARTS, Schema};
+use bliss_core::attribute::Value;
+use bliss_core::key::{KeyBuilder, KeyError, KeySecret};
+use bliss_core::schema::{Dimension, Schema};
 
-/// Makes the keys of one dimension.
+/// Makes the keys of one dimension, as readers do: by [`KeyBuilder`].
 #[derive(Clone, Debug)]
-pub struct Keyer {
+pub struct DimensionKeys {
     secret: KeySecret,
-    dimension: String,
-    parts: Vec<Part>,
+    attributes: Vec<String>,
+    /// `None` for a dimension that the schema does not allow: no value fits its key.
+    builder: Option<KeyBuilder>,
 }
 
-#[derive(Clone, Debug)]
-struct Part {
-    attribute: String,
-    kind: AttributeKind,
-    v4_prefix: Option<u8>,
-    v6_prefix: Option<u8>,
-}
-
-/// Why there is no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoKey {
-    /// The attribute at this place of the key has no value.
-    Absent(usize),
-    /// The value at this place does not fit the attribute's type.
-    Unfit(usize),
-}
-
-impl Keyer {
-    /// A keyer for `dimension` of the valid `schema`.
+impl DimensionKeys {
+    /// The keys of `dimension` of the valid `schema`.
     pub fn new(secret: &KeySecret, schema: &Schema, dimension: &Dimension) -> Self {
-        let parts = dimension.key.iter().take(MAX_KEY_PARTS).map(|part| Part {
-            attribute: part.attribute.clone(),
-            kind: schema.attribute_kind(&part.attribute).unwrap_or(AttributeKind::String),
-            v4_prefix: part.v4_prefix,
-            v6_prefix: part.v6_prefix,
-        });
-        Self { secret: *secret, dimension: dimension.name.clone(), parts: parts.collect() }
+        Self {
+            secret: *secret,
+            attributes: dimension.key.iter().map(|part| part.attribute.clone()).collect(),
+            builder: KeyBuilder::new(schema, dimension),
+        }
     }
 
     /// Names of the attributes that make the key, in order.
     pub fn attributes(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.parts.iter().map(|part| part.attribute.as_str())
+        self.attributes.iter().map(String::as_str)
     }
 
-    /// The key of the row whose attributes `value` gives, by their place in the key; `check` gets the canonical
-    /// bytes of each, for telling two rows of one key apart.
+    /// As [`KeyBuilder::key`].
     ///
     /// # Errors
-    /// [`NoKey`] where a value is missing or unfit.
-    pub fn key_checked<'a>(
+    /// [`KeyError`] where a value is absent or does not fit.
+    pub fn key<'v>(&self, value: impl FnMut(usize) -> Option<Value<'v>>) -> Result<u64, KeyError> {
+        self.key_and_parts(value, |_| ())
+    }
+
+    /// As [`KeyBuilder::key_and_parts`].
+    ///
+    /// # Errors
+    /// [`KeyError`] where a value is absent or does not fit.
+    pub fn key_and_parts<'v>(
         &self,
-        mut value: impl FnMut(usize) -> Option<Value<'a>>,
-        mut check: impl FnMut(&[u8]),
-    ) -> Result<u64, NoKey> {
-        let empty = Canonical::new(AttributeKind::String, Value::Text(b""));
-        let mut canonical = [empty; MAX_KEY_PARTS];
-        for (at, part) in self.parts.iter().enumerate() {
-            let value = value(at).ok_or(NoKey::Absent(at))?;
-            let bytes = Canonical::new(part.kind, value).ok_or(NoKey::Unfit(at))?;
-            canonical[at] = Some(bytes.masked(part.v4_prefix, part.v6_prefix));
-        }
-        let parts = || canonical[..self.parts.len()].iter().flatten().map(Canonical::bytes);
-        parts().for_each(&mut check);
-        Ok(hash_key(&self.secret, &self.dimension, parts()))
-    }
-
-    /// [`Self::key_checked`] for those who need no check.
-    ///
-    /// # Errors
-    /// [`NoKey`] where a value is missing or unfit.
-    pub fn key<'a>(&self, value: impl FnMut(usize) -> Option<Value<'a>>) -> Result<u64, NoKey> {
-        self.key_checked(value, |_| ())
+        value: impl FnMut(usize) -> Option<Value<'v>>,
+        part: impl FnMut(&[u8]),
+    ) -> Result<u64, KeyError> {
+        let builder = self.builder.as_ref().ok_or(KeyError::Unfit(0))?;
+        builder.key_and_parts(&self.secret, value, part)
     }
 }

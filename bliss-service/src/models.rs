@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bliss_catboost::import;
-use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Model};

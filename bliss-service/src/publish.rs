@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use bliss_core::build::Change;
+use bliss_core::build::ModelSet;
 use bliss_core::key::KeySecret;
-use bliss_core::models::ModelSet;
 use bliss_core::schema::Schema;
-use bliss_core::snapshot::Change;
 use bliss_store::{Expired, Made, PublishError, PublishOptions, Publisher, Sweeper};
 use tokio::sync::oneshot;
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bliss_core::build::ModelSet;
+use bliss_core::build::{Change, DimensionChange};
 use bliss_core::key::{KeySecret, SECRET_BYTES};
-use bliss_core::models::ModelSet;
-use bliss_core::snapshot::{Change, DimensionChange};
 use bliss_store::{Expired, Sweeper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

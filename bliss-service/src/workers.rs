@@ -9,8 +9,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bliss_core::counters::{self, Cells, Id, Kind, MAX_CELLS, Series};
-use bliss_core::models::ModelSet;
+use bliss_core::build::ModelSet;
+use bliss_core::metrics::{self, Cells, Id, Kind, MAX_CELLS, Series};
 use bliss_store::{CountersFile, PublishOptions};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -142,7 +142,7 @@ impl Inner {
 /// Where the bands of a shadow's differences begin and end.
 fn difference_bands() -> impl Iterator<Item = String> {
     let mut first = -98;
-    counters::DIFFERENCE_BANDS.into_iter().map(move |last| {
+    metrics::DIFFERENCE_BANDS.into_iter().map(move |last| {
         let band = if first == last { format!("{last}") } else { format!("{first}..{last}") };
         first = last + 1;
         band
@@ -164,7 +164,7 @@ impl Collector for Workers {
             "lookups",
             "Look-ups by workers, by how the dimension answered.",
             of(Kind::Lookups).flat_map(|(labels, cells)| {
-                counters::lookups(cells)
+                metrics::lookups(cells)
                     .map(|(status, count)| (with(&labels, "status", status.as_str()), count))
             }),
         )?;
@@ -173,14 +173,14 @@ impl Collector for Workers {
             "unscored",
             "Requests without a score, by reason; the route is empty where none was found.",
             of(Kind::Unscored).flat_map(|(labels, cells)| {
-                counters::unscored(cells)
+                metrics::unscored(cells)
                     .map(move |(reason, count)| (with(&labels, "reason", reason.as_str()), count))
             }),
         )?;
         let mut scores =
             encoder.encode_descriptor("scores", "Scores that workers gave.", None, MetricType::Histogram)?;
         for (labels, cells) in of(Kind::Scores) {
-            let (bands, sum) = counters::scores(cells);
+            let (bands, sum) = metrics::scores(cells);
             let mut buckets: Vec<_> = bands.map(|(last, count)| (f64::from(last), count)).collect();
             buckets.push((f64::INFINITY, 0));
             let count = buckets.iter().fold(0_u64, |sum, (_, count)| sum.wrapping_add(*count));
@@ -193,21 +193,21 @@ impl Collector for Workers {
             "shadow_differences",
             "Requests by how much a shadow model's score is above the active one's.",
             of(Kind::Shadow).flat_map(|(labels, cells)| {
-                let bands = difference_bands().zip(counters::differences(cells).0);
+                let bands = difference_bands().zip(metrics::differences(cells).0);
                 bands.map(move |(band, (_, count))| (with(&labels, "band", &band), count))
             }),
         )?;
         let help = "Sum of the differences of shadow and active score; divided by their number, the mean.";
         let mut sums = encoder.encode_descriptor("shadow_difference_sum", help, None, MetricType::Gauge)?;
         for (labels, cells) in of(Kind::Shadow) {
-            sums.encode_family(&labels)?.encode_gauge(&counters::differences(cells).1)?;
+            sums.encode_family(&labels)?.encode_gauge(&metrics::differences(cells).1)?;
         }
         counter(
             &mut encoder,
             "shadow_unscored",
             "Requests to which a shadow model gave no score, by reason.",
             of(Kind::Shadow).flat_map(|(labels, cells)| {
-                counters::shadow_unscored(cells)
+                metrics::shadow_unscored(cells)
                     .map(move |(reason, count)| (with(&labels, "reason", reason.as_str()), count))
             }),
         )

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use bliss_core::attribute::Value;
-use bliss_core::frame::FrameError;
-use bliss_core::models::ModelsError;
-use bliss_core::plan::Plan;
+use bliss_core::publication::frame::FrameError;
+use bliss_core::publication::models::ModelsError;
 use bliss_core::request::{Names, Request};
 use bliss_core::score::{Answer, Shadow, Status, Unscored};
+use bliss_core::scorer::Scorer;
 use mmap_sync::{Error, Guard, Options, Reader};
 
 use crate::counters::{NotCounting, Worker};
@@ -20,7 +20,7 @@ pub struct Client {
     features: Reader,
     models: Reader,
     names: Names,
-    plan: Plan,
+    plan: Scorer,
     bound_features: Bound,
     bound_models: Bound,
     models_bound: u64,
@@ -55,7 +55,7 @@ impl ClientOptions {
             features: reader(FEATURES)?,
             models: reader(MODELS)?,
             names: Names::default(),
-            plan: Plan::new(),
+            plan: Scorer::new(),
             bound_features: Bound::nothing(Unscored::NoSnapshot),
             bound_models: Bound::nothing(Unscored::NoModels),
             models_bound: 0,
@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// What is bound to the publications seen last: names of dimensions, features and models.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &Scorer {
         &self.plan
     }
 
@@ -170,7 +170,7 @@ impl Client {
     fn pin_features<'a>(
         features: &'a Reader,
         names: &Names,
-        plan: &mut Plan,
+        plan: &mut Scorer,
         bound: &mut Bound,
         bound_models: &mut Bound,
         trouble: &mut Option<Trouble>,
@@ -179,7 +179,7 @@ impl Client {
             .pin()
             .map_err(|error| reason(error, Unscored::NoSnapshot, Unscored::BadSnapshot, trouble))?;
         if !bound.is(&guard, names) {
-            let outcome = plan.bind_snapshot(&guard, names);
+            let outcome = plan.bind_features(&guard, names);
             if outcome != Ok(false) {
                 bound_models.generation = None;
             }
@@ -255,7 +255,7 @@ impl Client {
 
     /// Pins features and models, binds what is new, and uses them.
     #[inline]
-    fn bind_all<R>(&mut self, then: impl FnOnce(&mut Plan, &[u8], &[u8]) -> R) -> Result<R, Unscored> {
+    fn bind_all<R>(&mut self, then: impl FnOnce(&mut Scorer, &[u8], &[u8]) -> R) -> Result<R, Unscored> {
         let Self {
             features, models, names, plan, bound_features, bound_models, models_bound, trouble, ..
         } = self;

@@ -8,8 +8,8 @@
 //!
 //! ```
 //! use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
-//! use bliss_core::snapshot::{Change, DimensionChange};
-//! use bliss_core::{request::Request, score::Status, table::Rows};
+//! use bliss_core::build::{Change, DimensionChange};
+//! use bliss_core::{request::Request, score::Status, build::Rows};
 //! use bliss_store::{Client, Publisher, PublishOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

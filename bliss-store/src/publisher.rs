@@ -4,15 +4,19 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use bliss_core::attribute::{Canonical, Value};
-use bliss_core::frame::FrameError;
-use bliss_core::key::{KeySecret, SECRET_BYTES, hash_key};
-use bliss_core::models::{ModelSet, ModelsError, ModelsRef};
-use bliss_core::schema::Schema;
-use bliss_core::snapshot::{
-    Change, DimensionChange, Growth, Needed, SnapshotError, SnapshotRef, Writing, apply_in_place, schema_id,
+use bliss_core::attribute::Value;
+use bliss_core::build::ModelSet;
+use bliss_core::build::{BuildJob, Target};
+use bliss_core::build::{
+    Change, DimensionChange, FeaturesBuilder, FeaturesError, SpaceBudget, TableRelocation, apply_in_place,
+    schema_id,
 };
-use bliss_core::table::{BuildJob, TableError, Target};
+use bliss_core::key::{KeyBuilder, KeySecret, SECRET_BYTES};
+use bliss_core::publication::features::FeaturesRef;
+use bliss_core::publication::frame::FrameError;
+use bliss_core::publication::models::{ModelsError, ModelsRef};
+use bliss_core::schema::Schema;
+use bliss_core::table::TableError;
 use mmap_sync::{Edit, Options, Published, Standby, Writer};
 
 use crate::{FEATURES, MODELS};
@@ -97,7 +101,7 @@ pub enum PublishError {
     Sync(#[from] mmap_sync::Error),
     /// The features.
     #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    Snapshot(#[from] FeaturesError),
     /// The models.
     #[error(transparent)]
     Models(#[from] ModelsError),
@@ -136,10 +140,10 @@ impl Publisher {
     /// # Errors
     /// Where the schema is wrong, another publisher has the directory, or its files cannot be made or used.
     pub fn open(directory: &Path, options: &PublishOptions, schema: Schema) -> Result<Self, PublishError> {
-        schema.validate().map_err(SnapshotError::from)?;
+        schema.validate().map_err(FeaturesError::from)?;
         let features = options.sync(&directory.join(FEATURES)).open_writer()?;
         let models = options.sync(&directory.join(MODELS)).open_writer()?;
-        let current = features.current().map(SnapshotRef::open);
+        let current = features.current().map(FeaturesRef::open);
         let damaged = current.and_then(Result::err);
         let secret = match current {
             Some(Ok(snapshot)) => snapshot.secret(),
@@ -181,12 +185,12 @@ impl Publisher {
     }
 
     /// The features published last.
-    pub fn current(&self) -> Option<SnapshotRef<'_>> {
-        self.features.current().and_then(|bytes| SnapshotRef::open(bytes).ok())
+    pub fn current(&self) -> Option<FeaturesRef<'_>> {
+        self.features.current().and_then(|bytes| FeaturesRef::open(bytes).ok())
     }
 
     /// The features published last, if they are by the publisher's schema.
-    pub fn current_by_schema(&self) -> Option<SnapshotRef<'_>> {
+    pub fn current_by_schema(&self) -> Option<FeaturesRef<'_>> {
         self.current().filter(|current| current.schema_id() == self.schema_id)
     }
 
@@ -208,16 +212,11 @@ impl Publisher {
     /// The key of a row of dimension `index` for attribute values in the order of its key; `None` where there is no such
     /// dimension, or a value does not fit its kind.
     pub fn key(&self, index: usize, values: &[Value<'_>]) -> Option<u64> {
-        let dimension = self.schema.dimensions.get(index)?;
-        if values.len() != dimension.key.len() {
+        let builder = KeyBuilder::new(&self.schema, self.schema.dimensions.get(index)?)?;
+        if values.len() != builder.parts() {
             return None;
         }
-        let mut parts = Vec::with_capacity(values.len());
-        for (part, value) in dimension.key.iter().zip(values) {
-            let kind = self.schema.attribute_kind(&part.attribute)?;
-            parts.push(Canonical::new(kind, *value)?.masked(part.v4_prefix, part.v6_prefix));
-        }
-        Some(hash_key(&self.secret, &dimension.name, parts.iter().map(Canonical::bytes)))
+        builder.key(&self.secret, |part| values.get(part).copied()).ok()
     }
 
     /// Another schema, from the next publication on.
@@ -225,7 +224,7 @@ impl Publisher {
     /// # Errors
     /// Where it breaks a rule; the old one stays.
     pub fn set_schema(&mut self, schema: Schema) -> Result<(), PublishError> {
-        schema.validate().map_err(SnapshotError::from)?;
+        schema.validate().map_err(FeaturesError::from)?;
         self.schema_id = schema_id(&schema)?;
         self.schema = schema;
         Ok(())
@@ -289,13 +288,13 @@ impl Publisher {
     fn build(&mut self, change: &Change) -> Result<Published, PublishError> {
         // Its size first, since the space is reserved before anything is written; then again from the standby copy's
         // view of the current one.
-        let current = self.features.current().and_then(|bytes| SnapshotRef::open(bytes).ok());
-        let bytes = Writing::plan(&self.schema, &self.secret, current, change)?.bytes();
+        let current = self.features.current().and_then(|bytes| FeaturesRef::open(bytes).ok());
+        let bytes = FeaturesBuilder::plan(&self.schema, &self.secret, current, change)?.bytes();
         let mut standby = self.features.standby(bytes)?;
         {
             let (current, dest) = standby.current_and_bytes_mut();
-            let current = current.and_then(|bytes| SnapshotRef::open(bytes).ok());
-            let writing = Writing::plan(&self.schema, &self.secret, current, change)?;
+            let current = current.and_then(|bytes| FeaturesRef::open(bytes).ok());
+            let writing = FeaturesBuilder::plan(&self.schema, &self.secret, current, change)?;
             writing.write(dest, self.threads, run_in_threads)?;
         }
         Ok(standby.publish()?)
@@ -339,7 +338,7 @@ fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<O
     for (index, change) in &change.dimensions {
         match apply_in_place(&mut Editing(standby.edit()), *index, change) {
             Ok(()) => {}
-            Err(SnapshotError::Table {
+            Err(FeaturesError::Table {
                 error: TableError::Full { .. } | TableError::Crowded { .. }, ..
             }) => {
                 made = Made::Grown;
@@ -362,15 +361,15 @@ fn takes_too_much(
     no_smaller: &mut Option<(u64, u64)>,
 ) -> Result<bool, PublishError> {
     let edit = standby.edit();
-    let snapshot = SnapshotRef::open(edit.bytes()).map_err(SnapshotError::from)?;
+    let snapshot = FeaturesRef::open(edit.bytes()).map_err(FeaturesError::from)?;
     let len = edit.bytes().len() as u64;
-    let needed = Needed::by(snapshot);
+    let needed = SpaceBudget::by(snapshot);
     let is_known = no_smaller.is_some_and(|(of, held)| of == len && needed.bytes() >= held - held / WORTH_IT);
     if is_known || !needed.is_exceeded_by(len) {
         return Ok(false);
     }
     let unchanged = Change::default();
-    let anew = Writing::plan(schema, secret, Some(snapshot), &unchanged)?.bytes();
+    let anew = FeaturesBuilder::plan(schema, secret, Some(snapshot), &unchanged)?.bytes();
     let is_worth_it = anew < len - len / WORTH_IT;
     *no_smaller = (!is_worth_it).then_some((len, needed.bytes()));
     Ok(is_worth_it)
@@ -383,8 +382,8 @@ fn grow(
     change: &DimensionChange,
     threads: usize,
 ) -> Result<bool, PublishError> {
-    let snapshot = SnapshotRef::open(standby.bytes()).map_err(SnapshotError::from)?;
-    let Some(growth) = Growth::plan(snapshot, index, change)? else { return Ok(false) };
+    let snapshot = FeaturesRef::open(standby.bytes()).map_err(FeaturesError::from)?;
+    let Some(growth) = TableRelocation::plan(snapshot, index, change)? else { return Ok(false) };
     standby.resize(growth.bytes())?;
     growth.write(standby.bytes_mut(), change, threads, run_in_threads)?;
     standby.touch(growth.changes());

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bliss_core::snapshot::{Change, DimensionChange, SnapshotRef};
-use bliss_core::table::Rows;
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
+use bliss_core::publication::features::FeaturesRef;
 
 /// Goes round the tables of a snapshot and names rows that are much older than their dimension's `max_age`.
 ///
@@ -38,7 +39,7 @@ impl Sweeper {
     /// The rows to take out of `snapshot`, found in the next slice, at time `now` in seconds since the Unix epoch: keys
     /// by the index of their dimension. To be [joined](Self::join) to the next change, since a key that comes back
     /// meanwhile must not be deleted.
-    pub fn next(&mut self, snapshot: SnapshotRef<'_>, now: u32) -> Vec<(usize, Vec<u64>)> {
+    pub fn next(&mut self, snapshot: FeaturesRef<'_>, now: u32) -> Vec<(usize, Vec<u64>)> {
         let dimensions = &snapshot.schema().dimensions;
         let mut found = Vec::new();
         let mut left = self.slots;
@@ -90,7 +91,7 @@ impl Sweeper {
     }
 
     /// Adds to `change` that the rows of `found` go, but for those of which it says something itself; says how many go.
-    pub fn join(found: Vec<(usize, Vec<u64>)>, change: &mut Change, snapshot: SnapshotRef<'_>) -> Expired {
+    pub fn join(found: Vec<(usize, Vec<u64>)>, change: &mut Change, snapshot: FeaturesRef<'_>) -> Expired {
         let mut expired = Expired::new();
         for (index, keys) in found {
             let keys = match change.dimensions.iter_mut().find(|(changed, _)| *changed == index) {

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use bliss_catboost::compile;
 use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
-use bliss_core::counters::{self, Cells, Id, Kind, MAX_CELLS, SLOT_BYTES, Series};
-use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::metrics::{self, Cells, Id, Kind, MAX_CELLS, SLOT_BYTES, Series};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_core::table::Rows;
 use bliss_store::{COUNTERS, Client, CountersFile, NotCounting, PublishOptions, Publisher};
 
 const NOW: u32 = 1000;
@@ -173,28 +173,28 @@ fn what_is_looked_up_and_scored_is_counted() {
     let of = |id| totals[&Series::Of(id)];
     // The broken model of `shop` takes nothing that is published, so that its route looks nothing up.
     assert_eq!(
-        counters::lookups(&of(Id::lookups("ip"))),
+        metrics::lookups(&of(Id::lookups("ip"))),
         [(Status::Fresh, 2), (Status::Stale, 0), (Status::Missing, 2), (Status::Absent, 2)]
     );
-    assert_eq!(counters::lookups(&of(Id::lookups("agent")))[3], (Status::Absent, 2));
-    let (bands, sum) = counters::scores(&of(Id::scores("default", "old", "1")));
+    assert_eq!(metrics::lookups(&of(Id::lookups("agent")))[3], (Status::Absent, 2));
+    let (bands, sum) = metrics::scores(&of(Id::scores("default", "old", "1")));
     assert_eq!(bands.map(|(_, count)| count).sum::<u64>(), 4);
     // The request without an address has the default, as the missing one has.
     scored.push(scored[2]);
     assert_eq!(sum, scored.iter().map(|(active, _)| u64::from(*active)).sum::<u64>());
     let shadow = of(Id::shadow("default", "new", "1"));
-    let (bands, sum) = counters::differences(&shadow);
+    let (bands, sum) = metrics::differences(&shadow);
     assert_eq!(bands.map(|(_, count)| count).sum::<u64>(), 4);
     assert_eq!(
         sum,
         scored.iter().map(|(active, shadow)| i64::from(*shadow) - i64::from(*active)).sum::<i64>()
     );
-    assert!(counters::shadow_unscored(&shadow).all(|(_, count)| count == 0));
+    assert!(metrics::shadow_unscored(&shadow).all(|(_, count)| count == 0));
     let broken = of(Id::shadow("default", "broken", "1"));
     let missing =
         |(reason, count): (Unscored, u64)| (reason == Unscored::MissingInput && count == 4) || count == 0;
-    assert!(counters::shadow_unscored(&broken).all(missing));
-    let shop: u64 = counters::unscored(&of(Id::unscored("shop"))).map(|(_, count)| count).sum();
+    assert!(metrics::shadow_unscored(&broken).all(missing));
+    let shop: u64 = metrics::unscored(&of(Id::unscored("shop"))).map(|(_, count)| count).sum();
     assert_eq!(shop, 3);
 }
 
@@ -207,7 +207,7 @@ fn requests_that_no_route_answers_are_counted_by_reason() {
     let mut found = Vec::new();
     file.slots(|slot| found.extend(slot.entries())).unwrap();
     let [(Series::NoRoute, cells)] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!(counters::unscored(cells).next(), Some((Unscored::NoSnapshot, 3)));
+    assert_eq!(metrics::unscored(cells).next(), Some((Unscored::NoSnapshot, 3)));
 }
 
 #[test]

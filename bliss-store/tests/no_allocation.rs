@@ -1,11 +1,11 @@
 //! F1: after opening, no look-up and no score allocates, not even at the switch to a new version.
 
 use bliss_catboost::{compile, import};
-use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_core::table::Rows;
 use bliss_store::{Client, CountersFile, PublishOptions, Publisher};
 
 #[global_allocator]

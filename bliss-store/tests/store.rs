@@ -4,12 +4,12 @@ use std::os::unix::fs::MetadataExt;
 
 use bliss_catboost::ir::Model;
 use bliss_catboost::{compile, import};
-use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_core::table::Rows;
 use bliss_store::{Client, Made, PublishError, PublishOptions, Publisher, Sweeper};
 
 fn schema(features: usize) -> Schema {

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::Context;
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::Status;
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_core::table::Rows;
 use bliss_store::{Client, CountersFile, PublishOptions, Publisher};
 
 use super::Fetch;

@@ -6,11 +6,12 @@
 use std::sync::LazyLock;
 
 use bliss_core::key::{KeySecret, SECRET_BYTES};
-use bliss_core::plan::Plan;
+use bliss_core::scorer::Scorer;
 use bliss_core::request::{Names, Request};
 use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart, Schema};
-use bliss_core::snapshot::{Change, DimensionChange, SnapshotRef, Writing};
-use bliss_core::table::{BuildJob, Rows};
+use bliss_core::build::{Change, DimensionChange, FeaturesBuilder};
+use bliss_core::publication::features::FeaturesRef;
+use bliss_core::build::{BuildJob, Rows};
 use libfuzzer_sys::fuzz_target;
 use rkyv::util::AlignedVec;
 
@@ -31,7 +32,7 @@ static SNAPSHOT: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
     };
     let dimensions = vec![(0, DimensionChange::Replace(rows(2))), (1, DimensionChange::Replace(rows(1)))];
     let change = Change { dimensions };
-    let writing = Writing::plan(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
+    let writing = FeaturesBuilder::plan(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
     let mut bytes = AlignedVec::new();
     bytes.resize(writing.bytes() as usize, 0);
     writing.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).expect("rows fit");
@@ -51,7 +52,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let cut = rest.iter().fold(0usize, |n, b| n * 256 + usize::from(*b)) % changed.len();
     let bytes = &changed[..changed.len() - cut];
-    let Ok(snapshot) = SnapshotRef::open(bytes) else { return };
+    let Ok(snapshot) = FeaturesRef::open(bytes) else { return };
     for index in 0..snapshot.schema().dimensions.len() {
         let table = snapshot.table(index).expect("checked");
         (0..400u64).for_each(|i| drop(table.get(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))));
@@ -59,8 +60,8 @@ fuzz_target!(|input: &[u8]| {
     }
     let mut names = Names::default();
     let (ip, path) = (names.attribute("ip").expect("room"), names.attribute("path").expect("room"));
-    let mut plan = Plan::new();
-    if plan.bind_snapshot(bytes, &names).is_ok() {
+    let mut plan = Scorer::new();
+    if plan.bind_features(bytes, &names).is_ok() {
         let mut request = Request::new();
         request.set(ip, "192.0.2.1".into());
         request.set(path, "/".into());

@@ -1,13 +1,13 @@
-//! Sizes and places of a table's parts, and the arithmetic from a key to its only slot.
+//! Sizes and offsets of a table's parts.
 
 use crate::schema::MAX_FEATURES;
 
 /// Offsets are `u64` in the file and `usize` in memory; they are the same on the 64-bit targets we support.
 const _: () = assert!(usize::BITS == 64, "feature tables need a 64-bit target");
 
-const MAGIC: u64 = u64::from_le_bytes(*b"BLISSTBL");
-const VERSION: u32 = 1;
-pub(super) const HEADER_BYTES: usize = 64;
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"BLISSTBL");
+pub(crate) const VERSION: u32 = 1;
+pub(crate) const HEADER_BYTES: usize = 64;
 /// Bytes of a slot before its columns: key and time of update.
 pub const SLOT_HEAD_BYTES: usize = 12;
 /// The largest region: small enough that the writer can rearrange one in microseconds, large enough that the
@@ -93,25 +93,11 @@ pub enum TableError {
 /// [`Layout::bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    columns: u32,
-    stride: u32,
-    regions: u32,
-    region_slots: u32,
-    region_pilots: u32,
-}
-
-/// Where a key's pilot lies and what, with the pilot, gives its slot.
-#[derive(Clone, Copy, Debug)]
-pub struct Probe {
-    region: u64,
-    bucket: u64,
-    /// What is left of the key after the region was taken from it; uniform within a region.
-    fraction: u64,
-}
-
-#[inline]
-fn high_product(a: u64, b: u64) -> u64 {
-    (u128::from(a).wrapping_mul(u128::from(b)) >> 64) as u64
+    pub(crate) columns: u32,
+    pub(crate) stride: u32,
+    pub(crate) regions: u32,
+    pub(crate) region_slots: u32,
+    pub(crate) region_pilots: u32,
 }
 
 impl Layout {
@@ -193,23 +179,6 @@ impl Layout {
         if self.regions == 0 { wrong("regions", self.regions) } else { Ok(()) }
     }
 
-    /// Writes the header; the rest of the table is the caller's.
-    #[cfg(feature = "build")]
-    pub(super) fn write(&self, bytes: &mut [u8], rows: u64) -> Result<(), TableError> {
-        let found = bytes.len() as u64;
-        let header = bytes
-            .first_chunk_mut::<HEADER_BYTES>()
-            .ok_or(TableError::CutOff { expected: HEADER_BYTES as u64, found })?;
-        *header = [0; HEADER_BYTES];
-        let words = [VERSION, self.columns, self.stride, self.region_slots, self.region_pilots, self.regions];
-        header[..8].copy_from_slice(&MAGIC.to_le_bytes());
-        for (to, word) in header[8..32].chunks_exact_mut(4).zip(words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        header[ROWS_AT..ROWS_AT + 8].copy_from_slice(&rows.to_le_bytes());
-        Ok(())
-    }
-
     /// Number of 4-byte columns of a row.
     pub fn columns(&self) -> usize {
         self.columns as usize
@@ -258,145 +227,18 @@ impl Layout {
     }
 
     /// Where the slots begin.
-    pub(super) fn slots_at(&self) -> usize {
+    pub(crate) fn slots_at(&self) -> usize {
         (HEADER_BYTES + self.regions() * self.region_pilots()).next_multiple_of(64)
     }
 
     /// Bytes of the slots of one region.
-    pub(super) fn region_bytes(&self) -> usize {
+    pub(crate) fn region_bytes(&self) -> usize {
         self.region_slots() * self.stride()
     }
-
-    /// The key's region, bucket, and what is left of it.
-    #[inline]
-    pub fn probe(&self, key: u64) -> Probe {
-        Probe::new(key, self.regions, self.region_pilots)
-    }
-
-    /// Offset of the probe's pilot in the table.
-    #[inline]
-    pub fn pilot_at(&self, probe: &Probe) -> usize {
-        HEADER_BYTES + (probe.region * u64::from(self.region_pilots) + probe.bucket) as usize
-    }
-
-    /// Offset of the only slot that can hold the probe's key, given its pilot.
-    #[inline]
-    pub fn slot_at(&self, probe: &Probe, pilot: u8) -> usize {
-        let slot = probe.region * u64::from(self.region_slots)
-            + slot_in_region(probe.fraction, pilot, self.region_slots);
-        self.slots_at() + slot as usize * self.stride()
-    }
-}
-
-impl Probe {
-    #[inline]
-    fn new(key: u64, regions: u32, region_pilots: u32) -> Self {
-        let regions = u64::from(regions);
-        let fraction = key.wrapping_mul(regions);
-        // Mixed, so that keys that differ in low bits only do not all share a bucket.
-        let mixed = fraction.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bucket = high_product(mixed, u64::from(region_pilots));
-        Self { region: high_product(key, regions), bucket, fraction }
-    }
-
-    /// Number of the region.
-    pub fn region(&self) -> usize {
-        self.region as usize
-    }
-
-    /// Number of the bucket within its region.
-    #[cfg(feature = "build")]
-    pub(super) fn bucket(&self) -> usize {
-        self.bucket as usize
-    }
-
-    #[cfg(feature = "build")]
-    pub(super) fn fraction(&self) -> u64 {
-        self.fraction
-    }
-}
-
-/// A table's place in a snapshot, reduced to what a lookup needs, so that those of all dimensions take few cache lines.
-#[derive(Clone, Copy, Debug)]
-pub struct Locator {
-    pilots_at: usize,
-    slots_at: usize,
-    regions: u32,
-    region_pilots: u32,
-    region_slots: u32,
-    stride: u32,
-    region_bytes: u32,
-}
-
-/// A key on its way to its slot.
-#[derive(Clone, Copy, Debug)]
-pub struct Sought {
-    /// The key; 0 is no row's.
-    pub key: u64,
-    fraction: u64,
-    /// Offset in the snapshot of the region's slots.
-    region_at: usize,
-    /// Offset in the snapshot of the key's pilot, and after [`Locator::find`] of its slot.
-    pub at: usize,
-}
-
-impl Sought {
-    /// No key: it is found nowhere.
-    pub const NOTHING: Self = Self { key: 0, fraction: 0, region_at: 0, at: usize::MAX };
-}
-
-impl Locator {
-    /// For the table of this layout at offset `table_at` of a snapshot.
-    pub fn new(layout: &Layout, table_at: usize) -> Self {
-        Self {
-            pilots_at: table_at + HEADER_BYTES,
-            slots_at: table_at + layout.slots_at(),
-            regions: layout.regions,
-            region_pilots: layout.region_pilots,
-            region_slots: layout.region_slots,
-            stride: layout.stride,
-            // At most 2^12 slots of at most 2^15 bytes.
-            region_bytes: layout.region_slots * layout.stride,
-        }
-    }
-
-    /// Distance of one slot from the next, in bytes.
-    #[inline]
-    pub fn stride(&self) -> usize {
-        self.stride as usize
-    }
-
-    /// Begins to look for `key`: where its pilot is.
-    #[inline]
-    pub fn seek(&self, key: u64) -> Sought {
-        let probe = Probe::new(key, self.regions, self.region_pilots);
-        Sought {
-            key,
-            fraction: probe.fraction,
-            region_at: self.slots_at + probe.region as usize * self.region_bytes as usize,
-            at: self.pilots_at + (probe.region * u64::from(self.region_pilots) + probe.bucket) as usize,
-        }
-    }
-
-    /// Goes on with the pilot: where the only slot is that can hold the key.
-    #[inline]
-    pub fn find(&self, sought: &mut Sought, pilot: u8) {
-        let slot = slot_in_region(sought.fraction, pilot, self.region_slots);
-        sought.at = sought.region_at + slot as usize * self.stride();
-    }
-}
-
-/// The slot within a region of a key with this fraction, under this pilot: below `region_slots`.
-#[inline]
-pub(super) fn slot_in_region(fraction: u64, pilot: u8, region_slots: u32) -> u64 {
-    let seeded = fraction ^ (u64::from(pilot) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    // The high half of the product depends on every bit of `seeded`.
-    let mixed = seeded.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32;
-    (mixed * u64::from(region_slots)) >> 32
 }
 
 /// Offset of the number of rows in the header.
-pub(super) const ROWS_AT: usize = 32;
+pub(crate) const ROWS_AT: usize = 32;
 
 /// Bytes of a slot: head and columns, padded to the largest power of two up to 64 that costs at most a
 /// sixteenth, so that as few slots as possible lie across one line more than they need.
@@ -407,13 +249,13 @@ fn stride(columns: u64) -> u64 {
 }
 
 /// The `u32` at `at` of the header; 0 beyond it.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
     word.map_or(0, |w| u32::from_le_bytes(*w))
 }
 
 /// The `u64` at `at`; 0 beyond the end.
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
     word.map_or(0, |w| u64::from_le_bytes(*w))
 }

@@ -20,22 +20,12 @@
 //!
 //! Why this layout and what lost against it: `docs/tables.md`.
 
-mod layout;
-#[cfg(feature = "build")]
-mod patch;
+pub(crate) mod layout;
+pub(crate) mod locator;
+mod lookup;
 mod read;
-#[cfg(feature = "build")]
-mod region;
-#[cfg(feature = "build")]
-mod write;
 
-pub use layout::{Layout, Locator, Probe, SLOT_HEAD_BYTES, Sought, TableError};
-#[cfg(feature = "build")]
-pub use patch::{TableMut, Target};
-pub(crate) use read::copy_columns;
+pub use layout::{Layout, SLOT_HEAD_BYTES, TableError};
+pub use locator::{Locator, LookupState};
+pub(crate) use lookup::{Buffers, Clock, Instructions, Lookup, LookupEntry, look_up};
 pub use read::{Row, TableRef, prefetch};
-#[cfg(feature = "build")]
-pub use write::{BuildJob, Column, Rows, Source, build, build_jobs, finish};
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! Reading a table: safe code, whatever the bytes say.
 
 use super::layout::{Layout, ROWS_AT, SLOT_HEAD_BYTES, TableError, u32_at, u64_at};
+use super::locator::Locator;
 
 /// A table in somebody else's bytes.
 ///
@@ -115,29 +116,11 @@ impl<'a> TableRef<'a> {
 
     /// The row of `key`.
     pub fn get(&self, key: u64) -> Option<Row<'a>> {
-        let probe = self.layout.probe(key);
-        let pilot = *self.bytes.get(self.layout.pilot_at(&probe))?;
-        self.row_at(self.layout.slot_at(&probe, pilot), key)
-    }
-
-    /// The pilot at an offset from [`Layout::pilot_at`]; 0 beyond the end.
-    #[inline]
-    pub fn pilot(&self, at: usize) -> u8 {
-        self.bytes.get(at).copied().unwrap_or_default()
-    }
-
-    /// The row in the slot at an offset from [`Layout::slot_at`], if it is `key`'s.
-    #[inline]
-    pub fn row_at(&self, slot_at: usize, key: u64) -> Option<Row<'a>> {
-        Row::at(self.bytes, slot_at, key, self.layout.columns()).filter(|_| key != 0)
-    }
-
-    /// Bytes of the slots of region `region`, for the writer.
-    #[cfg(feature = "build")]
-    pub(super) fn region(&self, region: usize) -> &'a [u8] {
-        let bytes = self.layout.region_bytes();
-        let at = self.layout.slots_at() + region * bytes;
-        self.bytes.get(at..at + bytes).unwrap_or_default()
+        let locator = Locator::new(&self.layout, 0);
+        let mut state = locator.start(key);
+        let pilot = *self.bytes.get(state.offset)?;
+        locator.resolve(&mut state, pilot);
+        Row::at(self.bytes, state.offset, key, self.layout.columns()).filter(|_| key != 0)
     }
 
     /// All rows with their keys, in the order of their slots.

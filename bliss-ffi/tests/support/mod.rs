@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bliss_catboost::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_catboost::{category_hash, compile};
-use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_core::table::Rows;
 use bliss_store::{CountersFile, PublishOptions, Publisher};
 
 /// Requests per minute above which the model suspects an address.

@@ -9,9 +9,9 @@ use bliss_core::schema::{Dimension, Schema};
 use super::features::{ATTRIBUTES, Column, attribute, distinct_wanted, hit};
 use super::parse::Record;
 use super::windows::{DistinctWanted, Hit, LONGEST_MS, Ring, Totals, WINDOWS};
-use crate::keys::Keyer;
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_core::table::Rows;
+use crate::keys::DimensionKeys;
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
 
 /// A record may be ahead of the last publication by this much more than [`AggregateOptions::lateness_ms`].
 const EARLY_MS: u64 = 60_000;
@@ -108,7 +108,7 @@ impl Aggregator {
         let tables = dimensions
             .iter()
             .filter_map(|at| schema.dimensions.get(*at).map(|dimension| (*at, dimension)))
-            .map(|(at, dimension)| Table::new(at, dimension, Keyer::new(secret, schema, dimension)))
+            .map(|(at, dimension)| Table::new(at, dimension, DimensionKeys::new(secret, schema, dimension)))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             options,
@@ -155,7 +155,7 @@ impl Aggregator {
         };
         let keys = self.tables.iter().map(|table| {
             let names = &table.attributes;
-            table.keyer.key(|at| attribute(record, ip, names.get(at)?)).ok()
+            table.keys.key(|at| attribute(record, ip, names.get(at)?)).ok()
         });
         let prepared = Prepared { hit: hit(record, ip), keys: keys.collect() };
         let first = self.pending_first_ms.get_or_insert(record.time_ms);
@@ -238,8 +238,8 @@ impl Aggregator {
 /// One dimension.
 struct Table {
     dimension: usize,
-    keyer: Keyer,
-    /// The key's attributes by name, so that none is looked up through the keyer for each record.
+    keys: DimensionKeys,
+    /// The key's attributes by name, so that none is looked up through the keys for each record.
     attributes: Vec<String>,
     columns: Vec<Column>,
     wanted: [DistinctWanted; WINDOWS.len()],
@@ -267,8 +267,8 @@ struct Entry {
 }
 
 impl Table {
-    fn new(at: usize, dimension: &Dimension, keyer: Keyer) -> Result<Self, UnfitDimension> {
-        if let Some(unfit) = keyer.attributes().find(|name| !ATTRIBUTES.contains(name)) {
+    fn new(at: usize, dimension: &Dimension, keys: DimensionKeys) -> Result<Self, UnfitDimension> {
+        if let Some(unfit) = keys.attributes().find(|name| !ATTRIBUTES.contains(name)) {
             let (dimension, attribute) = (dimension.name.clone(), unfit.to_owned());
             return Err(UnfitDimension::Attribute { dimension, attribute });
         }
@@ -279,8 +279,8 @@ impl Table {
             })?;
         Ok(Self {
             dimension: at,
-            attributes: keyer.attributes().map(str::to_owned).collect(),
-            keyer,
+            attributes: keys.attributes().map(str::to_owned).collect(),
+            keys,
             wanted: distinct_wanted(&columns),
             columns,
             places: HashMap::new(),

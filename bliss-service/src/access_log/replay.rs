@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::aggregate::Aggregator;
 use super::parse::{MAX_LINE_BYTES, ParseError, Parser, Record};
-use bliss_core::snapshot::Change;
+use bliss_core::build::Change;
 
 /// How a log is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

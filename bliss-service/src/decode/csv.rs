@@ -56,7 +56,7 @@ fn columns(decoder: &Decoder, header: &csv::StringRecord) -> Result<Vec<Column>,
                 if !decoder
                     .dimensions
                     .iter()
-                    .any(|t| t.keyer.attributes().any(|known| known == attribute)) =>
+                    .any(|t| t.keys.attributes().any(|known| known == attribute)) =>
             {
                 let message = format!("column `{name}` is no part of a key of: {}", decoder.names());
                 return Err(Refusal::new(Reason::BadKey, message));
@@ -93,7 +93,7 @@ fn row(columns: &[Column], record: &csv::StringRecord, builder: &mut Builder<'_>
                 })?;
             }
             Column::Key(attribute) => {
-                if !text.is_empty() && !dimension.keyer.attributes().any(|known| known == attribute) {
+                if !text.is_empty() && !dimension.keys.attributes().any(|known| known == attribute) {
                     let message = format!("`key.{attribute}` is no part of the key of `{}`", dimension.name);
                     return Err(Refusal::new(Reason::BadKey, message));
                 }

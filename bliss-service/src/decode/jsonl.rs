@@ -76,10 +76,10 @@ fn line(line: &[u8], builder: &mut Builder<'_>) -> Result<(), Refusal> {
         };
         builder.feature(target, &name.0, cell.as_ref())?;
     }
-    let keyer = &builder.decoder.dimensions[target].keyer;
+    let keys = &builder.decoder.dimensions[target].keys;
     for (at, (name, _)) in row.key.0.iter().enumerate() {
         let again = row.key.0[..at].iter().any(|(other, _)| other == name);
-        if again || !keyer.attributes().any(|known| known == name.0) {
+        if again || !keys.attributes().any(|known| known == name.0) {
             let what = if again { "is there twice" } else { "is no part of the dimension's key" };
             return Err(Refusal::new(Reason::BadKey, format!("`key.{}` {what}", name.0)));
         }

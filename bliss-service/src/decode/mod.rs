@@ -9,14 +9,15 @@ use std::fmt;
 use std::io::BufRead;
 
 use bliss_core::attribute::Value;
+use bliss_core::build::Rows;
+use bliss_core::build::{Change, DimensionChange};
 use bliss_core::key::KeySecret;
 use bliss_core::schema::{Feature, FeatureKind, Schema};
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_core::table::Rows;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::{Limits, RowFormat};
-use crate::keys::{Keyer, NoKey};
+use crate::keys::DimensionKeys;
+use bliss_core::key::KeyError;
 
 /// What kind of thing is wrong with what an origin brought; a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,7 +118,7 @@ pub struct Decoder {
 struct Target {
     place: usize,
     name: String,
-    keyer: Keyer,
+    keys: DimensionKeys,
     features: Vec<Feature>,
     by_name: HashMap<String, usize>,
     defaults: Vec<f32>,
@@ -130,7 +131,7 @@ impl Decoder {
         let target = |(place, dimension): (usize, &bliss_core::schema::Dimension)| Target {
             place,
             name: dimension.name.clone(),
-            keyer: Keyer::new(secret, schema, dimension),
+            keys: DimensionKeys::new(secret, schema, dimension),
             features: dimension.features.clone(),
             by_name: dimension.features.iter().enumerate().map(|(at, f)| (f.name.clone(), at)).collect(),
             defaults: dimension.features.iter().map(|feature| feature.default).collect(),
@@ -258,10 +259,10 @@ impl<'d> Builder<'d> {
             return Err(Refusal::new(Reason::TooManyRows, message));
         }
         let dimension = &self.decoder.dimensions[target];
-        let name_of = |at: usize| dimension.keyer.attributes().nth(at).unwrap_or_default().to_owned();
+        let name_of = |at: usize| dimension.keys.attributes().nth(at).unwrap_or_default().to_owned();
         let mut check = Xxh3::with_seed(1);
-        let key = dimension.keyer.key_checked(
-            |at| attribute(dimension.keyer.attributes().nth(at)?),
+        let key = dimension.keys.key_and_parts(
+            |at| attribute(dimension.keys.attributes().nth(at)?),
             |bytes| {
                 check.update(&(bytes.len() as u64).to_le_bytes());
                 check.update(bytes);
@@ -269,10 +270,10 @@ impl<'d> Builder<'d> {
         );
         let key = key.map_err(|error| {
             let message = match error {
-                NoKey::Absent(at) => {
+                KeyError::Absent(at) => {
                     format!("no `key.{}`, which a row of `{}` needs", name_of(at), dimension.name)
                 }
-                NoKey::Unfit(at) => format!("`key.{}` does not fit the attribute's type", name_of(at)),
+                KeyError::Unfit(at) => format!("`key.{}` does not fit the attribute's type", name_of(at)),
             };
             Refusal::new(Reason::BadKey, message)
         })?;

@@ -57,7 +57,9 @@ fn json_lines_become_rows() {
     assert_eq!(ip.row(1), [0.5, 0.0, 0.0], "defaults");
     assert_eq!(rows(&accepted, 2).row(0), [0.0], "null is the default");
     let schema = schema();
-    let key = Keyer::new(&SECRET, &schema, &schema.dimensions[1]).key(|_| Some("192.0.2.1".into())).unwrap();
+    let key = DimensionKeys::new(&SECRET, &schema, &schema.dimensions[1])
+        .key(|_| Some("192.0.2.1".into()))
+        .unwrap();
     assert_eq!(ip.keys[0], key);
 }
 

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bliss_catboost::{compile, import};
-use bliss_core::models::{DEFAULT_ROUTE, ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::Change;
+use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::publication::models::DEFAULT_ROUTE;
 use bliss_core::schema::Schema;
 use bliss_core::score::Unscored;
-use bliss_core::snapshot::Change;
 use bliss_store::{PublishOptions, Publisher};
 
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};

@@ -2,9 +2,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bliss_core::build::DimensionChange;
+use bliss_core::build::Rows;
 use bliss_core::score::Status;
-use bliss_core::snapshot::DimensionChange;
-use bliss_core::table::Rows;
 use bliss_store::Client;
 
 use super::*;

@@ -237,7 +237,7 @@ async fn a_publication_that_failed_is_restated_whole() {
     let first = running.kept.changes.lock().unwrap()[0].clone();
     assert!(matches!(
         &first.dimensions[0].1,
-        bliss_core::snapshot::DimensionChange::Replace(rows) if rows.len() == 2
+        bliss_core::build::DimensionChange::Replace(rows) if rows.len() == 2
     ));
 }
 

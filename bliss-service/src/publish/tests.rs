@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::Config;
 use crate::test_support::Kept;
-use bliss_core::snapshot::DimensionChange;
-use bliss_core::table::Rows;
+use bliss_core::build::DimensionChange;
+use bliss_core::build::Rows;
 
 fn start(kept: &Kept, interval: Duration) -> (PublishHandle, oneshot::Receiver<()>, Arc<State>) {
     let config = Config::parse(

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use bliss_core::counters::{SLOT_BYTES, SLOT_WORDS, Slot};
+use bliss_core::metrics::{SLOT_BYTES, SLOT_WORDS, Slot};
 
 use super::sys::{self, Info, Map};
 use super::{BadHead, COUNTERS, DEFAULT_SLOTS, HEADER_BYTES, check_head, file_bytes, head, slot_offset};

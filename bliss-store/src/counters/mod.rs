@@ -1,7 +1,7 @@
 //! Counters of workers in the published directory: the file, its slots, and who holds them.
 //!
 //! The file `counters` is made by the daemon and written by the workers. What a slot holds is
-//! [`bliss_core::counters`]; little-endian:
+//! [`bliss_core::metrics`]; little-endian:
 //!
 //! | offset | length | |
 //! |---|---|---|
@@ -39,7 +39,7 @@ pub use file::{CountersError, CountersFile};
 pub use worker::NotCounting;
 pub(crate) use worker::Worker;
 
-use bliss_core::counters::{LAYOUT, SLOT_BYTES};
+use bliss_core::metrics::{LAYOUT, SLOT_BYTES};
 
 /// The file's name in the published directory.
 pub const COUNTERS: &str = "counters";

@@ -5,9 +5,9 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use bliss_core::counters::{SLOT_BYTES, SLOT_WORDS, Slot};
-use bliss_core::plan::{Plan, Tally};
+use bliss_core::metrics::{SLOT_BYTES, SLOT_WORDS, Slot};
 use bliss_core::score::Answer;
+use bliss_core::scorer::{RequestMetrics, Scorer};
 
 use super::fork::Process;
 use super::sys::{self, Errno, Info, Map};
@@ -64,7 +64,7 @@ pub(crate) struct Worker {
     /// The file and its directory; none where they cannot be named.
     paths: Option<(CString, CString)>,
     taken: Result<Taken, NotCounting>,
-    tally: Tally,
+    tally: RequestMetrics,
     /// Where to try next once all slots were found taken.
     next: u32,
 }
@@ -93,7 +93,8 @@ impl Worker {
     pub(crate) fn open(directory: &Path) -> Self {
         let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
         let paths = name(&directory.join(COUNTERS)).zip(name(directory));
-        let mut worker = Self { paths, taken: Err(NotCounting::NoFile), tally: Tally::new(), next: 0 };
+        let mut worker =
+            Self { paths, taken: Err(NotCounting::NoFile), tally: RequestMetrics::new(), next: 0 };
         worker.take();
         worker
     }
@@ -131,7 +132,7 @@ impl Worker {
     }
 
     #[inline]
-    fn slot(&mut self) -> Option<(Slot<'_>, &mut Tally)> {
+    fn slot(&mut self) -> Option<(Slot<'_>, &mut RequestMetrics)> {
         let Ok(taken) = &self.taken else { return None };
         if !taken.process.is_this() {
             return None;
@@ -141,7 +142,7 @@ impl Worker {
     }
 
     /// Does ahead of time what the next count would have to do after a publication.
-    pub(crate) fn bind(&mut self, plan: &Plan) {
+    pub(crate) fn bind(&mut self, plan: &Scorer) {
         if let Some((slot, tally)) = self.slot() {
             tally.bind(slot, plan);
         }
@@ -149,7 +150,7 @@ impl Worker {
 
     /// Counts how dimensions answered.
     #[inline]
-    pub(crate) fn count_lookup(&mut self, plan: &Plan) {
+    pub(crate) fn count_lookup(&mut self, plan: &Scorer) {
         if let Some((slot, tally)) = self.slot() {
             tally.count_lookup(slot, plan);
         }
@@ -157,7 +158,7 @@ impl Worker {
 
     /// Counts an answer.
     #[inline]
-    pub(crate) fn count_score(&mut self, plan: &Plan, answer: &Answer) {
+    pub(crate) fn count_score(&mut self, plan: &Scorer, answer: &Answer) {
         if let Some((slot, tally)) = self.slot() {
             tally.count_score(slot, plan, answer);
         }

@@ -66,7 +66,7 @@ impl Published {
 
     fn ip(&self, schema: &Schema, ip: &str, feature: &str) -> Option<f32> {
         let dimension = &schema.dimensions[0];
-        let key = Keyer::new(&SECRET, schema, dimension).key(|_| Some(ip.into())).unwrap();
+        let key = DimensionKeys::new(&SECRET, schema, dimension).key(|_| Some(ip.into())).unwrap();
         let column = dimension.features.iter().position(|f| f.name == feature).unwrap();
         self.0.get(&0)?.get(&key).map(|row| row[column])
     }

@@ -4,9 +4,9 @@ use std::io::Write as _;
 use super::*;
 use crate::access_log::aggregate::AggregateOptions;
 use crate::access_log::features::built_in_dimension;
+use bliss_core::build::DimensionChange;
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::schema::Schema;
-use bliss_core::snapshot::DimensionChange;
 
 fn aggregator() -> Aggregator {
     let schema = Schema { dimensions: vec![built_in_dimension("ip").unwrap()], ..Schema::default() };

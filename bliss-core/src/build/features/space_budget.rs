@@ -1,6 +1,6 @@
 //! How much room the tables of a snapshot are given beside what they must hold.
 
-use super::SnapshotRef;
+use crate::publication::features::FeaturesRef;
 use crate::table::SLOT_HEAD_BYTES;
 
 /// Below so many rows over all tables each of them has room to double: memory hardly matters then, and a table that moves
@@ -15,14 +15,14 @@ const MAX_PERCENT: u64 = 127;
 
 /// What the tables of a snapshot must hold: keys, times of update and columns of all rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needed {
+pub struct SpaceBudget {
     /// Rows, and bytes of all of them, of each table.
     tables: Vec<(u64, u64)>,
 }
 
-impl Needed {
+impl SpaceBudget {
     /// By all tables of a snapshot.
-    pub fn by(snapshot: SnapshotRef<'_>) -> Self {
+    pub fn by(snapshot: FeaturesRef<'_>) -> Self {
         let mut needed = Self::default();
         for table in (0..snapshot.metadata.tables.len()).filter_map(|index| snapshot.table(index).ok()) {
             needed.add(table.rows(), table.layout().columns());

@@ -8,7 +8,8 @@
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
 
-use super::layout::{Layout, TableError, slot_in_region};
+use crate::table::locator::slot_in_region;
+use crate::table::{Layout, TableError};
 
 /// A key of the region and where its row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +83,8 @@ impl Arrangement {
         let entry = u16::try_from(self.fractions.len()).ok().filter(|&e| usize::from(e) < self.owners.len());
         let entry = entry.ok_or(TableError::Crowded { key })?;
         let probe = self.layout.probe(key);
-        let bucket = probe.bucket();
-        self.fractions.push(probe.fraction());
+        let bucket = probe.bucket as usize;
+        self.fractions.push(probe.fraction);
         self.buckets.push(bucket as u16);
         self.next.push(self.heads[bucket]);
         self.heads[bucket] = entry;

@@ -1,6 +1,6 @@
 //! What a reader works out once per publication, so that each request only computes.
 //!
-//! A [`Plan`] binds three things that come and go independently: the names a caller [registered](Names), a snapshot
+//! A [`Scorer`] binds three things that come and go independently: the names a caller [registered](Names), a features
 //! of features, and a publication of models. It holds copies of names, offsets and defaults, and no references, so
 //! that it outlives the guards under which the bytes are pinned. All its memory is allocated when it is made;
 //! binding writes within that.
@@ -14,22 +14,21 @@
 
 mod dimensions;
 mod evaluate;
-mod fetch;
 mod models;
-mod tally;
+mod request_metrics;
 
-pub use dimensions::DimensionPlan;
-pub use models::{ModelPlan, PlannedModel};
-pub use tally::Tally;
+pub use dimensions::BoundDimensions;
+pub use models::{BoundModel, BoundModels};
+pub use request_metrics::RequestMetrics;
 
-use crate::frame::FrameError;
-use crate::models::{ModelsError, ModelsRef};
+use crate::publication::features::FeaturesRef;
+use crate::publication::frame::FrameError;
+use crate::publication::models::{ModelsError, ModelsRef};
 use crate::request::{MAX_ATTRIBUTES, MAX_INPUTS, Names, Request};
 use crate::schema::MAX_FEATURES;
 use crate::score::{Answer, Counts, Shadow, Status, Unscored};
-use crate::snapshot::SnapshotRef;
+use crate::table::Buffers;
 use evaluate::Evaluator;
-use fetch::Buffers;
 
 /// Where the request's own inputs begin in the vector of values.
 pub const INPUTS_AT: usize = MAX_FEATURES;
@@ -40,27 +39,27 @@ pub const VECTOR_LEN: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
 
 /// Bound names, features and models, and the memory to answer one request at a time. For one thread.
 #[derive(Debug)]
-pub struct Plan {
-    dimensions: DimensionPlan,
-    models: ModelPlan,
+pub struct Scorer {
+    dimensions: BoundDimensions,
+    models: BoundModels,
     buffers: Buffers,
     evaluator: Evaluator,
     bindings: u64,
     last_route: Option<usize>,
 }
 
-impl Default for Plan {
+impl Default for Scorer {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Plan {
+impl Scorer {
     /// Allocates all memory that binding and answering will need.
     pub fn new() -> Self {
         Self {
-            dimensions: DimensionPlan::new(),
-            models: ModelPlan::new(),
+            dimensions: BoundDimensions::new(),
+            models: BoundModels::new(),
             buffers: Buffers::new(VECTOR_LEN),
             evaluator: Evaluator::new(),
             bindings: 0,
@@ -68,15 +67,15 @@ impl Plan {
         }
     }
 
-    /// Binds a snapshot of features: call it when one is first seen, or names were registered.
+    /// Binds a features of features: call it when one is first seen, or names were registered.
     ///
     /// Says whether the models must be bound again, which is so when schema or names have changed.
     ///
     /// # Errors
-    /// Where the snapshot is damaged; nothing is bound then, and models must be bound again later.
-    pub fn bind_snapshot(&mut self, snapshot: &[u8], names: &Names) -> Result<bool, FrameError> {
+    /// Where the features is damaged; nothing is bound then, and models must be bound again later.
+    pub fn bind_features(&mut self, features: &[u8], names: &Names) -> Result<bool, FrameError> {
         self.forget();
-        let bound = SnapshotRef::open(snapshot).and_then(|s| self.dimensions.bind(s, names));
+        let bound = FeaturesRef::open(features).and_then(|s| self.dimensions.bind(s, names));
         match bound {
             Ok(false) => {}
             Ok(true) => {
@@ -104,12 +103,12 @@ impl Plan {
     }
 
     /// The bound dimensions.
-    pub fn dimensions(&self) -> &DimensionPlan {
+    pub fn dimensions(&self) -> &BoundDimensions {
         &self.dimensions
     }
 
     /// The bound models.
-    pub fn models(&self) -> &ModelPlan {
+    pub fn models(&self) -> &BoundModels {
         &self.models
     }
 
@@ -119,21 +118,21 @@ impl Plan {
     }
 
     /// The model that gives the score for `route`: its active one, or that of the default route.
-    pub fn active_model(&self, route: &str) -> Option<&PlannedModel> {
+    pub fn active_model(&self, route: &str) -> Option<&BoundModel> {
         self.models.models().get(self.models.route(route)?.1.active)
     }
 
-    /// Looks up all dimensions of `request` in the snapshot bound last. `now` is in seconds since the Unix epoch.
+    /// Looks up all dimensions of `request` in the features bound last. `now` is in seconds since the Unix epoch.
     ///
     /// The values are the features of all dimensions in the order of the schema, the statuses one per dimension.
-    pub fn look_up(&mut self, snapshot: &[u8], request: &Request<'_>, now: u32) -> (&[f32], &[Status]) {
-        self.dimensions.look_up(snapshot, request, now, u64::MAX, &mut self.buffers);
+    pub fn look_up(&mut self, features: &[u8], request: &Request<'_>, now: u32) -> (&[f32], &[Status]) {
+        self.dimensions.look_up(features, request, now, u64::MAX, &mut self.buffers);
         self.looked_up()
     }
 
     /// Looks up by keys that the caller made itself, one per dimension in the order of the schema.
-    pub fn look_up_keys(&mut self, snapshot: &[u8], keys: &[u64], now: u32) -> (&[f32], &[Status]) {
-        self.dimensions.look_up_keys(snapshot, keys, now, &mut self.buffers);
+    pub fn look_up_keys(&mut self, features: &[u8], keys: &[u64], now: u32) -> (&[f32], &[Status]) {
+        self.dimensions.look_up_keys(features, keys, now, &mut self.buffers);
         self.looked_up()
     }
 
@@ -142,17 +141,17 @@ impl Plan {
         (self.buffers.values.get(..self.dimensions.width()).unwrap_or_default(), self.last().1)
     }
 
-    /// Scores `request` with the active model of `route`, on the snapshot and the models bound last, and evaluates the
+    /// Scores `request` with the active model of `route`, on the features and the models bound last, and evaluates the
     /// route's shadow models on the same values: [`Self::shadows`] tells what they say.
     ///
     /// Dimensions that no model of the route uses are not looked up.
     ///
     /// # Safety
-    /// `models` are the bytes that [`Self::bind_models`] accepted last, unchanged. (A `snapshot` other than the one
+    /// `models` are the bytes that [`Self::bind_models`] accepted last, unchanged. (A `features` other than the one
     /// bound last gives wrong values, nothing worse.)
     pub unsafe fn score(
         &mut self,
-        snapshot: &[u8],
+        features: &[u8],
         models: &[u8],
         request: &Request<'_>,
         route: &str,
@@ -164,7 +163,7 @@ impl Plan {
         };
         self.last_route = Some(place);
         let mask = route.dimensions;
-        self.dimensions.look_up(snapshot, request, now, mask, &mut self.buffers);
+        self.dimensions.look_up(features, request, now, mask, &mut self.buffers);
         let counts = Counts::of(self.last().1);
         let (_, inputs) = self.buffers.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
         self.models.fill_inputs(request, inputs);
@@ -179,7 +178,7 @@ impl Plan {
     }
 
     /// What the shadow models said of the request that was scored last, in the order of the publication; nothing where
-    /// its route has none or no active model. Of what they lack, [`PlannedModel::missing_input`] tells.
+    /// its route has none or no active model. Of what they lack, [`BoundModel::missing_input`] tells.
     pub fn shadows(&self) -> &[Shadow] {
         self.evaluator.shadows()
     }
@@ -202,5 +201,7 @@ impl Plan {
     }
 }
 
+#[cfg(test)]
+mod lookup_tests;
 #[cfg(test)]
 mod tests;

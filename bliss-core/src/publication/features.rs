@@ -1,29 +1,13 @@
 //! All feature tables of an installation and their schema, as one publication.
 //!
-//! A snapshot is a [frame](crate::frame) of kind 1. Its metadata is [`Metadata`]: the schema, the secret under which
+//! A snapshot is a [frame](crate::publication::frame) of kind 1. Its metadata is [`Metadata`]: the schema, the secret under which
 //! keys are hashed, and where each dimension's [table](crate::table) lies.
-
-#[cfg(feature = "build")]
-mod grow;
-#[cfg(feature = "build")]
-mod needed;
-#[cfg(feature = "build")]
-mod write;
-
-#[cfg(feature = "build")]
-pub use grow::Growth;
-#[cfg(feature = "build")]
-pub use needed::Needed;
-#[cfg(feature = "build")]
-pub use write::{Change, DimensionChange, SnapshotError, Writing, apply_in_place, schema_id};
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::frame::{self, FrameError, Kind, Section};
 use crate::key::{KeySecret, SECRET_BYTES};
-use crate::schema::{
-    ArchivedSchema, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS, Schema, builtin_attributes,
-};
+use crate::publication::frame::{self, FrameError, Kind, Section};
+use crate::schema::{ArchivedSchema, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS, Schema};
 use crate::table::{Layout, TableRef};
 
 /// What travels with the tables. It has no `Debug`, so that the secret gets into no log.
@@ -41,18 +25,18 @@ pub struct Metadata {
 
 /// A checked snapshot in somebody else's bytes.
 #[derive(Clone, Copy)]
-pub struct SnapshotRef<'a> {
-    bytes: &'a [u8],
-    metadata: &'a ArchivedMetadata,
+pub struct FeaturesRef<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) metadata: &'a ArchivedMetadata,
 }
 
-impl core::fmt::Debug for SnapshotRef<'_> {
+impl core::fmt::Debug for FeaturesRef<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SnapshotRef").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+        f.debug_struct("FeaturesRef").field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 
-impl<'a> SnapshotRef<'a> {
+impl<'a> FeaturesRef<'a> {
     /// Checks `bytes`, in time that does not depend on the number of rows, without allocating.
     ///
     /// # Errors
@@ -104,45 +88,12 @@ impl<'a> SnapshotRef<'a> {
         TableRef::open(section.of(self.bytes, index)?).map_err(|_| FrameError::Section { index })
     }
 
-    /// Rows of all tables together.
-    #[cfg(feature = "build")]
-    pub fn rows(&self) -> u64 {
-        (0..self.metadata.tables.len()).filter_map(|i| self.table(i).ok()).map(|table| table.rows()).sum()
-    }
-
     /// Offset in the snapshot and layout of the table of dimension `index`.
     ///
     /// # Errors
     /// As [`Self::table`].
-    pub fn table_place(&self, index: usize) -> Result<(u64, Layout), FrameError> {
+    pub fn table_offset(&self, index: usize) -> Result<(u64, Layout), FrameError> {
         let section = self.metadata.tables.get(index).ok_or(FrameError::Section { index })?;
         Ok((section.offset.to_native(), *self.table(index)?.layout()))
     }
-
-    /// The schema as a value of its own.
-    ///
-    /// # Errors
-    /// Never for checked metadata; the archive's own type of error otherwise.
-    #[cfg(feature = "build")]
-    pub fn schema_owned(&self) -> Result<Schema, FrameError> {
-        rkyv::deserialize::<Schema, rkyv::rancor::Failure>(&self.metadata.schema)
-            .map_err(|_| FrameError::Metadata)
-    }
 }
-
-impl ArchivedSchema {
-    /// The type of attribute `name`: as the schema says, else as built in, else none.
-    pub fn attribute_kind(&self, name: &str) -> Option<AttributeKind> {
-        use crate::schema::ArchivedAttributeKind as Archived;
-        let own = self.attributes.iter().find(|a| a.name == *name).map(|a| match a.kind {
-            Archived::Ip => AttributeKind::Ip,
-            Archived::Hex { bytes } => AttributeKind::Hex { bytes },
-            Archived::String => AttributeKind::String,
-            Archived::U64 => AttributeKind::U64,
-        });
-        own.or_else(|| builtin_attributes().iter().find(|(n, _)| *n == name).map(|(_, kind)| *kind))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,10 @@
 //! Compiled models and the routes that use them, as one publication.
 //!
-//! A [frame](crate::frame) of kind 2. Its metadata is [`Metadata`]; each model's compiled bytes are a section.
+//! A [frame](crate::publication::frame) of kind 2. Its metadata is [`Metadata`]; each model's compiled bytes are a section.
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::frame::{self, FrameError, Kind, Section};
+use crate::publication::frame::{self, FrameError, Kind, Section};
 use bliss_catboost::{ModelError, ModelRef};
 
 /// The most models in one publication.
@@ -141,109 +141,4 @@ pub enum ModelsError {
     /// A route names a model that is not there, or a name is there twice.
     #[error("{0}")]
     Names(String),
-}
-
-/// Models and routes to publish.
-#[cfg(feature = "build")]
-#[derive(Clone, Debug, Default)]
-pub struct ModelSet {
-    /// The models.
-    pub models: Vec<NamedModel>,
-    /// The routes.
-    pub routes: Vec<NamedRoute>,
-}
-
-/// A compiled model and what it is called.
-#[cfg(feature = "build")]
-#[derive(Clone, Debug)]
-pub struct NamedModel {
-    /// Its name.
-    pub name: String,
-    /// Its version, as the operator calls it.
-    pub version: String,
-    /// The class whose probability is that of a bot.
-    pub bot_class: u32,
-    /// What [`bliss_catboost::compile`] made.
-    pub compiled: rkyv::util::AlignedVec<64>,
-}
-
-/// A route with its models by name.
-#[cfg(feature = "build")]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NamedRoute {
-    /// Its name; [`DEFAULT_ROUTE`] for requests that name none.
-    pub name: String,
-    /// The model that gives the score.
-    pub active: Option<String>,
-    /// Models that are evaluated beside it.
-    pub shadows: Vec<String>,
-}
-
-#[cfg(feature = "build")]
-impl ModelSet {
-    /// The publication's bytes, checked as a reader will check them.
-    ///
-    /// # Errors
-    /// Where a name is there twice or unknown, there are too many, or a model is damaged.
-    pub fn pack(&self) -> Result<rkyv::util::AlignedVec<64>, ModelsError> {
-        let names = |text: String| ModelsError::Names(text);
-        let place = |name: &String| {
-            let found = self.models.iter().position(|m| m.name == *name);
-            found
-                .and_then(|i| u32::try_from(i).ok())
-                .ok_or_else(|| names(format!("there is no model {name:?}")))
-        };
-        unique("model", self.models.iter().map(|m| &m.name))?;
-        unique("route", self.routes.iter().map(|r| &r.name))?;
-        let mut routes = Vec::with_capacity(self.routes.len());
-        for route in &self.routes {
-            let at_route = |e: ModelsError| names(format!("route {:?}: {e}", route.name));
-            let shadows = route.shadows.iter().map(place).collect::<Result<_, _>>().map_err(at_route)?;
-            let active = route.active.as_ref().map(place).transpose().map_err(at_route)?;
-            routes.push(Route { name: route.name.clone(), active, shadows });
-        }
-        let mut packer = frame::Packer::new();
-        let entry = |m: &NamedModel, section| Entry {
-            name: m.name.clone(),
-            version: m.version.clone(),
-            bot_class: m.bot_class,
-            section,
-        };
-        let archive = |sections: &[Section]| {
-            let models = self.models.iter().zip(sections).map(|(m, s)| entry(m, *s)).collect();
-            rkyv::to_bytes::<rkyv::rancor::Error>(&Metadata { models, routes: routes.clone() })
-                .map_err(|e| names(format!("metadata cannot be serialised: {e}")))
-        };
-        // The archive's size does not depend on where the sections lie.
-        let nowhere = vec![Section { offset: 0, len: 0 }; self.models.len()];
-        let metadata_at = packer.place(archive(&nowhere)?.len());
-        let sections: Vec<_> = self.models.iter().map(|m| packer.place(m.compiled.len())).collect();
-        let mut bytes = rkyv::util::AlignedVec::new();
-        bytes.resize(usize::try_from(packer.bytes()).unwrap_or(usize::MAX), 0);
-        frame::write_header(&mut bytes, Kind::Models, metadata_at)?;
-        let metadata = archive(&sections)?;
-        let compiled = self.models.iter().map(|m| m.compiled.as_slice());
-        let parts = sections.iter().zip(compiled).chain([(&metadata_at, metadata.as_slice())]);
-        for (index, (section, part)) in parts.enumerate() {
-            let at = usize::try_from(section.offset).map_err(|_| FrameError::Section { index })?;
-            let place = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..part.len()));
-            place.ok_or(FrameError::Section { index })?.copy_from_slice(part);
-        }
-        ModelsRef::open(&bytes)?;
-        Ok(bytes)
-    }
-}
-
-#[cfg(feature = "build")]
-fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String> + Clone) -> Result<(), ModelsError> {
-    for (i, name) in names.clone().enumerate() {
-        if name.is_empty() || name.len() > crate::schema::MAX_NAME_BYTES {
-            let limit = crate::schema::MAX_NAME_BYTES;
-            return Err(ModelsError::Names(format!("{what} {name:?}: a name has 1 to {limit} bytes")));
-        }
-        if names.clone().take(i).any(|earlier| earlier == name) {
-            return Err(ModelsError::Names(format!("{what} {name:?} is there twice; remove one")));
-        }
-    }
-    Ok(())
 }

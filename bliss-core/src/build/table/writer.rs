@@ -1,82 +1,16 @@
-//! Building tables.
+//! Building a table, in parts that may run at the same time.
 
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
 
-use super::layout::{Layout, SLOT_HEAD_BYTES, TableError, u64_at};
-use super::read::{TableRef, prefetch};
+use super::header::region_of;
 use super::region::{Arrangement, Entry};
+use super::rows::Rows;
+use crate::table::layout::{HEADER_BYTES, u64_at};
+use crate::table::{Layout, SLOT_HEAD_BYTES, TableError, TableRef, prefetch};
 
 /// So many rows ahead the processor is asked for what building a table reads.
 const AHEAD: usize = 16;
-
-/// Rows in memory: columns of one dimension, in the order of their arrival.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows {
-    width: usize,
-    /// Keys, one per row.
-    pub keys: Vec<u64>,
-    /// Times of update, one per row, in seconds since the Unix epoch.
-    pub updated_at: Vec<u32>,
-    /// Values, `width` per row; a category is the `f32` whose bits are its hash.
-    pub values: Vec<f32>,
-}
-
-impl Rows {
-    /// No rows, of `width` columns each.
-    pub fn new(width: usize) -> Self {
-        Self { width, ..Self::default() }
-    }
-
-    /// Number of columns.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Number of rows.
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// Adds a row.
-    ///
-    /// # Panics
-    /// Where `values` is not `width` long.
-    pub fn push(&mut self, key: u64, updated_at: u32, values: &[f32]) {
-        assert_eq!(values.len(), self.width, "a row has as many values as the dimension has features");
-        self.keys.push(key);
-        self.updated_at.push(updated_at);
-        self.values.extend_from_slice(values);
-    }
-
-    /// The values of row `i`.
-    pub fn row(&self, i: usize) -> &[f32] {
-        &self.values[i * self.width..(i + 1) * self.width]
-    }
-
-    /// Asks the processor for row `i`.
-    #[inline]
-    fn prefetch(&self, i: usize) {
-        prefetch(&self.updated_at, i);
-        prefetch(&self.values, i * self.width);
-        prefetch(&self.values, (i + 1) * self.width - 1);
-    }
-
-    pub(super) fn check(&self, columns: usize) -> Result<(), TableError> {
-        let whole = self.updated_at.len() == self.len() && self.values.len() == self.len() * self.width;
-        if self.width == columns && whole {
-            Ok(())
-        } else {
-            let found = if whole { self.width } else { self.values.len() / self.len().max(1) };
-            Err(TableError::Width { expected: columns, found })
-        }
-    }
-}
 
 /// Where a column of a new table takes its values from, for rows that come from an old table.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -203,8 +137,7 @@ pub fn build_jobs<'a>(
     let upserts = std::sync::Arc::new(ByRegion::new(&layout, &source.upserts.keys)?);
     let deletes = std::sync::Arc::new(ByRegion::new(&layout, source.deletes)?);
     let (head, mut slots) = table.split_at_mut(layout.slots_at());
-    let (mut pilots, padding) =
-        head[super::layout::HEADER_BYTES..].split_at_mut(layout.regions() * layout.region_pilots());
+    let (mut pilots, padding) = head[HEADER_BYTES..].split_at_mut(layout.regions() * layout.region_pilots());
     padding.fill(0);
     let regions_per_job = layout.regions().div_ceil(parts.max(1));
     let mut jobs = Vec::new();
@@ -277,7 +210,7 @@ fn gather(
     if let Some((old, _)) = source.old {
         let stride = old.layout().stride();
         for old_region in overlapping(layout, old.layout(), region) {
-            for (i, slot) in old.region(old_region).chunks_exact(stride).enumerate() {
+            for (i, slot) in region_of(&old, old_region).chunks_exact(stride).enumerate() {
                 let key = u64_at(slot, 0);
                 if key != 0 && layout.probe(key).region() == region {
                     entries
@@ -331,7 +264,7 @@ fn write_slot(slot: &mut [u8], entry: &Entry<RowSource>, source: &Source<'_>) {
         }
         RowSource::Old(region, at) => {
             let Some((old, columns)) = source.old else { return };
-            let from = &old.region(region as usize)[at as usize..][..old.layout().stride()];
+            let from = &region_of(&old, region as usize)[at as usize..][..old.layout().stride()];
             slot[..SLOT_HEAD_BYTES].copy_from_slice(&from[..SLOT_HEAD_BYTES]);
             let from = from[SLOT_HEAD_BYTES..].as_chunks::<4>().0;
             let (to, padding) = slot[SLOT_HEAD_BYTES..].split_at_mut(columns.len() * 4);

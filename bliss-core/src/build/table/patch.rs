@@ -5,10 +5,11 @@
 
 use core::ops::Range;
 
-use super::layout::{HEADER_BYTES, Layout, ROWS_AT, TableError, u64_at};
-use super::read::{TableRef, prefetch};
 use super::region::Arrangement;
-use super::write::{Rows, write_row};
+use super::rows::Rows;
+use super::writer::write_row;
+use crate::table::layout::{HEADER_BYTES, ROWS_AT, u64_at};
+use crate::table::{Layout, Locator, Row, TableError, TableRef, prefetch};
 
 /// Bytes that are changed in place, perhaps those of somebody who keeps account of each change.
 pub trait Target {
@@ -35,6 +36,7 @@ pub struct TableMut<'a, T: ?Sized> {
     target: &'a mut T,
     at: usize,
     layout: Layout,
+    locator: Locator,
 }
 
 impl<'a, T: Target + ?Sized> TableMut<'a, T> {
@@ -44,7 +46,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
     /// Where [`Layout::read`] refuses it.
     pub fn open(target: &'a mut T, at: usize) -> Result<Self, TableError> {
         let layout = Layout::read(target.bytes().get(at..).unwrap_or_default())?;
-        Ok(Self { target, at, layout })
+        Ok(Self { target, at, layout, locator: Locator::new(&layout, 0) })
     }
 
     /// The same table for reading.
@@ -118,24 +120,30 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
     /// Asks the processor for what keys after the `i`th will need: the pilot of one, then the slot of one whose pilot was
     /// asked for before.
     fn ask_ahead(&self, keys: &[u64], i: usize) {
-        let (bytes, layout) = (self.bytes(), &self.layout);
+        let (bytes, locator) = (self.bytes(), &self.locator);
         if let Some(&key) = keys.get(i + 16) {
-            prefetch(bytes, layout.pilot_at(&layout.probe(key)));
+            prefetch(bytes, locator.start(key).offset);
         }
         if let Some(&key) = keys.get(i + 8) {
-            let probe = layout.probe(key);
-            let at = layout.slot_at(&probe, self.as_ref().pilot(layout.pilot_at(&probe)));
-            prefetch(bytes, at);
-            prefetch(bytes, at + layout.stride() - 1);
+            let slot = self.slot_of(key);
+            prefetch(bytes, slot);
+            prefetch(bytes, slot + locator.stride() - 1);
         }
+    }
+
+    /// Offset of the only slot that can hold `key`.
+    #[inline]
+    fn slot_of(&self, key: u64) -> usize {
+        let mut state = self.locator.start(key);
+        let pilot = self.bytes().get(state.offset).copied().unwrap_or_default();
+        self.locator.resolve(&mut state, pilot);
+        state.offset
     }
 
     /// Offset of the slot that holds `key`.
     fn find(&self, key: u64) -> Option<usize> {
-        let table = self.as_ref();
-        let probe = self.layout.probe(key);
-        let at = self.layout.slot_at(&probe, table.pilot(self.layout.pilot_at(&probe)));
-        table.row_at(at, key).map(|_| at)
+        let slot = self.slot_of(key);
+        Row::at(self.bytes(), slot, key, self.layout.columns()).filter(|_| key != 0).map(|_| slot)
     }
 
     /// Adds rows whose keys are not there; nothing is changed on error.

@@ -22,8 +22,8 @@ pub const HEADER_BYTES: usize = 64;
 /// Sections and metadata begin at multiples of this.
 pub const ALIGN: usize = 64;
 
-const MAGIC: [u8; 8] = *b"BLISSFRM";
-const VERSION: u32 = 1;
+pub(crate) const MAGIC: [u8; 8] = *b"BLISSFRM";
+pub(crate) const VERSION: u32 = 1;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,56 +158,4 @@ pub(crate) fn metadata(bytes: &[u8], kind: Kind) -> Result<Section, FrameError> 
         return Err(FrameError::Kind { expected: kind as u32, found: found_kind });
     }
     Ok(Section { offset: word(2), len: word(3) })
-}
-
-/// Writes the header of a frame whose metadata lies at `metadata`.
-///
-/// # Errors
-/// Where `bytes` is shorter than a header.
-#[cfg(feature = "build")]
-pub fn write_header(bytes: &mut [u8], kind: Kind, metadata: Section) -> Result<(), FrameError> {
-    let found = bytes.len() as u64;
-    let header = bytes
-        .first_chunk_mut::<HEADER_BYTES>()
-        .ok_or(FrameError::CutOff { expected: HEADER_BYTES as u64, found })?;
-    let kind_and_version = u64::from(kind as u32) << 32 | u64::from(VERSION);
-    let words = [u64::from_le_bytes(MAGIC), kind_and_version, metadata.offset, metadata.len];
-    header.fill(0);
-    for (to, word) in header.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-        *to = word.to_le_bytes();
-    }
-    Ok(())
-}
-
-/// Lays parts out one behind the other, each on the grid, behind a header.
-#[cfg(feature = "build")]
-#[derive(Debug)]
-pub struct Packer {
-    end: u64,
-}
-
-#[cfg(feature = "build")]
-impl Packer {
-    /// Nothing but the header yet.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self { end: HEADER_BYTES as u64 }
-    }
-
-    /// Behind a frame of this length.
-    pub fn behind(bytes: u64) -> Self {
-        Self { end: bytes }
-    }
-
-    /// The place of the next part, of `len` bytes.
-    pub fn place(&mut self, len: usize) -> Section {
-        let section = Section { offset: self.end.next_multiple_of(ALIGN as u64), len: len as u64 };
-        self.end = section.offset + section.len;
-        section
-    }
-
-    /// Length of the frame so far.
-    pub fn bytes(&self) -> u64 {
-        self.end
-    }
 }

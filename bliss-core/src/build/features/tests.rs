@@ -1,9 +1,13 @@
 use rkyv::util::AlignedVec;
 
 use super::*;
+use crate::build::table::{BuildJob, Rows};
 use crate::key::hash_key;
+use crate::key::{KeySecret, SECRET_BYTES};
+use crate::publication::frame::FrameError;
+use crate::schema::Schema;
 use crate::schema::{Dimension, Feature, KeyPart};
-use crate::table::{BuildJob, Rows, TableError};
+use crate::table::{TableError, TableRef};
 
 fn schema(features: &[&str]) -> Schema {
     let dimension = |name: &str, key| Dimension {
@@ -24,8 +28,8 @@ fn sequentially(jobs: Vec<BuildJob<'_>>) -> Result<u64, TableError> {
     jobs.into_iter().map(BuildJob::run).sum()
 }
 
-fn written(schema: &Schema, current: Option<SnapshotRef<'_>>, change: &Change) -> AlignedVec<64> {
-    let writing = Writing::plan(schema, &secret(), current, change).unwrap();
+fn written(schema: &Schema, current: Option<FeaturesRef<'_>>, change: &Change) -> AlignedVec<64> {
+    let writing = FeaturesBuilder::plan(schema, &secret(), current, change).unwrap();
     let mut bytes = AlignedVec::with_capacity(0);
     bytes.resize(writing.bytes() as usize, 0xee);
     writing.write(&mut bytes, 2, sequentially).unwrap();
@@ -48,7 +52,7 @@ fn patch(upserts: Rows, deletes: Vec<u64>) -> Change {
     Change { dimensions: vec![(0, DimensionChange::Patch { upserts, deletes })] }
 }
 
-fn values(snapshot: &SnapshotRef<'_>, dimension: usize, i: u32) -> Option<Vec<f32>> {
+fn values(snapshot: &FeaturesRef<'_>, dimension: usize, i: u32) -> Option<Vec<f32>> {
     snapshot.table(dimension).unwrap().get(key(i)).map(|row| row.values().collect())
 }
 
@@ -58,13 +62,14 @@ fn goes_on_from_the_current_snapshot() {
     let both =
         vec![(0, DimensionChange::Replace(rows(2, 0..100))), (1, DimensionChange::Replace(rows(2, 0..9)))];
     let first = written(&schema, None, &Change { dimensions: both });
-    let first = SnapshotRef::open(&first).unwrap();
-    assert_eq!(first.schema_owned().unwrap(), schema);
+    let first = FeaturesRef::open(&first).unwrap();
+    let published: Schema = rkyv::deserialize::<_, rkyv::rancor::Failure>(first.schema()).unwrap();
+    assert_eq!(published, schema);
     assert_eq!(first.secret(), secret());
     assert_eq!(values(&first, 0, 99).unwrap(), [990.0, 991.0]);
 
     let next = written(&schema, Some(first), &patch(rows(2, 99..5000), vec![key(0)]));
-    let next = SnapshotRef::open(&next).unwrap();
+    let next = FeaturesRef::open(&next).unwrap();
     assert_eq!(next.table(0).unwrap().rows(), 4999);
     assert_eq!(values(&next, 0, 0), None);
     assert_eq!(values(&next, 0, 1).unwrap(), [10.0, 11.0]);
@@ -73,7 +78,7 @@ fn goes_on_from_the_current_snapshot() {
 
     let replaced = Change { dimensions: vec![(0, DimensionChange::Replace(rows(2, 5..6)))] };
     let replaced = written(&schema, Some(next), &replaced);
-    let replaced = SnapshotRef::open(&replaced).unwrap();
+    let replaced = FeaturesRef::open(&replaced).unwrap();
     assert_eq!(replaced.table(0).unwrap().rows(), 1);
     assert_eq!(replaced.table(1).unwrap().rows(), 9);
 }
@@ -83,10 +88,10 @@ fn in_place_equals_writing_anew() {
     let schema = schema(&["a", "b"]);
     let first = written(&schema, None, &patch(rows(2, 0..2000), vec![]));
     let change = patch(rows(2, 1500..2300), (0..300).map(key).collect());
-    let anew = written(&schema, Some(SnapshotRef::open(&first).unwrap()), &change);
+    let anew = written(&schema, Some(FeaturesRef::open(&first).unwrap()), &change);
     let mut in_place = first.clone();
     apply_in_place(&mut in_place[..], 0, &change.dimensions[0].1).unwrap();
-    let (anew, in_place) = (SnapshotRef::open(&anew).unwrap(), SnapshotRef::open(&in_place).unwrap());
+    let (anew, in_place) = (FeaturesRef::open(&anew).unwrap(), FeaturesRef::open(&in_place).unwrap());
     assert_eq!(anew.table(0).unwrap().rows(), in_place.table(0).unwrap().rows());
     (0..2700).for_each(|i| assert_eq!(values(&anew, 0, i), values(&in_place, 0, i), "{i}"));
 }
@@ -103,17 +108,18 @@ fn a_table_that_grows_leaves_the_others_alone() {
     let (index, change_of) = &change.dimensions[0];
     let mut grown = first.clone();
     let full = apply_in_place(&mut grown[..], *index, change_of).unwrap_err();
-    assert!(matches!(full, SnapshotError::Table { error: TableError::Full { .. }, .. }), "{full}");
-    let growth = Growth::plan(SnapshotRef::open(&grown).unwrap(), *index, change_of).unwrap().unwrap();
+    assert!(matches!(full, FeaturesError::Table { error: TableError::Full { .. }, .. }), "{full}");
+    let growth =
+        TableRelocation::plan(FeaturesRef::open(&grown).unwrap(), *index, change_of).unwrap().unwrap();
     assert!(growth.bytes() > first.len() as u64 && growth.bytes() < first.len() as u64 * 104 / 100);
     grown.resize(growth.bytes() as usize, 0xdd);
     growth.write(&mut grown, change_of, 2, sequentially).unwrap();
     let changes = growth.changes().start as usize..growth.changes().end as usize;
-    let other = SnapshotRef::open(&first).unwrap().table_place(1).unwrap();
-    let anew = written(&schema, Some(SnapshotRef::open(&first).unwrap()), &change);
-    let anew = SnapshotRef::open(&anew).unwrap();
-    let grown_ref = SnapshotRef::open(&grown).unwrap();
-    assert_eq!(grown_ref.table_place(1).unwrap(), other, "it stays where it is");
+    let other = FeaturesRef::open(&first).unwrap().table_offset(1).unwrap();
+    let anew = written(&schema, Some(FeaturesRef::open(&first).unwrap()), &change);
+    let anew = FeaturesRef::open(&anew).unwrap();
+    let grown_ref = FeaturesRef::open(&grown).unwrap();
+    assert_eq!(grown_ref.table_offset(1).unwrap(), other, "it stays where it is");
     assert!((changes.end..).contains(&(other.0 as usize)));
     assert_eq!(anew.table(0).unwrap().rows(), grown_ref.table(0).unwrap().rows());
     (0..5100).for_each(|i| assert_eq!(values(&anew, 0, i), values(&grown_ref, 0, i), "{i}"));
@@ -122,8 +128,8 @@ fn a_table_that_grows_leaves_the_others_alone() {
 
     // Where it is most of the snapshot, writing that anew is cheaper.
     let change = DimensionChange::Patch { upserts: rows(2, 200_000..300_000), deletes: vec![] };
-    assert!(Growth::plan(grown_ref, 1, &change).unwrap().is_none());
-    assert!(Growth::plan(grown_ref, 0, &DimensionChange::Replace(rows(2, 0..1))).unwrap().is_none());
+    assert!(TableRelocation::plan(grown_ref, 1, &change).unwrap().is_none());
+    assert!(TableRelocation::plan(grown_ref, 0, &DimensionChange::Replace(rows(2, 0..1))).unwrap().is_none());
 }
 
 /// Below 100,000 rows there is room; a table that must grow beyond has all of them laid out tight.
@@ -135,12 +141,12 @@ fn a_snapshot_that_passes_100_000_rows_is_not_grown_but_written_anew() {
         (1, DimensionChange::Replace(rows(2, 0..95_000))),
     ];
     let first = written(&schema, None, &Change { dimensions: both });
-    let first = SnapshotRef::open(&first).unwrap();
+    let first = FeaturesRef::open(&first).unwrap();
     let add = |count: u32| DimensionChange::Patch { upserts: rows(2, 1000..1000 + count), deletes: vec![] };
-    assert!(Growth::plan(first, 0, &add(2000)).unwrap().is_some());
-    assert!(Growth::plan(first, 0, &add(5000)).unwrap().is_none());
+    assert!(TableRelocation::plan(first, 0, &add(2000)).unwrap().is_some());
+    assert!(TableRelocation::plan(first, 0, &add(5000)).unwrap().is_none());
     let change = Change { dimensions: vec![(0, add(5000))] };
-    let bytes = Writing::plan(&schema, &secret(), Some(first), &change).unwrap().bytes();
+    let bytes = FeaturesBuilder::plan(&schema, &secret(), Some(first), &change).unwrap().bytes();
     assert!(bytes as f64 <= 1.3 * f64::from(101_000 * (12 + 8)), "{bytes}");
 }
 
@@ -159,7 +165,7 @@ fn space_is_bounded_above_100_000_rows_in_many_dimensions() {
         let each = 100_000_u32.div_ceil(dimensions);
         let all = (0..dimensions as usize).map(|i| (i, DimensionChange::Replace(rows(16, 0..each))));
         let change = Change { dimensions: all.collect() };
-        let bytes = Writing::plan(&schema, &secret(), None, &change).unwrap().bytes();
+        let bytes = FeaturesBuilder::plan(&schema, &secret(), None, &change).unwrap().bytes();
         let ratio = bytes as f64 / f64::from(each * dimensions * (12 + 64));
         assert!(ratio <= 1.3, "{dimensions} dimensions: {ratio}");
     }
@@ -169,14 +175,14 @@ fn space_is_bounded_above_100_000_rows_in_many_dimensions() {
 fn columns_follow_their_names() {
     let first = written(&schema(&["a", "b"]), None, &patch(rows(2, 0..10), vec![]));
     let next = schema(&["b", "new"]);
-    let next = written(&next, Some(SnapshotRef::open(&first).unwrap()), &Change::default());
-    assert_eq!(values(&SnapshotRef::open(&next).unwrap(), 0, 3).unwrap(), [31.0, -1.0]);
+    let next = written(&next, Some(FeaturesRef::open(&first).unwrap()), &Change::default());
+    assert_eq!(values(&FeaturesRef::open(&next).unwrap(), 0, 3).unwrap(), [31.0, -1.0]);
 
     // Another key makes another dimension: its old rows mean nothing any more.
     let mut other_key = schema(&["a", "b"]);
     other_key.dimensions[0].key = vec![KeyPart::subnet("ip", 24, 48)];
-    let next = written(&other_key, Some(SnapshotRef::open(&first).unwrap()), &Change::default());
-    assert_eq!(SnapshotRef::open(&next).unwrap().table(0).unwrap().rows(), 0);
+    let next = written(&other_key, Some(FeaturesRef::open(&first).unwrap()), &Change::default());
+    assert_eq!(FeaturesRef::open(&next).unwrap().table(0).unwrap().rows(), 0);
 }
 
 #[test]
@@ -185,22 +191,22 @@ fn refusals_name_the_dimension() {
     let mut twice = rows(2, 0..3);
     twice.push(key(0), 1, &[1.0, 1.0]);
     let change = Change { dimensions: vec![(1, DimensionChange::Replace(twice))] };
-    let writing = Writing::plan(&schema, &secret(), None, &change).unwrap();
+    let writing = FeaturesBuilder::plan(&schema, &secret(), None, &change).unwrap();
     let mut bytes = vec![0; writing.bytes() as usize];
     let error = writing.write(&mut bytes, 1, sequentially).unwrap_err();
     assert!(error.to_string().starts_with("dimension \"user_agent\": key"), "{error}");
 
     let unknown = Change { dimensions: vec![(2, DimensionChange::Replace(rows(2, 0..1)))] };
-    let error = Writing::plan(&schema, &secret(), None, &unknown).unwrap_err();
-    assert_eq!(error, SnapshotError::Dimension { index: 2, dimensions: 2 });
+    let error = FeaturesBuilder::plan(&schema, &secret(), None, &unknown).unwrap_err();
+    assert_eq!(error, FeaturesError::Dimension { index: 2, dimensions: 2 });
 
     let mut twice = patch(rows(2, 0..1), vec![]);
     twice.dimensions.extend(patch(rows(2, 1..2), vec![]).dimensions);
     assert_eq!(
-        Writing::plan(&schema, &secret(), None, &twice).unwrap_err(),
-        SnapshotError::Twice { index: 0 }
+        FeaturesBuilder::plan(&schema, &secret(), None, &twice).unwrap_err(),
+        FeaturesError::Twice { index: 0 }
     );
-    assert_eq!(twice.check(2), Err(SnapshotError::Twice { index: 0 }));
+    assert_eq!(twice.check(2), Err(FeaturesError::Twice { index: 0 }));
 
     let wide = patch(rows(3, 0..1), vec![]);
     let mut bytes = written(&schema, None, &Change::default());
@@ -215,14 +221,14 @@ fn damaged_snapshots_are_errors_or_readable() {
     for len in 0..good.len() {
         let mut cut = AlignedVec::<64>::new();
         cut.extend_from_slice(&good[..len]);
-        assert!(SnapshotRef::open(&cut).is_err(), "{len} bytes");
+        assert!(FeaturesRef::open(&cut).is_err(), "{len} bytes");
     }
-    let tables_at = SnapshotRef::open(&good).unwrap().table_place(0).unwrap().0 as usize;
+    let tables_at = FeaturesRef::open(&good).unwrap().table_offset(0).unwrap().0 as usize;
     for at in 0..tables_at + 64 {
         for flip in [1u8, 0x80, 0xff] {
             let mut bad = good.clone();
             bad[at] ^= flip;
-            if let Ok(snapshot) = SnapshotRef::open(&bad) {
+            if let Ok(snapshot) = FeaturesRef::open(&bad) {
                 let dimensions = snapshot.schema().dimensions.len();
                 (0..dimensions).for_each(|d| (0..60).for_each(|i| drop(values(&snapshot, d, i))));
             }
@@ -231,16 +237,16 @@ fn damaged_snapshots_are_errors_or_readable() {
     let models = |bytes: &mut AlignedVec<64>| bytes[12] = 2;
     let mut other = good.clone();
     models(&mut other);
-    assert_eq!(SnapshotRef::open(&other).unwrap_err(), FrameError::Kind { expected: 1, found: 2 });
+    assert_eq!(FeaturesRef::open(&other).unwrap_err(), FrameError::Kind { expected: 1, found: 2 });
 }
 
 #[test]
 fn a_table_of_another_width_than_its_dimension_is_refused() {
     let mut bytes = written(&schema(&["a", "b"]), None, &patch(rows(2, 0..50), vec![]));
-    let at = SnapshotRef::open(&bytes).unwrap().table_place(1).unwrap().0 as usize;
+    let at = FeaturesRef::open(&bytes).unwrap().table_offset(1).unwrap().0 as usize;
     // One column of 4 bytes in slots of 16, which fits where two columns were.
     bytes[at + 12..at + 16].copy_from_slice(&1u32.to_le_bytes());
     bytes[at + 16..at + 20].copy_from_slice(&16u32.to_le_bytes());
     assert_eq!(TableRef::open(&bytes[at..]).unwrap().layout().columns(), 1);
-    assert_eq!(SnapshotRef::open(&bytes).unwrap_err(), FrameError::Section { index: 1 });
+    assert_eq!(FeaturesRef::open(&bytes).unwrap_err(), FrameError::Section { index: 1 });
 }

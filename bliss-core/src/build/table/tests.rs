@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::table::{Layout, TableError, TableRef};
 
 type Model = HashMap<u64, (u32, Vec<f32>)>;
 

@@ -1,36 +1,36 @@
 //! Where a worker counts what a plan answers.
 
-use super::Plan;
-use crate::counters::{Id, Place, Slot};
-use crate::models::{MAX_MODELS, MAX_ROUTES};
+use super::Scorer;
+use crate::metrics::{EntryIndex, Id, Slot};
+use crate::publication::models::{MAX_MODELS, MAX_ROUTES};
 use crate::schema::MAX_DIMENSIONS;
 use crate::score::Answer;
 
 /// Places of a slot's entries for what a plan has bound, so that a request only adds.
 #[derive(Debug)]
-pub struct Tally {
-    /// The plan's [`Plan::bindings`] at the time.
+pub struct RequestMetrics {
+    /// The plan's [`Scorer::bindings`] at the time.
     bound: Option<u64>,
-    dimensions: Vec<Place>,
-    routes: Vec<RoutePlaces>,
+    dimensions: Vec<EntryIndex>,
+    routes: Vec<RouteEntries>,
     /// Of the shadows of all routes.
-    shadows: Vec<Place>,
+    shadows: Vec<EntryIndex>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct RoutePlaces {
-    unscored: Place,
-    scores: Place,
+struct RouteEntries {
+    unscored: EntryIndex,
+    scores: EntryIndex,
     first_shadow: usize,
 }
 
-impl Default for Tally {
+impl Default for RequestMetrics {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Tally {
+impl RequestMetrics {
     /// Allocates all memory that binding will need.
     pub fn new() -> Self {
         Self {
@@ -49,7 +49,7 @@ impl Tally {
     /// Finds the places for what `plan` has bound now, unless they are known. Counting does it too; done ahead of time, no
     /// request has to.
     #[inline]
-    pub fn bind(&mut self, slot: Slot<'_>, plan: &Plan) {
+    pub fn bind(&mut self, slot: Slot<'_>, plan: &Scorer) {
         if self.bound != Some(plan.bindings()) {
             self.bind_anew(slot, plan);
         }
@@ -57,7 +57,7 @@ impl Tally {
 
     /// Within the capacities, since a plan has no more than they hold.
     #[cold]
-    fn bind_anew(&mut self, slot: Slot<'_>, plan: &Plan) {
+    fn bind_anew(&mut self, slot: Slot<'_>, plan: &Scorer) {
         self.dimensions.clear();
         self.routes.clear();
         self.shadows.clear();
@@ -66,7 +66,7 @@ impl Tally {
         let model = |place: usize| plan.models().models().get(place).map(|m| (m.name(), m.version()));
         for (route, bound) in plan.models().routes() {
             let (name, version) = model(bound.active).unwrap_or_default();
-            self.routes.push(RoutePlaces {
+            self.routes.push(RouteEntries {
                 unscored: slot.claim(Id::unscored(route)),
                 scores: slot.claim(Id::scores(route, name, version)),
                 first_shadow: self.shadows.len(),
@@ -79,20 +79,20 @@ impl Tally {
 
     /// Counts how the dimensions answered the last look-up or score.
     #[inline]
-    pub fn count_lookup(&mut self, slot: Slot<'_>, plan: &Plan) {
+    pub fn count_lookup(&mut self, slot: Slot<'_>, plan: &Scorer) {
         self.bind(slot, plan);
         for (place, status) in self.dimensions.iter().zip(plan.last().1) {
             slot.add_lookup(*place, *status);
         }
     }
 
-    /// Counts a score, or why there is none: `answer` is what the last [`Plan::score`] gave, or what was said instead
-    /// after [`Plan::forget`].
+    /// Counts a score, or why there is none: `answer` is what the last [`Scorer::score`] gave, or what was said instead
+    /// after [`Scorer::forget`].
     #[inline]
-    pub fn count_score(&mut self, slot: Slot<'_>, plan: &Plan, answer: &Answer) {
+    pub fn count_score(&mut self, slot: Slot<'_>, plan: &Scorer, answer: &Answer) {
         let Some(route) = plan.last_route() else {
             if let Err(reason) = answer.outcome {
-                slot.add_unscored(Place::NO_ROUTE, reason);
+                slot.add_unscored(EntryIndex::NO_ROUTE, reason);
             }
             return;
         };

@@ -1,165 +1,31 @@
-//! Making the next snapshot from the current one and a change.
+//! Building the next features from the current ones and a change.
 
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
 
-use std::collections::HashSet;
-
 use rkyv::util::AlignedVec;
 
-use super::{Metadata, Needed, SnapshotRef};
-use crate::frame::{self, FrameError, Kind, Packer, Section};
+use super::change::{Change, DimensionChange, FeaturesError, rows_after};
+use super::space_budget::SpaceBudget;
+use crate::build::frame::{Packer, write_header};
+use crate::build::table::{self, BuildJob, Column, Rows, Source};
 use crate::key::KeySecret;
-use crate::schema::{ArchivedDimension, Dimension, Schema, SchemaError};
-use crate::table::{self, BuildJob, Column, Layout, Rows, Source, TableError, TableMut, TableRef, Target};
-
-/// What is new in one dimension.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DimensionChange {
-    /// These rows and no others; a key that is there twice is an error.
-    Replace(Rows),
-    /// First the keys that go, then the rows that are added or replaced; of two with one key the later counts.
-    Patch {
-        /// Rows that are added or replaced.
-        upserts: Rows,
-        /// Keys that go.
-        deletes: Vec<u64>,
-    },
-}
-
-/// What is new, by the index of the dimension in the schema. Each dimension is there at most once.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
-    /// Index of the dimension and what is new in it.
-    pub dimensions: Vec<(usize, DimensionChange)>,
-}
-
-impl Change {
-    /// Rows and keys that the change holds.
-    pub fn len(&self) -> usize {
-        let count = |change: &DimensionChange| match change {
-            DimensionChange::Replace(rows) => rows.len(),
-            DimensionChange::Patch { upserts, deletes } => upserts.len() + deletes.len(),
-        };
-        self.dimensions.iter().map(|(_, change)| count(change)).sum()
-    }
-
-    /// Whether no dimension is named.
-    pub fn is_empty(&self) -> bool {
-        self.dimensions.is_empty()
-    }
-
-    /// Whether all that is new are rows added, replaced or taken out.
-    pub fn is_patch(&self) -> bool {
-        self.dimensions.iter().all(|(_, change)| matches!(change, DimensionChange::Patch { .. }))
-    }
-
-    /// Whether each dimension named is one of so many, and named once: of two changes of one, which counts would depend
-    /// on how the snapshot is made.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Dimension`], [`SnapshotError::Twice`].
-    pub fn check(&self, dimensions: usize) -> Result<(), SnapshotError> {
-        for (i, &(index, _)) in self.dimensions.iter().enumerate() {
-            if index >= dimensions {
-                return Err(SnapshotError::Dimension { index, dimensions });
-            }
-            if self.dimensions[..i].iter().any(|(earlier, _)| *earlier == index) {
-                return Err(SnapshotError::Twice { index });
-            }
-        }
-        Ok(())
-    }
-
-    fn of(&self, index: usize) -> Option<&DimensionChange> {
-        self.dimensions.iter().find(|(i, _)| *i == index).map(|(_, change)| change)
-    }
-}
-
-/// Why a snapshot cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SnapshotError {
-    /// The schema breaks a rule.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    /// The current snapshot is damaged.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// A dimension's table cannot be made.
-    #[error("dimension {dimension:?}: {error}")]
-    Table {
-        /// Name of the dimension.
-        dimension: String,
-        /// What is wrong.
-        error: TableError,
-    },
-    /// The change names a dimension that the schema does not have.
-    #[error("change of dimension number {index}, but the schema has {dimensions}")]
-    Dimension {
-        /// Number of the dimension.
-        index: usize,
-        /// How many there are.
-        dimensions: usize,
-    },
-    /// The change names a dimension twice.
-    #[error("change of dimension number {index} is there twice; join them into one")]
-    Twice {
-        /// Number of the dimension.
-        index: usize,
-    },
-    /// The metadata could not be serialised.
-    #[error("metadata cannot be serialised: {0}")]
-    Metadata(String),
-}
-
-/// Makes the change of one dimension in a snapshot that has room for it.
-///
-/// # Errors
-/// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out anew, by [`super::Growth`] or
-/// [`Writing`]: then `target` holds part of the change. A change that [replaces](DimensionChange::Replace) is refused.
-pub fn apply_in_place<T: Target + ?Sized>(
-    target: &mut T,
-    index: usize,
-    change: &DimensionChange,
-) -> Result<(), SnapshotError> {
-    let snapshot = SnapshotRef::open(target.bytes())?;
-    let dimensions = snapshot.schema().dimensions.len();
-    let dimension = snapshot.schema().dimensions.get(index);
-    let dimension = dimension.ok_or(SnapshotError::Dimension { index, dimensions })?.name.to_string();
-    let (at, _) = snapshot.table_place(index)?;
-    let at_table = |error| SnapshotError::Table { dimension: dimension.clone(), error };
-    let DimensionChange::Patch { upserts, deletes } = change else {
-        return Err(at_table(TableError::Full { rows: 0, room: 0 }));
-    };
-    let mut table = TableMut::open(target, at as usize).map_err(at_table)?;
-    table.apply(upserts, deletes).map_err(at_table)
-}
-
-/// Rows of a table once `deletes` were taken out of it and `upserts` put in, in which keys may be named several times.
-pub(super) fn rows_after(old: Option<TableRef<'_>>, upserts: &Rows, deletes: &[u64]) -> u64 {
-    let is_held = |key: &u64| old.is_some_and(|table| table.get(*key).is_some());
-    let mut gone: HashSet<u64> = deletes.iter().copied().filter(is_held).collect();
-    let mut added = HashSet::new();
-    for &key in &upserts.keys {
-        if !gone.remove(&key) && key != 0 && !is_held(&key) {
-            added.insert(key);
-        }
-    }
-    let kept = old.map_or(0, |table| table.rows());
-    (kept + added.len() as u64).saturating_sub(gone.len() as u64)
-}
+use crate::publication::features::{FeaturesRef, Metadata};
+use crate::publication::frame::{FrameError, Kind, Section};
+use crate::schema::{ArchivedDimension, Dimension, Schema};
+use crate::table::{Layout, TableError, TableRef};
 
 /// A hash of a schema: equal for equal schemas.
 ///
 /// # Errors
 /// Where it cannot be serialised.
-pub fn schema_id(schema: &Schema) -> Result<u64, SnapshotError> {
+pub fn schema_id(schema: &Schema) -> Result<u64, FeaturesError> {
     let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(schema);
-    bytes.map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes)).map_err(|e| SnapshotError::Metadata(e.to_string()))
+    bytes.map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes)).map_err(|e| FeaturesError::Metadata(e.to_string()))
 }
 
 /// A snapshot about to be written whole: its size is known, its tables are not built yet.
-pub struct Writing<'a> {
+pub struct FeaturesBuilder<'a> {
     metadata: AlignedVec,
     metadata_at: Section,
     dimensions: Vec<Planned<'a>>,
@@ -189,13 +55,13 @@ struct Planned<'a> {
     section: Section,
 }
 
-impl core::fmt::Debug for Writing<'_> {
+impl core::fmt::Debug for FeaturesBuilder<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Writing").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("FeaturesBuilder").field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
-impl<'a> Writing<'a> {
+impl<'a> FeaturesBuilder<'a> {
     /// Plans the snapshot of `schema` that follows `current` by `change`.
     ///
     /// A dimension of `current` goes on where name and key are the same; its columns go on where name and type are
@@ -206,15 +72,15 @@ impl<'a> Writing<'a> {
     pub fn plan(
         schema: &'a Schema,
         secret: &KeySecret,
-        current: Option<SnapshotRef<'a>>,
+        current: Option<FeaturesRef<'a>>,
         change: &'a Change,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<Self, FeaturesError> {
         schema.validate()?;
         let dimensions = schema.dimensions.len();
         change.check(dimensions)?;
         let mut packer = Packer::new();
         let mut contents = Vec::with_capacity(dimensions);
-        let mut needed = Needed::default();
+        let mut needed = SpaceBudget::default();
         for (index, dimension) in schema.dimensions.iter().enumerate() {
             let content = Content::new(schema, dimension, current, change.of(index))?;
             needed.add(content.rows, content.width);
@@ -224,7 +90,7 @@ impl<'a> Writing<'a> {
         let mut planned = planned.collect::<Result<Vec<_>, _>>()?;
         // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
         // opens the snapshot touches few pages.
-        let failed = |e: rkyv::rancor::Error| SnapshotError::Metadata(e.to_string());
+        let failed = |e: rkyv::rancor::Error| FeaturesError::Metadata(e.to_string());
         let schema_id = schema_id(schema)?;
         let metadata = |tables: Vec<Section>| {
             let metadata = Metadata { schema: schema.clone(), schema_id, secret: secret.0, tables };
@@ -256,16 +122,16 @@ impl<'a> Writing<'a> {
         dest: &mut [u8],
         parts: usize,
         run: impl Fn(Vec<BuildJob<'_>>) -> Result<u64, TableError>,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), FeaturesError> {
         let found = dest.len() as u64;
         let dest =
             dest.get_mut(..self.bytes as usize).ok_or(FrameError::CutOff { expected: self.bytes, found })?;
-        frame::write_header(dest, Kind::Features, self.metadata_at)?;
+        write_header(dest, Kind::Features, self.metadata_at)?;
         dest[self.metadata_at.offset as usize..][..self.metadata.len()].copy_from_slice(&self.metadata);
         for p in &self.dimensions {
             let table = &mut dest[p.section.offset as usize..][..p.section.len as usize];
             p.write(table, parts, &run)
-                .map_err(|error| SnapshotError::Table { dimension: p.content.name.into(), error })?;
+                .map_err(|error| FeaturesError::Table { dimension: p.content.name.into(), error })?;
         }
         Ok(())
     }
@@ -275,9 +141,9 @@ impl<'a> Content<'a> {
     fn new(
         schema: &'a Schema,
         dimension: &'a Dimension,
-        current: Option<SnapshotRef<'a>>,
+        current: Option<FeaturesRef<'a>>,
         change: Option<&'a DimensionChange>,
-    ) -> Result<Self, SnapshotError> {
+    ) -> Result<Self, FeaturesError> {
         let mut old = None;
         let mut columns = Vec::new();
         let mut same_columns = false;
@@ -308,10 +174,10 @@ impl<'a> Content<'a> {
     }
 
     /// Chooses the layout, given what all tables must hold.
-    fn lay_out(self, needed: &Needed) -> Result<Planned<'a>, SnapshotError> {
+    fn lay_out(self, needed: &SpaceBudget) -> Result<Planned<'a>, FeaturesError> {
         let roomy = needed.is_roomy(self.rows, self.width);
         let fresh = Layout::with_room(self.rows, self.width, roomy)
-            .map_err(|error| SnapshotError::Table { dimension: self.name.into(), error })?;
+            .map_err(|error| FeaturesError::Table { dimension: self.name.into(), error })?;
         // A table that need not grow or shrink keeps its layout, and its bytes if nothing changes in it.
         let fits = |held: &Layout| {
             let shrinks = held.is_sparse(self.rows, roomy) && fresh.bytes() < held.bytes();
@@ -355,7 +221,7 @@ impl Planned<'_> {
 fn same_key<'a>(
     schema: &Schema,
     dimension: &Dimension,
-    current: &SnapshotRef<'a>,
+    current: &FeaturesRef<'a>,
 ) -> Option<(usize, &'a ArchivedDimension)> {
     let held = current.schema().dimensions.iter().enumerate().find(|(_, d)| d.name == dimension.name)?;
     let same = held.1.key.len() == dimension.key.len()

@@ -5,10 +5,13 @@
 
 use rkyv::util::AlignedVec;
 
-use super::write::{DimensionChange, SnapshotError, rows_after};
-use super::{Metadata, Needed, SnapshotRef};
-use crate::frame::{self, FrameError, HEADER_BYTES, Kind, Packer, Section};
-use crate::table::{self, BuildJob, Column, Layout, Source, TableError};
+use super::change::{DimensionChange, FeaturesError, rows_after};
+use super::space_budget::SpaceBudget;
+use crate::build::frame::Packer;
+use crate::build::table::{self, BuildJob, Column, Source};
+use crate::publication::features::{FeaturesRef, Metadata};
+use crate::publication::frame::{self, FrameError, HEADER_BYTES, Kind, Section};
+use crate::table::{Layout, TableError};
 
 /// The place of a table that grew stays empty until the snapshot is written anew; at most one byte in so many is lost to
 /// that, and in a small snapshot one in so few.
@@ -17,7 +20,7 @@ const LOST_WHERE_ROOMY: u64 = 3;
 
 /// A table of a snapshot about to be laid out anew behind all others, with room for a change.
 #[derive(Debug)]
-pub struct Growth {
+pub struct TableRelocation {
     index: usize,
     layout: Layout,
     section: Section,
@@ -25,23 +28,23 @@ pub struct Growth {
     metadata: AlignedVec,
 }
 
-impl Growth {
+impl TableRelocation {
     /// Plans it for the table of dimension `index`. `None` where the snapshot had better be written anew: because a
     /// dimension is [replaced](DimensionChange::Replace), or too much of the snapshot would lie empty.
     ///
     /// # Errors
     /// Where the table would be too large.
     pub fn plan(
-        snapshot: SnapshotRef<'_>,
+        snapshot: FeaturesRef<'_>,
         index: usize,
         change: &DimensionChange,
-    ) -> Result<Option<Self>, SnapshotError> {
+    ) -> Result<Option<Self>, FeaturesError> {
         let DimensionChange::Patch { upserts, deletes } = change else { return Ok(None) };
         let old = snapshot.table(index)?;
         let rows = rows_after(Some(old), upserts, deletes);
         let name = || snapshot.schema().dimensions.get(index).map_or(String::new(), |d| d.name.to_string());
         let columns = old.layout().columns();
-        let mut needed = Needed::by(snapshot);
+        let mut needed = SpaceBudget::by(snapshot);
         needed.set(index, rows, columns);
         // As when tables still have the room that they were given in a smaller snapshot.
         if needed.is_exceeded_by(snapshot.bytes.len() as u64) {
@@ -49,7 +52,7 @@ impl Growth {
         }
         let roomy = needed.is_roomy(rows, columns);
         let layout = Layout::with_room(rows, columns, roomy)
-            .map_err(|error| SnapshotError::Table { dimension: name(), error })?;
+            .map_err(|error| FeaturesError::Table { dimension: name(), error })?;
 
         let mut packer = Packer::behind(snapshot.bytes.len() as u64);
         let section = packer.place(layout.bytes());
@@ -58,7 +61,7 @@ impl Growth {
         *metadata.tables.get_mut(index).ok_or(FrameError::Section { index })? = section;
         let used = metadata.tables.iter().map(|table| table.len).sum::<u64>();
         let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&metadata)
-            .map_err(|error| SnapshotError::Metadata(error.to_string()))?;
+            .map_err(|error| FeaturesError::Metadata(error.to_string()))?;
         let metadata_at = frame::metadata(snapshot.bytes, Kind::Features)?;
         let lost = packer.bytes().saturating_sub(HEADER_BYTES as u64 + metadata_at.len + used);
         let fits = metadata_at.len == metadata.len() as u64;
@@ -80,7 +83,7 @@ impl Growth {
     /// Lays the table out, with the change made, in the first [`Self::bytes`] bytes of `dest`, which begin with the
     /// snapshot that it was planned for. Part of the change may be made in that already.
     ///
-    /// `run` and `parts` are as for [`super::Writing::write`].
+    /// `run` and `parts` are as for [`super::FeaturesBuilder::write`].
     ///
     /// # Errors
     /// Where rows do not fit the schema; `dest` then holds the snapshot as it was.
@@ -90,12 +93,12 @@ impl Growth {
         change: &DimensionChange,
         parts: usize,
         run: impl Fn(Vec<BuildJob<'_>>) -> Result<u64, TableError>,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), FeaturesError> {
         let found = dest.len() as u64;
         let all = dest.get_mut(..self.bytes() as usize);
         let all = all.ok_or(FrameError::CutOff { expected: self.bytes(), found })?;
         let (before, place) = all.split_at_mut(self.section.offset as usize);
-        let snapshot = SnapshotRef::open(before)?;
+        let snapshot = FeaturesRef::open(before)?;
         let columns: Vec<_> = (0..self.layout.columns()).map(Column::Old).collect();
         let DimensionChange::Patch { upserts, deletes } = change else { return Ok(()) };
         let old = Some((snapshot.table(self.index)?, columns.as_slice()));
@@ -105,7 +108,7 @@ impl Growth {
             .and_then(|rows| table::finish(place, &self.layout, rows));
         built.map_err(|error| {
             let dimension = snapshot.schema().dimensions.get(self.index);
-            SnapshotError::Table { dimension: dimension.map_or(String::new(), |d| d.name.to_string()), error }
+            FeaturesError::Table { dimension: dimension.map_or(String::new(), |d| d.name.to_string()), error }
         })?;
         before[self.metadata_at.offset as usize..][..self.metadata.len()].copy_from_slice(&self.metadata);
         Ok(())

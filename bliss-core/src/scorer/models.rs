@@ -1,8 +1,9 @@
 //! Models bound to dimensions and a request's inputs.
 
-use super::dimensions::{DimensionPlan, Name};
+use super::dimensions::BoundDimensions;
 use super::{ATTRIBUTES_AT, INPUTS_AT};
-use crate::models::{DEFAULT_ROUTE, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef};
+use crate::name::Name;
+use crate::publication::models::{DEFAULT_ROUTE, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef};
 use crate::request::{INPUT_PREFIX, Names, Request};
 use crate::score::Unscored;
 use bliss_catboost::{InputKind, ModelRef, Scratch, category_hash};
@@ -16,8 +17,8 @@ pub(super) const MAX_CLASSES: usize = 64;
 
 /// All models of a publication, and its routes.
 #[derive(Debug)]
-pub struct ModelPlan {
-    models: Vec<PlannedModel>,
+pub struct BoundModels {
+    models: Vec<BoundModel>,
     routes: Vec<PlannedRoute>,
     /// For each input of each model its place in the vector of values.
     bindings: Vec<u32>,
@@ -30,7 +31,7 @@ pub struct ModelPlan {
 
 /// One model.
 #[derive(Clone, Copy, Debug)]
-pub struct PlannedModel {
+pub struct BoundModel {
     name: Name,
     version: Name,
     section: (usize, usize),
@@ -82,7 +83,7 @@ pub(super) struct Ready<'m> {
     pub(super) bot_class: usize,
 }
 
-impl PlannedModel {
+impl BoundModel {
     /// Its name.
     pub fn name(&self) -> &str {
         self.name.as_str()
@@ -99,7 +100,7 @@ impl PlannedModel {
     }
 }
 
-impl ModelPlan {
+impl BoundModels {
     pub(super) fn new() -> Self {
         Self {
             models: Vec::with_capacity(MAX_MODELS),
@@ -121,7 +122,7 @@ impl ModelPlan {
     pub(super) fn bind(
         &mut self,
         models: ModelsRef<'_>,
-        dimensions: &DimensionPlan,
+        dimensions: &BoundDimensions,
         names: &Names,
         scratch: &mut Scratch,
     ) -> Result<(), ModelsError> {
@@ -138,11 +139,11 @@ impl ModelPlan {
     fn bind_all(
         &mut self,
         models: ModelsRef<'_>,
-        dimensions: &DimensionPlan,
+        dimensions: &BoundDimensions,
         names: &Names,
         scratch: &mut Scratch,
     ) -> Result<(), ModelsError> {
-        use crate::frame::FrameError;
+        use crate::publication::frame::FrameError;
         let damaged = ModelsError::Frame(FrameError::Metadata);
         for (index, entry) in models.metadata().models.iter().enumerate() {
             let model = models.model(index)?;
@@ -165,7 +166,7 @@ impl ModelPlan {
                 return Err(FrameError::TooMany { what: "inputs", found, limit: MAX_BINDINGS }.into());
             }
             let native = |n: u64| usize::try_from(n).map_err(|_| damaged.clone());
-            let mut planned = PlannedModel {
+            let mut planned = BoundModel {
                 name: Name::new(&entry.name).ok_or_else(|| damaged.clone())?,
                 version: Name::new(&entry.version).ok_or_else(|| damaged.clone())?,
                 section: (native(entry.section.offset.to_native())?, native(entry.section.len.to_native())?),
@@ -200,7 +201,7 @@ impl ModelPlan {
                         self.bindings.push(u32::try_from(place).unwrap_or(u32::MAX));
                     }
                     None => {
-                        planned.missing = planned.missing.or(Name::new(cut(input.name)));
+                        planned.missing = planned.missing.or(Some(Name::truncated(input.name)));
                         self.bindings.push(u32::MAX);
                     }
                 }
@@ -229,7 +230,7 @@ impl ModelPlan {
     }
 
     /// The bound models, in the order of the publication.
-    pub fn models(&self) -> &[PlannedModel] {
+    pub fn models(&self) -> &[BoundModel] {
         &self.models
     }
 
@@ -260,7 +261,7 @@ impl ModelPlan {
     pub(super) fn fill_attributes(
         &self,
         mask: u64,
-        dimensions: &DimensionPlan,
+        dimensions: &BoundDimensions,
         request: &Request<'_>,
         attributes: &mut [f32],
     ) {
@@ -294,10 +295,4 @@ impl ModelPlan {
         let opened = unsafe { ModelRef::open_unchecked(compiled) };
         Ok(Ready { model: opened, binding, classes: model.classes, bot_class: model.bot_class })
     }
-}
-
-/// As much of an input's name as fits a [`Name`].
-fn cut(name: &str) -> &str {
-    let end = (0..=name.len().min(crate::schema::MAX_NAME_BYTES)).rev().find(|&i| name.is_char_boundary(i));
-    name.get(..end.unwrap_or(0)).unwrap_or_default()
 }

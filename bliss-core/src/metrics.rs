@@ -110,8 +110,8 @@ impl Kind {
     }
 
     /// Where what finds no entry of its own is counted.
-    const fn other(self) -> Place {
-        Place(match self {
+    const fn other(self) -> EntryIndex {
+        EntryIndex(match self {
             Self::Lookups => SMALL.at(0),
             Self::Unscored => SMALL.at(1),
             Self::Scores => LARGE.at(0),
@@ -162,9 +162,9 @@ impl Id {
 
 /// Where an entry lies in a slot. Made by this module alone, and so always inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(u16);
+pub struct EntryIndex(u16);
 
-impl Place {
+impl EntryIndex {
     /// Of unscored requests of which no route is known, as when nothing is published.
     pub const NO_ROUTE: Self = Self(SMALL.at(2));
 }
@@ -197,7 +197,7 @@ impl<'a> Slot<'a> {
 
     /// The entry of `id`, which is claimed if there is none; the one of all others if there is no room. For the slot's
     /// owner.
-    pub fn claim(self, id: Id) -> Place {
+    pub fn claim(self, id: Id) -> EntryIndex {
         let Some(kind) = id.kind() else { return Kind::Unscored.other() };
         let table = kind.table();
         let count = table.entries - table.fixed;
@@ -210,50 +210,50 @@ impl<'a> Slot<'a> {
                 found if found == id.0 => {}
                 _ => continue,
             }
-            return Place(place);
+            return EntryIndex(place);
         }
         kind.other()
     }
 
     #[inline]
-    fn add(self, place: Place, cell: usize, by: u64) {
-        if let Some(word) = self.words.get(usize::from(place.0) + 1 + cell) {
+    fn add(self, entry: EntryIndex, cell: usize, by: u64) {
+        if let Some(word) = self.words.get(usize::from(entry.0) + 1 + cell) {
             word.store(word.load(Relaxed).wrapping_add(by), Relaxed);
         }
     }
 
     /// Counts a look-up of a dimension.
     #[inline]
-    pub fn add_lookup(self, place: Place, status: Status) {
+    pub fn add_lookup(self, entry: EntryIndex, status: Status) {
         if let Some(cell) = (status as usize).checked_sub(1) {
-            self.add(place, cell, 1);
+            self.add(entry, cell, 1);
         }
     }
 
     /// Counts a request without a score.
     #[inline]
-    pub fn add_unscored(self, place: Place, reason: Unscored) {
-        self.add(place, reason as usize - 1, 1);
+    pub fn add_unscored(self, entry: EntryIndex, reason: Unscored) {
+        self.add(entry, reason as usize - 1, 1);
     }
 
     /// Counts a score.
     #[inline]
-    pub fn add_score(self, place: Place, score: u8) {
-        self.add(place, band(&SCORE_BANDS, score), 1);
-        self.add(place, SCORE_SUM, u64::from(score));
+    pub fn add_score(self, entry: EntryIndex, score: u8) {
+        self.add(entry, band(&SCORE_BANDS, score), 1);
+        self.add(entry, SCORE_SUM, u64::from(score));
     }
 
     /// Counts a difference of shadow and active score.
     #[inline]
-    pub fn add_difference(self, place: Place, difference: i16) {
-        self.add(place, band(&DIFFERENCE_BANDS, difference), 1);
-        self.add(place, DIFFERENCE_SUM, i64::from(difference).cast_unsigned());
+    pub fn add_difference(self, entry: EntryIndex, difference: i16) {
+        self.add(entry, band(&DIFFERENCE_BANDS, difference), 1);
+        self.add(entry, DIFFERENCE_SUM, i64::from(difference).cast_unsigned());
     }
 
     /// Counts a shadow without a score.
     #[inline]
-    pub fn add_shadow_unscored(self, place: Place, reason: Unscored) {
-        self.add(place, SHADOW_UNSCORED + reason as usize - 1, 1);
+    pub fn add_shadow_unscored(self, entry: EntryIndex, reason: Unscored) {
+        self.add(entry, SHADOW_UNSCORED + reason as usize - 1, 1);
     }
 
     /// All entries that count something. For anybody.
@@ -261,13 +261,13 @@ impl<'a> Slot<'a> {
         let fixed = [
             (Series::Other(Kind::Lookups), Kind::Lookups.other()),
             (Series::Other(Kind::Unscored), Kind::Unscored.other()),
-            (Series::NoRoute, Place::NO_ROUTE),
+            (Series::NoRoute, EntryIndex::NO_ROUTE),
             (Series::Other(Kind::Scores), Kind::Scores.other()),
             (Series::Other(Kind::Shadow), Kind::Shadow.other()),
         ];
-        let fixed = fixed.into_iter().map(move |(series, place)| {
-            let table = if place.0 < LARGE.at(0) { SMALL } else { LARGE };
-            (series, self.cells(place.0, table))
+        let fixed = fixed.into_iter().map(move |(series, entry)| {
+            let table = if entry.0 < LARGE.at(0) { SMALL } else { LARGE };
+            (series, self.cells(entry.0, table))
         });
         let claimed = [SMALL, LARGE].into_iter().flat_map(move |table| {
             (table.fixed..table.entries).filter_map(move |entry| {
@@ -345,7 +345,7 @@ mod tests {
         }
         let shop = slot.claim(Id::unscored("shop"));
         Unscored::ALL.iter().for_each(|reason| slot.add_unscored(shop, *reason));
-        slot.add_unscored(Place::NO_ROUTE, Unscored::NoModels);
+        slot.add_unscored(EntryIndex::NO_ROUTE, Unscored::NoModels);
         let scores_at = slot.claim(Id::scores("shop", "m", "1"));
         for score in [1, 10, 11, 90, 91, 99] {
             slot.add_score(scores_at, score);

@@ -1,12 +1,13 @@
 use rkyv::util::AlignedVec;
 
 use super::*;
+use crate::build::{
+    BuildJob, Change, DimensionChange, FeaturesBuilder, ModelSet, NamedModel, NamedRoute, Rows,
+};
 use crate::key::{KeySecret, SECRET_BYTES};
-use crate::models::{DEFAULT_ROUTE, ModelSet, NamedModel, NamedRoute};
+use crate::publication::models::DEFAULT_ROUTE;
 use crate::schema::{Attribute, AttributeKind, Dimension, Feature, FeatureKind, KeyPart, Schema};
 use crate::score::{Counts, bot_score};
-use crate::snapshot::{Change, DimensionChange, Writing};
-use crate::table::{BuildJob, Rows};
 use bliss_catboost::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_catboost::{category_hash, compile};
 
@@ -41,8 +42,8 @@ fn schema() -> Schema {
 fn snapshot(schema: &Schema, rows: &[(usize, &[Value<'_>], i64, &[f32])]) -> AlignedVec<64> {
     let secret = KeySecret([3; SECRET_BYTES]);
     let empty = packed(schema, &secret, &Change::default());
-    let mut keys = DimensionPlan::new();
-    keys.bind(SnapshotRef::open(&empty).unwrap(), &Names::default()).unwrap();
+    let mut keys = BoundDimensions::new();
+    keys.bind(FeaturesRef::open(&empty).unwrap(), &Names::default()).unwrap();
     let tables = schema.dimensions.iter().enumerate().map(|(i, d)| {
         let mut table = Rows::new(d.features.len());
         for (_, values, age, columns) in rows.iter().filter(|r| r.0 == i) {
@@ -54,7 +55,7 @@ fn snapshot(schema: &Schema, rows: &[(usize, &[Value<'_>], i64, &[f32])]) -> Ali
 }
 
 pub(super) fn packed(schema: &Schema, secret: &KeySecret, change: &Change) -> AlignedVec<64> {
-    let writing = Writing::plan(schema, secret, None, change).unwrap();
+    let writing = FeaturesBuilder::plan(schema, secret, None, change).unwrap();
     let mut bytes = AlignedVec::new();
     bytes.resize(writing.bytes() as usize, 0);
     writing.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).unwrap();
@@ -106,7 +107,7 @@ fn sigmoid(raw: f64) -> f64 {
 
 struct Bench {
     names: Names,
-    plan: Plan,
+    plan: Scorer,
     snapshot: AlignedVec<64>,
     models: AlignedVec<64>,
 }
@@ -114,7 +115,7 @@ struct Bench {
 impl Bench {
     fn new(snapshot: AlignedVec<64>, set: &ModelSet) -> Self {
         let mut bench =
-            Self { names: Names::default(), plan: Plan::new(), snapshot, models: set.pack().unwrap() };
+            Self { names: Names::default(), plan: Scorer::new(), snapshot, models: set.pack().unwrap() };
         for name in ["ip", "tenant", "path"] {
             bench.names.attribute(name).unwrap();
         }
@@ -125,7 +126,7 @@ impl Bench {
     }
 
     fn bind(&mut self) {
-        self.plan.bind_snapshot(&self.snapshot, &self.names).unwrap();
+        self.plan.bind_features(&self.snapshot, &self.names).unwrap();
         self.plan.bind_models(&self.models, &self.names).unwrap();
     }
 
@@ -481,7 +482,7 @@ fn rebinds_to_a_changed_schema() {
     changed.dimensions[2].features.insert(0, Feature::number("new"));
     let network = f32::from_bits(category_hash(b"hosting"));
     bench.snapshot = snapshot(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 42.0, network])]);
-    assert_eq!(bench.plan.bind_snapshot(&bench.snapshot, &bench.names), Ok(true));
+    assert_eq!(bench.plan.bind_features(&bench.snapshot, &bench.names), Ok(true));
     assert_eq!(
         bench.score(&request, ""),
         Answer::unscored(Unscored::NoActiveModel),
@@ -492,7 +493,7 @@ fn rebinds_to_a_changed_schema() {
 
     // The same schema with other rows: models stay bound.
     bench.snapshot = snapshot(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 0.0, network])]);
-    assert_eq!(bench.plan.bind_snapshot(&bench.snapshot, &bench.names), Ok(false));
+    assert_eq!(bench.plan.bind_features(&bench.snapshot, &bench.names), Ok(false));
     assert_eq!(bench.score(&request, "").outcome.unwrap().bot_probability, 0.5);
 
     changed.dimensions.remove(2);
@@ -524,7 +525,7 @@ fn more_dimensions_than_a_batch() {
 fn damaged_publications_unbind() {
     let mut bench = Bench::new(rows_of_one_client(), &one_model(&stumps(&[("ip.requests_1m", 40.0, 2.0)])));
     let request = bench.request(&[("ip", "192.0.2.1".into())]);
-    assert!(bench.plan.bind_snapshot(&bench.snapshot[..100], &bench.names).is_err());
+    assert!(bench.plan.bind_features(&bench.snapshot[..100], &bench.names).is_err());
     assert_eq!(bench.score(&request, ""), Answer::unscored(Unscored::NoActiveModel));
     bench.bind();
     assert!(bench.score(&request, "").outcome.is_ok());

@@ -1,7 +1,7 @@
 //! Evaluation of a route's models: the active one, and its shadows beside it.
 
-use super::models::{BoundRoute, MAX_CLASSES, ModelPlan, Ready};
-use crate::models::MAX_MODELS;
+use super::models::{BoundModels, BoundRoute, MAX_CLASSES, Ready};
+use crate::publication::models::MAX_MODELS;
 use crate::score::{Scored, Shadow, Unscored, bot_score};
 use bliss_catboost::{Evaluation, ModelRef, Scratch};
 
@@ -45,7 +45,7 @@ impl Evaluator {
     #[inline]
     pub(super) unsafe fn evaluate(
         &mut self,
-        plan: &ModelPlan,
+        plan: &BoundModels,
         models: &[u8],
         route: BoundRoute,
         values: &[f32],
@@ -76,7 +76,7 @@ impl Evaluator {
     #[inline]
     unsafe fn alone(
         &mut self,
-        plan: &ModelPlan,
+        plan: &BoundModels,
         models: &[u8],
         index: usize,
         values: &[f32],
@@ -93,7 +93,7 @@ impl Evaluator {
     ///
     /// # Safety
     /// As [`Self::evaluate`].
-    unsafe fn together(&mut self, plan: &ModelPlan, models: &[u8], group: &mut [Shadow], values: &[f32]) {
+    unsafe fn together(&mut self, plan: &BoundModels, models: &[u8], group: &mut [Shadow], values: &[f32]) {
         let mut ready: [Option<Ready<'_>>; TOGETHER] = [None; TOGETHER];
         for (ready, shadow) in ready.iter_mut().zip(group.iter_mut()) {
             // SAFETY:

@@ -1,0 +1,56 @@
+//! Laying out a frame: its sections, and its header.
+
+use crate::publication::frame::{ALIGN, FrameError, HEADER_BYTES, Kind, MAGIC, Section, VERSION};
+
+/// Writes the header of a frame whose metadata lies at `metadata`.
+///
+/// # Errors
+/// Where `bytes` is shorter than a header.
+pub(in crate::build) fn write_header(
+    bytes: &mut [u8],
+    kind: Kind,
+    metadata: Section,
+) -> Result<(), FrameError> {
+    let found = bytes.len() as u64;
+    let header = bytes
+        .first_chunk_mut::<HEADER_BYTES>()
+        .ok_or(FrameError::CutOff { expected: HEADER_BYTES as u64, found })?;
+    let kind_and_version = u64::from(kind as u32) << 32 | u64::from(VERSION);
+    let words = [u64::from_le_bytes(MAGIC), kind_and_version, metadata.offset, metadata.len];
+    header.fill(0);
+    for (to, word) in header.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *to = word.to_le_bytes();
+    }
+    Ok(())
+}
+
+/// Lays parts out one behind the other, each on the grid, behind a header.
+#[derive(Debug)]
+pub(in crate::build) struct Packer {
+    end: u64,
+}
+
+impl Packer {
+    /// Nothing but the header yet.
+    #[allow(clippy::new_without_default)]
+    pub(in crate::build) fn new() -> Self {
+        Self { end: HEADER_BYTES as u64 }
+    }
+
+    /// Behind a frame of this length.
+    pub(in crate::build) fn behind(bytes: u64) -> Self {
+        Self { end: bytes }
+    }
+
+    /// The place of the next part, of `len` bytes.
+    pub(in crate::build) fn place(&mut self, len: usize) -> Section {
+        let section = Section { offset: self.end.next_multiple_of(ALIGN as u64), len: len as u64 };
+        self.end = section.offset + section.len;
+        section
+    }
+
+    /// Length of the frame so far.
+    pub(in crate::build) fn bytes(&self) -> u64 {
+        self.end
+    }
+}

@@ -1,0 +1,13 @@
+//! Building publications: what a daemon needs and a web worker must not carry.
+
+mod features;
+mod frame;
+mod models;
+mod table;
+
+pub use features::{
+    Change, DimensionChange, FeaturesBuilder, FeaturesError, SpaceBudget, TableRelocation, apply_in_place,
+    schema_id,
+};
+pub use models::{ModelSet, NamedModel, NamedRoute};
+pub use table::{BuildJob, Column, Rows, Source, TableMut, Target, build, build_jobs, finish};

@@ -1,0 +1,242 @@
+//! Dimensions bound to features: from a request's attributes to rows.
+
+use crate::attribute::{Canonical, TextRoom, Value};
+use crate::key::{KeyBuilder, KeySecret, SECRET_BYTES};
+use crate::name::Name;
+use crate::publication::features::FeaturesRef;
+use crate::publication::frame::FrameError;
+use crate::request::{MAX_ATTRIBUTES, Names, Request};
+use crate::schema::{
+    ArchivedDimension, ArchivedFeatureKind, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS,
+};
+use crate::score::Status;
+use crate::table::{Buffers, Clock, Instructions, Layout, Lookup, LookupEntry, look_up};
+use bliss_catboost::category_hash;
+
+/// All dimensions of the features.
+#[derive(Debug)]
+pub struct BoundDimensions {
+    /// Schema and number of registered names that are bound.
+    bound: Option<(u64, usize)>,
+    pub(super) instructions: Instructions,
+    secret: KeySecret,
+    clock_skew_seconds: u32,
+    /// The types of the caller's attributes in the schema, by index.
+    attributes: [Option<AttributeKind>; MAX_ATTRIBUTES],
+    dimensions: Vec<BoundDimension>,
+    /// What a lookup needs of each dimension, side by side.
+    lookup_entries: Vec<LookupEntry>,
+    features: Vec<BoundFeature>,
+    /// As rows hold them.
+    defaults: Vec<[u8; 4]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BoundDimension {
+    key: KeyBuilder,
+    /// The request's attribute of each key part; `None` where the caller never registered it.
+    attributes: [Option<u8>; MAX_KEY_PARTS],
+    max_age_seconds: u32,
+    table_offset: usize,
+    layout: Layout,
+    /// Index of its first feature in the vector of values.
+    first: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BoundFeature {
+    name: Name,
+    is_category: bool,
+}
+
+impl BoundDimensions {
+    pub(super) fn new() -> Self {
+        Self {
+            bound: None,
+            instructions: Instructions::detect(),
+            secret: KeySecret([0; SECRET_BYTES]),
+            clock_skew_seconds: 0,
+            attributes: [None; MAX_ATTRIBUTES],
+            dimensions: Vec::with_capacity(MAX_DIMENSIONS),
+            lookup_entries: Vec::with_capacity(MAX_DIMENSIONS),
+            features: Vec::with_capacity(MAX_FEATURES),
+            defaults: Vec::with_capacity(MAX_FEATURES),
+        }
+    }
+
+    /// Binds checked features; its limits are those of the buffers, so nothing is allocated. Says whether places in
+    /// the vector of values may have changed, so that models must be bound again.
+    pub(super) fn bind(&mut self, features: FeaturesRef<'_>, names: &Names) -> Result<bool, FrameError> {
+        self.secret = features.secret();
+        let identity = Some((features.schema_id(), names.registered()));
+        if self.bound.take() == identity {
+            for (index, dimension) in self.dimensions.iter_mut().enumerate() {
+                (dimension.table_offset, dimension.layout) = table_offset(&features, index)?;
+            }
+            self.fill_lookup_entries();
+            self.bound = identity;
+            return Ok(false);
+        }
+        self.unbind();
+        self.clock_skew_seconds = features.schema().clock_skew_seconds.to_native();
+        for (kind, name) in self.attributes.iter_mut().zip(names.attributes()) {
+            *kind = features.schema().attribute_kind(name);
+        }
+        for (index, dimension) in features.schema().dimensions.iter().enumerate() {
+            self.bind_dimension(&features, index, dimension, names)?;
+        }
+        self.fill_lookup_entries();
+        self.bound = identity;
+        Ok(true)
+    }
+
+    /// Copies what lookups need; within the capacity, since there are no more than dimensions.
+    fn fill_lookup_entries(&mut self) {
+        self.lookup_entries.clear();
+        let entry =
+            |d: &BoundDimension| LookupEntry::new(&d.layout, d.table_offset, d.first, d.max_age_seconds);
+        self.lookup_entries.extend(self.dimensions.iter().map(entry));
+    }
+
+    /// Forgets everything.
+    pub(super) fn unbind(&mut self) {
+        self.bound = None;
+        self.attributes = [None; MAX_ATTRIBUTES];
+        self.dimensions.clear();
+        self.lookup_entries.clear();
+        self.features.clear();
+        self.defaults.clear();
+    }
+
+    fn bind_dimension(
+        &mut self,
+        features: &FeaturesRef<'_>,
+        index: usize,
+        dimension: &ArchivedDimension,
+        names: &Names,
+    ) -> Result<(), FrameError> {
+        let (table_offset, layout) = table_offset(features, index)?;
+        let mut bound = BoundDimension {
+            key: KeyBuilder::of_archived(features.schema(), dimension).ok_or(FrameError::Metadata)?,
+            attributes: [None; MAX_KEY_PARTS],
+            max_age_seconds: dimension.max_age_seconds.to_native(),
+            table_offset,
+            layout,
+            first: self.features.len(),
+        };
+        for (to, part) in bound.attributes.iter_mut().zip(dimension.key.iter()) {
+            *to = names.attribute_index(&part.attribute).and_then(|index| u8::try_from(index).ok());
+        }
+        for feature in dimension.features.iter() {
+            let name = Name::new(&feature.name).ok_or(FrameError::Metadata)?;
+            self.features
+                .push(BoundFeature { name, is_category: feature.kind == ArchivedFeatureKind::Category });
+            self.defaults.push(feature.default.to_native().to_le_bytes());
+        }
+        self.dimensions.push(bound);
+        Ok(())
+    }
+
+    /// Number of dimensions.
+    pub fn len(&self) -> usize {
+        self.dimensions.len()
+    }
+
+    /// Whether there are no dimensions, for instance because nothing is bound.
+    pub fn is_empty(&self) -> bool {
+        self.dimensions.is_empty()
+    }
+
+    /// Number of features of all dimensions together.
+    pub fn width(&self) -> usize {
+        self.features.len()
+    }
+
+    /// The name of dimension `index`.
+    pub fn name(&self, index: usize) -> Option<&str> {
+        Some(self.dimensions.get(index)?.key.dimension())
+    }
+
+    /// Dimension and name of the feature at `place` of the vector of values.
+    pub fn feature_name(&self, place: usize) -> Option<(&str, &str)> {
+        let dimension = self.dimensions.iter().rev().find(|d| d.first <= place)?;
+        Some((dimension.key.dimension(), self.features.get(place)?.name.as_str()))
+    }
+
+    /// Dimension, place in the vector and type (whether it is a category) of the feature a model calls `name`.
+    pub(super) fn find(&self, name: &str) -> Option<(usize, usize, bool)> {
+        let (dimension_name, feature_name) = name.split_once('.')?;
+        let index = self.dimensions.iter().position(|d| d.key.dimension() == dimension_name)?;
+        let dimension = self.dimensions.get(index)?;
+        let columns = self.features.get(dimension.first..)?.get(..dimension.layout.columns())?;
+        let place = columns.iter().position(|f| f.name.as_str() == feature_name)?;
+        Some((index, dimension.first + place, columns.get(place)?.is_category))
+    }
+
+    /// The kind of the caller's attribute at `index`, if the schema knows it.
+    pub(super) fn attribute_kind(&self, index: usize) -> Option<AttributeKind> {
+        *self.attributes.get(index)?
+    }
+
+    /// The category that the request's attribute at `index` is; `None` where it has none that fits its kind.
+    pub(super) fn category(&self, index: usize, request: &Request<'_>) -> Option<f32> {
+        let kind = self.attribute_kind(index)?;
+        let canonical = Canonical::new(kind, request.attribute(index)?)?;
+        Some(f32::from_bits(category_hash(canonical.text(kind, &mut TextRoom::default()))))
+    }
+
+    /// The key of dimension `index` for attribute values given in the order of its key; `None` where one does not fit.
+    pub fn key(&self, index: usize, values: &[Value<'_>]) -> Option<u64> {
+        let dimension = self.dimensions.get(index)?;
+        if values.len() != dimension.key.parts() {
+            return None;
+        }
+        dimension.key.key(&self.secret, |i| values.get(i).copied()).ok()
+    }
+
+    #[inline]
+    fn request_key(&self, dimension: &BoundDimension, request: &Request<'_>) -> Option<u64> {
+        let attribute = |part: usize| *dimension.attributes.get(part)?;
+        dimension.key.key(&self.secret, |part| request.attribute(usize::from(attribute(part)?))).ok()
+    }
+
+    /// Looks up the dimensions of `mask` (bit i is dimension i; those beyond bit 63 cannot be) and writes values and
+    /// statuses; other dimensions are [`Status::Unused`] and keep their old values.
+    pub(super) fn look_up(
+        &self,
+        features: &[u8],
+        request: &Request<'_>,
+        now: u32,
+        mask: u64,
+        buffers: &mut Buffers,
+    ) {
+        let key = |index: usize| {
+            if mask >> index & 1 == 0 {
+                return Err(Status::Unused);
+            }
+            self.dimensions.get(index).and_then(|d| self.request_key(d, request)).ok_or(Status::Absent)
+        };
+        look_up(self.instructions, self.lookup(features, now), key, buffers);
+    }
+
+    pub(super) fn look_up_keys(&self, features: &[u8], keys: &[u64], now: u32, buffers: &mut Buffers) {
+        let key = |index: usize| match keys.get(index) {
+            // The key of empty slots.
+            Some(0) => Err(Status::Missing),
+            Some(key) => Ok(*key),
+            None => Err(Status::Absent),
+        };
+        look_up(self.instructions, self.lookup(features, now), key, buffers);
+    }
+
+    #[inline]
+    fn lookup<'a>(&'a self, features: &'a [u8], now: u32) -> Lookup<'a> {
+        let clock = Clock { now, latest: now.saturating_add(self.clock_skew_seconds) };
+        Lookup { entries: &self.lookup_entries, features, clock, defaults: &self.defaults }
+    }
+}
+
+fn table_offset(features: &FeaturesRef<'_>, index: usize) -> Result<(usize, Layout), FrameError> {
+    let (offset, layout) = features.table_offset(index)?;
+    Ok((usize::try_from(offset).map_err(|_| FrameError::Section { index })?, layout))
+}

@@ -1,0 +1,177 @@
+//! From the keys of a request to its rows: the part of a lookup that waits for memory.
+
+use super::layout::Layout;
+use super::locator::{Locator, LookupState};
+use super::read::{Row, copy_columns, prefetch};
+use crate::schema::MAX_DIMENSIONS;
+use crate::score::Status;
+
+/// Dimensions whose cache misses are made to overlap; more take turns.
+const BATCH: usize = 16;
+
+/// What every lookup reads of a dimension, side by side with that of the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LookupEntry {
+    locator: Locator,
+    /// Places of its features in the vector of values.
+    first: u32,
+    columns: u32,
+    /// `u32::MAX` where rows do not grow old.
+    max_age_seconds: u32,
+}
+
+impl LookupEntry {
+    /// Of a dimension whose features begin at place `first` of the vector of values.
+    pub(crate) fn new(layout: &Layout, table_at: usize, first: usize, max_age_seconds: u32) -> Self {
+        // A schema has no more features than fit; places beyond the vector would be left alone.
+        let narrow = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Self {
+            locator: Locator::new(layout, table_at),
+            first: narrow(first),
+            columns: narrow(layout.columns()),
+            max_age_seconds: if max_age_seconds == 0 { u32::MAX } else { max_age_seconds },
+        }
+    }
+
+    #[inline]
+    fn places(&self) -> core::ops::Range<usize> {
+        let first = self.first as usize;
+        first..first + self.columns as usize
+    }
+}
+
+/// What a lookup writes, kept from one to the next so that it need not be made ready each time.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    /// The vector of values.
+    pub(crate) values: Box<[f32]>,
+    /// How each dimension answered.
+    pub(crate) statuses: [Status; MAX_DIMENSIONS],
+    states: [LookupState; BATCH],
+}
+
+impl Buffers {
+    pub(crate) fn new(values: usize) -> Self {
+        Self {
+            values: vec![0.0; values].into(),
+            statuses: [Status::Unused; MAX_DIMENSIONS],
+            states: [LookupState::NO_KEY; BATCH],
+        }
+    }
+}
+
+/// Instructions for which [`look_up`] is compiled. All give the same results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    /// Those that every processor of the architecture has.
+    Baseline,
+    /// x86-64 with AVX2 and BMI2. Made by [`Self::detect`] alone, where the processor has them.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Instructions {
+    /// The fastest that this processor has.
+    pub(crate) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+            return Self::Avx2;
+        }
+        Self::Baseline
+    }
+}
+
+/// The time of a lookup, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) now: u32,
+    /// Rows from later than this are from a clock that is wrong.
+    pub(crate) latest: u32,
+}
+
+impl Clock {
+    #[inline]
+    fn age(self, updated_at: u32, max_age_seconds: u32) -> Status {
+        let is_stale = updated_at > self.latest || self.now.saturating_sub(updated_at) > max_age_seconds;
+        if is_stale { Status::Stale } else { Status::Fresh }
+    }
+}
+
+/// What one lookup is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lookup<'a> {
+    pub(crate) entries: &'a [LookupEntry],
+    pub(crate) features: &'a [u8],
+    pub(crate) clock: Clock,
+    /// Values of rows that are not there, as rows hold them.
+    pub(crate) defaults: &'a [[u8; 4]],
+}
+
+/// Writes the rows of all dimensions, or defaults where there is none, and how each dimension answered. `key` gives the
+/// key of a dimension, which is not 0, or what to answer without one; values of [`Status::Unused`] ones stay as they are.
+#[inline]
+pub(crate) fn look_up(
+    instructions: Instructions,
+    lookup: Lookup<'_>,
+    key: impl Fn(usize) -> Result<u64, Status>,
+    buffers: &mut Buffers,
+) {
+    match instructions {
+        Instructions::Baseline => passes(lookup, key, buffers),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY:
+        // - the processor has AVX2 and BMI2, else there would be no such value: `Instructions::detect`
+        Instructions::Avx2 => unsafe { passes_avx2(lookup, key, buffers) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi2")]
+fn passes_avx2(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
+    passes(lookup, key, buffers);
+}
+
+/// Three passes over a batch of dimensions, so that their cache misses overlap: ask for pilots, ask for slots, read.
+#[inline(always)]
+fn passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
+    let Lookup { entries, features, clock, defaults } = lookup;
+    let Buffers { values, statuses, states } = buffers;
+    for (batch, (entries, statuses)) in entries.chunks(BATCH).zip(statuses.chunks_mut(BATCH)).enumerate() {
+        let first = batch * BATCH;
+        for (i, ((entry, state), status)) in
+            entries.iter().zip(states.iter_mut()).zip(&mut *statuses).enumerate()
+        {
+            match key(first + i) {
+                Ok(key) => {
+                    *state = entry.locator.start(key);
+                    prefetch(features, state.offset);
+                    *status = Status::Missing;
+                }
+                Err(why) => {
+                    *state = LookupState::NO_KEY;
+                    *status = why;
+                }
+            }
+        }
+        for (entry, state) in entries.iter().zip(states.iter_mut()) {
+            let Some(pilot) = features.get(state.offset) else { continue };
+            entry.locator.resolve(state, *pilot);
+            // The lines between first and last of a wide row come along by themselves when it is copied.
+            prefetch(features, state.offset);
+            prefetch(features, state.offset + entry.locator.stride() - 1);
+        }
+        for ((entry, state), status) in entries.iter().zip(&*states).zip(statuses) {
+            let Some(values) = values.get_mut(entry.places()) else { continue };
+            match Row::at(features, state.offset, state.key, entry.columns as usize) {
+                Some(row) => {
+                    row.copy_to(values);
+                    *status = clock.age(row.updated_at, entry.max_age_seconds);
+                }
+                None if *status == Status::Unused => {}
+                None => {
+                    copy_columns(defaults.get(entry.places()).unwrap_or_default(), values);
+                }
+            }
+        }
+    }
+}
