@@ -7,7 +7,7 @@ ARGS ?=
 # How long `make soak` runs.
 SECONDS ?= 600
 
-.PHONY: help demo demo-nginx test check loom asan soak fuzz bench model setup-build setup-test setup-nginx
+.PHONY: help demo demo-nginx test quick check deny loom asan soak fuzz bench model setup-build setup-test setup-nginx
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
@@ -25,9 +25,17 @@ test: setup-test ## everything that must hold: format, lints, unit, integration,
 	BLISS_CATBOOST_PYTHON=$(CURDIR)/target/venv/bin/python $(CARGO) test --locked --workspace
 	$(MAKE) loom
 
-check: ## format and lints
+quick: ## format, lints and unit tests of what changed since main, under two minutes when built before
+	tools/quick.sh
+
+check: ## format, lints, and where cargo-deny is installed, licences and duplicate versions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(MAKE) deny; \
+	else echo "SKIPPED: make deny (cargo install --locked cargo-deny, some minutes, makes it run)" >&2; fi
+
+deny: ## licences, duplicate versions and sources of dependencies (needs cargo-deny)
+	$(CARGO) deny --locked check licenses bans sources
 
 loom: ## the protocol of mmap-sync under a model checker
 	mmap-sync/ci/loom.sh
