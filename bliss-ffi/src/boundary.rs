@@ -94,7 +94,7 @@ pub(crate) unsafe fn enter<R>(
         None => {
             // Whatever was under way may be half done, so nothing goes on from here.
             handle.is_broken = true;
-            handle.message.set("a mistake in libbliss was caught; close this handle and open another one");
+            handle.message.set("a mistake in libblissffi was caught; close this handle and open another one");
             Err(BLISS_ERROR_PANIC)
         }
     }

@@ -132,7 +132,7 @@ pub unsafe extern "C" fn bliss_open(
         Some(Ok(())) => BLISS_OK,
         Some(Err(code)) => code,
         None => {
-            message.set("a mistake in libbliss was caught");
+            message.set("a mistake in libblissffi was caught");
             BLISS_ERROR_PANIC
         }
     };

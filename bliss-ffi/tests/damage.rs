@@ -7,11 +7,11 @@ use std::ffi::c_char;
 use std::fs;
 use std::path::Path;
 
-use bliss::answer::{bliss_answer_t, bliss_score};
-use bliss::codes::bliss_result_e::{self, *};
-use bliss::handle::{bliss_close, bliss_last_error, bliss_open, bliss_options_t, bliss_t};
-use bliss::lookup::{bliss_features_t, bliss_lookup};
-use bliss::request::{bliss_attribute, bliss_category, bliss_number, bliss_request_text};
+use blissffi::answer::{bliss_answer_t, bliss_score};
+use blissffi::codes::bliss_result_e::{self, *};
+use blissffi::handle::{bliss_close, bliss_last_error, bliss_open, bliss_options_t, bliss_t};
+use blissffi::lookup::{bliss_features_t, bliss_lookup};
+use blissffi::request::{bliss_attribute, bliss_category, bliss_number, bliss_request_text};
 
 #[path = "support/mod.rs"]
 mod support;

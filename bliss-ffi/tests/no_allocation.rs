@@ -3,13 +3,15 @@
 // Calls as a C program makes them; what they ask for stands right beside them.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
-use bliss::answer::{bliss_answer_t, bliss_score};
-use bliss::codes::bliss_result_e::*;
-use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_not_counting, bliss_open, bliss_t};
-use bliss::lookup::{bliss_features_t, bliss_key, bliss_lookup, bliss_lookup_keys, bliss_value_t};
-use bliss::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_name};
-use bliss::request::*;
-use bliss::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
+use blissffi::answer::{bliss_answer_t, bliss_score};
+use blissffi::codes::bliss_result_e::*;
+use blissffi::handle::{
+    bliss_close, bliss_last_error, bliss_maintain, bliss_not_counting, bliss_open, bliss_t,
+};
+use blissffi::lookup::{bliss_features_t, bliss_key, bliss_lookup, bliss_lookup_keys, bliss_value_t};
+use blissffi::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_name};
+use blissffi::request::*;
+use blissffi::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
 
 #[path = "support/mod.rs"]
 mod support;

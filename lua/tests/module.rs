@@ -1,4 +1,4 @@
-//! The module `resty.bliss` under LuaJIT, with libbliss as it is installed.
+//! The module `resty.bliss` under LuaJIT, with libblissffi as it is installed.
 
 use std::path::Path;
 
@@ -261,22 +261,28 @@ fn f5_a_failed_load_lists_every_path_tried() {
         end
         return require('resty.bliss').open(directory)",
     );
-    for tried in
-        ["/opt/a/libbliss.so.0 (", "/opt/a/libbliss.so (", "/opt/b/libbliss.so.0 (", "\n    libbliss.so.0 ("]
-    {
+    for tried in [
+        "/opt/a/libblissffi.so.0 (",
+        "/opt/a/libblissffi.so (",
+        "/opt/b/libblissffi.so.0 (",
+        "\n    libblissffi.so.0 (",
+    ] {
         assert!(reason.contains(tried), "{reason}");
     }
-    let reason = path("return require('resty.bliss').open(directory, { library = '/nowhere/libbliss.so' })");
-    assert!(reason.contains("/nowhere/libbliss.so (") && !reason.contains("/opt"), "{reason}");
+    let reason =
+        path("return require('resty.bliss').open(directory, { library = '/nowhere/libblissffi.so' })");
+    assert!(reason.contains("/nowhere/libblissffi.so (") && !reason.contains("/opt"), "{reason}");
     // A library that is another one.
     let reason = path(
         "require('ffi').load = ffi_load; package.loaded['resty.bliss'] = nil
         return require('resty.bliss').open(directory, { library = 'libc.so.6' })",
     );
-    assert!(reason.contains("it is not libbliss"), "{reason}");
+    assert!(reason.contains("it is not libblissffi"), "{reason}");
     // What failed can be tried again.
     assert!(run::<bool>(&lua, "return require('resty.bliss').open(directory, { library = library }) ~= nil"));
-    assert!(run::<String>(&lua, "return select(2, require('resty.bliss').library())").contains("libbliss"));
+    assert!(
+        run::<String>(&lua, "return select(2, require('resty.bliss').library())").contains("libblissffi")
+    );
 }
 
 #[test]
@@ -284,7 +290,7 @@ fn f5_the_library_is_found_along_cpath() {
     let site = Site::empty();
     let lua = lua(site.path());
     let installed = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(&library().shared, installed.path().join("libbliss.so.0")).unwrap();
+    std::os::unix::fs::symlink(&library().shared, installed.path().join("libblissffi.so.0")).unwrap();
     let cpath = format!("/nowhere/?.so;{}/?.so", installed.path().display());
     lua.globals().get::<Table>("package").unwrap().set("cpath", cpath).unwrap();
     run::<()>(&lua, "assert(require('resty.bliss').open(directory))");

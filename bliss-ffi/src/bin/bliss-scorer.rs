@@ -1,4 +1,4 @@
-//! Scores requests from standard input through the C functions of libbliss, and times them.
+//! Scores requests from standard input through the C functions of libblissffi, and times them.
 //!
 //! `bliss-scorer DIRECTORY ATTRIBUTE...` speaks in little-endian batches, so that another program can drive it in step
 //! with its publications (the demo of `bliss-service` does):
@@ -18,12 +18,12 @@ use std::ffi::c_char;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::time::{Duration, Instant};
 
-use bliss::answer::{bliss_answer_t, bliss_score};
-use bliss::codes::bliss_result_e::BLISS_OK;
-use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
-use bliss::lookup::{bliss_features_t, bliss_lookup};
-use bliss::request::{bliss_attribute, bliss_request_clear, bliss_request_text};
-use bliss::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
+use blissffi::answer::{bliss_answer_t, bliss_score};
+use blissffi::codes::bliss_result_e::BLISS_OK;
+use blissffi::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
+use blissffi::lookup::{bliss_features_t, bliss_lookup};
+use blissffi::request::{bliss_attribute, bliss_request_clear, bliss_request_text};
+use blissffi::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
 
 const ABSENT: u32 = u32::MAX;
 /// How often what can be done between requests is done.

@@ -1,5 +1,5 @@
 /*
- * Uses libbliss as a web server would. Run by tests/c_abi.rs:
+ * Uses libblissffi as a web server would. Run by tests/c_abi.rs:
  *
  *   client score DIRECTORY    reads lines "ADDRESS HEADERS COUNTRY ROUTE" and answers each with one line
  *   client calls DIRECTORY    makes wrong calls and checks what they return
@@ -10,7 +10,7 @@
  * A route of "-" is the default one.
  */
 #define _GNU_SOURCE
-#include <bliss.h>
+#include <bliss_ffi.h>
 
 #include <pthread.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
--- Features and bot scores of BLISS inside nginx's workers, through libbliss and LuaJIT's FFI.
+-- Features and bot scores of BLISS inside nginx's workers, through libblissffi and LuaJIT's FFI.
 --
 --     local bliss = require "resty.bliss"
 --     local handle = assert(bliss.open("/run/bliss"))    -- once per worker
@@ -64,19 +64,19 @@ local function candidates()
     for template in package.cpath:gmatch("[^;]+") do
         local directory = template:match("^(.*/)[^/]*%?")
         if directory and directory:sub(1, 1) == "/" and not directory:find("?", 1, true) then
-            paths[#paths + 1] = directory .. "libbliss.so.0"
-            paths[#paths + 1] = directory .. "libbliss.so"
+            paths[#paths + 1] = directory .. "libblissffi.so.0"
+            paths[#paths + 1] = directory .. "libblissffi.so"
         end
     end
-    paths[#paths + 1] = "libbliss.so.0"
-    paths[#paths + 1] = "libbliss.so"
+    paths[#paths + 1] = "libblissffi.so.0"
+    paths[#paths + 1] = "libblissffi.so"
     return paths
 end
 
 local function load_library(wanted)
     if lib then
         if wanted and wanted ~= lib_path then
-            return nil, "libbliss is loaded already, from " .. lib_path .. "; not from " .. wanted
+            return nil, "libblissffi is loaded already, from " .. lib_path .. "; not from " .. wanted
         end
         return lib
     end
@@ -91,12 +91,12 @@ local function load_library(wanted)
             end
             found = has_version
                     and "its binary interface has version " .. tostring(version) .. ", this module needs "
-                        .. cdefs.ABI_VERSION .. "; install the libbliss that came with it"
-                or "it is not libbliss: " .. tostring(version)
+                        .. cdefs.ABI_VERSION .. "; install the libblissffi that came with it"
+                or "it is not libblissffi: " .. tostring(version)
         end
         tried[#tried + 1] = path .. " (" .. tostring(found) .. ")"
     end
-    return nil, "cannot load libbliss; tried:\n    " .. table.concat(tried, "\n    ")
+    return nil, "cannot load libblissffi; tried:\n    " .. table.concat(tried, "\n    ")
 end
 
 local Handle = {}
@@ -123,8 +123,8 @@ end
 
 -- Opens the directory that a daemon publishes to, for the worker that calls it. It need not exist yet.
 --
--- Options: `library`, the path of libbliss (default: along package.cpath, then where the system looks);
--- `max_size_bytes`, see bliss_options_t in bliss.h.
+-- Options: `library`, the path of libblissffi (default: along package.cpath, then where the system looks);
+-- `max_size_bytes`, see bliss_options_t in bliss_ffi.h.
 function _M.open(directory, options)
     if type(directory) ~= "string" then
         error("expected the name of a directory, found a " .. type(directory), 2)

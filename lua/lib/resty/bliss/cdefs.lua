@@ -1,4 +1,4 @@
--- Made by lua/tests/cdefs.rs from bliss-ffi/src; do not edit. bliss.h says what all this is.
+-- Made by lua/tests/cdefs.rs from bliss-ffi/src; do not edit. bliss_ffi.h says what all this is.
 
 local ffi = require "ffi"
 

@@ -1,12 +1,12 @@
 /*
- * libbliss: features and bot scores inside a web server's workers.
+ * libblissffi: features and bot scores inside a web server's workers.
  *
  * Rules that hold for every function:
  *
  * - A handle belongs to the thread that opened it, and after a fork to the same thread of parent and of child, each
  *   for itself. Another thread gets BLISS_ERROR_THREAD. Functions without a handle may be called from any thread.
  * - NULL where a pointer is needed is answered by BLISS_ERROR_NULL (by 0 where a count is returned); nothing is done.
- *   A pointer that is not NULL must be valid for what the function does with it: libbliss cannot check that.
+ *   A pointer that is not NULL must be valid for what the function does with it: libblissffi cannot check that.
  * - Text is a pointer and a length in bytes; it need not end in NUL, neither in what you give nor in what you get.
  *   A length of 0 may come with a NULL pointer.
  * - What a function returns: BLISS_OK; a number above 0 where a request cannot be answered now (unscored, and why); a
@@ -20,8 +20,8 @@
  */
 
 
-#ifndef BLISS_H
-#define BLISS_H
+#ifndef BLISS_FFI_H
+#define BLISS_FFI_H
 
 /* Made by cbindgen from bliss-ffi/src; do not edit. See cbindgen.toml. */
 
@@ -577,4 +577,4 @@ bliss_result_e bliss_model_name(bliss_t *handle,
 }  // extern "C"
 #endif  // __cplusplus
 
-#endif  /* BLISS_H */
+#endif  /* BLISS_FFI_H */
