@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole chain through nginx: demo_nginx.sh FOLDER, where FOLDER holds bliss-service and libbliss.so.
+# The whole chain through nginx: demo_nginx.sh FOLDER, where FOLDER holds bliss-service and libblissffi.so.
 #
 # Starts the daemon and nginx (two workers, the configuration of examples/nginx) on free ports of the loopback
 # interface, in a temporary directory; sends traffic of a few people, a scraper and a scanner; shows their scores and
@@ -45,7 +45,7 @@ mkdir -p "$work"/{html/product,logs,tmp,lib}
 for i in $(seq 40); do echo "product $i" > "$work/html/product/$i"; done
 for file in index.html site.css site.js logo.png; do echo "$file" > "$work/html/$file"; done
 touch "$work/logs/access.log"
-ln -s "$built/libbliss.so" "$work/lib/libbliss.so.0"
+ln -s "$built/libblissffi.so" "$work/lib/libblissffi.so.0"
 ln -s /usr/lib/nginx/modules "$work/modules"
 
 cat > "$work/bliss.toml" <<TOML

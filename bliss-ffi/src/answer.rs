@@ -4,7 +4,7 @@ use core::ffi::c_char;
 
 use bliss_core::score::{Answer, Unscored};
 
-use crate::boundary::{SizePrefixed, Stop, call, slice, write_sized};
+use crate::boundary::{CallError, SizePrefixed, call, slice, write_sized};
 use crate::codes::bliss_result_e::{self, *};
 use crate::handle::bliss_t;
 
@@ -40,7 +40,7 @@ pub struct bliss_answer_t {
     /// sizeof(bliss_answer_t), set before the call.
     pub size: usize,
     /// BLISS_OK if there is a score, else why there is none: the same number that bliss_score returns.
-    pub status: i32,
+    pub result: i32,
     /// 1 is certainly automated, 99 certainly human; 0 if there is no score.
     pub score: u32,
     /// Probability that the request is automated; NaN if there is no score.
@@ -50,7 +50,7 @@ pub struct bliss_answer_t {
     /// Generation of the models that were used; 0 if there are none.
     pub models_generation: u64,
     /// The model, by its place in the publication; 0 if there is no score.
-    pub model: u32,
+    pub model_index: u32,
     /// Dimensions that answered with a row young enough.
     pub fresh: u32,
     /// Dimensions that answered with a row too old.
@@ -61,7 +61,7 @@ pub struct bliss_answer_t {
     pub absent: u32,
     /// How often models were bound with this handle, modulo 2^32. While it stays the same, so do the places of the
     /// models and their names; callers who keep copies of names make new ones when it changes.
-    pub models_bound: u32,
+    pub model_binding_count: u32,
     /// Name of the model.
     pub model_name: bliss_text_t,
     /// Version of the model, as the operator calls it.
@@ -94,7 +94,7 @@ const _: () =
 /// `answer` is not written.
 ///
 /// # Safety
-/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `route` points
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `route` points
 ///   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_score(
@@ -120,34 +120,34 @@ pub unsafe extern "C" fn bliss_score(
 
 impl bliss_t {
     /// Says which input is missing while it is known whose; other reasons are put in words when they are asked for.
-    fn why(&mut self, reason: Unscored, route: &str) -> Stop {
+    fn why(&mut self, reason: Unscored, route: &str) -> CallError {
         let model = self.client.plan().active_model(route).filter(|_| reason == Unscored::MissingInput);
         let Some((model, input)) = model.and_then(|m| Some((m.name(), m.missing_input()?))) else {
-            return Stop::Unscored(reason);
+            return CallError::Unscored(reason);
         };
         self.message.set(format_args!(
             "{reason}: model {model:?} takes {input:?}, which neither the published features nor the names registered \
              with this handle offer with that type"
         ));
-        Stop::Said(reason)
+        CallError::Explained(reason)
     }
 
     fn answer(&self, answer: &Answer, route: &str) -> bliss_answer_t {
         let client = &self.client;
         let mut out = bliss_answer_t {
             size: 0,
-            status: BLISS_OK as i32,
+            result: BLISS_OK as i32,
             score: 0,
             bot_probability: f64::NAN,
             features_generation: client.features_generation().unwrap_or(0),
             models_generation: client.models_generation().unwrap_or(0),
-            model: 0,
+            model_index: 0,
             fresh: answer.counts.fresh,
             stale: answer.counts.stale,
             missing: answer.counts.missing,
             absent: answer.counts.absent,
             // Modulo 2^32 is what is promised.
-            models_bound: client.models_bound() as u32,
+            model_binding_count: client.models_bound() as u32,
             model_name: bliss_text_t::NONE,
             model_version: bliss_text_t::NONE,
             reason: bliss_text_t::NONE,
@@ -157,14 +157,14 @@ impl bliss_t {
             Ok(scored) => {
                 out.score = u32::from(scored.score);
                 out.bot_probability = scored.bot_probability;
-                out.model = u32::try_from(scored.model).unwrap_or(0);
+                out.model_index = u32::try_from(scored.model).unwrap_or(0);
                 if let Some(model) = client.plan().models().models().get(scored.model) {
                     out.model_name = model.name().into();
                     out.model_version = model.version().into();
                 }
             }
             Err(reason) => {
-                out.status = bliss_result_e::from(reason) as i32;
+                out.result = bliss_result_e::from(reason) as i32;
                 out.reason = reason.as_str().into();
                 if reason == Unscored::MissingInput {
                     let model = client.plan().active_model(route);

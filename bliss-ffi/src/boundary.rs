@@ -15,35 +15,35 @@ const MAX_STRUCT_BYTES: usize = 4096;
 
 /// Why a call goes no further.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Stop {
+pub(crate) enum CallError {
     /// The call is wrong; the text says what was expected.
-    Call(bliss_result_e, &'static str),
+    Invalid(bliss_result_e, &'static str),
     /// A name cannot be registered.
     Name(NameError),
     /// Nothing is wrong with the call, but there is no answer to it.
     Unscored(Unscored),
     /// The same, and the handle's message says why already.
-    Said(Unscored),
+    Explained(Unscored),
 }
 
-impl Stop {
+impl CallError {
     fn code(self) -> bliss_result_e {
         match self {
-            Self::Call(code, _) => code,
+            Self::Invalid(code, _) => code,
             Self::Name(NameError::TooMany { .. }) => BLISS_ERROR_FULL,
             Self::Name(_) => BLISS_ERROR_ARGUMENT,
-            Self::Unscored(reason) | Self::Said(reason) => reason.into(),
+            Self::Unscored(reason) | Self::Explained(reason) => reason.into(),
         }
     }
 }
 
-impl From<NameError> for Stop {
+impl From<NameError> for CallError {
     fn from(error: NameError) -> Self {
         Self::Name(error)
     }
 }
 
-impl From<Unscored> for Stop {
+impl From<Unscored> for CallError {
     fn from(reason: Unscored) -> Self {
         Self::Unscored(reason)
     }
@@ -68,7 +68,7 @@ pub(crate) fn catch<R>(body: impl FnOnce() -> R) -> Option<R> {
 #[inline]
 pub(crate) unsafe fn enter<R>(
     handle: *mut bliss_t,
-    body: impl FnOnce(&mut bliss_t) -> Result<R, Stop>,
+    body: impl FnOnce(&mut bliss_t) -> Result<R, CallError>,
 ) -> Result<R, bliss_result_e> {
     if handle.is_null() {
         return Err(BLISS_ERROR_NULL);
@@ -87,14 +87,14 @@ pub(crate) unsafe fn enter<R>(
     }
     match catch(|| body(handle)) {
         Some(Ok(done)) => Ok(done),
-        Some(Err(stop)) => {
-            handle.stopped(stop);
-            Err(stop.code())
+        Some(Err(error)) => {
+            handle.record(error);
+            Err(error.code())
         }
         None => {
             // Whatever was under way may be half done, so nothing goes on from here.
             handle.is_broken = true;
-            handle.message.set("a mistake in libbliss was caught; close this handle and open another one");
+            handle.message.set("a mistake in libblissffi was caught; close this handle and open another one");
             Err(BLISS_ERROR_PANIC)
         }
     }
@@ -107,7 +107,7 @@ pub(crate) unsafe fn enter<R>(
 #[inline]
 pub(crate) unsafe fn call(
     handle: *mut bliss_t,
-    body: impl FnOnce(&mut bliss_t) -> Result<(), Stop>,
+    body: impl FnOnce(&mut bliss_t) -> Result<(), CallError>,
 ) -> bliss_result_e {
     // SAFETY:
     // - the same contract.
@@ -122,18 +122,24 @@ pub(crate) unsafe fn call(
 /// # Safety
 /// - `data` is NULL, or `len` elements can be read from it and do not change during `'a`.
 #[inline]
-pub(crate) unsafe fn slice<'a, T>(data: *const T, len: usize, limit: usize) -> Result<&'a [T], Stop> {
+pub(crate) unsafe fn slice<'a, T>(data: *const T, len: usize, limit: usize) -> Result<&'a [T], CallError> {
     if len == 0 {
         return Ok(&[]);
     }
     if data.is_null() {
-        return Err(Stop::Call(BLISS_ERROR_NULL, "the pointer is NULL but the length is not 0"));
+        return Err(CallError::Invalid(BLISS_ERROR_NULL, "the pointer is NULL but the length is not 0"));
     }
     if len > limit {
-        return Err(Stop::Call(BLISS_ERROR_ARGUMENT, "the length is beyond what this function takes"));
+        return Err(CallError::Invalid(
+            BLISS_ERROR_ARGUMENT,
+            "the length is beyond what this function takes",
+        ));
     }
     if !data.is_aligned() {
-        return Err(Stop::Call(BLISS_ERROR_ARGUMENT, "the pointer is not aligned to what it points to"));
+        return Err(CallError::Invalid(
+            BLISS_ERROR_ARGUMENT,
+            "the pointer is not aligned to what it points to",
+        ));
     }
     // SAFETY:
     // - not NULL and aligned, as just checked; `len` elements can be read and stay the same: the caller's contract.
@@ -156,14 +162,14 @@ pub(crate) unsafe trait SizePrefixed: Copy {
 ///
 /// # Safety
 /// - a `usize` can be read from `data`, which is not NULL.
-unsafe fn size_of_callers<T: SizePrefixed>(data: *const T) -> Result<usize, Stop> {
+unsafe fn size_of_callers<T: SizePrefixed>(data: *const T) -> Result<usize, CallError> {
     // SAFETY:
     // - the caller's contract; alignment is not relied on.
     let size = unsafe { data.cast::<usize>().read_unaligned() };
     if (T::FIRST_VERSION..=MAX_STRUCT_BYTES).contains(&size) {
         Ok(size)
     } else {
-        Err(Stop::Call(BLISS_ERROR_SIZE, T::WRONG))
+        Err(CallError::Invalid(BLISS_ERROR_SIZE, T::WRONG))
     }
 }
 
@@ -172,7 +178,7 @@ unsafe fn size_of_callers<T: SizePrefixed>(data: *const T) -> Result<usize, Stop
 ///
 /// # Safety
 /// - `data` is NULL or points to as many readable bytes as the size says that it begins with.
-pub(crate) unsafe fn read_sized<T: SizePrefixed>(data: *const T) -> Result<Option<T>, Stop> {
+pub(crate) unsafe fn read_sized<T: SizePrefixed>(data: *const T) -> Result<Option<T>, CallError> {
     if data.is_null() {
         return Ok(None);
     }
@@ -191,7 +197,7 @@ pub(crate) unsafe fn read_sized<T: SizePrefixed>(data: *const T) -> Result<Optio
         // SAFETY:
         // - `at` is below `size`, and so many bytes can be read: the caller's contract.
         if unsafe { data.cast::<u8>().add(at).read() } != 0 {
-            return Err(Stop::Call(BLISS_ERROR_SIZE, T::WRONG));
+            return Err(CallError::Invalid(BLISS_ERROR_SIZE, T::WRONG));
         }
     }
     Ok(Some(known))
@@ -203,9 +209,9 @@ pub(crate) unsafe fn read_sized<T: SizePrefixed>(data: *const T) -> Result<Optio
 /// # Safety
 /// - `out` is NULL or points to as many writable bytes as the size says that it begins with.
 #[inline]
-pub(crate) unsafe fn write_sized<T: SizePrefixed>(out: *mut T, mut value: T) -> Result<(), Stop> {
+pub(crate) unsafe fn write_sized<T: SizePrefixed>(out: *mut T, mut value: T) -> Result<(), CallError> {
     if out.is_null() {
-        return Err(Stop::Call(BLISS_ERROR_NULL, "the pointer to the result is NULL"));
+        return Err(CallError::Invalid(BLISS_ERROR_NULL, "the pointer to the result is NULL"));
     }
     // SAFETY:
     // - not NULL, and at least its size can be read: the caller's contract.
@@ -242,7 +248,7 @@ mod tests {
         const WRONG: &'static str = "wrong";
     }
 
-    fn read(bytes: &[u64]) -> Result<Option<New>, Stop> {
+    fn read(bytes: &[u64]) -> Result<Option<New>, CallError> {
         unsafe { read_sized(bytes.as_ptr().cast()) }
     }
 
@@ -251,7 +257,7 @@ mod tests {
         assert_eq!(read(&[16, 7]).unwrap().unwrap(), New { size: 16, old: 7, added: 0 });
         assert_eq!(read(&[24, 7, 8]).unwrap().unwrap(), New { size: 24, old: 7, added: 8 });
         assert_eq!(read(&[32, 7, 8, 0]).unwrap().unwrap().added, 8);
-        assert_eq!(read(&[32, 7, 8, 9]), Err(Stop::Call(BLISS_ERROR_SIZE, "wrong")));
+        assert_eq!(read(&[32, 7, 8, 9]), Err(CallError::Invalid(BLISS_ERROR_SIZE, "wrong")));
         for wrong in [0, 8, 15, 4097, u64::MAX] {
             assert!(read(&[wrong, 0, 0]).is_err(), "{wrong}");
         }

@@ -62,23 +62,23 @@ impl From<Unscored> for bliss_result_e {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum bliss_status_e {
     /// Not asked: no model of the route uses it.
-    BLISS_UNUSED = 0,
+    BLISS_STATUS_UNUSED = 0,
     /// A row, and young enough.
-    BLISS_FRESH = 1,
+    BLISS_STATUS_FRESH = 1,
     /// A row, but older than the dimension's `max_age`; its values are used.
-    BLISS_STALE = 2,
+    BLISS_STATUS_STALE = 2,
     /// No row; the default values are used.
-    BLISS_MISSING = 3,
+    BLISS_STATUS_MISSING = 3,
     /// The request lacks an attribute of the key, or it does not fit its kind; the default values are used.
-    BLISS_ABSENT = 4,
+    BLISS_STATUS_ABSENT = 4,
 }
 
 const _: () = {
-    assert!(bliss_status_e::BLISS_UNUSED as u8 == Status::Unused as u8);
-    assert!(bliss_status_e::BLISS_FRESH as u8 == Status::Fresh as u8);
-    assert!(bliss_status_e::BLISS_STALE as u8 == Status::Stale as u8);
-    assert!(bliss_status_e::BLISS_MISSING as u8 == Status::Missing as u8);
-    assert!(bliss_status_e::BLISS_ABSENT as u8 == Status::Absent as u8);
+    assert!(bliss_status_e::BLISS_STATUS_UNUSED as u8 == Status::Unused as u8);
+    assert!(bliss_status_e::BLISS_STATUS_FRESH as u8 == Status::Fresh as u8);
+    assert!(bliss_status_e::BLISS_STATUS_STALE as u8 == Status::Stale as u8);
+    assert!(bliss_status_e::BLISS_STATUS_MISSING as u8 == Status::Missing as u8);
+    assert!(bliss_status_e::BLISS_STATUS_ABSENT as u8 == Status::Absent as u8);
     assert!(size_of::<Status>() == 1, "statuses are handed out as bytes");
 };
 

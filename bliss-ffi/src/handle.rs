@@ -8,7 +8,7 @@ use bliss_core::request::{AttributeId, InputId, MAX_ATTRIBUTES, MAX_INPUTS, Requ
 use bliss_core::score::Unscored;
 use bliss_store::{Client, ClientOptions};
 
-use crate::boundary::{SizePrefixed, Stop, call, catch, read_sized, slice};
+use crate::boundary::{CallError, SizePrefixed, call, catch, read_sized, slice};
 use crate::codes::bliss_result_e::{self, *};
 use crate::message::Message;
 
@@ -21,7 +21,7 @@ pub struct bliss_t {
     /// A panic was caught with this handle.
     pub(crate) is_broken: bool,
     pub(crate) client: Client,
-    /// Its values point into the caller's memory; what vouches for them is the contract of `bliss_request_text`.
+    /// Its values point into the caller's memory; what vouches for them is the contract of `bliss_request_set_text`.
     pub(crate) request: Request<'static>,
     pub(crate) attributes: [Option<AttributeId>; MAX_ATTRIBUTES],
     /// Ids, and whether they are categories.
@@ -46,13 +46,13 @@ impl Thread {
 
 impl bliss_t {
     /// Remembers why a call went no further.
-    pub(crate) fn stopped(&mut self, stop: Stop) {
+    pub(crate) fn record(&mut self, error: CallError) {
         self.unscored = None;
-        match stop {
-            Stop::Call(_, text) => self.message.set(text),
-            Stop::Name(error) => self.message.set(error),
-            Stop::Unscored(reason) => self.unscored = Some(reason),
-            Stop::Said(_) => {}
+        match error {
+            CallError::Invalid(_, text) => self.message.set(text),
+            CallError::Name(error) => self.message.set(error),
+            CallError::Unscored(reason) => self.unscored = Some(reason),
+            CallError::Explained(_) => {}
         }
     }
 
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn bliss_open(
         Some(Ok(())) => BLISS_OK,
         Some(Err(code)) => code,
         None => {
-            message.set("a mistake in libbliss was caught");
+            message.set("a mistake in libblissffi was caught");
             BLISS_ERROR_PANIC
         }
     };
@@ -154,12 +154,12 @@ unsafe fn open(
     options: *const bliss_options_t,
     message: &mut Message,
 ) -> Result<bliss_t, bliss_result_e> {
-    let mut wrong = |stop: Stop| match stop {
-        Stop::Call(code, text) => {
+    let mut wrong = |error: CallError| match error {
+        CallError::Invalid(code, text) => {
             message.set(text);
             code
         }
-        Stop::Name(_) | Stop::Unscored(_) | Stop::Said(_) => BLISS_ERROR_ARGUMENT,
+        CallError::Name(_) | CallError::Unscored(_) | CallError::Explained(_) => BLISS_ERROR_ARGUMENT,
     };
     // SAFETY:
     // - `directory_len` bytes can be read: the caller's contract.
@@ -167,7 +167,7 @@ unsafe fn open(
         unsafe { slice(directory.cast::<u8>(), directory_len, MAX_PATH_BYTES) }.map_err(&mut wrong)?;
     if directory.is_empty() || directory.contains(&0) {
         let text = "the name of the directory must be neither empty nor hold a NUL";
-        return Err(wrong(Stop::Call(BLISS_ERROR_ARGUMENT, text)));
+        return Err(wrong(CallError::Invalid(BLISS_ERROR_ARGUMENT, text)));
     }
     // SAFETY:
     // - NULL, or points to as many bytes as it says: the caller's contract.
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn bliss_close(handle: *mut bliss_t) {
 pub unsafe extern "C" fn bliss_maintain(handle: *mut bliss_t) -> bliss_result_e {
     // SAFETY:
     // - the contract of this function.
-    unsafe { call(handle, |handle| handle.client.maintain().map_err(Stop::from)) }
+    unsafe { call(handle, |handle| handle.client.maintain().map_err(CallError::from)) }
 }
 
 /// What the last call with a result other than BLISS_OK was about, in words: copied to `buffer` with a NUL at the
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn bliss_last_error(
 /// # Safety
 /// - `handle` is NULL or open; `buffer` is NULL or points to `buffer_len` bytes that may be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_not_counting(
+pub unsafe extern "C" fn bliss_metrics_error(
     handle: *mut bliss_t,
     buffer: *mut c_char,
     buffer_len: usize,

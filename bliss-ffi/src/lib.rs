@@ -1,7 +1,7 @@
 //! The C library of BLISS: features and bot scores inside a web server's workers.
 //!
 //! A thin layer over [`bliss_store::Client`]. What each function does is written once, on the function; cbindgen
-//! copies it to `include/bliss.h`, whose head says what holds for all of them. `docs/ffi.md` is the guide.
+//! copies it to `include/bliss_ffi.h`, whose head says what holds for all of them. `docs/ffi.md` is the guide.
 //!
 //! | module | what it offers |
 //! |---|---|

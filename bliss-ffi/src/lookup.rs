@@ -3,7 +3,7 @@
 use bliss_core::attribute::Value;
 use bliss_core::schema::MAX_KEY_PARTS;
 
-use crate::boundary::{MAX_VALUE_BYTES, SizePrefixed, Stop, call, slice, write_sized};
+use crate::boundary::{CallError, MAX_VALUE_BYTES, SizePrefixed, call, slice, write_sized};
 use crate::codes::bliss_result_e::{self, *};
 use crate::handle::bliss_t;
 
@@ -47,7 +47,7 @@ const _: () =
 /// everything; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 ///
 /// # Safety
-/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `features` is
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `features` is
 ///   NULL or points to a struct of the size it begins with.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_lookup(
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn bliss_lookup(
     }
 }
 
-/// Looks up by keys that bliss_key made, one per dimension in the order of the schema; dimensions beyond `key_count`
+/// Looks up by keys that bliss_key_compute made, one per dimension in the order of the schema; dimensions beyond `key_count`
 /// are absent. Otherwise as bliss_lookup.
 ///
 /// The handle's thread only. Returns what bliss_lookup returns; also BLISS_ERROR_ARGUMENT where there are more than
@@ -114,7 +114,7 @@ impl bliss_t {
         &self,
         found: Result<bliss_features_t, bliss_core::score::Unscored>,
         features: *mut bliss_features_t,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), CallError> {
         let nothing = bliss_features_t {
             size: 0,
             generation: 0,
@@ -128,7 +128,7 @@ impl bliss_t {
         // SAFETY:
         // - the contract of this function.
         unsafe { write_sized(features, out) }?;
-        found.map(drop).map_err(Stop::from)
+        found.map(drop).map_err(CallError::from)
     }
 }
 
@@ -136,12 +136,12 @@ impl bliss_t {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum bliss_value_e {
-    /// Text, as in bliss_request_text.
-    BLISS_TEXT = 0,
-    /// The bytes themselves, as in bliss_request_binary.
-    BLISS_BINARY = 1,
+    /// Text, as in bliss_request_set_text.
+    BLISS_VALUE_TEXT = 0,
+    /// The bytes themselves, as in bliss_request_set_binary.
+    BLISS_VALUE_BINARY = 1,
     /// A number.
-    BLISS_U64 = 2,
+    BLISS_VALUE_U64 = 2,
 }
 
 /// The value of an attribute.
@@ -152,7 +152,7 @@ pub struct bliss_value_t {
     pub kind: u32,
     /// Is 0.
     pub reserved: u32,
-    /// The number, for BLISS_U64.
+    /// The number, for BLISS_VALUE_U64.
     pub number: u64,
     /// The bytes, for the others.
     pub data: *const u8,
@@ -163,15 +163,18 @@ pub struct bliss_value_t {
 impl bliss_value_t {
     /// # Safety
     /// - where its kind asks for bytes, `data` points to `len` of them that do not change during `'a`.
-    unsafe fn value<'a>(self) -> Result<Value<'a>, Stop> {
+    unsafe fn value<'a>(self) -> Result<Value<'a>, CallError> {
         // SAFETY:
         // - the same contract.
         let bytes = || unsafe { slice(self.data, self.len, MAX_VALUE_BYTES) };
         match self.kind {
-            kind if kind == bliss_value_e::BLISS_TEXT as u32 => Ok(Value::Text(bytes()?)),
-            kind if kind == bliss_value_e::BLISS_BINARY as u32 => Ok(Value::Binary(bytes()?)),
-            kind if kind == bliss_value_e::BLISS_U64 as u32 => Ok(Value::U64(self.number)),
-            _ => Err(Stop::Call(BLISS_ERROR_ARGUMENT, "a value is of no kind that bliss_value_e names")),
+            kind if kind == bliss_value_e::BLISS_VALUE_TEXT as u32 => Ok(Value::Text(bytes()?)),
+            kind if kind == bliss_value_e::BLISS_VALUE_BINARY as u32 => Ok(Value::Binary(bytes()?)),
+            kind if kind == bliss_value_e::BLISS_VALUE_U64 as u32 => Ok(Value::U64(self.number)),
+            _ => Err(CallError::Invalid(
+                BLISS_ERROR_ARGUMENT,
+                "a value is of no kind that bliss_value_e names",
+            )),
         }
     }
 }
@@ -187,7 +190,7 @@ impl bliss_value_t {
 /// - `handle` is NULL or open; `values` points to `value_count` values, each as its kind says; `key` is NULL or may be
 ///   written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_key(
+pub unsafe extern "C" fn bliss_key_compute(
     handle: *mut bliss_t,
     dimension: usize,
     values: *const bliss_value_t,
@@ -199,7 +202,7 @@ pub unsafe extern "C" fn bliss_key(
     unsafe {
         call(handle, |handle| {
             if key.is_null() {
-                return Err(Stop::Call(BLISS_ERROR_NULL, "the pointer to the key is NULL"));
+                return Err(CallError::Invalid(BLISS_ERROR_NULL, "the pointer to the key is NULL"));
             }
             let given = slice(values, value_count, MAX_KEY_PARTS)?;
             let mut values = [Value::U64(0); MAX_KEY_PARTS];
@@ -207,7 +210,7 @@ pub unsafe extern "C" fn bliss_key(
                 *to = from.value()?;
             }
             let values = values.get(..given.len()).unwrap_or_default();
-            let found = handle.client.key(dimension, values)?.ok_or(Stop::Call(
+            let found = handle.client.key(dimension, values)?.ok_or(CallError::Invalid(
                 BLISS_ERROR_ARGUMENT,
                 "no such dimension, or its key has another number of values or other kinds",
             ))?;

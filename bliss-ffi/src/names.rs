@@ -4,11 +4,12 @@
 //! are none.
 
 use crate::answer::bliss_text_t;
-use crate::boundary::{Stop, call, enter};
+use crate::boundary::{CallError, call, enter};
 use crate::codes::bliss_result_e::{self, *};
 use crate::handle::bliss_t;
 
-const NO_SUCH: Stop = Stop::Call(BLISS_ERROR_ARGUMENT, "there is no such place in the publication");
+const NO_SUCH: CallError =
+    CallError::Invalid(BLISS_ERROR_ARGUMENT, "there is no such place in the publication");
 
 /// Writes texts where they are asked for.
 ///
@@ -121,7 +122,7 @@ pub unsafe extern "C" fn bliss_model_count(handle: *mut bliss_t) -> usize {
 /// # Safety
 /// - `handle` is NULL or open; `name`, `version` and `missing_input` are each NULL or may be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_model_name(
+pub unsafe extern "C" fn bliss_model_get(
     handle: *mut bliss_t,
     model: usize,
     name: *mut bliss_text_t,

@@ -4,33 +4,35 @@ use core::ffi::c_char;
 
 use bliss_core::attribute::Value;
 
-use crate::boundary::{MAX_VALUE_BYTES, Stop, call, enter, slice};
+use crate::boundary::{CallError, MAX_VALUE_BYTES, call, enter, slice};
 use crate::codes::bliss_result_e::{self, *};
 use crate::handle::bliss_t;
 
 /// Longest name that is looked at; the names that are taken are shorter.
 const MAX_NAME_BYTES: usize = 1024;
 
-const UNKNOWN_ATTRIBUTE: Stop = Stop::Call(
+const UNKNOWN_ATTRIBUTE: CallError = CallError::Invalid(
     BLISS_ERROR_ARGUMENT,
-    "no attribute has this id; use what bliss_attribute returned for this handle",
+    "no attribute has this id; use what bliss_attribute_register returned for this handle",
 );
-const UNKNOWN_NUMBER: Stop =
-    Stop::Call(BLISS_ERROR_ARGUMENT, "no number has this id; use what bliss_number returned for this handle");
-const UNKNOWN_CATEGORY: Stop = Stop::Call(
+const UNKNOWN_NUMBER: CallError = CallError::Invalid(
     BLISS_ERROR_ARGUMENT,
-    "no category has this id; use what bliss_category returned for this handle",
+    "no number has this id; use what bliss_number_register returned for this handle",
+);
+const UNKNOWN_CATEGORY: CallError = CallError::Invalid(
+    BLISS_ERROR_ARGUMENT,
+    "no category has this id; use what bliss_category_register returned for this handle",
 );
 
 /// The name at `name`.
 ///
 /// # Safety
 /// - `name` is NULL, or `len` bytes can be read from it and do not change during `'a`.
-unsafe fn name<'a>(name: *const c_char, len: usize) -> Result<&'a str, Stop> {
+unsafe fn name<'a>(name: *const c_char, len: usize) -> Result<&'a str, CallError> {
     // SAFETY:
     // - the same contract.
     let bytes = unsafe { slice(name.cast::<u8>(), len, MAX_NAME_BYTES) }?;
-    core::str::from_utf8(bytes).map_err(|_| Stop::Call(BLISS_ERROR_ARGUMENT, "the name is not UTF-8"))
+    core::str::from_utf8(bytes).map_err(|_| CallError::Invalid(BLISS_ERROR_ARGUMENT, "the name is not UTF-8"))
 }
 
 /// An id, or the number of an error: those are below 0.
@@ -52,7 +54,11 @@ fn id_or_error(outcome: Result<usize, bliss_result_e>) -> i32 {
 /// # Safety
 /// - `handle` is NULL or open; `name` points to `name_len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_attribute(handle: *mut bliss_t, name: *const c_char, name_len: usize) -> i32 {
+pub unsafe extern "C" fn bliss_attribute_register(
+    handle: *mut bliss_t,
+    name: *const c_char,
+    name_len: usize,
+) -> i32 {
     // SAFETY:
     // - the contract of this function, for both.
     let outcome = unsafe {
@@ -69,28 +75,36 @@ pub unsafe extern "C" fn bliss_attribute(handle: *mut bliss_t, name: *const c_ch
 /// Registers a number that requests bring of their own, and returns its id, which is 0 or above. Models call it
 /// `request.NAME`; `name` is with or without the prefix. Up to 64 numbers and categories together can be registered.
 ///
-/// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+/// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute_register; also BLISS_ERROR_ARGUMENT where
 /// the name is registered as a category.
 ///
 /// # Safety
 /// - `handle` is NULL or open; `name` points to `name_len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_number(handle: *mut bliss_t, name: *const c_char, name_len: usize) -> i32 {
+pub unsafe extern "C" fn bliss_number_register(
+    handle: *mut bliss_t,
+    name: *const c_char,
+    name_len: usize,
+) -> i32 {
     // SAFETY:
     // - the contract of this function.
     unsafe { input(handle, name, name_len, false) }
 }
 
 /// Registers a category that requests bring of their own, for instance `country`, and returns its id, which is 0 or
-/// above. Otherwise as bliss_number.
+/// above. Otherwise as bliss_number_register.
 ///
-/// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+/// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute_register; also BLISS_ERROR_ARGUMENT where
 /// the name is registered as a number.
 ///
 /// # Safety
 /// - `handle` is NULL or open; `name` points to `name_len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_category(handle: *mut bliss_t, name: *const c_char, name_len: usize) -> i32 {
+pub unsafe extern "C" fn bliss_category_register(
+    handle: *mut bliss_t,
+    name: *const c_char,
+    name_len: usize,
+) -> i32 {
     // SAFETY:
     // - the contract of this function.
     unsafe { input(handle, name, name_len, true) }
@@ -144,7 +158,7 @@ pub unsafe extern "C" fn bliss_request_clear(handle: *mut bliss_t) -> bliss_resu
 /// # Safety
 /// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_request_text(
+pub unsafe extern "C" fn bliss_request_set_text(
     handle: *mut bliss_t,
     attribute: i32,
     value: *const c_char,
@@ -161,14 +175,14 @@ pub unsafe extern "C" fn bliss_request_text(
 }
 
 /// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
-/// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_text, borrowing included.
+/// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_set_text, borrowing included.
 ///
-/// The handle's thread only. Returns what bliss_request_text returns.
+/// The handle's thread only. Returns what bliss_request_set_text returns.
 ///
 /// # Safety
-/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_text says.
+/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_request_binary(
+pub unsafe extern "C" fn bliss_request_set_binary(
     handle: *mut bliss_t,
     attribute: i32,
     value: *const u8,
@@ -186,12 +200,12 @@ pub unsafe extern "C" fn bliss_request_binary(
 
 /// Says the value of an attribute that is a number, for instance `asn`.
 ///
-/// The handle's thread only. Returns what bliss_request_text returns.
+/// The handle's thread only. Returns what bliss_request_set_text returns.
 ///
 /// # Safety
 /// - `handle` is NULL or open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_request_u64(
+pub unsafe extern "C" fn bliss_request_set_u64(
     handle: *mut bliss_t,
     attribute: i32,
     value: u64,
@@ -209,7 +223,7 @@ pub unsafe extern "C" fn bliss_request_u64(
 /// # Safety
 /// - `handle` is NULL or open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_request_number(
+pub unsafe extern "C" fn bliss_request_set_number(
     handle: *mut bliss_t,
     number: i32,
     value: f32,
@@ -236,7 +250,7 @@ pub unsafe extern "C" fn bliss_request_number(
 /// # Safety
 /// - `handle` is NULL or open; `value` points to `value_len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_request_category(
+pub unsafe extern "C" fn bliss_request_set_category(
     handle: *mut bliss_t,
     category: i32,
     value: *const c_char,
@@ -256,7 +270,7 @@ pub unsafe extern "C" fn bliss_request_category(
 }
 
 impl bliss_t {
-    fn set(&mut self, attribute: i32, value: Value<'static>) -> Result<(), Stop> {
+    fn set(&mut self, attribute: i32, value: Value<'static>) -> Result<(), CallError> {
         let id = usize::try_from(attribute)
             .ok()
             .and_then(|i| *self.attributes.get(i)?)

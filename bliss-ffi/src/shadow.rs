@@ -3,7 +3,7 @@
 use bliss_core::score::Shadow;
 
 use crate::answer::bliss_text_t;
-use crate::boundary::{SizePrefixed, Stop, call, enter, write_sized};
+use crate::boundary::{CallError, SizePrefixed, call, enter, write_sized};
 use crate::codes::bliss_result_e::{self, *};
 use crate::handle::bliss_t;
 
@@ -16,13 +16,13 @@ pub struct bliss_shadow_t {
     /// sizeof(bliss_shadow_t), set before the call.
     pub size: usize,
     /// BLISS_OK if there is a score, else why there is none, as bliss_result_e.
-    pub status: i32,
+    pub result: i32,
     /// 1 is certainly automated, 99 certainly human; 0 if there is no score.
     pub score: u32,
     /// Probability that the request is automated; NaN if there is no score.
     pub bot_probability: f64,
     /// The model, by its place in the publication.
-    pub model: u32,
+    pub model_index: u32,
     /// Is 0.
     pub reserved: u32,
     /// Name of the model.
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn bliss_shadow_count(handle: *mut bliss_t) -> usize {
 /// # Safety
 /// - `handle` is NULL or open; `shadow` is NULL or points to a struct of the size it begins with.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bliss_shadow_at(
+pub unsafe extern "C" fn bliss_shadow_get(
     handle: *mut bliss_t,
     index: usize,
     shadow: *mut bliss_shadow_t,
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn bliss_shadow_at(
     // - the contract of this function, for both.
     unsafe {
         call(handle, |handle| {
-            let found = handle.client.shadows().get(index).ok_or(Stop::Call(
+            let found = handle.client.shadows().get(index).ok_or(CallError::Invalid(
                 BLISS_ERROR_ARGUMENT,
                 "there is no such shadow; bliss_shadow_count says how many the last score had",
             ))?;
@@ -94,10 +94,10 @@ impl bliss_t {
         let model = self.client.plan().models().models().get(shadow.model);
         let mut out = bliss_shadow_t {
             size: 0,
-            status: BLISS_OK as i32,
+            result: BLISS_OK as i32,
             score: 0,
             bot_probability: f64::NAN,
-            model: u32::try_from(shadow.model).unwrap_or(0),
+            model_index: u32::try_from(shadow.model).unwrap_or(0),
             reserved: 0,
             model_name: model.map_or(bliss_text_t::NONE, |m| m.name().into()),
             model_version: model.map_or(bliss_text_t::NONE, |m| m.version().into()),
@@ -110,7 +110,7 @@ impl bliss_t {
                 out.bot_probability = scored.bot_probability;
             }
             Err(reason) => {
-                out.status = bliss_result_e::from(reason) as i32;
+                out.result = bliss_result_e::from(reason) as i32;
                 out.reason = reason.as_str().into();
                 let missing = model.and_then(|m| m.missing_input());
                 out.missing_input = missing.map_or(bliss_text_t::NONE, Into::into);

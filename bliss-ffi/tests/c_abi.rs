@@ -34,7 +34,7 @@ fn compile(compiler: &str, linked: Linked, flags: &[&str], directory: &Path) -> 
         Linked::Shared => {
             let shared = &library().shared;
             // Under its soname, as an installation would have it.
-            let link = directory.join("libbliss.so.0");
+            let link = directory.join("libblissffi.so.0");
             let _ = std::os::unix::fs::symlink(shared, &link);
             command.arg(&link).arg(format!("-Wl,-rpath,{}", directory.display()));
         }
@@ -246,7 +246,7 @@ fn f3_the_library_has_a_versioned_soname() {
     let mut readelf = Command::new("readelf");
     readelf.args(["--dynamic", "--wide"]).arg(&library().shared);
     let dynamic = run(readelf);
-    assert!(dynamic.contains("Library soname: [libbliss.so.0]"), "{dynamic}");
+    assert!(dynamic.contains("Library soname: [libblissffi.so.0]"), "{dynamic}");
 }
 
 #[test]
@@ -258,7 +258,8 @@ fn f3_the_library_exports_the_functions_of_the_header_and_nothing_else() {
     nm.args(["--dynamic", "--defined-only", "--format=posix"]).arg(&library().shared);
     let exported: std::collections::BTreeSet<String> =
         run(nm).lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect();
-    let header = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/include/bliss.h")).unwrap();
+    let header =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/include/bliss_ffi.h")).unwrap();
     let declared: std::collections::BTreeSet<String> = header
         .lines()
         .filter(|line| !line.starts_with("//") && !line.starts_with(' '))
@@ -270,7 +271,7 @@ fn f3_the_library_exports_the_functions_of_the_header_and_nothing_else() {
 
 #[test]
 fn f3_the_header_is_plain_c_and_cpp() {
-    let header = concat!(env!("CARGO_MANIFEST_DIR"), "/include/bliss.h");
+    let header = concat!(env!("CARGO_MANIFEST_DIR"), "/include/bliss_ffi.h");
     let ways = [
         ("gcc", "c", "-std=c99"),
         ("gcc", "c", "-std=c2x"),

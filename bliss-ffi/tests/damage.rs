@@ -7,11 +7,13 @@ use std::ffi::c_char;
 use std::fs;
 use std::path::Path;
 
-use bliss::answer::{bliss_answer_t, bliss_score};
-use bliss::codes::bliss_result_e::{self, *};
-use bliss::handle::{bliss_close, bliss_last_error, bliss_open, bliss_options_t, bliss_t};
-use bliss::lookup::{bliss_features_t, bliss_lookup};
-use bliss::request::{bliss_attribute, bliss_category, bliss_number, bliss_request_text};
+use blissffi::answer::{bliss_answer_t, bliss_score};
+use blissffi::codes::bliss_result_e::{self, *};
+use blissffi::handle::{bliss_close, bliss_last_error, bliss_open, bliss_options_t, bliss_t};
+use blissffi::lookup::{bliss_features_t, bliss_lookup};
+use blissffi::request::{
+    bliss_attribute_register, bliss_category_register, bliss_number_register, bliss_request_set_text,
+};
 
 #[path = "support/mod.rs"]
 mod support;
@@ -38,10 +40,10 @@ fn use_it(directory: &Path) -> (bliss_result_e, String) {
             assert!(handle.is_null());
             return (opened, said(&text));
         }
-        let ip = bliss_attribute(handle, c"ip".as_ptr(), 2);
-        bliss_number(handle, c"header_count".as_ptr(), 12);
-        bliss_category(handle, c"country".as_ptr(), 7);
-        bliss_request_text(handle, ip, c"192.0.2.77".as_ptr(), 10);
+        let ip = bliss_attribute_register(handle, c"ip".as_ptr(), 2);
+        bliss_number_register(handle, c"header_count".as_ptr(), 12);
+        bliss_category_register(handle, c"country".as_ptr(), 7);
+        bliss_request_set_text(handle, ip, c"192.0.2.77".as_ptr(), 10);
         let mut features: bliss_features_t = std::mem::zeroed();
         features.size = size_of::<bliss_features_t>();
         bliss_lookup(handle, support::now(), &mut features);
@@ -150,8 +152,8 @@ fn missing_inputs_are_named() {
         let text: String = text.iter().take_while(|c| **c != 0).map(|c| *c as u8 as char).collect();
         assert!(text.contains("\"request.header_count\""), "{text}");
         // Names may come later; what is of the other type is missing still.
-        bliss_number(handle, c"header_count".as_ptr(), 12);
-        bliss_number(handle, c"country".as_ptr(), 7);
+        bliss_number_register(handle, c"header_count".as_ptr(), 12);
+        bliss_number_register(handle, c"country".as_ptr(), 7);
         assert_eq!(score(&mut answer), (BLISS_MISSING_INPUT, "request.country".into()));
         bliss_close(handle);
     }

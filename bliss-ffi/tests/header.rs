@@ -5,7 +5,7 @@ use std::path::Path;
 #[test]
 fn f3_header_is_up_to_date() {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let header = crate_dir.join("include/bliss.h");
+    let header = crate_dir.join("include/bliss_ffi.h");
     let config = cbindgen::Config::from_file(crate_dir.join("cbindgen.toml")).unwrap();
     let mut made = Vec::new();
     cbindgen::Builder::new().with_crate(crate_dir).with_config(config).generate().unwrap().write(&mut made);

@@ -3,13 +3,15 @@
 // Calls as a C program makes them; what they ask for stands right beside them.
 #![allow(clippy::undocumented_unsafe_blocks)]
 
-use bliss::answer::{bliss_answer_t, bliss_score};
-use bliss::codes::bliss_result_e::*;
-use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_not_counting, bliss_open, bliss_t};
-use bliss::lookup::{bliss_features_t, bliss_key, bliss_lookup, bliss_lookup_keys, bliss_value_t};
-use bliss::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_name};
-use bliss::request::*;
-use bliss::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
+use blissffi::answer::{bliss_answer_t, bliss_score};
+use blissffi::codes::bliss_result_e::*;
+use blissffi::handle::{
+    bliss_close, bliss_last_error, bliss_maintain, bliss_metrics_error, bliss_open, bliss_t,
+};
+use blissffi::lookup::{bliss_features_t, bliss_key_compute, bliss_lookup, bliss_lookup_keys, bliss_value_t};
+use blissffi::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_get};
+use blissffi::request::*;
+use blissffi::shadow::{bliss_shadow_count, bliss_shadow_get, bliss_shadow_t};
 
 #[path = "support/mod.rs"]
 mod support;
@@ -33,30 +35,30 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
         features.size = size_of::<bliss_features_t>();
         bliss_maintain(handle);
         assert_eq!(bliss_request_clear(handle), BLISS_OK);
-        assert_eq!(bliss_request_text(handle, ids.ip, c"192.0.2.77".as_ptr(), 10), BLISS_OK);
-        assert_eq!(bliss_request_binary(handle, ids.agent, b"curl/8".as_ptr(), 6), BLISS_OK);
-        assert_eq!(bliss_request_number(handle, ids.headers, 3.0), BLISS_OK);
-        assert_eq!(bliss_request_category(handle, ids.country, c"XX".as_ptr(), 2), BLISS_OK);
-        assert_eq!(bliss_request_u64(handle, 999, 7), BLISS_ERROR_ARGUMENT);
+        assert_eq!(bliss_request_set_text(handle, ids.ip, c"192.0.2.77".as_ptr(), 10), BLISS_OK);
+        assert_eq!(bliss_request_set_binary(handle, ids.agent, b"curl/8".as_ptr(), 6), BLISS_OK);
+        assert_eq!(bliss_request_set_number(handle, ids.headers, 3.0), BLISS_OK);
+        assert_eq!(bliss_request_set_category(handle, ids.country, c"XX".as_ptr(), 2), BLISS_OK);
+        assert_eq!(bliss_request_set_u64(handle, 999, 7), BLISS_ERROR_ARGUMENT);
         bliss_score(handle, c"login".as_ptr(), 5, now, &mut answer);
         let mut shadow: bliss_shadow_t = std::mem::zeroed();
         shadow.size = size_of::<bliss_shadow_t>();
         for index in 0..=bliss_shadow_count(handle) {
-            bliss_shadow_at(handle, index, &mut shadow);
+            bliss_shadow_get(handle, index, &mut shadow);
         }
         assert_eq!(shadow.score > 0, answer.score > 0, "each model is the other's shadow");
         bliss_lookup(handle, now, &mut features);
         let mut key = 0;
         let value = bliss_value_t { kind: 0, reserved: 0, number: 0, data: b"192.0.2.77".as_ptr(), len: 10 };
-        bliss_key(handle, 0, &value, 1, &mut key);
+        bliss_key_compute(handle, 0, &value, 1, &mut key);
         bliss_lookup_keys(handle, &key, 1, now, &mut features);
         let mut text = [0; 600];
         bliss_last_error(handle, text.as_mut_ptr(), text.len());
-        bliss_not_counting(handle, text.as_mut_ptr(), text.len());
+        bliss_metrics_error(handle, text.as_mut_ptr(), text.len());
         let mut name = std::mem::zeroed();
         bliss_dimension_name(handle, bliss_dimension_count(handle), &mut name);
         bliss_feature_name(handle, 0, &mut name, std::ptr::null_mut());
-        bliss_model_name(handle, 0, &mut name, std::ptr::null_mut(), std::ptr::null_mut());
+        bliss_model_get(handle, 0, &mut name, std::ptr::null_mut(), std::ptr::null_mut());
         answer.score
     }
 }
@@ -75,10 +77,10 @@ fn f1_no_function_allocates_after_opening() {
             bliss_open(directory.as_ptr().cast(), directory.len(), null.cast(), &mut handle, null, 0);
         assert_eq!(opened, BLISS_OK);
         Ids {
-            ip: bliss_attribute(handle, c"ip".as_ptr(), 2),
-            agent: bliss_attribute(handle, c"user_agent".as_ptr(), 10),
-            headers: bliss_number(handle, c"header_count".as_ptr(), 12),
-            country: bliss_category(handle, c"request.country".as_ptr(), 15),
+            ip: bliss_attribute_register(handle, c"ip".as_ptr(), 2),
+            agent: bliss_attribute_register(handle, c"user_agent".as_ptr(), 10),
+            headers: bliss_number_register(handle, c"header_count".as_ptr(), 12),
+            country: bliss_category_register(handle, c"request.country".as_ptr(), 15),
         }
     };
     let mut scores = 0;
@@ -111,7 +113,7 @@ fn f1_no_function_allocates_after_opening() {
     }
     assert!(scores >= 10);
     assert_eq!(
-        unsafe { bliss_not_counting(handle, std::ptr::null_mut(), 0) },
+        unsafe { bliss_metrics_error(handle, std::ptr::null_mut(), 0) },
         0,
         "a slot was taken meanwhile"
     );

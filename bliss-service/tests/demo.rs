@@ -1,4 +1,4 @@
-//! `bliss-service demo`: the whole chain, with libbliss in another process.
+//! `bliss-service demo`: the whole chain, with libblissffi in another process.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -31,12 +31,12 @@ local function open(directory)
         end
         return
     end
-    ip = opened:attribute("ip")
-    user_agent = opened:attribute("user_agent")
-    path = opened:attribute("path")
-    method = opened:attribute("method")
-    host = opened:attribute("host")
-    referrer = opened:attribute("referrer")
+    ip = opened:register_attribute("ip")
+    user_agent = opened:register_attribute("user_agent")
+    path = opened:register_attribute("path")
+    method = opened:register_attribute("method")
+    host = opened:register_attribute("host")
+    referrer = opened:register_attribute("referrer")
     handle = opened
 end
 
@@ -77,14 +77,14 @@ end
 -- Nothing in here may yield.
 local function score(var)
     handle:clear()
-    handle:binary(ip, var.binary_remote_addr)
-    handle:text(user_agent, present(var.http_user_agent))
-    handle:text(method, var.request_method)
-    handle:text(host, present(var.host))
-    handle:text(referrer, present(var.http_referer))
+    handle:set_binary(ip, var.binary_remote_addr)
+    handle:set_text(user_agent, present(var.http_user_agent))
+    handle:set_text(method, var.request_method)
+    handle:set_text(host, present(var.host))
+    handle:set_text(referrer, present(var.http_referer))
     local target = var.request_uri
     local query = target:find("?", 1, true)
-    handle:text(path, target, query and query - 1)
+    handle:set_text(path, target, query and query - 1)
     return handle:score(var.bot_route, ngx.time())
 end
 

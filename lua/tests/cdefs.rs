@@ -17,7 +17,7 @@ fn f3_declarations_are_up_to_date() {
     let version = defines.iter().find_map(|line| line.strip_prefix("#define BLISS_ABI_VERSION ")).unwrap();
     assert!(!declarations.iter().any(|line| line.starts_with('#')), "{header}");
     let made = format!(
-        "-- Made by lua/tests/cdefs.rs from bliss-ffi/src; do not edit. bliss.h says what all this is.\n\n\
+        "-- Made by lua/tests/cdefs.rs from bliss-ffi/src; do not edit. bliss_ffi.h says what all this is.\n\n\
          local ffi = require \"ffi\"\n\n\
          if not pcall(ffi.typeof, \"bliss_answer_t\") then\n    ffi.cdef [[\ntypedef int32_t bliss_result_e;\n{}\n]]\n\
          end\n\nreturn {{ ABI_VERSION = {version} }}\n",

@@ -1,4 +1,4 @@
-//! The module `resty.bliss` under LuaJIT, with libbliss as it is installed.
+//! The module `resty.bliss` under LuaJIT, with libblissffi as it is installed.
 
 use std::path::Path;
 
@@ -29,13 +29,13 @@ fn lua(directory: &Path) -> Lua {
 const OPEN: &str = r#"
     bliss = require "resty.bliss"
     h = assert(bliss.open(directory, { library = library, max_size_bytes = 2^24 }))
-    IP, AGENT = h:attribute("ip"), h:attribute("user_agent")
-    HEADERS, COUNTRY = h:number("header_count"), h:category("request.country")
+    IP, AGENT = h:register_attribute("ip"), h:register_attribute("user_agent")
+    HEADERS, COUNTRY = h:register_number("header_count"), h:register_category("request.country")
 
     function score(address, headers, country, route)
         h:clear()
-        h:text(IP, address)
-        h:text(AGENT, nil)
+        h:set_text(IP, address)
+        h:set_text(AGENT, nil)
         h:set_number(HEADERS, headers)
         h:set_category(COUNTRY, country)
         return h:score(route, now())
@@ -91,11 +91,11 @@ fn f4_scores_come_as_soon_as_something_is_published() {
     let shadow = expected_score(0.0, 12.0, "SE", 0.0);
     assert_eq!(run::<u32>(&lua, "return h:shadow_count()"), 1);
     assert_eq!(run::<Option<String>>(&lua, "return h:shadow_model()"), None, "not fetched yet");
-    assert_eq!(score("return h:shadow(1)"), (Some(shadow), None));
+    assert_eq!(score("return h:shadow_score(1)"), (Some(shadow), None));
     assert_eq!(run::<(String, String)>(&lua, "return h:shadow_model()"), ("demo".into(), "7".into()));
     assert!(run::<bool>(&lua, "return h:shadow_probability() < h:probability()"));
     for place in ["0", "2", "1e300"] {
-        let chunk = format!("return h:shadow({place})");
+        let chunk = format!("return h:shadow_score({place})");
         assert_eq!(score(&chunk), (None, Some("no such shadow".into())), "{place}");
     }
     assert_eq!(run::<Option<f64>>(&lua, "return h:shadow_probability()"), None);
@@ -107,7 +107,7 @@ fn f4_scores_come_as_soon_as_something_is_published() {
     assert_eq!(run::<(String, String)>(&lua, "return h:model()"), ("strict".into(), "8".into()));
     assert!(run::<bool>(&lua, "return h:maintain()"));
     assert_eq!(
-        run::<Option<String>>(&lua, "return h:not_counting()"),
+        run::<Option<String>>(&lua, "return h:metrics_error()"),
         None,
         "the file came with the features"
     );
@@ -119,14 +119,15 @@ fn addresses_may_be_binary_and_values_may_be_missing() {
     let lua = lua(site.path());
     run::<()>(&lua, OPEN);
     let few = expected_score(7.0, f32::NAN, "", 0.0);
-    let scored = run::<Scored>(&lua, r"h:clear(); h:binary(IP, '\192\0\2\7'); return h:score(nil, now())");
+    let scored =
+        run::<Scored>(&lua, r"h:clear(); h:set_binary(IP, '\192\0\2\7'); return h:score(nil, now())");
     assert_eq!(scored, (Some(few), None));
     assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (1, 0, 0, 0));
     let scored =
-        run::<Scored>(&lua, "h:clear(); h:text(IP, '192.0.2.7, more', 9); return h:score(nil, now())");
+        run::<Scored>(&lua, "h:clear(); h:set_text(IP, '192.0.2.7, more', 9); return h:score(nil, now())");
     assert_eq!(scored, (Some(few), None));
     assert_eq!(run::<u32>(&lua, "return (h:counts())"), 1);
-    let scored = run::<Scored>(&lua, "h:clear(); h:text(IP, nil); return h:score('', now())");
+    let scored = run::<Scored>(&lua, "h:clear(); h:set_text(IP, nil); return h:score('', now())");
     assert_eq!(scored, (Some(few), None));
     assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (0, 0, 0, 1));
 }
@@ -143,7 +144,7 @@ fn values_are_held_until_they_were_read() {
             "local wrong = 0
             for i = 1, 2000 do
                 h:clear()
-                h:text(IP, '192.0.2.' .. (69 + i % 2))
+                h:set_text(IP, '192.0.2.' .. (69 + i % 2))
                 h:set_number(HEADERS, 3)
                 h:set_category(COUNTRY, 'X' .. 'X')
                 if i % 10 == 0 then collectgarbage() end
@@ -164,12 +165,12 @@ fn features_are_looked_up_by_place() {
     run::<()>(
         &lua,
         "h:clear()
-        h:text(IP, '192.0.2.60')
+        h:set_text(IP, '192.0.2.60')
         assert(h:lookup(now()) == 3)
         assert(h:value(1) == 60 and h:value(2) == 1 and h:value(3) == 0)
         assert(h:value(0) == nil and h:value(4) == nil)
         assert(h:status(1) == 'fresh' and h:status(2) == 'absent' and h:status(3) == nil)
-        h:text(AGENT, 'curl/8')
+        h:set_text(AGENT, 'curl/8')
         h:lookup(now())
         assert(h:value(3) == 3 and h:status(2) == 'fresh')
         assert(table.concat(h:dimensions(), ' ') == 'ip user_agent')
@@ -192,7 +193,7 @@ fn f5_runtime_failures_are_nil_and_a_reason() {
         assert_eq!(nothing, None, "{chunk}");
         reason
     };
-    assert_eq!(failed("h:clear(); return h:text(IP, ('x'):rep(65537))"), "value too long");
+    assert_eq!(failed("h:clear(); return h:set_text(IP, ('x'):rep(65537))"), "value too long");
     let reason = failed("return bliss.open(('x'):rep(5000))");
     assert!(reason.contains("length"), "{reason}");
     assert!(
@@ -211,7 +212,7 @@ fn f5_runtime_failures_are_nil_and_a_reason() {
         &lua,
         "local other = assert(bliss.open(directory))
         local score, reason = other:score(nil, now())
-        assert(select(2, other:shadow(1)) == 'missing input' and other:shadow_model() == 'strict')
+        assert(select(2, other:shadow_score(1)) == 'missing input' and other:shadow_model() == 'strict')
         return score, reason, other:missing_input(), other:last_error()",
     );
     assert_eq!(
@@ -228,14 +229,14 @@ fn f5_misuse_raises_errors_where_the_caller_stands() {
     run::<()>(&lua, OPEN);
     for (chunk, expected) in [
         ("bliss.open()", "caller:1: expected the name of a directory, found a nil"),
-        ("h:attribute()", "caller:1: expected a name, found a nil"),
-        ("h:attribute('')", "caller:1: a name has 1 to 128 bytes"),
-        ("h:category('header_count')", "caller:1: this input is registered with the other type"),
-        ("h:text(IP, 7)", "caller:1: expected a string or nil, found a number"),
-        ("h:text(IP, 'abc', 4)", "caller:1: expected a length of 0 to 3 bytes, found 4"),
-        ("h:binary(IP, {})", "caller:1: expected a string or nil, found a table"),
-        ("h:text(63, 'x')", "caller:1: no attribute has this id"),
-        ("h:u64(IP, -1)", "caller:1: expected a whole number"),
+        ("h:register_attribute()", "caller:1: expected a name, found a nil"),
+        ("h:register_attribute('')", "caller:1: a name has 1 to 128 bytes"),
+        ("h:register_category('header_count')", "caller:1: this input is registered with the other type"),
+        ("h:set_text(IP, 7)", "caller:1: expected a string or nil, found a number"),
+        ("h:set_text(IP, 'abc', 4)", "caller:1: expected a length of 0 to 3 bytes, found 4"),
+        ("h:set_binary(IP, {})", "caller:1: expected a string or nil, found a table"),
+        ("h:set_text(63, 'x')", "caller:1: no attribute has this id"),
+        ("h:set_u64(IP, -1)", "caller:1: expected a whole number"),
         ("h:set_number(COUNTRY, 1)", "caller:1: no number has this id"),
         ("h:set_category(HEADERS, 'x')", "caller:1: no category has this id"),
         ("h:close() h:score(nil, now())", "caller:1: the handle is closed"),
@@ -261,22 +262,28 @@ fn f5_a_failed_load_lists_every_path_tried() {
         end
         return require('resty.bliss').open(directory)",
     );
-    for tried in
-        ["/opt/a/libbliss.so.0 (", "/opt/a/libbliss.so (", "/opt/b/libbliss.so.0 (", "\n    libbliss.so.0 ("]
-    {
+    for tried in [
+        "/opt/a/libblissffi.so.0 (",
+        "/opt/a/libblissffi.so (",
+        "/opt/b/libblissffi.so.0 (",
+        "\n    libblissffi.so.0 (",
+    ] {
         assert!(reason.contains(tried), "{reason}");
     }
-    let reason = path("return require('resty.bliss').open(directory, { library = '/nowhere/libbliss.so' })");
-    assert!(reason.contains("/nowhere/libbliss.so (") && !reason.contains("/opt"), "{reason}");
+    let reason =
+        path("return require('resty.bliss').open(directory, { library = '/nowhere/libblissffi.so' })");
+    assert!(reason.contains("/nowhere/libblissffi.so (") && !reason.contains("/opt"), "{reason}");
     // A library that is another one.
     let reason = path(
         "require('ffi').load = ffi_load; package.loaded['resty.bliss'] = nil
         return require('resty.bliss').open(directory, { library = 'libc.so.6' })",
     );
-    assert!(reason.contains("it is not libbliss"), "{reason}");
+    assert!(reason.contains("it is not libblissffi"), "{reason}");
     // What failed can be tried again.
     assert!(run::<bool>(&lua, "return require('resty.bliss').open(directory, { library = library }) ~= nil"));
-    assert!(run::<String>(&lua, "return select(2, require('resty.bliss').library())").contains("libbliss"));
+    assert!(
+        run::<String>(&lua, "return select(2, require('resty.bliss').library())").contains("libblissffi")
+    );
 }
 
 #[test]
@@ -284,7 +291,7 @@ fn f5_the_library_is_found_along_cpath() {
     let site = Site::empty();
     let lua = lua(site.path());
     let installed = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(&library().shared, installed.path().join("libbliss.so.0")).unwrap();
+    std::os::unix::fs::symlink(&library().shared, installed.path().join("libblissffi.so.0")).unwrap();
     let cpath = format!("/nowhere/?.so;{}/?.so", installed.path().display());
     lua.globals().get::<Table>("package").unwrap().set("cpath", cpath).unwrap();
     run::<()>(&lua, "assert(require('resty.bliss').open(directory))");
@@ -310,8 +317,8 @@ const REQUESTS: &str = r#"
         local sum, time = 0, now()
         for i = 1, n do
             h:clear()
-            h:text(IP, addresses[i % 4 + 1])
-            h:binary(AGENT, "curl/8")
+            h:set_text(IP, addresses[i % 4 + 1])
+            h:set_binary(AGENT, "curl/8")
             h:set_number(HEADERS, i % 10)
             h:set_category(COUNTRY, "XX")
             local score = h:score("login", time)
@@ -325,10 +332,10 @@ const REQUESTS: &str = r#"
         local sum, time = 0, now()
         for i = 1, n do
             h:clear()
-            h:text(IP, addresses[i % 4 + 1])
+            h:set_text(IP, addresses[i % 4 + 1])
             local score = h:score("login", time)
             if h:shadow_count() == 1 then
-                local shadow, probability = h:shadow(1), h:shadow_probability()
+                local shadow, probability = h:shadow_score(1), h:shadow_probability()
                 local name, version = h:shadow_model()
                 sum = sum + score - shadow + probability + #name + #version
             end
@@ -433,7 +440,7 @@ fn unscored_requests_use_no_memory_either() {
             local unscored = 0
             for i = 1, n do
                 h:clear()
-                h:text(IP, '192.0.2.7')
+                h:set_text(IP, '192.0.2.7')
                 local score, reason = h:score(nil, 0)
                 if reason == 'no snapshot' then unscored = unscored + 1 end
             end

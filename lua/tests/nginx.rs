@@ -198,7 +198,7 @@ fn f2_without_the_library_requests_go_on() {
     let nginx = Nginx::start_without_library(site.path());
     let reply = nginx.ask("192.0.2.7");
     assert_eq!((reply.header("x-bot-score"), reply.header("x-bot-status")), ("", "not open"));
-    assert!(nginx.error_log().contains("cannot load libbliss; tried"), "{}", nginx.error_log());
+    assert!(nginx.error_log().contains("cannot load libblissffi; tried"), "{}", nginx.error_log());
 }
 
 /// As docs/lua.md says: directory and files belong to a group that the workers' user is in.

@@ -1,4 +1,4 @@
-//! BLISS through its C interface: `libbliss.so`, loaded at run time and called as a web server's worker does.
+//! BLISS through its C interface: `libblissffi.so`, loaded at run time and called as a web server's worker does.
 
 use std::ffi::c_char;
 use std::mem::ManuallyDrop;
@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use bliss::codes::bliss_result_e;
-use bliss::handle::{bliss_options_t, bliss_t};
-use bliss::lookup::bliss_features_t;
 use bliss_core::score::Status;
+use blissffi::codes::bliss_result_e;
+use blissffi::handle::{bliss_options_t, bliss_t};
+use blissffi::lookup::bliss_features_t;
 use libloading::Library;
 
 use super::Fetch;
@@ -42,8 +42,8 @@ pub struct BlissC {
 fn library() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let folder = program.parent().context("folder of the program")?;
-    let places = [folder.join("deps/libbliss.so"), folder.join("libbliss.so")];
-    places.into_iter().find(|path| path.is_file()).context("libbliss.so is not beside the program")
+    let places = [folder.join("deps/libblissffi.so"), folder.join("libblissffi.so")];
+    places.into_iter().find(|path| path.is_file()).context("libblissffi.so is not beside the program")
 }
 
 impl BlissC {

@@ -1,4 +1,4 @@
-//! Scores requests from standard input through the C functions of libbliss, and times them.
+//! Scores requests from standard input through the C functions of libblissffi, and times them.
 //!
 //! `bliss-scorer DIRECTORY ATTRIBUTE...` speaks in little-endian batches, so that another program can drive it in step
 //! with its publications (the demo of `bliss-service` does):
@@ -18,12 +18,12 @@ use std::ffi::c_char;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::time::{Duration, Instant};
 
-use bliss::answer::{bliss_answer_t, bliss_score};
-use bliss::codes::bliss_result_e::BLISS_OK;
-use bliss::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
-use bliss::lookup::{bliss_features_t, bliss_lookup};
-use bliss::request::{bliss_attribute, bliss_request_clear, bliss_request_text};
-use bliss::shadow::{bliss_shadow_at, bliss_shadow_count, bliss_shadow_t};
+use blissffi::answer::{bliss_answer_t, bliss_score};
+use blissffi::codes::bliss_result_e::BLISS_OK;
+use blissffi::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
+use blissffi::lookup::{bliss_features_t, bliss_lookup};
+use blissffi::request::{bliss_attribute_register, bliss_request_clear, bliss_request_set_text};
+use blissffi::shadow::{bliss_shadow_count, bliss_shadow_get, bliss_shadow_t};
 
 const ABSENT: u32 = u32::MAX;
 /// How often what can be done between requests is done.
@@ -91,7 +91,7 @@ fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
     for name in attributes {
         // SAFETY:
         // - the handle is open, and the name is as long as said
-        let id = unsafe { bliss_attribute(handle.0, name.as_ptr().cast(), name.len()) };
+        let id = unsafe { bliss_attribute_register(handle.0, name.as_ptr().cast(), name.len()) };
         if id < 0 {
             return Err(handle.last_error());
         }
@@ -125,7 +125,7 @@ fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
                 }
                 // SAFETY:
                 // - the handle is open; `value` stays until the next `bliss_request_clear`
-                if unsafe { bliss_request_text(handle.0, *id, value.as_ptr().cast(), value.len()) }
+                if unsafe { bliss_request_set_text(handle.0, *id, value.as_ptr().cast(), value.len()) }
                     != BLISS_OK
                 {
                     return Err(handle.last_error());
@@ -159,7 +159,7 @@ fn answer(handle: &Handle, now: u32, is_fetch: bool, output: &mut impl Write) ->
     // - the handle is open, the structure says its size, and no route is named
     unsafe { bliss_score(handle.0, std::ptr::null(), 0, now, &mut answer) };
     let score_ns = if is_fetch { 0 } else { ns(start) };
-    output.write_all(&answer.status.to_le_bytes())?;
+    output.write_all(&answer.result.to_le_bytes())?;
     output.write_all(&answer.score.to_le_bytes())?;
     output.write_all(&answer.bot_probability.to_le_bytes())?;
     output.write_all(&answer.features_generation.to_le_bytes())?;
@@ -181,11 +181,11 @@ fn shadows(handle: &Handle, output: &mut impl Write) -> io::Result<()> {
         shadow.size = size_of::<bliss_shadow_t>();
         // SAFETY:
         // - the handle is open, and the structure says its size
-        if unsafe { bliss_shadow_at(handle.0, index, &mut shadow) } != BLISS_OK {
+        if unsafe { bliss_shadow_get(handle.0, index, &mut shadow) } != BLISS_OK {
             return Err(handle.last_error());
         }
-        output.write_all(&shadow.model.to_le_bytes())?;
-        output.write_all(&shadow.status.to_le_bytes())?;
+        output.write_all(&shadow.model_index.to_le_bytes())?;
+        output.write_all(&shadow.result.to_le_bytes())?;
         output.write_all(&shadow.score.to_le_bytes())?;
         output.write_all(&shadow.bot_probability.to_le_bytes())?;
     }

@@ -1,5 +1,5 @@
 /*
- * Uses libbliss as a web server would. Run by tests/c_abi.rs:
+ * Uses libblissffi as a web server would. Run by tests/c_abi.rs:
  *
  *   client score DIRECTORY    reads lines "ADDRESS HEADERS COUNTRY ROUTE" and answers each with one line
  *   client calls DIRECTORY    makes wrong calls and checks what they return
@@ -10,7 +10,7 @@
  * A route of "-" is the default one.
  */
 #define _GNU_SOURCE
-#include <bliss.h>
+#include <bliss_ffi.h>
 
 #include <pthread.h>
 #include <stdio.h>
@@ -79,9 +79,9 @@ static bliss_t *open_directory(const char *directory) {
 static _Thread_local int32_t ip, headers, country;
 
 static void register_names(bliss_t *handle) {
-    ip = bliss_attribute(handle, "ip", 2);
-    headers = bliss_number(handle, "header_count", 12);
-    country = bliss_category(handle, "request.country", 15);
+    ip = bliss_attribute_register(handle, "ip", 2);
+    headers = bliss_number_register(handle, "header_count", 12);
+    country = bliss_category_register(handle, "request.country", 15);
     CHECK(ip >= 0 && headers >= 0 && country >= 0);
 }
 
@@ -89,9 +89,9 @@ static bliss_result_e score(bliss_t *handle, const char *address, float header_c
                             const char *route, bliss_answer_t *answer) {
     answer->size = sizeof *answer;
     CHECK(bliss_request_clear(handle) == BLISS_OK);
-    CHECK(bliss_request_text(handle, ip, address, strlen(address)) == BLISS_OK);
-    CHECK(bliss_request_number(handle, headers, header_count) == BLISS_OK);
-    CHECK(bliss_request_category(handle, country, from, strlen(from)) == BLISS_OK);
+    CHECK(bliss_request_set_text(handle, ip, address, strlen(address)) == BLISS_OK);
+    CHECK(bliss_request_set_number(handle, headers, header_count) == BLISS_OK);
+    CHECK(bliss_request_set_category(handle, country, from, strlen(from)) == BLISS_OK);
     size_t route_len = strcmp(route, "-") == 0 ? 0 : strlen(route);
     return bliss_score(handle, route, route_len, (uint32_t)time(NULL), answer);
 }
@@ -112,10 +112,10 @@ static void score_lines(const char *directory) {
     while (scanf("%63s %f %63s %63s", address, &header_count, from, route) == 4) {
         bliss_answer_t answer;
         bliss_result_e code = score(handle, address, header_count, from, route, &answer);
-        CHECK(answer.status == (int32_t)code);
+        CHECK(answer.result == (int32_t)code);
         for (size_t i = 0; i < bliss_shadow_count(handle); i++) {
             bliss_shadow_t shadow = {.size = sizeof shadow};
-            CHECK(bliss_shadow_at(handle, i, &shadow) == BLISS_OK);
+            CHECK(bliss_shadow_get(handle, i, &shadow) == BLISS_OK);
             printf("(%.*s %u) ", (int)shadow.model_name.len, shadow.model_name.data, shadow.score);
         }
         printf("%d %u %u/%u/%u/%u %.*s/%.*s [%.*s] [%.*s] %s\n", (int)code, answer.score, answer.fresh, answer.stale,
@@ -131,7 +131,7 @@ static void *from_another_thread(void *handle) {
     bliss_answer_t answer = {.size = sizeof answer};
     CHECK(bliss_score(handle, NULL, 0, 0, &answer) == BLISS_ERROR_THREAD);
     CHECK(bliss_request_clear(handle) == BLISS_ERROR_THREAD);
-    CHECK(bliss_attribute(handle, "ip", 2) == BLISS_ERROR_THREAD);
+    CHECK(bliss_attribute_register(handle, "ip", 2) == BLISS_ERROR_THREAD);
     CHECK(bliss_feature_count(handle) == 0 && bliss_shadow_count(handle) == 0);
     CHECK(bliss_last_error(handle, NULL, 0) == 0);
     return NULL;
@@ -162,36 +162,36 @@ static void wrong_calls(const char *directory) {
     bliss_features_t features = {.size = sizeof features};
     uint64_t key = 0;
 
-    CHECK(bliss_attribute(NULL, "ip", 2) == BLISS_ERROR_NULL);
-    CHECK(bliss_attribute(handle, NULL, 2) == BLISS_ERROR_NULL);
-    CHECK(bliss_attribute(handle, "", 0) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_attribute(handle, "\xff", 1) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_attribute_register(NULL, "ip", 2) == BLISS_ERROR_NULL);
+    CHECK(bliss_attribute_register(handle, NULL, 2) == BLISS_ERROR_NULL);
+    CHECK(bliss_attribute_register(handle, "", 0) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_attribute_register(handle, "\xff", 1) == BLISS_ERROR_ARGUMENT);
     CHECK(strstr(last_error(handle), "UTF-8"));
-    CHECK(bliss_attribute(handle, "ip", SIZE_MAX) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_attribute_register(handle, "ip", SIZE_MAX) == BLISS_ERROR_ARGUMENT);
     register_names(handle);
-    CHECK(bliss_attribute(handle, "ip", 2) == ip);
-    CHECK(bliss_category(handle, "header_count", 12) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_attribute_register(handle, "ip", 2) == ip);
+    CHECK(bliss_category_register(handle, "header_count", 12) == BLISS_ERROR_ARGUMENT);
     CHECK(strstr(last_error(handle), "type"));
     char name[16];
     for (int i = 1; i < 64; i++) {
-        CHECK(bliss_attribute(handle, name, (size_t)sprintf(name, "a%d", i)) == i);
+        CHECK(bliss_attribute_register(handle, name, (size_t)sprintf(name, "a%d", i)) == i);
     }
-    CHECK(bliss_attribute(handle, "one more", 8) == BLISS_ERROR_FULL);
+    CHECK(bliss_attribute_register(handle, "one more", 8) == BLISS_ERROR_FULL);
     CHECK(strstr(last_error(handle), "64"));
 
     CHECK(bliss_request_clear(NULL) == BLISS_ERROR_NULL);
-    CHECK(bliss_request_text(NULL, 0, "x", 1) == BLISS_ERROR_NULL);
-    CHECK(bliss_request_text(handle, 0, NULL, 1) == BLISS_ERROR_NULL);
-    CHECK(bliss_request_text(handle, 0, NULL, 0) == BLISS_OK);
-    CHECK(bliss_request_text(handle, 64, "x", 1) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_text(handle, -1, "x", 1) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_text(handle, 0, "x", SIZE_MAX) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_binary(handle, 0, (const uint8_t *)"x", 65537) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_u64(handle, INT32_MAX, 1) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_u64(handle, INT32_MIN, 1) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_number(handle, country, 1) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_category(handle, headers, "x", 1) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_request_category(handle, country, NULL, 1) == BLISS_ERROR_NULL);
+    CHECK(bliss_request_set_text(NULL, 0, "x", 1) == BLISS_ERROR_NULL);
+    CHECK(bliss_request_set_text(handle, 0, NULL, 1) == BLISS_ERROR_NULL);
+    CHECK(bliss_request_set_text(handle, 0, NULL, 0) == BLISS_OK);
+    CHECK(bliss_request_set_text(handle, 64, "x", 1) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_text(handle, -1, "x", 1) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_text(handle, 0, "x", SIZE_MAX) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_binary(handle, 0, (const uint8_t *)"x", 65537) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_u64(handle, INT32_MAX, 1) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_u64(handle, INT32_MIN, 1) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_number(handle, country, 1) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_category(handle, headers, "x", 1) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_request_set_category(handle, country, NULL, 1) == BLISS_ERROR_NULL);
 
     CHECK(bliss_score(NULL, NULL, 0, 0, &answer) == BLISS_ERROR_NULL);
     CHECK(bliss_score(handle, NULL, 0, 0, NULL) == BLISS_ERROR_NULL);
@@ -208,16 +208,16 @@ static void wrong_calls(const char *directory) {
 
     bliss_shadow_t shadow = {.size = sizeof shadow};
     CHECK(bliss_shadow_count(NULL) == 0 && bliss_shadow_count(handle) == 1);
-    CHECK(bliss_shadow_at(NULL, 0, &shadow) == BLISS_ERROR_NULL);
-    CHECK(bliss_shadow_at(handle, 0, NULL) == BLISS_ERROR_NULL);
-    CHECK(bliss_shadow_at(handle, 1, &shadow) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_shadow_at(handle, SIZE_MAX, &shadow) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_shadow_get(NULL, 0, &shadow) == BLISS_ERROR_NULL);
+    CHECK(bliss_shadow_get(handle, 0, NULL) == BLISS_ERROR_NULL);
+    CHECK(bliss_shadow_get(handle, 1, &shadow) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_shadow_get(handle, SIZE_MAX, &shadow) == BLISS_ERROR_ARGUMENT);
     CHECK(strstr(last_error(handle), "bliss_shadow_count"));
     shadow.size = 1;
-    CHECK(bliss_shadow_at(handle, 0, &shadow) == BLISS_ERROR_SIZE);
+    CHECK(bliss_shadow_get(handle, 0, &shadow) == BLISS_ERROR_SIZE);
     shadow.size = sizeof shadow;
-    CHECK(bliss_shadow_at(handle, 0, &shadow) == BLISS_OK);
-    CHECK(shadow.status == BLISS_OK && shadow.score >= 1 && shadow.score <= 99 && shadow.model == 1);
+    CHECK(bliss_shadow_get(handle, 0, &shadow) == BLISS_OK);
+    CHECK(shadow.result == BLISS_OK && shadow.score >= 1 && shadow.score <= 99 && shadow.model_index == 1);
     CHECK(shadow.model_name.len == 6 && memcmp(shadow.model_name.data, "strict", 6) == 0);
     CHECK(shadow.bot_probability > answer.bot_probability && shadow.reason.len == 0);
 
@@ -225,20 +225,20 @@ static void wrong_calls(const char *directory) {
     CHECK(bliss_lookup(handle, 0, NULL) == BLISS_ERROR_NULL);
     CHECK(bliss_lookup(handle, 0, &features) == BLISS_OK);
     CHECK(features.value_count == 3 && features.dimension_count == 2);
-    CHECK(features.statuses[0] == BLISS_ABSENT);
+    CHECK(features.statuses[0] == BLISS_STATUS_ABSENT);
     CHECK(bliss_lookup_keys(handle, NULL, 3, 0, &features) == BLISS_ERROR_NULL);
     CHECK(bliss_lookup_keys(handle, &key, SIZE_MAX, 0, &features) == BLISS_ERROR_ARGUMENT);
-    bliss_value_t value = {.kind = BLISS_TEXT, .data = (const uint8_t *)"192.0.2.60", .len = 10};
-    CHECK(bliss_key(handle, 0, &value, 1, NULL) == BLISS_ERROR_NULL);
-    CHECK(bliss_key(handle, 9, &value, 1, &key) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_key(handle, 0, &value, 0, &key) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_key(handle, 0, &value, SIZE_MAX, &key) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_key(handle, 0, &value, 1, &key) == BLISS_OK);
+    bliss_value_t value = {.kind = BLISS_VALUE_TEXT, .data = (const uint8_t *)"192.0.2.60", .len = 10};
+    CHECK(bliss_key_compute(handle, 0, &value, 1, NULL) == BLISS_ERROR_NULL);
+    CHECK(bliss_key_compute(handle, 9, &value, 1, &key) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_key_compute(handle, 0, &value, 0, &key) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_key_compute(handle, 0, &value, SIZE_MAX, &key) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_key_compute(handle, 0, &value, 1, &key) == BLISS_OK);
     CHECK(bliss_lookup_keys(handle, &key, 1, (uint32_t)time(NULL), &features) == BLISS_OK);
-    CHECK(features.statuses[0] == BLISS_FRESH && features.values[0] == 60.0f);
-    CHECK(features.statuses[1] == BLISS_ABSENT);
+    CHECK(features.statuses[0] == BLISS_STATUS_FRESH && features.values[0] == 60.0f);
+    CHECK(features.statuses[1] == BLISS_STATUS_ABSENT);
     value.kind = 77;
-    CHECK(bliss_key(handle, 0, &value, 1, &key) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_key_compute(handle, 0, &value, 1, &key) == BLISS_ERROR_ARGUMENT);
 
     bliss_text_t dimension, feature, version, missing;
     CHECK(bliss_dimension_count(handle) == 2 && bliss_feature_count(handle) == 3 && bliss_model_count(handle) == 2);
@@ -249,15 +249,15 @@ static void wrong_calls(const char *directory) {
     CHECK(bliss_feature_name(handle, 1, &dimension, &feature) == BLISS_OK);
     CHECK(dimension.len == 2 && feature.len == 21);
     CHECK(bliss_feature_name(handle, SIZE_MAX, &dimension, &feature) == BLISS_ERROR_ARGUMENT);
-    CHECK(bliss_model_name(handle, 0, &feature, &version, &missing) == BLISS_OK);
+    CHECK(bliss_model_get(handle, 0, &feature, &version, &missing) == BLISS_OK);
     CHECK(feature.len == 4 && version.len == 1 && missing.len == 0 && missing.data == NULL);
-    CHECK(bliss_model_name(handle, 2, NULL, NULL, NULL) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_model_get(handle, 2, NULL, NULL, NULL) == BLISS_ERROR_ARGUMENT);
     CHECK(bliss_dimension_count(NULL) == 0 && bliss_feature_count(NULL) == 0 && bliss_model_count(NULL) == 0);
     CHECK(bliss_maintain(NULL) == BLISS_ERROR_NULL);
     CHECK(bliss_maintain(handle) == BLISS_OK);
     CHECK(bliss_last_error(NULL, error, sizeof error) == 0);
-    CHECK(bliss_not_counting(NULL, error, sizeof error) == 0);
-    size_t why = bliss_not_counting(handle, error, sizeof error);
+    CHECK(bliss_metrics_error(NULL, error, sizeof error) == 0);
+    size_t why = bliss_metrics_error(handle, error, sizeof error);
     CHECK(why == strlen(error) && (why == 0 || strstr(error, "counters: ")));
 
     pthread_t thread;
@@ -348,11 +348,11 @@ static void count_allocations(const char *directory) {
         for (int i = 0; i < 100; i++) {
             score(handle, "192.0.2.60", 3, "XX", "login", &answer);
             bliss_shadow_t shadow = {.size = sizeof shadow};
-            CHECK(bliss_shadow_at(handle, 0, &shadow) == (answer.score > 0 ? BLISS_OK : BLISS_ERROR_ARGUMENT));
+            CHECK(bliss_shadow_get(handle, 0, &shadow) == (answer.score > 0 ? BLISS_OK : BLISS_ERROR_ARGUMENT));
             bliss_lookup(handle, (uint32_t)time(NULL), &features);
         }
         size_t made = allocations - before;
-        printf("%zu %d\n", made, (int)answer.status);
+        printf("%zu %d\n", made, (int)answer.result);
         fflush(stdout);
     }
     bliss_close(handle);

@@ -206,17 +206,17 @@ pub fn web_score(requests: f32) -> u8 {
     bliss_core::score::bot_score(1.0 / (1.0 + f64::exp(-raw))).unwrap()
 }
 
-/// libbliss as it is installed: shared and static, built without the features that tests turn on.
+/// libblissffi as it is installed: shared and static, built without the features that tests turn on.
 pub struct Library {
     pub shared: PathBuf,
     pub archive: PathBuf,
 }
 
-/// Builds libbliss in the target directory of the running test, unless it is up to date.
+/// Builds libblissffi in the target directory of the running test, unless it is up to date.
 pub fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let files = build(&["--package", "bliss-ffi", "--lib"], "bliss");
+        let files = build(&["--package", "bliss-ffi", "--lib"], "blissffi");
         let with = |extension: &str| {
             let found = files.iter().find(|file| file.extension().is_some_and(|e| e == extension));
             found.unwrap_or_else(|| panic!("no .{extension} among {files:?}")).clone()

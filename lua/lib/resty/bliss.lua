@@ -1,11 +1,11 @@
--- Features and bot scores of BLISS inside nginx's workers, through libbliss and LuaJIT's FFI.
+-- Features and bot scores of BLISS inside nginx's workers, through libblissffi and LuaJIT's FFI.
 --
 --     local bliss = require "resty.bliss"
 --     local handle = assert(bliss.open("/run/bliss"))    -- once per worker
---     local IP = handle:attribute("ip")                  -- once per handle
+--     local IP = handle:register_attribute("ip")                  -- once per handle
 --
 --     handle:clear()                                     -- for each request, without yielding in between
---     handle:binary(IP, ngx.var.binary_remote_addr)
+--     handle:set_binary(IP, ngx.var.binary_remote_addr)
 --     local score, reason = handle:score("default", ngx.time())
 --
 -- Functions return nil and a reason where something is the matter at run time, and raise an error where they are
@@ -64,19 +64,19 @@ local function candidates()
     for template in package.cpath:gmatch("[^;]+") do
         local directory = template:match("^(.*/)[^/]*%?")
         if directory and directory:sub(1, 1) == "/" and not directory:find("?", 1, true) then
-            paths[#paths + 1] = directory .. "libbliss.so.0"
-            paths[#paths + 1] = directory .. "libbliss.so"
+            paths[#paths + 1] = directory .. "libblissffi.so.0"
+            paths[#paths + 1] = directory .. "libblissffi.so"
         end
     end
-    paths[#paths + 1] = "libbliss.so.0"
-    paths[#paths + 1] = "libbliss.so"
+    paths[#paths + 1] = "libblissffi.so.0"
+    paths[#paths + 1] = "libblissffi.so"
     return paths
 end
 
 local function load_library(wanted)
     if lib then
         if wanted and wanted ~= lib_path then
-            return nil, "libbliss is loaded already, from " .. lib_path .. "; not from " .. wanted
+            return nil, "libblissffi is loaded already, from " .. lib_path .. "; not from " .. wanted
         end
         return lib
     end
@@ -91,12 +91,12 @@ local function load_library(wanted)
             end
             found = has_version
                     and "its binary interface has version " .. tostring(version) .. ", this module needs "
-                        .. cdefs.ABI_VERSION .. "; install the libbliss that came with it"
-                or "it is not libbliss: " .. tostring(version)
+                        .. cdefs.ABI_VERSION .. "; install the libblissffi that came with it"
+                or "it is not libblissffi: " .. tostring(version)
         end
         tried[#tried + 1] = path .. " (" .. tostring(found) .. ")"
     end
-    return nil, "cannot load libbliss; tried:\n    " .. table.concat(tried, "\n    ")
+    return nil, "cannot load libblissffi; tried:\n    " .. table.concat(tried, "\n    ")
 end
 
 local Handle = {}
@@ -123,8 +123,8 @@ end
 
 -- Opens the directory that a daemon publishes to, for the worker that calls it. It need not exist yet.
 --
--- Options: `library`, the path of libbliss (default: along package.cpath, then where the system looks);
--- `max_size_bytes`, see bliss_options_t in bliss.h.
+-- Options: `library`, the path of libblissffi (default: along package.cpath, then where the system looks);
+-- `max_size_bytes`, see bliss_options_t in bliss_ffi.h.
 function _M.open(directory, options)
     if type(directory) ~= "string" then
         error("expected the name of a directory, found a " .. type(directory), 2)
@@ -148,7 +148,7 @@ function _M.open(directory, options)
     shadow_said.size = ffi_sizeof(shadow_said)
     found.size = ffi_sizeof(found)
     -- So that reading before the first score says that there is none.
-    answer.status = 1
+    answer.result = 1
     return setmetatable({
         pointer = ffi_gc(out[0], lib.bliss_close),
         answer = answer,
@@ -189,18 +189,18 @@ local function id_of(self, register, name)
 end
 
 -- The id of an attribute of requests, such as "ip" or "user_agent". Register names once, after opening.
-function Handle:attribute(name)
-    return id_of(self, lib.bliss_attribute, name)
+function Handle:register_attribute(name)
+    return id_of(self, lib.bliss_attribute_register, name)
 end
 
 -- The id of a number that requests bring of their own; models call it "request.NAME".
-function Handle:number(name)
-    return id_of(self, lib.bliss_number, name)
+function Handle:register_number(name)
+    return id_of(self, lib.bliss_number_register, name)
 end
 
 -- The id of a category that requests bring of their own; models call it "request.NAME".
-function Handle:category(name)
-    return id_of(self, lib.bliss_category, name)
+function Handle:register_category(name)
+    return id_of(self, lib.bliss_category_register, name)
 end
 
 -- One request -------------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ end
 -- Says the value of an attribute as text: an address, hexadecimal digits, a string or a decimal number. Without a
 -- value (nil) the attribute is absent. With a length, only so many bytes of the value count; so no string has to be
 -- made for a part of another.
-function Handle:text(id, value, len)
+function Handle:set_text(id, value, len)
     if value == nil then
         return true
     end
@@ -232,7 +232,7 @@ function Handle:text(id, value, len)
     if len > MAX_VALUE_BYTES then
         return nil, "value too long"
     end
-    local code = lib.bliss_request_text(self.pointer, id, value, len)
+    local code = lib.bliss_request_set_text(self.pointer, id, value, len)
     if code ~= OK then
         return failed(self, code)
     end
@@ -241,7 +241,7 @@ function Handle:text(id, value, len)
 end
 
 -- Says the value of an attribute as bytes: an address as $binary_remote_addr has it, a digest, a string.
-function Handle:binary(id, value)
+function Handle:set_binary(id, value)
     if value == nil then
         return true
     end
@@ -251,7 +251,7 @@ function Handle:binary(id, value)
     if #value > MAX_VALUE_BYTES then
         return nil, "value too long"
     end
-    local code = lib.bliss_request_binary(self.pointer, id, value, #value)
+    local code = lib.bliss_request_set_binary(self.pointer, id, value, #value)
     if code ~= OK then
         return failed(self, code)
     end
@@ -260,14 +260,14 @@ function Handle:binary(id, value)
 end
 
 -- Says the value of an attribute that is a number, such as "asn".
-function Handle:u64(id, value)
+function Handle:set_u64(id, value)
     if value == nil then
         return true
     end
     if type(value) ~= "cdata" and (type(value) ~= "number" or value < 0 or value >= 2^64 or value ~= floor(value)) then
         error("expected a whole number from 0 to 2^64 - 1, or nil", 2)
     end
-    local code = lib.bliss_request_u64(self.pointer, id, value)
+    local code = lib.bliss_request_set_u64(self.pointer, id, value)
     if code ~= OK then
         return failed(self, code)
     end
@@ -279,7 +279,7 @@ function Handle:set_number(id, value)
     if value == nil then
         return true
     end
-    local code = lib.bliss_request_number(self.pointer, id, value)
+    local code = lib.bliss_request_set_number(self.pointer, id, value)
     if code ~= OK then
         return failed(self, code)
     end
@@ -297,7 +297,7 @@ function Handle:set_category(id, value)
     if #value > MAX_VALUE_BYTES then
         return nil, "value too long"
     end
-    local code = lib.bliss_request_category(self.pointer, id, value, #value)
+    local code = lib.bliss_request_set_category(self.pointer, id, value, #value)
     if code ~= OK then
         return failed(self, code)
     end
@@ -333,13 +333,13 @@ end
 
 -- Makes the names that an answer or a shadow speaks of, unless they are there.
 local function names_of(self, said)
-    local bound = self.answer.models_bound
+    local bound = self.answer.model_binding_count
     if self.bound ~= bound then
         table_clear(self.names)
         table_clear(self.versions)
         self.bound = bound
     end
-    local place = said.model + 1
+    local place = said.model_index + 1
     local name = self.names[place]
     if not name then
         name = ffi_string(said.model_name.data, said.model_name.len)
@@ -353,7 +353,7 @@ end
 -- done with the handle.
 function Handle:model()
     local answer = self.answer
-    if answer.status ~= OK then
+    if answer.result ~= OK then
         return nil
     end
     return names_of(self, answer)
@@ -367,19 +367,19 @@ end
 -- Fetches what a shadow model, counted from 1, said of the last request: `shadow_model` and `shadow_probability` tell
 -- more of the one fetched last. Returns its score; or nil and the reason why there is none, "no such shadow" included.
 -- To be called before anything but `model` and `counts` is done with the handle.
-function Handle:shadow(place)
+function Handle:shadow_score(place)
     local shadow = self.shadow_said
-    if lib.bliss_shadow_at(self.pointer, place - 1, shadow) ~= OK then
+    if lib.bliss_shadow_get(self.pointer, place - 1, shadow) ~= OK then
         shadow.model_name.data = nil
         return nil, "no such shadow"
     end
-    if shadow.status == OK then
+    if shadow.result == OK then
         return shadow.score
     end
-    local reason = self.reasons[shadow.status]
+    local reason = self.reasons[shadow.result]
     if not reason then
         reason = ffi_string(shadow.reason.data, shadow.reason.len)
-        self.reasons[shadow.status] = reason
+        self.reasons[shadow.result] = reason
     end
     return nil, reason
 end
@@ -396,7 +396,7 @@ end
 -- Probability that the request is automated, by the shadow model that was fetched last; nil if it gave no score.
 function Handle:shadow_probability()
     local shadow = self.shadow_said
-    if shadow.model_name.data == nil or shadow.status ~= OK then
+    if shadow.model_name.data == nil or shadow.result ~= OK then
         return nil
     end
     return shadow.bot_probability
@@ -411,7 +411,7 @@ end
 -- Probability that the request is automated; nil if there is no score.
 function Handle:probability()
     local answer = self.answer
-    if answer.status ~= OK then
+    if answer.result ~= OK then
         return nil
     end
     return answer.bot_probability
@@ -426,7 +426,7 @@ end
 -- The input that nobody offers, if that is why there is no score.
 function Handle:missing_input()
     local input = self.answer.missing_input
-    if self.answer.status == MISSING_INPUT and input.data ~= nil then
+    if self.answer.result == MISSING_INPUT and input.data ~= nil then
         return ffi_string(input.data, input.len)
     end
 end
@@ -438,8 +438,8 @@ end
 
 -- Why this handle does not count for the daemon's metrics, if it does not; it tries again at each `maintain`. Makes a
 -- string.
-function Handle:not_counting()
-    if lib.bliss_not_counting(self.pointer, message_buffer, MESSAGE_BYTES) > 0 then
+function Handle:metrics_error()
+    if lib.bliss_metrics_error(self.pointer, message_buffer, MESSAGE_BYTES) > 0 then
         return ffi_string(message_buffer)
     end
 end
@@ -465,7 +465,7 @@ function Handle:close()
     if pointer then
         self.pointer = nil
         lib.bliss_close(ffi_gc(pointer, nil))
-        self.answer.status = 1
+        self.answer.result = 1
         self.shadow_said.model_name.data = nil
         self.found.value_count, self.found.dimension_count = 0, 0
     end
@@ -536,7 +536,7 @@ end
 function Handle:models()
     local models = {}
     for i = 1, tonumber(lib.bliss_model_count(self.pointer)) do
-        lib.bliss_model_name(self.pointer, i - 1, text, text2, text3)
+        lib.bliss_model_get(self.pointer, i - 1, text, text2, text3)
         models[i] = { name = string_of(text), version = string_of(text2), missing_input = string_of(text3) }
     end
     return models

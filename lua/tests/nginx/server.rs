@@ -68,7 +68,7 @@ impl Nginx {
         Self::start_with(site, "", Some("user www-data;"), Some(&library().shared))
     }
 
-    /// Starts it where libbliss is not installed.
+    /// Starts it where libblissffi is not installed.
     pub(crate) fn start_without_library(site: &Path) -> Self {
         Self::start_with(site, "", None, None)
     }
@@ -95,7 +95,7 @@ impl Nginx {
             fs::copy(crate_dir.join(from), path.join(to)).unwrap();
         }
         if let Some(library) = library {
-            fs::copy(library, path.join("lib/libbliss.so.0")).unwrap();
+            fs::copy(library, path.join("lib/libblissffi.so.0")).unwrap();
         }
         loop {
             // The port is free at this moment; somebody may take it before nginx does.
@@ -188,7 +188,7 @@ fn spawn(path: &Path) -> Child {
         .arg(path.join("nginx.conf"))
         .arg("-e")
         .arg(path.join("logs/error.log"));
-    // Cargo's, in which libbliss would be found.
+    // Cargo's, in which libblissffi would be found.
     nginx.env_remove("LD_LIBRARY_PATH").stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

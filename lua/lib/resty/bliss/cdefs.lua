@@ -1,4 +1,4 @@
--- Made by lua/tests/cdefs.rs from bliss-ffi/src; do not edit. bliss.h says what all this is.
+-- Made by lua/tests/cdefs.rs from bliss-ffi/src; do not edit. bliss_ffi.h says what all this is.
 
 local ffi = require "ffi"
 
@@ -16,17 +16,17 @@ typedef struct {
 } bliss_text_t;
 typedef struct {
     size_t size;
-    int32_t status;
+    int32_t result;
     uint32_t score;
     double bot_probability;
     uint64_t features_generation;
     uint64_t models_generation;
-    uint32_t model;
+    uint32_t model_index;
     uint32_t fresh;
     uint32_t stale;
     uint32_t missing;
     uint32_t absent;
-    uint32_t models_bound;
+    uint32_t model_binding_count;
     bliss_text_t model_name;
     bliss_text_t model_version;
     bliss_text_t reason;
@@ -34,10 +34,10 @@ typedef struct {
 } bliss_answer_t;
 typedef struct {
     size_t size;
-    int32_t status;
+    int32_t result;
     uint32_t score;
     double bot_probability;
-    uint32_t model;
+    uint32_t model_index;
     uint32_t reserved;
     bliss_text_t model_name;
     bliss_text_t model_version;
@@ -70,37 +70,43 @@ bliss_result_e bliss_open(const char *directory,
 void bliss_close(bliss_t *handle);
 bliss_result_e bliss_maintain(bliss_t *handle);
 size_t bliss_last_error(bliss_t *handle, char *buffer, size_t buffer_len);
-size_t bliss_not_counting(bliss_t *handle, char *buffer, size_t buffer_len);
-int32_t bliss_attribute(bliss_t *handle, const char *name, size_t name_len);
-int32_t bliss_number(bliss_t *handle, const char *name, size_t name_len);
-int32_t bliss_category(bliss_t *handle, const char *name, size_t name_len);
+size_t bliss_metrics_error(bliss_t *handle, char *buffer, size_t buffer_len);
+int32_t bliss_attribute_register(bliss_t *handle, const char *name, size_t name_len);
+int32_t bliss_number_register(bliss_t *handle, const char *name, size_t name_len);
+int32_t bliss_category_register(bliss_t *handle, const char *name, size_t name_len);
 bliss_result_e bliss_request_clear(bliss_t *handle);
-bliss_result_e bliss_request_text(bliss_t *handle, int32_t attribute, const char *value, size_t value_len);
-bliss_result_e bliss_request_binary(bliss_t *handle,
-                                    int32_t attribute,
-                                    const uint8_t *value,
-                                    size_t value_len);
-bliss_result_e bliss_request_u64(bliss_t *handle, int32_t attribute, uint64_t value);
-bliss_result_e bliss_request_number(bliss_t *handle, int32_t number, float value);
-bliss_result_e bliss_request_category(bliss_t *handle, int32_t category, const char *value, size_t value_len);
+bliss_result_e bliss_request_set_text(bliss_t *handle,
+                                      int32_t attribute,
+                                      const char *value,
+                                      size_t value_len);
+bliss_result_e bliss_request_set_binary(bliss_t *handle,
+                                        int32_t attribute,
+                                        const uint8_t *value,
+                                        size_t value_len);
+bliss_result_e bliss_request_set_u64(bliss_t *handle, int32_t attribute, uint64_t value);
+bliss_result_e bliss_request_set_number(bliss_t *handle, int32_t number, float value);
+bliss_result_e bliss_request_set_category(bliss_t *handle,
+                                          int32_t category,
+                                          const char *value,
+                                          size_t value_len);
 bliss_result_e bliss_score(bliss_t *handle,
                            const char *route,
                            size_t route_len,
                            uint32_t now,
                            bliss_answer_t *answer);
 size_t bliss_shadow_count(bliss_t *handle);
-bliss_result_e bliss_shadow_at(bliss_t *handle, size_t index, bliss_shadow_t *shadow);
+bliss_result_e bliss_shadow_get(bliss_t *handle, size_t index, bliss_shadow_t *shadow);
 bliss_result_e bliss_lookup(bliss_t *handle, uint32_t now, bliss_features_t *features);
 bliss_result_e bliss_lookup_keys(bliss_t *handle,
                                  const uint64_t *keys,
                                  size_t key_count,
                                  uint32_t now,
                                  bliss_features_t *features);
-bliss_result_e bliss_key(bliss_t *handle,
-                         size_t dimension,
-                         const bliss_value_t *values,
-                         size_t value_count,
-                         uint64_t *key);
+bliss_result_e bliss_key_compute(bliss_t *handle,
+                                 size_t dimension,
+                                 const bliss_value_t *values,
+                                 size_t value_count,
+                                 uint64_t *key);
 size_t bliss_dimension_count(bliss_t *handle);
 bliss_result_e bliss_dimension_name(bliss_t *handle, size_t dimension, bliss_text_t *name);
 size_t bliss_feature_count(bliss_t *handle);
@@ -109,11 +115,11 @@ bliss_result_e bliss_feature_name(bliss_t *handle,
                                   bliss_text_t *dimension,
                                   bliss_text_t *feature);
 size_t bliss_model_count(bliss_t *handle);
-bliss_result_e bliss_model_name(bliss_t *handle,
-                                size_t model,
-                                bliss_text_t *name,
-                                bliss_text_t *version,
-                                bliss_text_t *missing_input);
+bliss_result_e bliss_model_get(bliss_t *handle,
+                               size_t model,
+                               bliss_text_t *name,
+                               bliss_text_t *version,
+                               bliss_text_t *missing_input);
 ]]
 end
 

@@ -1,27 +1,27 @@
 /*
- * libbliss: features and bot scores inside a web server's workers.
+ * libblissffi: features and bot scores inside a web server's workers.
  *
  * Rules that hold for every function:
  *
  * - A handle belongs to the thread that opened it, and after a fork to the same thread of parent and of child, each
  *   for itself. Another thread gets BLISS_ERROR_THREAD. Functions without a handle may be called from any thread.
  * - NULL where a pointer is needed is answered by BLISS_ERROR_NULL (by 0 where a count is returned); nothing is done.
- *   A pointer that is not NULL must be valid for what the function does with it: libbliss cannot check that.
+ *   A pointer that is not NULL must be valid for what the function does with it: libblissffi cannot check that.
  * - Text is a pointer and a length in bytes; it need not end in NUL, neither in what you give nor in what you get.
  *   A length of 0 may come with a NULL pointer.
  * - What a function returns: BLISS_OK; a number above 0 where a request cannot be answered now (unscored, and why); a
  *   number below 0 for a mistake in the call or a failure. bliss_last_error says it in words.
  * - No function ends the process, unwinds, or raises a signal. Should there be a mistake in the library itself
  *   (a panic), the call returns BLISS_ERROR_PANIC, and so does every later one with this handle except bliss_close.
- * - After bliss_open only the bliss_attribute, bliss_number and bliss_category calls allocate memory, not even
+ * - After bliss_open only the bliss_attribute_register, bliss_number_register and bliss_category_register calls allocate memory, not even
  *   a new publication makes the others do so.
  * - Structs begin with their size: set it to sizeof the struct before the call.
  *   A library older or newer than the header you compiled with then still knows which fields are yours.
  */
 
 
-#ifndef BLISS_H
-#define BLISS_H
+#ifndef BLISS_FFI_H
+#define BLISS_FFI_H
 
 /* Made by cbindgen from bliss-ffi/src; do not edit. See cbindgen.toml. */
 
@@ -86,15 +86,15 @@ enum bliss_status_e
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     // Not asked: no model of the route uses it.
-    BLISS_UNUSED = 0,
+    BLISS_STATUS_UNUSED = 0,
     // A row, and young enough.
-    BLISS_FRESH = 1,
+    BLISS_STATUS_FRESH = 1,
     // A row, but older than the dimension's `max_age`; its values are used.
-    BLISS_STALE = 2,
+    BLISS_STATUS_STALE = 2,
     // No row; the default values are used.
-    BLISS_MISSING = 3,
+    BLISS_STATUS_MISSING = 3,
     // The request lacks an attribute of the key, or it does not fit its kind; the default values are used.
-    BLISS_ABSENT = 4,
+    BLISS_STATUS_ABSENT = 4,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -110,12 +110,12 @@ enum bliss_value_e
   : uint32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // Text, as in bliss_request_text.
-    BLISS_TEXT = 0,
-    // The bytes themselves, as in bliss_request_binary.
-    BLISS_BINARY = 1,
+    // Text, as in bliss_request_set_text.
+    BLISS_VALUE_TEXT = 0,
+    // The bytes themselves, as in bliss_request_set_binary.
+    BLISS_VALUE_BINARY = 1,
     // A number.
-    BLISS_U64 = 2,
+    BLISS_VALUE_U64 = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -152,7 +152,7 @@ typedef struct {
     // sizeof(bliss_answer_t), set before the call.
     size_t size;
     // BLISS_OK if there is a score, else why there is none: the same number that bliss_score returns.
-    int32_t status;
+    int32_t result;
     // 1 is certainly automated, 99 certainly human; 0 if there is no score.
     uint32_t score;
     // Probability that the request is automated; NaN if there is no score.
@@ -162,7 +162,7 @@ typedef struct {
     // Generation of the models that were used; 0 if there are none.
     uint64_t models_generation;
     // The model, by its place in the publication; 0 if there is no score.
-    uint32_t model;
+    uint32_t model_index;
     // Dimensions that answered with a row young enough.
     uint32_t fresh;
     // Dimensions that answered with a row too old.
@@ -173,7 +173,7 @@ typedef struct {
     uint32_t absent;
     // How often models were bound with this handle, modulo 2^32. While it stays the same, so do the places of the
     // models and their names; callers who keep copies of names make new ones when it changes.
-    uint32_t models_bound;
+    uint32_t model_binding_count;
     // Name of the model.
     bliss_text_t model_name;
     // Version of the model, as the operator calls it.
@@ -191,13 +191,13 @@ typedef struct {
     // sizeof(bliss_shadow_t), set before the call.
     size_t size;
     // BLISS_OK if there is a score, else why there is none, as bliss_result_e.
-    int32_t status;
+    int32_t result;
     // 1 is certainly automated, 99 certainly human; 0 if there is no score.
     uint32_t score;
     // Probability that the request is automated; NaN if there is no score.
     double bot_probability;
     // The model, by its place in the publication.
-    uint32_t model;
+    uint32_t model_index;
     // Is 0.
     uint32_t reserved;
     // Name of the model.
@@ -232,7 +232,7 @@ typedef struct {
     uint32_t kind;
     // Is 0.
     uint32_t reserved;
-    // The number, for BLISS_U64.
+    // The number, for BLISS_VALUE_U64.
     uint64_t number;
     // The bytes, for the others.
     const uint8_t *data;
@@ -317,9 +317,9 @@ size_t bliss_last_error(bliss_t *handle,
 //
 // # Safety
 // - `handle` is NULL or open; `buffer` is NULL or points to `buffer_len` bytes that may be written.
-size_t bliss_not_counting(bliss_t *handle,
-                          char *buffer,
-                          size_t buffer_len);
+size_t bliss_metrics_error(bliss_t *handle,
+                           char *buffer,
+                           size_t buffer_len);
 
 // Registers an attribute of requests, for instance `user_agent`, and returns its id, which is 0 or above; the same
 // name has the same id. Up to 64 can be registered, once, after the handle was opened. Whether a published dimension
@@ -331,33 +331,33 @@ size_t bliss_not_counting(bliss_t *handle,
 //
 // # Safety
 // - `handle` is NULL or open; `name` points to `name_len` bytes.
-int32_t bliss_attribute(bliss_t *handle,
-                        const char *name,
-                        size_t name_len);
+int32_t bliss_attribute_register(bliss_t *handle,
+                                 const char *name,
+                                 size_t name_len);
 
 // Registers a number that requests bring of their own, and returns its id, which is 0 or above. Models call it
 // `request.NAME`; `name` is with or without the prefix. Up to 64 numbers and categories together can be registered.
 //
-// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute_register; also BLISS_ERROR_ARGUMENT where
 // the name is registered as a category.
 //
 // # Safety
 // - `handle` is NULL or open; `name` points to `name_len` bytes.
-int32_t bliss_number(bliss_t *handle,
-                     const char *name,
-                     size_t name_len);
+int32_t bliss_number_register(bliss_t *handle,
+                              const char *name,
+                              size_t name_len);
 
 // Registers a category that requests bring of their own, for instance `country`, and returns its id, which is 0 or
-// above. Otherwise as bliss_number.
+// above. Otherwise as bliss_number_register.
 //
-// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute; also BLISS_ERROR_ARGUMENT where
+// The handle's thread only. Allocates. Returns the id, or an error as bliss_attribute_register; also BLISS_ERROR_ARGUMENT where
 // the name is registered as a number.
 //
 // # Safety
 // - `handle` is NULL or open; `name` points to `name_len` bytes.
-int32_t bliss_category(bliss_t *handle,
-                       const char *name,
-                       size_t name_len);
+int32_t bliss_category_register(bliss_t *handle,
+                                const char *name,
+                                size_t name_len);
 
 // Begins a new request: forgets the values of the one before, and all pointers to them.
 //
@@ -378,30 +378,30 @@ bliss_result_e bliss_request_clear(bliss_t *handle);
 //
 // # Safety
 // - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
-bliss_result_e bliss_request_text(bliss_t *handle,
-                                  int32_t attribute,
-                                  const char *value,
-                                  size_t value_len);
+bliss_result_e bliss_request_set_text(bliss_t *handle,
+                                      int32_t attribute,
+                                      const char *value,
+                                      size_t value_len);
 
 // Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
-// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_text, borrowing included.
+// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_set_text, borrowing included.
 //
-// The handle's thread only. Returns what bliss_request_text returns.
+// The handle's thread only. Returns what bliss_request_set_text returns.
 //
 // # Safety
-// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_text says.
-bliss_result_e bliss_request_binary(bliss_t *handle,
-                                    int32_t attribute,
-                                    const uint8_t *value,
-                                    size_t value_len);
+// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text says.
+bliss_result_e bliss_request_set_binary(bliss_t *handle,
+                                        int32_t attribute,
+                                        const uint8_t *value,
+                                        size_t value_len);
 
 // Says the value of an attribute that is a number, for instance `asn`.
 //
-// The handle's thread only. Returns what bliss_request_text returns.
+// The handle's thread only. Returns what bliss_request_set_text returns.
 //
 // # Safety
 // - `handle` is NULL or open.
-bliss_result_e bliss_request_u64(bliss_t *handle, int32_t attribute, uint64_t value);
+bliss_result_e bliss_request_set_u64(bliss_t *handle, int32_t attribute, uint64_t value);
 
 // Says the value of a number; a number that is not said is NaN to models.
 //
@@ -410,7 +410,7 @@ bliss_result_e bliss_request_u64(bliss_t *handle, int32_t attribute, uint64_t va
 //
 // # Safety
 // - `handle` is NULL or open.
-bliss_result_e bliss_request_number(bliss_t *handle, int32_t number, float value);
+bliss_result_e bliss_request_set_number(bliss_t *handle, int32_t number, float value);
 
 // Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
 // the call.
@@ -420,10 +420,10 @@ bliss_result_e bliss_request_number(bliss_t *handle, int32_t number, float value
 //
 // # Safety
 // - `handle` is NULL or open; `value` points to `value_len` bytes.
-bliss_result_e bliss_request_category(bliss_t *handle,
-                                      int32_t category,
-                                      const char *value,
-                                      size_t value_len);
+bliss_result_e bliss_request_set_category(bliss_t *handle,
+                                          int32_t category,
+                                          const char *value,
+                                          size_t value_len);
 
 // Scores the request with the active model of `route`; of the default route if `route` is empty or not there. `now` is
 // the time in seconds since the Unix epoch.
@@ -436,7 +436,7 @@ bliss_result_e bliss_request_category(bliss_t *handle,
 // `answer` is not written.
 //
 // # Safety
-// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `route` points
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `route` points
 //   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
 bliss_result_e bliss_score(bliss_t *handle,
                            const char *route,
@@ -463,9 +463,9 @@ size_t bliss_shadow_count(bliss_t *handle);
 //
 // # Safety
 // - `handle` is NULL or open; `shadow` is NULL or points to a struct of the size it begins with.
-bliss_result_e bliss_shadow_at(bliss_t *handle,
-                               size_t index,
-                               bliss_shadow_t *shadow);
+bliss_result_e bliss_shadow_get(bliss_t *handle,
+                                size_t index,
+                                bliss_shadow_t *shadow);
 
 // Looks up all dimensions for the request. `now` is the time in seconds since the Unix epoch.
 //
@@ -475,13 +475,13 @@ bliss_result_e bliss_shadow_at(bliss_t *handle,
 // everything; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 //
 // # Safety
-// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_text says; `features` is
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `features` is
 //   NULL or points to a struct of the size it begins with.
 bliss_result_e bliss_lookup(bliss_t *handle,
                             uint32_t now,
                             bliss_features_t *features);
 
-// Looks up by keys that bliss_key made, one per dimension in the order of the schema; dimensions beyond `key_count`
+// Looks up by keys that bliss_key_compute made, one per dimension in the order of the schema; dimensions beyond `key_count`
 // are absent. Otherwise as bliss_lookup.
 //
 // The handle's thread only. Returns what bliss_lookup returns; also BLISS_ERROR_ARGUMENT where there are more than
@@ -506,11 +506,11 @@ bliss_result_e bliss_lookup_keys(bliss_t *handle,
 // # Safety
 // - `handle` is NULL or open; `values` points to `value_count` values, each as its kind says; `key` is NULL or may be
 //   written.
-bliss_result_e bliss_key(bliss_t *handle,
-                         size_t dimension,
-                         const bliss_value_t *values,
-                         size_t value_count,
-                         uint64_t *key);
+bliss_result_e bliss_key_compute(bliss_t *handle,
+                                 size_t dimension,
+                                 const bliss_value_t *values,
+                                 size_t value_count,
+                                 uint64_t *key);
 
 // Number of dimensions of the publication that the last call used; 0 before one was seen.
 //
@@ -567,14 +567,14 @@ size_t bliss_model_count(bliss_t *handle);
 //
 // # Safety
 // - `handle` is NULL or open; `name`, `version` and `missing_input` are each NULL or may be written.
-bliss_result_e bliss_model_name(bliss_t *handle,
-                                size_t model,
-                                bliss_text_t *name,
-                                bliss_text_t *version,
-                                bliss_text_t *missing_input);
+bliss_result_e bliss_model_get(bliss_t *handle,
+                               size_t model,
+                               bliss_text_t *name,
+                               bliss_text_t *version,
+                               bliss_text_t *missing_input);
 
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
 
-#endif  /* BLISS_H */
+#endif  /* BLISS_FFI_H */
