@@ -142,7 +142,7 @@ fn pins(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
     for readers in [1, 2] {
         let bench = if readers == 1 { "pin_1_reader" } else { "pin_2_readers" };
         let row = |subject: &str, times: &Times| {
-            Row::new(bench, subject).with("readers", readers).with_times(&times.percentiles())
+            Row::new(bench, subject).with("readers", readers).with_times(times)
         };
         for (subject, membarrier) in [(BLISS, true), ("bliss (fence)", false)] {
             let times = on_cores(readers, |barrier| {
@@ -198,7 +198,7 @@ fn typed_reads(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
         });
         wrong += u64::from(!right);
     });
-    report.add(Row::new("read_typed", BLISS).with_times(&times.percentiles()));
+    report.add(Row::new("read_typed", BLISS).with_times(&times));
     for (subject, check) in [("mmap-sync 2.0.4", false), ("mmap-sync 2.0.4 (check_bytes)", true)] {
         let mut reader: Cloudflare = Cloudflare::new(theirs.as_os_str());
         let times = batches(duration, BATCH, || {
@@ -209,7 +209,7 @@ fn typed_reads(duration: Duration, report: &mut Report) -> anyhow::Result<()> {
                 read.is_ok_and(|read| black_box(read.version) == 7 && black_box(read.messages.len()) == 3);
             wrong += u64::from(!right);
         });
-        report.add(Row::new("read_typed", subject).with_times(&times.percentiles()));
+        report.add(Row::new("read_typed", subject).with_times(&times));
     }
     ensure!(wrong == 0, "{wrong} wrong answers");
     Ok(())
@@ -260,10 +260,7 @@ fn read_while_publishing(duration: Duration, report: &mut Report) -> anyhow::Res
         })
     };
     let row = |subject: &str, (times, published, torn): (Times, u64, u64)| {
-        Row::new(BENCH, subject)
-            .with_times(&times.percentiles())
-            .with("publications", published)
-            .with("torn_reads", torn)
+        Row::new(BENCH, subject).with_times(&times).with("publications", published).with("torn_reads", torn)
     };
 
     let mut writer = SyncOptions::new(&ours).open_writer()?;
