@@ -25,12 +25,12 @@ pub(super) fn write_small(duration: Duration, report: &mut Report) -> anyhow::Re
     let value = HelloWorld { version: 7, messages: messages() };
     let mut writer = Synchronizer::new(&ours);
     let times = batches(duration, BATCH, || wrong += u64::from(writer.write(&value, GRACE).is_err()));
-    report.add(Row::new("write_small", BLISS).with_times(&times.percentiles()));
+    report.add(Row::new("write_small", BLISS).with_times(&times));
 
     let value = rkyv_07_value::HelloWorld { version: 7, messages: messages() };
     let mut writer: Cloudflare = Cloudflare::new(theirs.as_os_str());
     let times = batches(duration, BATCH, || wrong += u64::from(writer.write(&value, GRACE).is_err()));
-    report.add(Row::new("write_small", CRATE).with_times(&times.percentiles()));
+    report.add(Row::new("write_small", CRATE).with_times(&times));
 
     ensure!(wrong == 0, "{wrong} failed");
     ensure!(Synchronizer::new(&ours).read::<HelloWorld>()?.version == 7, "a wrong answer");
