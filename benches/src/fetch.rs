@@ -1,4 +1,4 @@
-//! `fetch`: the rows of 12 dimensions, 16 features each, for one request after the other.
+//! `lookup` (or `fetch`): the rows of 12 dimensions, 16 features each, for one request after the other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,12 +10,18 @@ use crate::peers::bliss::{Bliss, all_rows, changed_rows, publisher};
 use crate::peers::bliss_c::BlissC;
 use crate::peers::cloudflare::{self, Cloudflare};
 use crate::peers::floor::Floor;
+use crate::peers::floor_own::{self, OwnFloor};
 use crate::peers::hash_map::Maps;
 use crate::peers::lmdb::Lmdb;
 use crate::peers::memcached::Memcached;
 use crate::peers::redis::Redis;
 use crate::report::{Report, Row};
 use crate::workload::{DIMENSIONS, Distribution, Requests, WIDTH, Workload, is_row};
+
+/// Name of the benchmark.
+const LOOKUP: &str = "lookup";
+/// Requests whose addresses are computed before the first of them is timed.
+const FLOOR_BATCH: usize = 4096;
 
 /// Who can be measured; the ratios of the table are against the first that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,8 +40,10 @@ pub enum Subject {
     Lmdb,
     /// The standard library's maps in this process.
     HashMap,
-    /// Loads of known addresses.
+    /// Loads of known addresses in a file of rows alone.
     Floor,
+    /// Loads of known addresses in BLISS's own mapping, measured right after BLISS where that is measured too.
+    OwnFloor,
 }
 
 /// How to measure.
@@ -49,8 +57,8 @@ pub struct Options {
     pub distribution: Distribution,
     /// Who is measured, in this order.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
-        Subject::Bliss, Subject::BlissC, Subject::Floor, Subject::MmapSync, Subject::HashMap, Subject::Lmdb, Subject::Memcached,
-        Subject::Redis])]
+        Subject::Bliss, Subject::OwnFloor, Subject::BlissC, Subject::Floor, Subject::MmapSync, Subject::HashMap, Subject::Lmdb,
+        Subject::Memcached, Subject::Redis])]
     pub subjects: Vec<Subject>,
     /// Also measure BLISS while a publisher changes 1 % of the rows each second.
     #[arg(long)]
@@ -67,7 +75,7 @@ pub struct Options {
 impl Subject {
     /// Whether setting it up takes seconds, not minutes.
     fn is_quick(self) -> bool {
-        matches!(self, Self::Bliss | Self::BlissC | Self::MmapSync | Self::Floor)
+        matches!(self, Self::Bliss | Self::BlissC | Self::MmapSync | Self::Floor | Self::OwnFloor)
     }
 }
 
@@ -98,7 +106,7 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let workload = Workload::new(options.keys);
     let mut run = Run { options, workload, timer: timer_cost(), found: Vec::new() };
     eprintln!(
-        "fetch: {DIMENSIONS} dimensions x {WIDTH} f32, {} keys over all, 90 % of look-ups present, {:?}; \
+        "lookup: {DIMENSIONS} dimensions x {WIDTH} f32, {} keys over all, 90 % of lookups present, {:?}; \
          the timer's {:.0} ns are in each figure",
         run.workload.keys(),
         options.distribution,
@@ -122,7 +130,7 @@ impl Run<'_> {
         let (directory, workload) = (directory.path(), self.workload);
         let skipped = |subject, why: &str| {
             if is_first {
-                report.skipped("fetch", subject, why);
+                report.skipped(LOOKUP, subject, why);
             }
         };
         match subject {
@@ -153,10 +161,16 @@ impl Run<'_> {
                 Some(mut peer) => self.add("redis", &mut peer, 2_000)?,
                 None => skipped("redis", "redis-server is not installed"),
             },
+            Subject::OwnFloor if self.options.subjects.contains(&Subject::Bliss) => {}
+            Subject::OwnFloor => {
+                let mut publisher = publisher(directory)?;
+                let bytes = publisher.publish(all_rows(&workload))?.bytes;
+                self.own_floor(directory, bytes)?;
+            }
             Subject::Floor => {
                 let mut floor = Floor::new(directory, &workload)?;
                 let times = self.floor(&mut floor)?;
-                self.keep("fetch", "floor", &times, vec![("bytes", floor.bytes())]);
+                self.keep(LOOKUP, "floor", &times, vec![("bytes", floor.bytes())]);
             }
         }
         Ok(())
@@ -167,6 +181,9 @@ impl Run<'_> {
         let bytes = publisher.publish(all_rows(&self.workload))?.bytes;
         machine::reset_peak();
         self.add("bliss", &mut Bliss::open(directory, bytes)?, self.pages())?;
+        if self.options.subjects.contains(&Subject::OwnFloor) {
+            self.own_floor(directory, bytes)?;
+        }
         if self.options.publish {
             self.while_publishing(directory, bytes, publisher)?;
         }
@@ -182,7 +199,7 @@ impl Run<'_> {
         let row = Row::new(found.bench, found.subject)
             .with("keys", self.workload.keys())
             .with("distribution", format!("{:?}", self.options.distribution).to_lowercase())
-            .with_times(&found.times.percentiles())
+            .with_times(&found.times)
             .with("timer_cost_ns", self.timer)
             .with("round_p50_ns", found.medians.clone());
         found.fields.iter().fold(row, |row, (name, value)| row.with(name, *value))
@@ -218,7 +235,7 @@ impl Run<'_> {
 
     fn add(&mut self, name: &'static str, peer: &mut impl Fetch, warm: u64) -> anyhow::Result<()> {
         let times = self.times(peer, warm)?;
-        self.keep("fetch", name, &times, vec![("bytes", peer.bytes()), ("resident_bytes", memory().now)]);
+        self.keep(LOOKUP, name, &times, vec![("bytes", peer.bytes()), ("resident_bytes", memory().now)]);
         Ok(())
     }
 
@@ -273,6 +290,47 @@ impl Run<'_> {
         }
     }
 
+    fn own_floor(&mut self, directory: &std::path::Path, bytes: u64) -> anyhow::Result<()> {
+        let reader = floor_own::open(directory)?;
+        let guard = reader.pin()?;
+        let mut floor = OwnFloor::new(&guard)?;
+        let mut requests = Requests::new(&self.workload, self.options.distribution, 1)?;
+        let mut batch = Vec::with_capacity(FLOOR_BATCH);
+        let mut times = Times::new();
+        let mut warm = self.pages();
+        let mut end = Instant::now();
+        loop {
+            batch.clear();
+            for _ in 0..FLOOR_BATCH {
+                let request = requests.next_request();
+                batch.push((request, floor.lines(&request.keys)?));
+            }
+            for (request, lines) in &batch {
+                let start = Instant::now();
+                std::hint::black_box(floor.load(lines));
+                let stop = Instant::now();
+                for (dimension, row) in floor.values().as_chunks::<WIDTH>().0.iter().enumerate() {
+                    let is_absent = request.present >> dimension & 1 == 0;
+                    anyhow::ensure!(
+                        is_absent || is_row(request.keys[dimension], row),
+                        "the floor read a wrong row"
+                    );
+                }
+                if warm > 0 {
+                    warm -= 1;
+                    end = stop + Duration::from_secs_f64(self.options.seconds);
+                    continue;
+                }
+                times.add(stop - start);
+                if stop >= end {
+                    let fields = vec![("bytes", bytes), ("huge_page_bytes", machine::huge_page_bytes())];
+                    self.keep(LOOKUP, "floor (own mapping)", &times, fields);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     /// The same while another thread publishes 1 % of the rows anew each second.
     fn while_publishing(
         &mut self,
@@ -309,7 +367,7 @@ impl Run<'_> {
             publishing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(measured)
         })?;
         let made = publications.into_inner();
-        self.keep("fetch_publishing", "bliss", &times, vec![("bytes", bytes), ("publications", made)]);
+        self.keep("lookup_publishing", "bliss", &times, vec![("bytes", bytes), ("publications", made)]);
         Ok(())
     }
 }

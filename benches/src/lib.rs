@@ -4,19 +4,25 @@
 //!
 //! | module | what is measured |
 //! |---|---|
-//! | [`fetch`] | reading the rows of 12 dimensions for one request |
+//! | [`fetch`](mod@fetch) (as `lookup`) | reading the rows of 12 dimensions for one request |
 //! | [`publish`] | publishing all rows, or a change of some |
 //! | [`sync`] | pins, typed reads and writes of the synchronizer alone |
 //! | [`score`] | evaluating a model for one row |
 //!
+//! [`records`] keeps runs as JSON beside their [`goals`], [`chart`] draws them.
+//!
 //! Subjects run one after the other on the same data and the same mount, and each frees its memory. Answers are
-//! checked, outside the time that is measured. `docs/benchmarks.md` keeps figures.
+//! checked, outside the time that is measured. `docs/benchmarks.md` says
+//! how it stands.
 
+pub mod chart;
 pub mod fetch;
+pub mod goals;
 pub mod machine;
 pub mod measure;
 pub mod peers;
 pub mod publish;
+pub mod records;
 pub mod report;
 pub mod score;
 pub mod sync;

@@ -1,12 +1,14 @@
 //! What the figures were taken on, and how much memory the process takes.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use anyhow::Context;
 use serde::Serialize;
 use tempfile::TempDir;
 
 /// Processor, compiler and mount of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
 pub struct Machine {
     /// Model name of the processor.
     pub cpu: String,
@@ -18,6 +20,8 @@ pub struct Machine {
     pub compiler: String,
     /// Where files of the subjects lie, and on which file system.
     pub mount: String,
+    /// Sizes of that mount's pages.
+    pub pages: String,
     /// Load average over the last minute when the run began: above 0.3 or so something else was running.
     pub load: String,
 }
@@ -39,7 +43,8 @@ impl Machine {
                 env!("BENCHES_OPT_LEVEL"),
                 env!("BENCHES_RUSTFLAGS")
             ),
-            mount: format!("{} ({})", base().display(), file_system(&base())),
+            mount: format!("{} ({})", base().display(), file_system(&base()).0),
+            pages: pages(&base()),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
         }
     }
@@ -48,7 +53,7 @@ impl Machine {
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{} x {}, Linux {}, load {}", self.cores, self.cpu, self.kernel, self.load)?;
-        write!(f, "{}; files on {}", self.compiler, self.mount)
+        write!(f, "{}; files on {}, {}", self.compiler, self.mount, self.pages)
     }
 }
 
@@ -56,13 +61,43 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Where temporary directories are made: what the variable `BLISS_BENCH_DIRECTORY` says, else `/dev/shm` where there is one.
+static BASE: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has temporary directories made in `directory` from now on. Only the first call counts.
+pub fn set_base(directory: PathBuf) {
+    let _ = BASE.set(directory);
+}
+
+/// Where temporary directories are made: what [`set_base`] said, else what the variable `BLISS_BENCH_DIRECTORY` says, else
+/// `/dev/shm` where there is one.
 pub fn base() -> PathBuf {
+    if let Some(directory) = BASE.get() {
+        return directory.clone();
+    }
     if let Some(directory) = std::env::var_os("BLISS_BENCH_DIRECTORY") {
         return directory.into();
     }
     let shm = Path::new("/dev/shm");
     if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
+}
+
+/// Mounts a tmpfs with `huge=advise` over [`base`], in a mount namespace of this process alone: nobody else sees it, and it
+/// goes with the process, however that ends. To be called before the process has other threads.
+///
+/// # Errors
+/// Where the process may not mount.
+pub fn mount_huge() -> anyhow::Result<()> {
+    use rustix::mount::{MountFlags, MountPropagationFlags};
+    let base = base();
+    let why = || format!("mounting a tmpfs with huge=advise over {} (as root only)", base.display());
+    // SAFETY:
+    // - file descriptors stay shared, which is what `unshare_unsafe` warns of; only mounts are parted.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.with_context(why)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).with_context(why)?;
+    let options = c"huge=advise,size=90%,mode=1777";
+    rustix::mount::mount("tmpfs", &base, "tmpfs", MountFlags::empty(), options).with_context(why)?;
+    Ok(())
 }
 
 /// A directory for one subject, gone when dropped.
@@ -73,14 +108,35 @@ pub fn directory() -> anyhow::Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bliss-bench-").tempdir_in(base())?)
 }
 
-fn file_system(path: &Path) -> String {
+/// Type and options of the file system that holds a path.
+fn file_system(path: &Path) -> (String, String) {
     let mounts = read("/proc/mounts");
     let of = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
-        let (point, kind) = (words.next()?, words.next()?);
-        path.starts_with(point).then_some((point.len(), kind))
+        let (point, kind, options) = (words.next()?, words.next()?, words.next()?);
+        path.starts_with(point).then_some((point.len(), kind, options))
     });
-    of.max_by_key(|(len, _)| *len).map_or("unknown", |(_, kind)| kind).to_owned()
+    // Of several on one point the last is on top.
+    let found = of.max_by_key(|(len, ..)| *len);
+    found.map_or_else(Default::default, |(_, kind, options)| (kind.to_owned(), options.to_owned()))
+}
+
+/// Sizes of pages on the mount of a path.
+fn pages(path: &Path) -> String {
+    let (_, options) = file_system(path);
+    let small = format!("{} KB pages", rustix::param::page_size() / 1024);
+    match options.split(',').find_map(|option| option.strip_prefix("huge=")) {
+        None | Some("never") => small,
+        Some(huge) => format!("{small}, huge={huge}"),
+    }
+}
+
+/// Bytes of shared memory that this process has mapped by huge pages.
+pub fn huge_page_bytes() -> u64 {
+    let rollup = read("/proc/self/smaps_rollup");
+    let line = rollup.lines().find_map(|line| line.strip_prefix("ShmemPmdMapped:"));
+    let kilobytes = line.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|n| n.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
 }
 
 /// Memory of this process in bytes, as the kernel counts it.

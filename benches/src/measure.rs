@@ -20,6 +20,8 @@ pub struct Percentiles {
     pub mean: f64,
     /// Median.
     pub p50: f64,
+    /// 9 of 10 are at most this.
+    pub p90: f64,
     /// 99 of 100 are at most this.
     pub p99: f64,
     /// 999 of 1,000 are at most this.
@@ -71,12 +73,43 @@ impl Times {
         Percentiles {
             mean: h.mean() / PARTS,
             p50: at(0.5),
+            p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
             max: h.max() as f64 / PARTS,
             count: h.len(),
         }
     }
+}
+
+impl Times {
+    /// Adds `count` times that are all `ns`.
+    pub fn add_many_ns(&mut self, ns: f64, count: u64) {
+        self.histogram.saturating_record_n((ns * PARTS) as u64, count);
+    }
+
+    /// How many times there are in each step of a logarithmic scale of [`STEPS`] per decade, as pairs of the step's lower
+    /// bound in nanoseconds and a count. Empty steps are left out.
+    pub fn curve(&self) -> Vec<(f64, u64)> {
+        let mut curve: Vec<(f64, u64)> = Vec::new();
+        for value in self.histogram.iter_recorded() {
+            let ns = (value.value_iterated_to() as f64 / PARTS).max(1.0 / PARTS);
+            let lower = step_ns((ns.log10() * STEPS).floor());
+            match curve.last_mut() {
+                Some((last, count)) if *last == lower => *count += value.count_at_value(),
+                _ => curve.push((lower, value.count_at_value())),
+            }
+        }
+        curve
+    }
+}
+
+/// Steps per decade of [`Times::curve`].
+pub const STEPS: f64 = 20.0;
+
+fn step_ns(step: f64) -> f64 {
+    let ns = 10_f64.powf(step / STEPS);
+    (ns * 100.0).round() / 100.0
 }
 
 /// What reading the clock twice measures when there is nothing in between: the median, in nanoseconds. Times of single
@@ -118,6 +151,9 @@ mod tests {
         let found = times.percentiles();
         assert_eq!((found.count, found.p50.round()), (1000, 500.0));
         assert!((found.max - 1000.0).abs() < 2.0, "{found:?}");
+        let curve = times.curve();
+        assert_eq!(curve.iter().map(|(_, count)| count).sum::<u64>(), 1000);
+        assert!(curve.is_sorted_by(|a, b| a.0 < b.0) && curve[0] == (1.0, 1), "{curve:?}");
         assert!((found.p99 - 990.0).abs() < 2.0 && (found.mean - 500.5).abs() < 1.0, "{found:?}");
     }
 }

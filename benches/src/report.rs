@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::machine::Machine;
-use crate::measure::Percentiles;
+use crate::measure::Times;
 
 /// One row: a subject's figures in one benchmark.
 #[derive(Clone, Debug)]
@@ -14,12 +14,14 @@ pub struct Row {
     pub subject: String,
     /// Figures and circumstances by name; names end in their unit.
     pub fields: Vec<(String, Value)>,
+    /// How its times are distributed, as [`Times::curve`] gives it; for records only.
+    pub curve: Vec<(f64, u64)>,
 }
 
 impl Row {
     /// A row without figures.
     pub fn new(bench: &str, subject: &str) -> Self {
-        Self { bench: bench.into(), subject: subject.into(), fields: Vec::new() }
+        Self { bench: bench.into(), subject: subject.into(), fields: Vec::new(), curve: Vec::new() }
     }
 
     /// With another field.
@@ -28,10 +30,13 @@ impl Row {
         self
     }
 
-    /// With the percentiles of a latency.
-    pub fn with_times(self, p: &Percentiles) -> Self {
+    /// With the percentiles and the distribution of a latency.
+    pub fn with_times(mut self, times: &Times) -> Self {
         let round = |ns: f64| (ns * 10.0).round() / 10.0;
+        let p = times.percentiles();
+        self.curve = times.curve();
         self.with("p50_ns", round(p.p50))
+            .with("p90_ns", round(p.p90))
             .with("p99_ns", round(p.p99))
             .with("p999_ns", round(p.p999))
             .with("max_ns", round(p.max))
@@ -39,11 +44,13 @@ impl Row {
             .with("count", p.count)
     }
 
-    fn field(&self, name: &str) -> Option<&Value> {
+    /// A figure or circumstance.
+    pub fn field(&self, name: &str) -> Option<&Value> {
         self.fields.iter().find(|(held, _)| held == name).map(|(_, value)| value)
     }
 
-    fn number(&self, name: &str) -> Option<f64> {
+    /// A figure.
+    pub fn number(&self, name: &str) -> Option<f64> {
         self.field(name)?.as_f64()
     }
 }
@@ -77,6 +84,11 @@ impl Report {
     /// Says what could not be measured, and why.
     pub fn skipped(&self, bench: &str, subject: &str, why: &str) {
         eprintln!("SKIPPED: {bench}: {subject} ({why})");
+    }
+
+    /// What the rows were taken on.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// All rows so far.

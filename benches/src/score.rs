@@ -291,7 +291,7 @@ fn one(
                 });
                 ensure!(failed == 0, "{name}, {path}: {failed} failed");
                 let subject = format!("bliss {path}{which}");
-                report.add(describe(Row::new(&bench, &subject).with_times(&times.percentiles())));
+                report.add(describe(Row::new(&bench, &subject).with_times(&times)));
             }
             if peers.is_empty() {
                 continue;
@@ -305,7 +305,7 @@ fn one(
                     }
                 });
                 ensure!(failed == 0, "{subject}, {name}: {failed} failed");
-                report.add(describe(Row::new(&bench, subject).with_times(&times.percentiles())));
+                report.add(describe(Row::new(&bench, subject).with_times(&times)));
                 Ok(())
             };
             if !case.has_words {

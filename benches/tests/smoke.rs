@@ -24,6 +24,7 @@ fn fetch_measures_all_that_are_installed() {
                 Subject::Lmdb,
                 Subject::HashMap,
                 Subject::Floor,
+                Subject::OwnFloor,
             ],
             publish: distribution == Distribution::Uniform,
             seconds: 0.01,
@@ -31,12 +32,14 @@ fn fetch_measures_all_that_are_installed() {
         };
         let mut report = Report::new(true);
         fetch::run(&options, &mut report).unwrap();
-        let found = subjects(&report, "fetch");
-        for subject in ["bliss", "bliss C ABI", "mmap-sync 2.0.4", "lmdb", "HashMap", "floor"] {
+        let found = subjects(&report, "lookup");
+        for subject in
+            ["bliss", "bliss C ABI", "mmap-sync 2.0.4", "lmdb", "HashMap", "floor", "floor (own mapping)"]
+        {
             assert!(found.iter().any(|f| f == subject), "{subject} not in {found:?}");
         }
         if options.publish {
-            assert_eq!(subjects(&report, "fetch_publishing"), ["bliss"]);
+            assert_eq!(subjects(&report, "lookup_publishing"), ["bliss"]);
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod bliss_c;
 pub mod catboost;
 pub mod cloudflare;
 pub mod floor;
+pub mod floor_own;
 pub mod hash_map;
 pub mod lmdb;
 pub mod memcached;
