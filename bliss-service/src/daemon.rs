@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::decode::Refusal;
 use crate::expiry::Expiry;
 use crate::origin::{self, Context};
+use crate::refusal::Refusal;
 use crate::state::State;
 use crate::{admin, models, publish};
 
@@ -82,9 +82,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     );
 
     let mut tasks = JoinSet::new();
-    for place in 0..config.origins.len() {
+    for index in 0..config.origins.len() {
         let context =
-            Context { place, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+            Context { index, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
         let config = config.clone();
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }
@@ -124,15 +124,19 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
 async fn keep_running(context: Context, config: Arc<Config>, secret: bliss_core::key::KeySecret) {
     while !context.stop.is_cancelled() {
         let (task_context, task_config) = (context.clone(), config.clone());
-        let task = tokio::spawn(async move { origin::run(task_context, &task_config, &secret).await });
+        let task = tokio::spawn(async move {
+            match task_config.target(task_context.index, &secret) {
+                Some(target) => origin::run(task_context, target).await,
+                None => Ok(()),
+            }
+        });
         let failure = match task.await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
-        let message =
-            format!("the origin stopped and is begun again every {} s: {failure}", RESTART.as_secs());
-        context.state.refused(context.place, &Refusal::unavailable(message));
+        let message = format!("the origin failed and restarts every {} s: {failure}", RESTART.as_secs());
+        context.state.refused(context.index, &Refusal::unavailable(message));
         tokio::select! {
             () = context.stop.cancelled() => (),
             () = tokio::time::sleep(RESTART) => (),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bliss_core::snapshot::Change;
 use bliss_store::Sweeper;
 
-use crate::config::{AccessLogMode, Config, OriginKind};
+use crate::config::Config;
 use crate::metrics::{Metrics, label};
 use crate::publish::Store;
 
@@ -48,11 +48,10 @@ impl Expiry {
         }
         // A log that is replayed has a clock of its own, by which its rows are young.
         let is_replayed = |place: usize| {
-            config.origins.iter().any(|origin| {
-                let kind = &origin.kind;
-                let replay = matches!(kind, OriginKind::AccessLog(log) if log.mode == AccessLogMode::Replay);
-                replay && origin.dimensions.contains(&place)
-            })
+            config
+                .origins
+                .iter()
+                .any(|origin| origin.kind.has_own_clock() && origin.dimensions.contains(&place))
         };
         let dimensions = config.schema.dimensions.iter().enumerate();
         let limits = dimensions.map(|(place, dimension)| match dimension.max_age_seconds {

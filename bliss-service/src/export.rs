@@ -19,7 +19,8 @@ use crate::access_log::aggregate::{AggregateOptions, Aggregator};
 use crate::access_log::features::{ATTRIBUTES, BUILT_IN_DIMENSIONS, attribute, built_in_dimension};
 use crate::access_log::parse::{Parser, Record};
 use crate::access_log::replay::{Event, Replay, ReplayOptions, Summary};
-use crate::config::{Config, OriginKind};
+use crate::config::Config;
+use crate::origin::OriginKind;
 
 /// Options of `bliss-service features`.
 #[derive(Clone, Debug, clap::Args)]

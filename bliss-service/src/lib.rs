@@ -24,6 +24,7 @@ pub mod decode;
 pub mod demo;
 pub mod expiry;
 pub mod export;
+mod fingerprint;
 pub mod keys;
 pub mod logging;
 pub mod metrics;
@@ -31,6 +32,7 @@ pub mod model_tool;
 pub mod models;
 pub mod origin;
 pub mod publish;
+pub mod refusal;
 pub mod state;
 pub mod workers;
 

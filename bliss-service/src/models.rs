@@ -10,9 +10,9 @@ use bliss_core::models::{ModelSet, NamedModel, NamedRoute};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Model};
-use crate::decode::{Reason, Refusal};
-use crate::origin::{Fingerprint, open_regular};
+use crate::fingerprint::{Fingerprint, open_regular};
 use crate::publish::PublishHandle;
+use crate::refusal::{Reason, Refusal};
 use crate::state::State;
 
 /// How often the files are looked at.

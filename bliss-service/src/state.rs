@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::decode::{Reason, Refusal};
 use crate::metrics::{Metrics, label};
+use crate::refusal::Refusal;
 
 /// Shared by everything that runs.
 #[derive(Debug)]
@@ -387,12 +387,5 @@ fn noted(before: Option<RefusalStatus>, refusal: &Refusal, is_new: bool) -> Refu
         since: before.as_ref().map_or(now, |before| before.since),
         last_at: now,
         times: before.map_or(1, |before| before.times + 1),
-    }
-}
-
-impl Refusal {
-    /// Something that is not there or cannot be reached.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Reason::Unavailable, message)
     }
 }

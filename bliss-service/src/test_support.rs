@@ -92,11 +92,14 @@ impl Running {
             start_with(kept.clone(), config.publish_interval, None, state.clone()).unwrap();
         let stop = CancellationToken::new();
         let config = Arc::new(config);
-        for place in 0..config.origins.len() {
+        for index in 0..config.origins.len() {
             let context =
-                Context { place, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+                Context { index, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
             let config = config.clone();
-            tokio::spawn(async move { origin::run(context, &config, &SECRET).await.unwrap() });
+            tokio::spawn(async move {
+                let target = config.target(context.index, &SECRET).unwrap();
+                origin::run(context, target).await.unwrap();
+            });
         }
         Self { kept, state, stop }
     }
@@ -138,6 +141,21 @@ pub(crate) fn rows(values: &[f32]) -> String {
         format!("{{\"key\":{{\"ip\":\"192.0.2.{i}\"}},\"updated_at\":7,\"features\":{{\"x\":{value}}}}}\n")
     };
     values.iter().enumerate().map(row).collect()
+}
+
+/// An origin that reads the file `path`.
+pub(crate) fn file_origin(name: &str, path: &str, dimension: &str) -> String {
+    format!(
+        "[[origin.file]]\nname = \"{name}\"\npath = \"{path}\"\ndimensions = [\"{dimension}\"]\ninterval = \"20ms\"\n"
+    )
+}
+
+/// An origin that asks a web server here.
+pub(crate) fn http_origin(port: u16, dimension: &str, options: &str) -> String {
+    format!(
+        "[[origin.http]]\nname = \"h\"\nurl = \"http://127.0.0.1:{port}/rows.jsonl?token=secret\"\n\
+         dimensions = [\"{dimension}\"]\ninterval = \"30ms\"\nretry_min = \"20ms\"\nretry_max = \"50ms\"\n{options}"
+    )
 }
 
 /// How the web server answers.

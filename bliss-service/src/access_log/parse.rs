@@ -66,6 +66,7 @@ pub enum ParseError {
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Each line tells: it is JSON if it begins with `{`.

@@ -5,7 +5,8 @@ use std::io::Read;
 use bliss_core::attribute::Value;
 use bliss_core::schema::FeatureKind;
 
-use super::{Builder, Cell, Decoder, Reason, Refusal, at_line, unreadable};
+use super::{Builder, Cell, Decoder, at_line, unreadable};
+use crate::refusal::{Reason, Refusal};
 
 /// What a column says.
 enum Column {

@@ -9,7 +9,8 @@ use bliss_core::attribute::Value;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
-use super::{Builder, Cell, Reason, Refusal, at_line, unreadable};
+use super::{Builder, Cell, at_line, unreadable};
+use crate::refusal::{Reason, Refusal};
 
 /// A row, as it is written.
 #[derive(Deserialize)]

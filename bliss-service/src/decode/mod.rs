@@ -5,7 +5,6 @@ mod jsonl;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::io::BufRead;
 
 use bliss_core::attribute::Value;
@@ -15,84 +14,30 @@ use bliss_core::snapshot::{Change, DimensionChange};
 use bliss_core::table::Rows;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::config::{Limits, RowFormat};
 use crate::keys::{Keyer, NoKey};
+use crate::refusal::{Reason, Refusal};
 
-/// What kind of thing is wrong with what an origin brought; a label of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// It could not be had: no file, no connection, a status that is no success, a time limit, half a body.
-    Unavailable,
-    /// It is not what its format says.
-    Undecodable,
-    /// A row is of a dimension that the origin does not fill.
-    UnknownDimension,
-    /// A row has a feature that its dimension does not.
-    UnknownFeature,
-    /// A key lacks an attribute, has one too many, or one of the wrong type.
-    BadKey,
-    /// A key is there twice with different values.
-    DuplicateKey,
-    /// A feature is there twice.
-    DuplicateFeature,
-    /// NaN, an infinity, or a number that is one in 32 bits.
-    NotFinite,
-    /// A value beyond the `min` or `max` of its feature.
-    OutOfRange,
-    /// More rows than `max_rows`.
-    TooManyRows,
-    /// Fewer rows than `min_rows`.
-    TooFewRows,
-    /// More bytes than `max_bytes`.
-    TooLarge,
-    /// It was good and could not be published, for instance for want of memory.
-    Unpublished,
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "snake_case")]
+pub enum RowFormat {
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
 }
 
-impl Reason {
-    /// Its name in metrics and `/status`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Unavailable => "unavailable",
-            Reason::Undecodable => "undecodable",
-            Reason::UnknownDimension => "unknown_dimension",
-            Reason::UnknownFeature => "unknown_feature",
-            Reason::BadKey => "bad_key",
-            Reason::DuplicateKey => "duplicate_key",
-            Reason::DuplicateFeature => "duplicate_feature",
-            Reason::NotFinite => "not_finite",
-            Reason::OutOfRange => "out_of_range",
-            Reason::TooManyRows => "too_many_rows",
-            Reason::TooFewRows => "too_few_rows",
-            Reason::TooLarge => "too_large",
-            Reason::Unpublished => "unpublished",
-        }
-    }
+/// How large a snapshot of rows may and must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes, after decompression.
+    pub max_bytes: u64,
+    /// The most rows, over all dimensions.
+    pub max_rows: u64,
+    /// The fewest rows, so that a file that is empty for a moment removes nothing.
+    pub min_rows: u64,
 }
-
-/// Why what an origin brought is refused. Nothing of it is published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The kind of reason.
-    pub reason: Reason,
-    /// What is wrong and where, for people.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A refusal for `reason`, as `message` explains.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.message, self.reason.name())
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// Rows that were accepted.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,7 @@ use super::{
 
 /// What a field of a JSON line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum FieldKind {
     /// The time: seconds since the epoch with a fraction (`$msec`), ISO 8601, or as the combined format writes it.
