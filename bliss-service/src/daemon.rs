@@ -14,7 +14,7 @@ use crate::expiry::Expiry;
 use crate::origin::{self, Context};
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::{admin, models, publish};
+use crate::{admin, model_files, publish};
 
 /// How long the end may take: a publication under way is finished within it, or abandoned.
 const END: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }
     if !config.models.is_empty() {
-        tasks.spawn(models::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
+        tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
     }
     let admin =
         axum::serve(listener, admin::router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());

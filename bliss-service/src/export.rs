@@ -22,7 +22,7 @@ use crate::access_log::replay::{Event, Replay, ReplayOptions, Summary};
 use crate::config::Config;
 use crate::origin::OriginKind;
 
-/// Options of `bliss-service features`.
+/// Options of `blissctl features`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The access log: combined format, or nginx's JSON.

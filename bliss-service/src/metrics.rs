@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::workers::Workers;
+use crate::worker_metrics::WorkerMetrics;
 
 /// Label names and values.
 pub type Labels<const N: usize> = [(&'static str, String); N];
@@ -50,7 +50,7 @@ pub struct Metrics {
     pub expired_rows: Family<Labels<1>, Counter>,
     pub model_refused: Family<Labels<1>, Gauge>,
     pub model_refusals: Family<Labels<1>, Counter>,
-    pub workers: Arc<Workers>,
+    pub workers: Arc<WorkerMetrics>,
 }
 
 impl Default for Metrics {
@@ -63,7 +63,7 @@ impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("bliss");
-        let workers = Arc::new(Workers::default());
+        let workers = Arc::new(WorkerMetrics::default());
         registry.register_collector(Box::new(workers.clone()));
         macro_rules! metric {
             ($name:literal, $help:literal) => {

@@ -1,6 +1,6 @@
-//! `bliss-service model`: what is in a model, and what it answers for rows in files.
+//! `blissctl model`: what is in a model, and what it answers for rows in files.
 //!
-//! Rows are given as `../shared/data` and CatBoost's tools have them: numbers as row-major little-endian `f32`,
+//! Rows are given as CatBoost's tools have them: numbers as row-major little-endian `f32`,
 //! categories as lines of tab-separated strings; the pool's columns are all numbers, then all categories. Answers are
 //! little-endian `f64`, [`output_dimensions`](ModelRef::output_dimensions) per row, from the evaluator that serves.
 

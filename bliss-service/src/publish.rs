@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::expiry::{Expiry, Removed};
 use crate::state::{Publication, State};
-use crate::workers::Workers;
+use crate::worker_metrics::WorkerMetrics;
 
 /// How often readers are told that the daemon is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -173,7 +173,7 @@ pub fn open(
 }
 
 /// Names of what a daemon before this one published, by which workers count until this one publishes.
-fn learn_published(publisher: &Publisher, workers: &Workers) {
+fn learn_published(publisher: &Publisher, workers: &WorkerMetrics) {
     if let Some(features) = publisher.current() {
         workers.learn_dimensions(features.schema().dimensions.iter().map(|dimension| &*dimension.name));
     }
@@ -226,12 +226,12 @@ pub(crate) fn start_with(
     std::thread::Builder::new().name("publish".into()).spawn(move || {
         // Dropped at the end, by a panic too.
         let _ending: oneshot::Sender<()> = ending;
-        Worker { store, interval, expiry, state, receiver, last_slot: None, alone: false }.run();
+        PublishThread { store, interval, expiry, state, receiver, last_slot: None, alone: false }.run();
     })?;
     Ok((PublishHandle(sender), ended))
 }
 
-struct Worker<S> {
+struct PublishThread<S> {
     store: S,
     interval: Duration,
     /// Takes out rows that are too old, if that is wanted.
@@ -246,7 +246,7 @@ struct Worker<S> {
 
 type Waiting = (Change, oneshot::Sender<Result<(), String>>);
 
-impl<S: Store> Worker<S> {
+impl<S: Store> PublishThread<S> {
     fn run(mut self) {
         let mut waiting: Vec<Waiting> = Vec::new();
         loop {

@@ -1,6 +1,7 @@
 //! What tests of several modules use: a store in memory, a configuration, a web server that misbehaves.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -129,6 +130,16 @@ impl Running {
         })
         .await;
     }
+}
+
+/// The log of a real site, where the environment says that it is here.
+pub(crate) fn real_log(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("BLISS_TEST_DATA");
+    if folder.is_none() {
+        let why = "BLISS_TEST_DATA does not name a folder with access.log";
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    }
+    Some(Path::new(&folder?).join("access.log"))
 }
 
 /// One dimension `ip` with a feature `x`.

@@ -29,9 +29,9 @@ use report::Report;
 use scorer::{Reply, Scorer};
 
 /// The model of the demonstration; its card is beside it.
-const MODEL: &[u8] = include_bytes!("../../demo/demo.cbm");
+const MODEL: &[u8] = include_bytes!("../../../models/demo.cbm");
 
-/// What `bliss-service demo` can be told.
+/// Options of `blissctl demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoOptions {
     /// Replay this access log (combined format or nginx JSON) instead of made-up traffic.
@@ -139,7 +139,7 @@ fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
             let read = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
             (read, path.display().to_string())
         }
-        None => (MODEL.to_vec(), "demo, built in; trained on 70 % of ../shared/data/access.log".to_owned()),
+        None => (MODEL.to_vec(), "demo, built in; trained on a small site's log of 2015".to_owned()),
     };
     let at = || format!("model {name}");
     let imported = model::import(&bytes).with_context(at)?;

@@ -137,7 +137,7 @@ impl super::Kind for AccessLog {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
         let Target { origin, schema, secret, publish_interval } = target;
         let (done, ended) = oneshot::channel::<()>();
-        let log = Log {
+        let log = LogThread {
             reported: Reported::new(&origin.name),
             context,
             aggregator: Aggregator::new(schema, &origin.dimensions, secret, self.aggregate)?,
@@ -162,7 +162,7 @@ impl super::Kind for AccessLog {
 }
 
 /// The thread of one log.
-struct Log {
+struct LogThread {
     context: Context,
     options: AccessLog,
     aggregator: Aggregator,
@@ -173,7 +173,7 @@ struct Log {
     reported: Reported,
 }
 
-impl Log {
+impl LogThread {
     fn run(self) {
         match self.options.mode {
             Mode::Follow => self.follow(),

@@ -18,13 +18,13 @@ use prometheus_client::metrics::MetricType;
 
 /// The file of counters, and what its hashes mean.
 #[derive(Debug, Default)]
-pub struct Workers {
+pub struct WorkerMetrics {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The directory and how its files are made; none before [`Workers::open`].
+    /// The directory and how its files are made; none before [`WorkerMetrics::open`].
     place: Option<(PathBuf, PublishOptions)>,
     file: Option<CountersFile>,
     /// Why the file cannot be had, as it was logged.
@@ -44,7 +44,7 @@ fn label_names(kind: Kind) -> &'static [&'static str] {
 type Labels = Vec<(&'static str, String)>;
 type Totals = BTreeMap<(Kind, Vec<String>), Cells>;
 
-impl Workers {
+impl WorkerMetrics {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,7 +149,7 @@ fn difference_bands() -> impl Iterator<Item = String> {
     })
 }
 
-impl Collector for Workers {
+impl Collector for WorkerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let totals = self.lock().totals();
         let of = |kind: Kind| {
