@@ -6,12 +6,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bliss_core::snapshot::Change;
+use bliss_core::snapshot::{Change, SnapshotRef};
 use bliss_store::Sweeper;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, label};
-use crate::publish::Store;
 
 /// Slots of tables that are looked at in one go: some milliseconds' work.
 const SLICE_SLOTS: usize = 65_536;
@@ -69,13 +68,16 @@ impl Expiry {
         self.swept.is_none_or(|swept| swept.elapsed() >= self.interval)
     }
 
-    /// Takes out of `change` what is too old already, and adds what is found in the next slice of what `store` published.
-    pub(crate) fn apply(&mut self, store: &impl Store, change: &mut Change) -> Removed {
+    /// Removes from `change` what is too old already, and adds what is found in the next slice of `current`, the features
+    /// published last.
+    pub(crate) fn apply(&mut self, current: Option<SnapshotRef<'_>>, change: &mut Change) -> Removed {
         let now = (self.clock)();
         let mut removed = self.sweeper.admit(change, now);
         if self.is_due() {
             self.swept = Some(Instant::now());
-            removed.extend(store.sweep(&mut self.sweeper, change, now));
+            if let Some(current) = current {
+                removed.extend(Sweeper::join(self.sweeper.next(current, now), change, current));
+            }
         }
         Removed(removed)
     }

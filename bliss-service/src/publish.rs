@@ -14,12 +14,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bliss_core::key::KeySecret;
 use bliss_core::models::ModelSet;
 use bliss_core::schema::Schema;
-use bliss_core::snapshot::Change;
-use bliss_store::{Expired, Made, PublishError, PublishOptions, Publisher, Sweeper};
+use bliss_core::snapshot::{Change, SnapshotRef};
+use bliss_store::{PublishError, PublishOptions, PublishedFeatures, Publisher};
 use tokio::sync::oneshot;
 
 use crate::expiry::{Expiry, Removed};
-use crate::state::{Publication, State};
+use crate::state::State;
 use crate::worker_metrics::WorkerMetrics;
 
 /// How often readers are told that the daemon is alive.
@@ -68,31 +68,16 @@ impl PublishHandle {
 
 /// What the thread publishes to; a [`Publisher`], or a test's own.
 pub(crate) trait Store: Send {
-    fn publish(&mut self, change: Change) -> Result<Publication, String>;
+    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
     fn heartbeat(&mut self);
-    /// Adds to `change` that rows go which the next slice finds too old; says how many.
-    fn sweep(&self, sweeper: &mut Sweeper, change: &mut Change, now: u32) -> Expired;
+    /// The features published last, if they are by the current schema.
+    fn current(&self) -> Option<SnapshotRef<'_>>;
 }
 
 impl Store for Publisher {
-    fn publish(&mut self, change: Change) -> Result<Publication, String> {
-        let began = Instant::now();
-        let done = Publisher::publish(self, change).map_err(|error| error.to_string())?;
-        let made = match done.made {
-            Made::InPlace => "in_place",
-            Made::Grown => "grown",
-            Made::Copied => "copied",
-            Made::Built => "built",
-        };
-        Ok(Publication {
-            generation: done.generation,
-            bytes: done.bytes,
-            made: made.into(),
-            fresh_file: done.fresh_file,
-            rows: rows(self),
-            took: began.elapsed(),
-        })
+    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String> {
+        Publisher::publish(self, change).map_err(|error| error.to_string())
     }
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
@@ -103,17 +88,17 @@ impl Store for Publisher {
         Publisher::heartbeat(self);
     }
 
-    fn sweep(&self, sweeper: &mut Sweeper, change: &mut Change, now: u32) -> Expired {
-        // Of another schema, a daemon's before this one, the dimensions are others.
-        let Some(current) = self.current_by_schema() else { return Expired::new() };
-        Sweeper::join(sweeper.next(current, now), change, current)
+    fn current(&self) -> Option<SnapshotRef<'_>> {
+        // By another schema, a previous daemon's, the dimensions are others.
+        self.current_by_schema()
     }
 }
 
-fn rows(publisher: &Publisher) -> Vec<u64> {
-    let Some(current) = publisher.current() else { return Vec::new() };
+/// Rows of each dimension.
+fn rows(current: Option<SnapshotRef<'_>>) -> Vec<u64> {
+    let Some(current) = current else { return Vec::new() };
     let dimensions = current.schema().dimensions.len();
-    (0..dimensions).map(|place| current.table(place).map_or(0, |table| table.rows())).collect()
+    (0..dimensions).map(|index| current.table(index).map_or(0, |table| table.rows())).collect()
 }
 
 /// A directory that this process publishes to.
@@ -156,9 +141,8 @@ pub fn open(
     }
     if let (Some(generation), Some(_)) = (publisher.generation(), publisher.current()) {
         // Rows by the new schema are not known before the first publication, unless it is the old one.
-        let rows = if publisher.current_by_schema().is_some() { rows(&publisher) } else { Vec::new() };
         tracing::info!(generation, "going on from the features published in {shown}");
-        state.found_published(&Publication { generation, rows, ..Default::default() });
+        state.found_published(generation, &rows(publisher.current_by_schema()));
     }
     if let Some(generation) = publisher.models_generation() {
         state.found_models(generation);
@@ -331,7 +315,7 @@ impl<S: Store> PublishThread<S> {
         }
         let Some(expiry) = self.expiry.as_mut().filter(|expiry| expiry.is_due()) else { return };
         let mut change = Change::default();
-        let removed = expiry.apply(&self.store, &mut change);
+        let removed = expiry.apply(self.store.current(), &mut change);
         if !change.is_empty() {
             self.last_slot = Some(self.slot());
             // If it fails, `/status` says so, and the next round finds these rows again.
@@ -340,17 +324,20 @@ impl<S: Store> PublishThread<S> {
     }
 
     fn publish_one(&mut self, mut change: Change) -> Result<(), String> {
-        let removed = self.expiry.as_mut().map(|expiry| expiry.apply(&self.store, &mut change));
+        let removed = self.expiry.as_mut().map(|expiry| expiry.apply(self.store.current(), &mut change));
         self.publish_changed(change, removed)
     }
 
     fn publish_changed(&mut self, change: Change, removed: Option<Removed>) -> Result<(), String> {
+        let began = Instant::now();
         match self.store.publish(change) {
-            Ok(publication) => {
+            Ok(published) => {
+                let rows = rows(self.store.current());
+                let took = began.elapsed();
                 if let (Some(expiry), Some(removed)) = (&self.expiry, &removed) {
                     expiry.count(removed, &self.state.metrics);
                 }
-                self.state.published(&publication);
+                self.state.published(&published, &rows, took);
                 Ok(())
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bliss_store::{Made, PublishedFeatures};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -99,23 +100,6 @@ struct RouteStatus {
     name: String,
     active: String,
     shadow: Vec<String>,
-}
-
-/// What was published, for [`State::published`].
-#[derive(Clone, Debug, Default)]
-pub struct Publication {
-    /// Its generation.
-    pub generation: u64,
-    /// Its size.
-    pub bytes: u64,
-    /// How it was made.
-    pub made: String,
-    /// Whether it went to a fresh file.
-    pub fresh_file: bool,
-    /// Rows of each dimension.
-    pub rows: Vec<u64>,
-    /// How long it took.
-    pub took: Duration,
 }
 
 impl State {
@@ -288,34 +272,41 @@ impl State {
         }
     }
 
-    /// Features were published.
-    pub fn published(&self, publication: &Publication) {
+    /// Features were published: with so many rows in each dimension, within so much time.
+    pub fn published(&self, published: &PublishedFeatures, rows: &[u64], took: Duration) {
+        let PublishedFeatures { generation, bytes, fresh_file, made } = *published;
         let now = Timestamp::now();
         let metrics = &self.metrics;
-        metrics.publications.get_or_create(&label("made", &publication.made)).inc();
-        metrics.publication_seconds.observe(publication.took.as_secs_f64());
+        let made = match made {
+            Made::InPlace => "in_place",
+            Made::Grown => "grown",
+            Made::Copied => "copied",
+            Made::Built => "built",
+        };
+        metrics.publications.get_or_create(&label("made", made)).inc();
+        metrics.publication_seconds.observe(took.as_secs_f64());
         metrics.published_timestamp.set(now.as_millisecond() as f64 / 1000.0);
-        metrics.fresh_files.inc_by(u64::from(publication.fresh_file));
+        metrics.published_bytes.set(bytes as i64);
+        metrics.fresh_files.inc_by(u64::from(fresh_file));
         let mut status = self.lock();
         if status.features.failure.take().is_some() {
-            tracing::info!(generation = publication.generation, "published again");
+            tracing::info!(generation, "published again");
         }
         status.features.published_at = Some(now);
-        self.found(&mut status, publication);
-        tracing::debug!(generation = publication.generation, made = publication.made, "published");
+        status.features.bytes = bytes;
+        self.found(&mut status, generation, rows);
+        tracing::debug!(generation, made, "published");
     }
 
-    /// Features that a daemon before this one published are there.
-    pub fn found_published(&self, publication: &Publication) {
-        self.found(&mut self.lock(), publication);
+    /// Features that a previous daemon published are there.
+    pub fn found_published(&self, generation: u64, rows: &[u64]) {
+        self.found(&mut self.lock(), generation, rows);
     }
 
-    fn found(&self, status: &mut Status, publication: &Publication) {
-        self.metrics.generation.set(publication.generation as i64);
-        self.metrics.published_bytes.set(publication.bytes as i64);
-        status.features.generation = Some(publication.generation);
-        status.features.bytes = publication.bytes;
-        for (dimension, rows) in status.features.dimensions.iter_mut().zip(&publication.rows) {
+    fn found(&self, status: &mut Status, generation: u64, rows: &[u64]) {
+        self.metrics.generation.set(generation as i64);
+        status.features.generation = Some(generation);
+        for (dimension, rows) in status.features.dimensions.iter_mut().zip(rows) {
             self.metrics.dimension_rows.get_or_create(&label("dimension", &dimension.name)).set(*rows as i64);
             dimension.rows = Some(*rows);
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::models::ModelSet;
-use bliss_core::snapshot::{Change, DimensionChange};
-use bliss_store::{Expired, Sweeper};
+use bliss_core::snapshot::{Change, DimensionChange, SnapshotRef};
+use bliss_store::{Made, PublishedFeatures};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::origin::{self, Context};
 use crate::publish::{Store, start_with};
-use crate::state::{Publication, State};
+use crate::state::State;
 
 pub(crate) const SECRET: KeySecret = KeySecret([9; SECRET_BYTES]);
 
@@ -32,7 +32,7 @@ pub(crate) struct Kept {
 }
 
 impl Store for Kept {
-    fn publish(&mut self, change: Change) -> Result<Publication, String> {
+    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String> {
         let bad =
             self.failing_dimension.is_some_and(|bad| change.dimensions.iter().any(|(at, _)| *at == bad));
         if bad || self.failing.load(Ordering::Relaxed) {
@@ -40,7 +40,12 @@ impl Store for Kept {
         }
         let mut changes = self.changes.lock().unwrap();
         changes.push(change);
-        Ok(Publication { generation: changes.len() as u64, made: "built".into(), ..Default::default() })
+        Ok(PublishedFeatures {
+            generation: changes.len() as u64,
+            bytes: 0,
+            fresh_file: false,
+            made: Made::Built,
+        })
     }
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
@@ -50,8 +55,8 @@ impl Store for Kept {
 
     fn heartbeat(&mut self) {}
 
-    fn sweep(&self, _: &mut Sweeper, _: &mut Change, _: u32) -> Expired {
-        Expired::new()
+    fn current(&self) -> Option<SnapshotRef<'_>> {
+        None
     }
 }
 
