@@ -16,15 +16,15 @@ use crate::refusal::Refusal;
 use crate::state::State;
 use crate::{admin, model_files, publish};
 
-/// How long the end may take: a publication under way is finished within it, or abandoned.
+/// How long shutdown may take: a publication under way is finished within it, or abandoned.
 const END: Duration = Duration::from_secs(5);
-/// How long an origin that failed for a fault of its own is left alone.
+/// How long to wait before an origin that failed by itself is restarted.
 const RESTART: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// It cannot begin: the directory cannot be published to, or the admin listener's address cannot be had.
+/// It cannot start: the directory cannot be published to, or the admin listener's address is not available.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -41,12 +41,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             };
-            tracing::info!("{name}: ending; what is published stays");
+            tracing::info!("{name}: shutting down; what is published stays");
             on_signal.cancel();
         });
         serve(config, stop).await
     });
-    // A read that hangs, for instance on a dead network file system, is left behind.
+    // A read that hangs, for instance on a dead network file system, is abandoned.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
@@ -62,12 +62,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let opened = publish::open(&config.directory, &config.publish, &config.schema, &state)?;
     let secret = opened.secret;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("admin.listen: {} cannot be listened to; is another process there?", config.listen)
+        format!("admin.listen: {} cannot listen; is another process there?", config.listen)
     })?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         tracing::warn!(
-            "admin.listen: {address} can be reached from other hosts; /status and /metrics are open"
+            "admin.listen: {address} is reachable from other hosts; /status and /metrics are open"
         );
     }
     let (publisher, mut published) =
@@ -101,12 +101,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         _ = &mut published => true,
     };
     if ended_alone {
-        // Its panic is on standard error. Whoever started the daemon starts it again.
+        // Its panic is on standard error. The supervisor restarts the daemon.
         stop.cancel();
         admin.abort();
-        anyhow::bail!("the publishing thread ended by a fault of its own; what is published stays");
+        anyhow::bail!("the publishing thread panicked; what is published stays");
     }
-    // With the last handle of the publisher its thread ends.
+    // The thread ends with the publisher's last handle.
     drop(publisher);
     let end = async {
         while tasks.join_next().await.is_some() {}
@@ -116,11 +116,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         tracing::warn!("a publication under way was abandoned; readers go on with the one before");
     }
     admin.abort();
-    tracing::info!("ended");
+    tracing::info!("stopped");
     Ok(())
 }
 
-/// Runs an origin. One that fails for a fault of its own is begun again, and never takes the others with it.
+/// Runs an origin. One that fails by itself is restarted, and never takes the others with it.
 async fn keep_running(context: Context, config: Arc<Config>, secret: bliss_core::key::KeySecret) {
     while !context.stop.is_cancelled() {
         let (task_context, task_config) = (context.clone(), config.clone());

@@ -5,7 +5,7 @@
 //! | [`config`] | reads and checks `bliss.toml` |
 //! | [`origin`] | where features come from: files, web servers, access logs; each a task of its own |
 //! | [`decode`] | from bytes to rows, accepted whole or refused whole |
-//! | [`access_log`] | features out of the host's own traffic, as a synchronous library |
+//! | [`access_log`] | features from the host's own traffic, as a synchronous library |
 //! | [`model_files`] | from CatBoost's files to published models |
 //! | [`publish`] | the one thread that publishes |
 //! | [`state`], [`metrics`], [`worker_metrics`], [`admin`] | what the daemon knows of itself and of workers, and its pages |

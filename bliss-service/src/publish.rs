@@ -2,8 +2,8 @@
 //!
 //! Origins send what changed and wait for the answer, so there is never more than one update of an origin under way.
 //! Updates that come within one publication interval are published together, at most once per interval. If that
-//! fails, origins send theirs again and each is published alone, so that one that cannot be published does not hold
-//! the others up for long.
+//! fails, origins send theirs again and each is published alone, so that one that cannot be published does not delay
+//! the others for long.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::expiry::{Expiry, Removed};
 use crate::state::State;
 use crate::worker_metrics::WorkerMetrics;
 
-/// How often readers are told that the daemon is alive.
+/// How often the daemon tells readers that it is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Something to publish.
@@ -35,8 +35,8 @@ enum Command {
 #[derive(Clone)]
 pub struct PublishHandle(Sender<Command>);
 
-/// What the publisher says when it has gone, which it only does when the daemon ends.
-const GONE: &str = "the daemon is ending";
+/// The answer of a publisher that is gone, which happens only when the daemon ends.
+const GONE: &str = "the daemon is shutting down";
 
 impl PublishHandle {
     /// Sends a change; the answer comes once it is published, or could not be.
@@ -115,10 +115,10 @@ impl Opened {
     }
 }
 
-/// Opens `directory` for publishing; makes it if its parent is there.
+/// Opens `directory` for publishing; creates it if its parent exists.
 ///
 /// # Errors
-/// It cannot be made or written, or another daemon publishes to it.
+/// It cannot be created or written, or another daemon publishes to it.
 pub fn open(
     directory: &Path,
     options: &PublishOptions,
@@ -128,7 +128,7 @@ pub fn open(
     let shown = directory.display();
     match std::fs::create_dir(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            anyhow::bail!("directory {shown}: cannot be made: {error}; make it, or correct `directory`")
+            anyhow::bail!("directory {shown}: cannot be created: {error}; create it, or correct `directory`")
         }
         Err(_) => (),
         // Workers run as other users; the files' own modes say who may read them. The process's umask does not count.
@@ -137,11 +137,11 @@ pub fn open(
     let publisher = Publisher::open(directory, options, schema.clone())
         .map_err(|error| cannot_open(directory, &error))?;
     if let Some(error) = publisher.found_damaged() {
-        tracing::warn!("directory {shown}: what is published there cannot be used and is replaced: {error}");
+        tracing::warn!("directory {shown}: what is published there is unusable and is replaced: {error}");
     }
     if let (Some(generation), Some(_)) = (publisher.generation(), publisher.current()) {
-        // Rows by the new schema are not known before the first publication, unless it is the old one.
-        tracing::info!(generation, "going on from the features published in {shown}");
+        // Rows by a new schema are not known before the first publication.
+        tracing::info!(generation, "continuing from the features published in {shown}");
         state.found_published(generation, &rows(publisher.current_by_schema()));
     }
     if let Some(generation) = publisher.models_generation() {
@@ -156,20 +156,20 @@ pub fn open(
     Ok(Opened { publisher, secret })
 }
 
-/// Names of what a daemon before this one published, by which workers count until this one publishes.
+/// Names of what a previous daemon published, by which workers count until this one publishes.
 fn learn_published(publisher: &Publisher, workers: &WorkerMetrics) {
     if let Some(features) = publisher.current() {
         workers.learn_dimensions(features.schema().dimensions.iter().map(|dimension| &*dimension.name));
     }
     let Some(models) = publisher.current_models() else { return };
     let models = models.metadata();
-    let model = |place: u32| {
-        let found = models.models.get(usize::try_from(place).ok()?)?;
+    let model = |index: u32| {
+        let found = models.models.get(usize::try_from(index).ok()?)?;
         Some((&*found.name, &*found.version))
     };
     for route in models.routes.iter() {
-        let active = route.active.as_ref().and_then(|place| model(place.to_native()));
-        let shadows = route.shadows.iter().filter_map(|place| model(place.to_native()));
+        let active = route.active.as_ref().and_then(|index| model(index.to_native()));
+        let shadows = route.shadows.iter().filter_map(|index| model(index.to_native()));
         workers.learn_route(&route.name, active, shadows);
     }
 }
@@ -181,15 +181,15 @@ fn cannot_open(directory: &Path, error: &PublishError) -> anyhow::Error {
             "directory {shown}: another daemon publishes to it; stop that one, or give this one another `directory`: \
              {error}"
         ),
-        _ => anyhow::anyhow!("directory {shown}: cannot be published to: {error}"),
+        _ => anyhow::anyhow!("directory {shown}: cannot publish to it: {error}"),
     }
 }
 
-/// Starts the publishing thread. The receiver is told when it ends, which it does after the last handle is gone;
-/// before that, only a fault of its own can end it.
+/// Starts the publishing thread. The receiver resolves when it ends, which it does after the last handle is gone;
+/// before that, only a panic can end it.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// There is no thread.
 pub fn start(
     opened: Opened,
     interval: Duration,
@@ -218,13 +218,13 @@ pub(crate) fn start_with(
 struct PublishThread<S> {
     store: S,
     interval: Duration,
-    /// Takes out rows that are too old, if that is wanted.
+    /// Removes rows that are too old, if that is configured.
     expiry: Option<Expiry>,
     state: Arc<State>,
     receiver: Receiver<Command>,
     /// The interval, counted from the epoch, in which the last publication was.
     last_slot: Option<u128>,
-    /// Publish each update by itself, since one of them may be what fails.
+    /// Publish each update alone, since one of them may be what fails.
     alone: bool,
 }
 
@@ -307,7 +307,7 @@ impl<S: Store> PublishThread<S> {
         done.into_iter().for_each(|done: oneshot::Sender<_>| drop(done.send(result.clone())));
     }
 
-    /// Publishes that rows go which are too old, where there is nothing else to publish.
+    /// Removes rows that are too old, where there is nothing else to publish.
     fn sweep(&mut self) {
         // Not twice in an interval.
         if self.last_slot.is_some_and(|last| last >= self.slot()) {

@@ -1,4 +1,4 @@
-//! What the daemon knows of itself: the source of `/status`, of the metrics, and of the log's changes of state.
+//! What the daemon knows of itself: the source of `/status`, of metrics, and of changes of state in the log.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ enum OriginState {
     Accepted,
     /// What came last was refused; what was accepted before stays.
     Refused,
-    /// A replay that came to its end.
+    /// A replay that reached its end.
     Finished,
 }
 
@@ -105,13 +105,13 @@ struct RouteStatus {
 impl State {
     /// The state of a daemon that begins with `config`.
     pub fn new(config: &Config) -> Self {
-        let name_of = |place: &usize| config.schema.dimensions[*place].name.clone();
-        let origin_of = |place: usize| {
-            let origin = config.origins.iter().find(|origin| origin.dimensions.contains(&place));
+        let name_of = |index: &usize| config.schema.dimensions[*index].name.clone();
+        let origin_of = |index: usize| {
+            let origin = config.origins.iter().find(|origin| origin.dimensions.contains(&index));
             origin.map(|origin| origin.name.clone()).unwrap_or_default()
         };
-        let dimensions = config.schema.dimensions.iter().enumerate().map(|(place, dimension)| {
-            DimensionStatus { name: dimension.name.clone(), origin: origin_of(place), rows: None }
+        let dimensions = config.schema.dimensions.iter().enumerate().map(|(index, dimension)| {
+            DimensionStatus { name: dimension.name.clone(), origin: origin_of(index), rows: None }
         });
         let origins = config.origins.iter().map(|origin| OriginStatus {
             name: origin.name.clone(),
@@ -168,12 +168,12 @@ impl State {
         self.lock().clone()
     }
 
-    /// The publisher is at work.
+    /// The publisher is alive.
     pub fn publisher_alive(&self) {
         *self.publisher_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// How long ago the publisher was at work.
+    /// How long ago the publisher was last alive.
     pub fn publisher_silence(&self) -> Duration {
         let seen = *self.publisher_seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.unwrap_or(self.started).elapsed()
@@ -190,7 +190,7 @@ impl State {
         Err(format!("nothing is published yet; waiting for: {}", waiting.join(", ")))
     }
 
-    /// What the origin at place `origin` brought was accepted and published.
+    /// What the origin at index `origin` brought was accepted and published.
     pub fn accepted(&self, origin: usize, rows: u64, newest_updated_at: u32, key_collisions: u64) {
         let mut status = self.lock();
         let Some(found) = status.origins.get_mut(origin) else { return };
@@ -244,7 +244,7 @@ impl State {
             tracing::error!(
                 origin = found.name,
                 reason,
-                "refused, what was accepted before stays: {}",
+                "refused; what was accepted before stays: {}",
                 refusal.message
             );
         }
@@ -252,7 +252,7 @@ impl State {
         found.state = OriginState::Refused;
     }
 
-    /// A replay came to its end.
+    /// A replay reached its end.
     pub fn finished(&self, origin: usize) {
         let mut status = self.lock();
         if let Some(found) = status.origins.get_mut(origin) {
@@ -267,7 +267,10 @@ impl State {
         let Some(found) = status.origins.get_mut(origin) else { return };
         self.metrics.log_malformed_lines.get_or_create(&label("origin", &found.name)).inc();
         if found.first_malformed_line.is_none() {
-            tracing::warn!(origin = found.name, "a line is skipped, others will be without a word: {error}");
+            tracing::warn!(
+                origin = found.name,
+                "a line is skipped, and further ones without a message: {error}"
+            );
             found.first_malformed_line = Some(error.to_string());
         }
     }
@@ -317,7 +320,7 @@ impl State {
         self.metrics.publication_failures.inc();
         let mut status = self.lock();
         if status.features.failure.as_deref() != Some(error) {
-            tracing::error!("cannot publish, what was published before stays: {error}");
+            tracing::error!("cannot publish; what was published before stays: {error}");
             status.features.failure = Some(error.to_owned());
         }
     }
@@ -333,13 +336,13 @@ impl State {
         tracing::info!(generation, "models published");
     }
 
-    /// Models that a daemon before this one published are there.
+    /// Models that a previous daemon published are there.
     pub fn found_models(&self, generation: u64) {
         self.metrics.models_generation.set(generation as i64);
         self.lock().models_generation = Some(generation);
     }
 
-    /// The file of the model at place `model` is good again, or for the first time.
+    /// The file of the model at index `model` is good.
     pub fn model_accepted(&self, model: usize) {
         let mut status = self.lock();
         let Some(found) = status.models.get_mut(model) else { return };
@@ -347,7 +350,7 @@ impl State {
         found.refusal = None;
     }
 
-    /// The file of the model at place `model` is refused.
+    /// The file of the model at index `model` is refused.
     pub fn model_refused(&self, model: usize, refusal: &Refusal) {
         let mut status = self.lock();
         let Some(found) = status.models.get_mut(model) else { return };
@@ -357,7 +360,7 @@ impl State {
         if is_new {
             tracing::error!(
                 model = found.name,
-                "model refused, what was published before stays: {}",
+                "model refused; what was published before stays: {}",
                 refusal.message
             );
         }

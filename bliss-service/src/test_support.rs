@@ -124,7 +124,7 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("waited in vain for: {what}\n{:#?}", self.state.status());
+        panic!("gave up waiting for: {what}\n{:#?}", self.state.status());
     }
 
     pub(crate) async fn until_refused(&self, origin: usize, reason: &str, message: &str) {
@@ -183,7 +183,7 @@ pub(crate) enum Answer {
     Hang(Vec<u8>),
 }
 
-/// A web server that answers as it is told, and keeps the requests.
+/// A web server with a given answer, which keeps the requests.
 pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) answer: Arc<Mutex<Answer>>,
@@ -231,7 +231,7 @@ async fn serve(mut stream: TcpStream, answer: Arc<Mutex<Answer>>, requests: Arc<
         }
         Answer::Hang(bytes) => {
             let _ = stream.write_all(&bytes).await;
-            // Until the other side has had enough.
+            // Until the other side closes.
             let _ = stream.read_u8().await;
         }
     }

@@ -39,7 +39,7 @@ pub struct Config {
     pub log_level: String,
     /// Dimensions and attributes.
     pub schema: Schema,
-    /// Where features come from. Each dimension of the schema is filled by exactly one of them.
+    /// Where features come from. Each dimension of the schema is filled by exactly one.
     pub origins: Vec<Origin>,
     /// Models, in the order of the file.
     pub models: Vec<Model>,
@@ -55,7 +55,7 @@ pub enum LogOutput {
     /// Lines for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

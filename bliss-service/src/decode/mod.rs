@@ -1,4 +1,4 @@
-//! From the bytes of an origin to rows, accepted whole or refused whole.
+//! From the bytes of an origin to rows, accepted or refused as a whole.
 
 mod csv;
 mod jsonl;
@@ -60,7 +60,7 @@ pub struct Decoder {
 
 /// A dimension that the origin fills.
 struct Target {
-    place: usize,
+    index: usize,
     name: String,
     keyer: Keyer,
     features: Vec<Feature>,
@@ -69,11 +69,11 @@ struct Target {
 }
 
 impl Decoder {
-    /// A decoder for the dimensions at the places `dimensions` of the valid `schema`.
+    /// A decoder for the dimensions of the valid `schema` at the indices `dimensions`.
     pub fn new(schema: &Schema, dimensions: &[usize], secret: &KeySecret, limits: Limits) -> Self {
-        let known = dimensions.iter().filter_map(|place| Some((*place, schema.dimensions.get(*place)?)));
-        let target = |(place, dimension): (usize, &bliss_core::schema::Dimension)| Target {
-            place,
+        let known = dimensions.iter().filter_map(|index| Some((*index, schema.dimensions.get(*index)?)));
+        let target = |(index, dimension): (usize, &bliss_core::schema::Dimension)| Target {
+            index,
             name: dimension.name.clone(),
             keyer: Keyer::new(secret, schema, dimension),
             features: dimension.features.clone(),
@@ -115,7 +115,7 @@ impl Decoder {
             )),
             (Some(name), targets) => targets.iter().position(|target| target.name == name).ok_or_else(|| {
                 let message =
-                    format!("dimension `{name}` is not filled by this origin; it fills: {}", self.names());
+                    format!("dimension `{name}` is not one of this origin's; it fills: {}", self.names());
                 Refusal::new(Reason::UnknownDimension, message)
             }),
         }
@@ -126,14 +126,14 @@ impl Decoder {
     }
 }
 
-/// A value as a row brings it.
+/// A value as a row has it.
 #[derive(Clone, Debug, PartialEq)]
 enum Cell<'a> {
     Number(f64),
     Text(&'a str),
 }
 
-/// Rows on their way to be accepted.
+/// Rows that are being read.
 struct Builder<'d> {
     decoder: &'d Decoder,
     tables: Vec<Table>,
@@ -148,7 +148,7 @@ struct Builder<'d> {
 #[derive(Default)]
 struct Table {
     rows: Rows,
-    /// Key to a second hash of what made it, and the row's place; small, since there is one for each row.
+    /// From key to a second hash of what made it, and the row's index; small, since there is one for each row.
     seen: HashMap<u64, (u32, u32)>,
 }
 
@@ -221,13 +221,13 @@ impl<'d> Builder<'d> {
             };
             Refusal::new(Reason::BadKey, message)
         })?;
-        // The low half; the rows are counted above.
+        // Half of it is enough.
         let check = check.digest() as u32;
         let table = &mut self.tables[target];
-        let place = table.rows.len() as u32;
+        let index = table.rows.len() as u32;
         match table.seen.entry(key) {
             Entry::Vacant(vacant) => {
-                vacant.insert((check, place));
+                vacant.insert((check, index));
                 table.rows.push(key, updated_at, &self.values);
                 self.newest_updated_at = self.newest_updated_at.max(updated_at);
             }
@@ -261,10 +261,10 @@ impl<'d> Builder<'d> {
 
     fn finish(self) -> Accepted {
         let rows = self.tables.iter().map(|table| table.rows.len() as u64).sum();
-        let places = self.decoder.dimensions.iter().map(|target| target.place);
+        let indices = self.decoder.dimensions.iter().map(|target| target.index);
         let changes = self.tables.into_iter().map(|table| DimensionChange::Replace(table.rows));
         Accepted {
-            change: Change { dimensions: places.zip(changes).collect() },
+            change: Change { dimensions: indices.zip(changes).collect() },
             rows,
             key_collisions: self.key_collisions,
             newest_updated_at: self.newest_updated_at,
@@ -304,12 +304,12 @@ fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
     }
 }
 
-/// Puts the line into a refusal.
+/// Adds the line to a refusal.
 fn at_line(line: u64) -> impl Fn(Refusal) -> Refusal {
     move |refusal| Refusal { message: format!("line {line}: {}", refusal.message), ..refusal }
 }
 
-/// What went wrong in reading, as a refusal.
+/// A failed read as a refusal.
 fn unreadable(error: &std::io::Error) -> Refusal {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
         Some(refusal) => refusal.clone(),

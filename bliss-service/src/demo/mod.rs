@@ -54,7 +54,7 @@ pub struct DemoOptions {
 /// Runs the demonstration and prints what it found.
 ///
 /// # Errors
-/// Where the log or the model cannot be read, there is no space, or the other process fails; says which.
+/// The log or the model cannot be read, there is no space, or the other process fails.
 pub fn run(options: &DemoOptions) -> Result<()> {
     let started = Instant::now();
     let scorer = options.scorer.clone().map_or_else(Scorer::default_path, Ok)?;
@@ -130,7 +130,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
 fn scratch_directory() -> Result<tempfile::TempDir> {
     let named = |parent: &Path| tempfile::Builder::new().prefix("bliss-demo-").tempdir_in(parent);
     let in_memory = named(Path::new("/dev/shm"));
-    in_memory.or_else(|_| named(&std::env::temp_dir())).context("no temporary directory can be made")
+    in_memory.or_else(|_| named(&std::env::temp_dir())).context("no temporary directory can be created")
 }
 
 fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
@@ -235,7 +235,7 @@ fn declares_itself(record: &Record<'_>) -> bool {
     WORDS.iter().any(|word| lower.contains(word))
 }
 
-/// One line on standard error that says how far the replay is: over itself on a terminal, else now and then.
+/// One line on standard error that says how far the replay is: in place on a terminal, else now and then.
 struct Progress {
     requests: u64,
     shown: Instant,

@@ -1,4 +1,4 @@
-//! Features out of the host's own traffic.
+//! Features from the host's own traffic.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,7 +28,7 @@ const MISSING: Duration = Duration::from_secs(2);
 /// A clock that goes back by less is waited for.
 const CLOCK_SET_BACK: Duration = Duration::from_secs(60);
 
-/// Features out of the host's own traffic.
+/// Features from the host's own traffic.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
@@ -220,7 +220,7 @@ impl LogThread {
                 tracing::warn!("the clock was set back: the access log is counted from the start");
                 return;
             }
-            // What a daemon before this one published stays until the log says something better.
+            // What a previous daemon published stays until the log has been read.
             if now_ms >= next_ms && opened && (caught_up || polled.is_err()) {
                 let at_ms = now_ms / self.interval_ms * self.interval_ms;
                 (last_ms, next_ms) = (at_ms, at_ms + self.interval_ms);
@@ -249,7 +249,7 @@ impl LogThread {
     }
 
     /// Publication `at_ms`, unless the one before has not been answered yet; what changed meanwhile comes with the
-    /// next one then.
+    /// next one.
     fn tick(&mut self, at_ms: u64, healthy: bool) {
         if let Some(answer) = &mut self.waiting {
             match answer.try_recv() {
@@ -316,7 +316,7 @@ impl LogThread {
             Event::Publication { change, .. } => match context.publisher.send(change).blocking_recv() {
                 Ok(Ok(())) if !context.stop.is_cancelled() => Ok(()),
                 Ok(Err(error)) => Err(io::Error::other(error)),
-                _ => Err(io::Error::other("the daemon is ending")),
+                _ => Err(io::Error::other("the daemon is shutting down")),
             },
         })?;
         self.report(&FollowCounters::default());
@@ -328,7 +328,7 @@ impl LogThread {
     }
 }
 
-/// What the metrics were told so far.
+/// What was added to the metrics so far.
 struct Reported {
     label: Labels<1>,
     followed: FollowCounters,

@@ -130,7 +130,7 @@ pub struct Http {
     pub limits: Limits,
 }
 
-/// What was answered last: its entity tag, and whether it was accepted.
+/// The last answer: its entity tag, and whether it was accepted.
 struct Seen {
     etag: HeaderValue,
     accepted: bool,
