@@ -10,7 +10,7 @@ use crate::{daemon, demo, export, logging, model_files, model_tool};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
-#[command(name = "bliss-service", version, about)]
+#[command(name = "bliss-service", version)]
 pub struct Service {
     #[command(subcommand)]
     command: ServiceCommand,
@@ -62,7 +62,7 @@ impl Service {
 
 /// Tries BLISS out, exports training rows, and looks into models.
 #[derive(Debug, Parser)]
-#[command(name = "blissctl", version, about)]
+#[command(name = "blissctl", version)]
 pub struct Ctl {
     #[command(subcommand)]
     command: CtlCommand,
