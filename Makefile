@@ -1,7 +1,7 @@
 # The commands of the README. Each does the set-up that it needs on a fresh Debian machine with Rust.
 
 CARGO ?= cargo
-# An access log to replay, and more options of `bliss-service demo`.
+# An access log to replay or to train on, and more options of `blissctl demo`.
 LOG ?=
 ARGS ?=
 # How long `make soak` runs.
@@ -14,7 +14,7 @@ help: ## what there is
 
 demo: setup-build ## traffic, features, publication and scores in two processes; LOG=access.log replays a real one, ARGS=--json
 	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
-	target/demo/bliss-service demo $(if $(LOG),--log $(LOG)) $(ARGS)
+	target/demo/blissctl demo $(if $(LOG),--log $(LOG)) $(ARGS)
 
 demo-nginx: setup-build setup-nginx ## the same through nginx, with a curl line to try
 	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
@@ -57,8 +57,8 @@ bench: setup-build ## BLISS and its peers in one run
 	tools/setup.sh memcached redis-server zstd
 	$(CARGO) run --locked --release -p benches --bin compare -- fetch
 
-model: ## trains the demo model anew from ../shared/data/access.log
-	tools/train_demo_model.sh
+model: ## trains the demo model again, from LOG=access.log
+	tools/train_demo_model.sh $(LOG)
 
 setup-build:
 	tools/setup.sh gcc libc6-dev

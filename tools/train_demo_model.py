@@ -1,6 +1,6 @@
 """Trains the demo model: train_demo_model.py ROWS.csv FOLDER
 
-ROWS.csv is what `bliss-service features` wrote: for each request exactly the vector that the library would have read at
+ROWS.csv is what `blissctl features` wrote: for each request exactly the vector that the library would have read at
 that moment. A request is labelled a bot if PyPI's crawler-user-agents knows its user agent; the user agent's text is no
 input. The first 70 % of the time span trains, the rest tests. FOLDER gets demo.cbm and its card, README.md.
 """
@@ -68,7 +68,7 @@ It was trained on one small site's traffic of two days in 2015: train your own f
 | AUC on the later part | {measured(test):.4f} |
 | AUC there, requests whose address and user agent both are new | {measured(unseen) if 0 < labels[unseen].sum() < unseen.sum() else float('nan'):.4f} ({unseen.sum():,} requests, {labels[unseen].sum():,} of bots) |
 | trainer | CatBoost {catboost.__version__}, {PARAMETERS['iterations']} trees of depth {PARAMETERS['depth']} |
-| command | `make model` (`tools/train_demo_model.sh ../shared/data/access.log`) |
+| command | `make model LOG=access.log` |
 
 The twelve features that matter most, with CatBoost's importance in percent:
 

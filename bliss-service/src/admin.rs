@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics` and `/status`. Nothing here changes anything.
+//! `/healthz`, `/readyz`, `/metrics` and `/status`. Nothing here changes state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use axum::{Json, Router};
 
 use crate::state::State;
 
-/// The publisher is at work at least twice a second; a publication of the largest size takes seconds.
+/// The publisher reports at least twice a second; a publication of the largest size takes seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// The admin listener's pages.
@@ -24,7 +24,7 @@ pub fn router(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-/// Whether the daemon works at all.
+/// Whether the daemon works.
 async fn healthz(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
     let silence = state.publisher_silence();
     if silence < SILENCE {
@@ -47,7 +47,7 @@ async fn readyz(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    // Summing up many workers' counters takes milliseconds.
+    // Summing many workers' counters takes milliseconds.
     let encoded = tokio::task::spawn_blocking(move || state.metrics.encode()).await;
     match encoded.unwrap_or(Err(std::fmt::Error)) {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

@@ -1,22 +1,23 @@
-//! The command line.
+//! The command lines of the two programs: `bliss-service`, the daemon, and `blissctl`, what a person types.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{daemon, demo, export, logging, model_tool};
+use crate::{daemon, demo, export, logging, model_files, model_tool};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
-#[command(name = "bliss-service", version, about)]
-pub struct Cli {
+#[command(name = "bliss-service", version)]
+pub struct Service {
     #[command(subcommand)]
-    command: Command,
+    command: ServiceCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ServiceCommand {
     /// Run the daemon until SIGTERM.
     Run {
         /// The configuration; docs/bliss.toml has every option.
@@ -29,38 +30,83 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Now `blissctl features`.
+    Features(export::Options),
+    /// Now `blissctl model`.
+    #[command(subcommand)]
+    Model(model_tool::ModelCommand),
+    /// Now `blissctl demo`.
+    Demo(demo::DemoOptions),
+}
+
+impl Service {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// For people: what went wrong, and where.
+    pub fn run(self) -> anyhow::Result<()> {
+        let command = match self.command {
+            ServiceCommand::Run { config } => {
+                let config = Config::read(&config)?;
+                logging::start(config.log_output, &config.log_level)?;
+                return daemon::run(config);
+            }
+            ServiceCommand::Check { config } => return check(&Config::read(&config)?),
+            ServiceCommand::Features(options) => CtlCommand::Features(options),
+            ServiceCommand::Model(command) => CtlCommand::Model(command),
+            ServiceCommand::Demo(options) => CtlCommand::Demo(options),
+        };
+        Ctl { command }.run()
+    }
+}
+
+/// Tries BLISS out, exports training rows, and looks into models.
+#[derive(Debug, Parser)]
+#[command(name = "blissctl", version)]
+pub struct Ctl {
+    #[command(subcommand)]
+    command: CtlCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum CtlCommand {
+    /// Replay made-up traffic, or a log, through features, publications and scores, and print the result.
+    Demo(demo::DemoOptions),
     /// For each request of an access log, write the features that a web server would have read at that moment.
     Features(export::Options),
     /// Look into CatBoost models, compile and evaluate them.
     #[command(subcommand)]
     Model(model_tool::ModelCommand),
-    /// Replay made-up traffic, or a log, through features, publications and scores, and print what came of it.
-    Demo(demo::DemoOptions),
 }
 
-impl Cli {
-    /// Does what the command line says.
+impl Ctl {
+    /// Runs the command.
     ///
     /// # Errors
     /// For people: what went wrong, and where.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Run { config } => {
-                let config = Config::read(&config)?;
-                logging::start(config.log_output, &config.log_level)?;
-                daemon::run(config)
-            }
-            Command::Check { config } => check(&Config::read(&config)?),
-            Command::Features(options) => export::run(&options).map(drop),
-            Command::Model(command) => model_tool::run(&command),
-            Command::Demo(options) => demo::run(&options),
+            CtlCommand::Demo(options) => demo::run(&options),
+            CtlCommand::Features(options) => export::run(&options).map(drop),
+            CtlCommand::Model(command) => model_tool::run(&command),
+        }
+    }
+}
+
+/// The exit code of a program; prints the error.
+pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }
 
 fn check(config: &Config) -> anyhow::Result<()> {
     for model in &config.models {
-        crate::models::compile(&model.path)
+        model_files::compile(&model.path)
             .map_err(|error| anyhow::anyhow!("model `{}`, {}: {error}", model.name, model.path.display()))?;
     }
     println!(

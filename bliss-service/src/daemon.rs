@@ -10,21 +10,21 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::decode::Refusal;
 use crate::expiry::Expiry;
 use crate::origin::{self, Context};
+use crate::refusal::Refusal;
 use crate::state::State;
-use crate::{admin, models, publish};
+use crate::{admin, model_files, publish};
 
-/// How long the end may take: a publication under way is finished within it, or abandoned.
+/// How long shutdown may take: a publication under way is finished within it, or abandoned.
 const END: Duration = Duration::from_secs(5);
-/// How long an origin that failed for a fault of its own is left alone.
+/// How long to wait before an origin that failed by itself is restarted.
 const RESTART: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// It cannot begin: the directory cannot be published to, or the admin listener's address cannot be had.
+/// It cannot start: the directory cannot be published to, or the admin listener's address is not available.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -41,12 +41,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             };
-            tracing::info!("{name}: ending; what is published stays");
+            tracing::info!("{name}: shutting down; what is published stays");
             on_signal.cancel();
         });
         serve(config, stop).await
     });
-    // A read that hangs, for instance on a dead network file system, is left behind.
+    // A read that hangs, for instance on a dead network file system, is abandoned.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
@@ -62,12 +62,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let opened = publish::open(&config.directory, &config.publish, &config.schema, &state)?;
     let secret = opened.secret;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("admin.listen: {} cannot be listened to; is another process there?", config.listen)
+        format!("admin.listen: {} cannot listen; is another process there?", config.listen)
     })?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
         tracing::warn!(
-            "admin.listen: {address} can be reached from other hosts; /status and /metrics are open"
+            "admin.listen: {address} is reachable from other hosts; /status and /metrics are open"
         );
     }
     let (publisher, mut published) =
@@ -82,14 +82,14 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     );
 
     let mut tasks = JoinSet::new();
-    for place in 0..config.origins.len() {
+    for index in 0..config.origins.len() {
         let context =
-            Context { place, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+            Context { index, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
         let config = config.clone();
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }
     if !config.models.is_empty() {
-        tasks.spawn(models::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
+        tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
     }
     let admin =
         axum::serve(listener, admin::router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -101,12 +101,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         _ = &mut published => true,
     };
     if ended_alone {
-        // Its panic is on standard error. Whoever started the daemon starts it again.
+        // Its panic is on standard error. The supervisor restarts the daemon.
         stop.cancel();
         admin.abort();
-        anyhow::bail!("the publishing thread ended by a fault of its own; what is published stays");
+        anyhow::bail!("the publishing thread panicked; what is published stays");
     }
-    // With the last handle of the publisher its thread ends.
+    // The thread ends with the publisher's last handle.
     drop(publisher);
     let end = async {
         while tasks.join_next().await.is_some() {}
@@ -116,23 +116,27 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         tracing::warn!("a publication under way was abandoned; readers go on with the one before");
     }
     admin.abort();
-    tracing::info!("ended");
+    tracing::info!("stopped");
     Ok(())
 }
 
-/// Runs an origin. One that fails for a fault of its own is begun again, and never takes the others with it.
+/// Runs an origin. One that fails by itself is restarted, and never takes the others with it.
 async fn keep_running(context: Context, config: Arc<Config>, secret: bliss_core::key::KeySecret) {
     while !context.stop.is_cancelled() {
         let (task_context, task_config) = (context.clone(), config.clone());
-        let task = tokio::spawn(async move { origin::run(task_context, &task_config, &secret).await });
+        let task = tokio::spawn(async move {
+            match task_config.target(task_context.index, &secret) {
+                Some(target) => origin::run(task_context, target).await,
+                None => Ok(()),
+            }
+        });
         let failure = match task.await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
-        let message =
-            format!("the origin stopped and is begun again every {} s: {failure}", RESTART.as_secs());
-        context.state.refused(context.place, &Refusal::unavailable(message));
+        let message = format!("the origin failed and restarts every {} s: {failure}", RESTART.as_secs());
+        context.state.refused(context.index, &Refusal::unavailable(message));
         tokio::select! {
             () = context.stop.cancelled() => (),
             () = tokio::time::sleep(RESTART) => (),

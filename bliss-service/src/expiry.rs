@@ -1,27 +1,27 @@
-//! Rows that nobody updates any more are left out: `publish.expire_after_max_ages`.
+//! Rows that are no longer updated are removed: `publish.expire_after_max_ages`.
 //!
-//! What origins bring is looked through before it is published, and what is published a slice at a time, at most once a
-//! second, together with the next publication or, where there is none, by one of its own. So no publication waits for a
-//! look through tens of millions of rows, and a row that was taken out comes back only when its origin has a newer one.
+//! What origins bring is checked before it is published, and what is published is checked a slice at a time, at most once
+//! a second, together with the next publication or, where there is none, by one of its own. So no publication waits for
+//! a scan of tens of millions of rows, and a row that was removed comes back only when its origin has a newer one.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use bliss_core::build::Change;
+use bliss_core::publication::features::FeaturesRef;
 use bliss_store::Sweeper;
 
-use crate::config::{AccessLogMode, Config, OriginKind};
+use crate::config::Config;
 use crate::metrics::{Metrics, label};
-use crate::publish::Store;
 
-/// Slots of tables that are looked at in one go: some milliseconds' work.
+/// Slots of tables that are checked at once: some milliseconds' work.
 const SLICE_SLOTS: usize = 65_536;
-/// How often a slice is looked at.
+/// How often a slice is checked.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Seconds since the Unix epoch; a test's own.
 pub(crate) type Clock = Box<dyn Fn() -> u32 + Send>;
 
-/// Takes out what is too old.
+/// Removes what is too old.
 pub struct Expiry {
     sweeper: Sweeper,
     /// Names of the dimensions.
@@ -46,18 +46,17 @@ impl Expiry {
         if multiple == 0 {
             return None;
         }
-        // A log that is replayed has a clock of its own, by which its rows are young.
-        let is_replayed = |place: usize| {
-            config.origins.iter().any(|origin| {
-                let kind = &origin.kind;
-                let replay = matches!(kind, OriginKind::AccessLog(log) if log.mode == AccessLogMode::Replay);
-                replay && origin.dimensions.contains(&place)
-            })
+        // By an origin's own clock its rows are young.
+        let is_replayed = |index: usize| {
+            config
+                .origins
+                .iter()
+                .any(|origin| origin.kind.has_own_clock() && origin.dimensions.contains(&index))
         };
         let dimensions = config.schema.dimensions.iter().enumerate();
-        let limits = dimensions.map(|(place, dimension)| match dimension.max_age_seconds {
+        let limits = dimensions.map(|(index, dimension)| match dimension.max_age_seconds {
             0 => None,
-            _ if is_replayed(place) => None,
+            _ if is_replayed(index) => None,
             max_age => Some(max_age.saturating_mul(multiple)),
         });
         let sweeper = Sweeper::new(limits.collect(), SLICE_SLOTS);
@@ -65,33 +64,36 @@ impl Expiry {
         Some(Self { sweeper, names, clock, interval, swept: None })
     }
 
-    /// Whether a slice may be looked at.
+    /// Whether a slice may be checked.
     pub(crate) fn is_due(&self) -> bool {
         self.swept.is_none_or(|swept| swept.elapsed() >= self.interval)
     }
 
-    /// Takes out of `change` what is too old already, and adds what is found in the next slice of what `store` published.
-    pub(crate) fn apply(&mut self, store: &impl Store, change: &mut Change) -> Removed {
+    /// Removes from `change` what is too old already, and adds what is found in the next slice of `current`, the features
+    /// published last.
+    pub(crate) fn apply(&mut self, current: Option<FeaturesRef<'_>>, change: &mut Change) -> Removed {
         let now = (self.clock)();
         let mut removed = self.sweeper.admit(change, now);
         if self.is_due() {
             self.swept = Some(Instant::now());
-            removed.extend(store.sweep(&mut self.sweeper, change, now));
+            if let Some(current) = current {
+                removed.extend(Sweeper::join(self.sweeper.next(current, now), change, current));
+            }
         }
         Removed(removed)
     }
 
     /// Counts what was removed, once that is published.
     pub(crate) fn count(&self, removed: &Removed, metrics: &Metrics) {
-        for (place, rows) in &removed.0 {
-            let Some(name) = self.names.get(*place) else { continue };
+        for (index, rows) in &removed.0 {
+            let Some(name) = self.names.get(*index) else { continue };
             metrics.expired_rows.get_or_create(&label("dimension", name)).inc_by(*rows);
             tracing::debug!(dimension = name, rows, "expired");
         }
     }
 }
 
-/// How many rows of which dimension were taken out.
+/// How many rows of which dimension were removed.
 #[derive(Debug)]
 pub(crate) struct Removed(bliss_store::Expired);
 

@@ -1,4 +1,4 @@
-//! Training data without skew: for each request of a log, the vector that a reader would have got at that moment.
+//! Training rows without skew: for each request of a log, the vector that a worker would have read at that moment.
 //!
 //! The log is replayed; every publication goes to a directory of shared memory, and every request is looked up there
 //! by the library that web servers use. So training sees what serving sees, defaults, stale rows and all.
@@ -19,9 +19,10 @@ use crate::access_log::aggregate::{AggregateOptions, Aggregator};
 use crate::access_log::features::{ATTRIBUTES, BUILT_IN_DIMENSIONS, attribute, built_in_dimension};
 use crate::access_log::parse::{Parser, Record};
 use crate::access_log::replay::{Event, Replay, ReplayOptions, Summary};
-use crate::config::{Config, OriginKind};
+use crate::config::Config;
+use crate::origin::OriginKind;
 
-/// Options of `bliss-service features`.
+/// Options of `blissctl features`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The access log: combined format, or nginx's JSON.
@@ -78,8 +79,8 @@ impl Scorer {
             anyhow::bail!("{}: there is no [[origin.access_log]] to take features from", path.display());
         };
         // Other origins' rows are not in the log: their dimensions are left out.
-        let places = origin.dimensions.iter();
-        let dimensions = places.map(|place| config.schema.dimensions[*place].clone()).collect::<Vec<_>>();
+        let indices = origin.dimensions.iter();
+        let dimensions = indices.map(|index| config.schema.dimensions[*index].clone()).collect::<Vec<_>>();
         Ok(Self {
             dimensions: (0..dimensions.len()).collect(),
             schema: Schema { dimensions, ..config.schema },
@@ -218,17 +219,17 @@ fn write_row(
     rows.write_record(None::<&[u8]>)
 }
 
-/// A folder of its own for the publications, gone at the end.
+/// A folder for the publications, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> anyhow::Result<Self> {
         let shm = Path::new("/dev/shm");
         let parent = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-        // No two processes have one id at a time; the rest is for what a killed one left behind.
+        // No two processes share an id; the random part is for what a killed one left behind.
         let random = getrandom::u32().unwrap_or_default();
         let path = parent.join(format!("bliss-features-{}-{random:08x}", std::process::id()));
-        std::fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        std::fs::create_dir(&path).with_context(|| format!("{} cannot be created", path.display()))?;
         Ok(Self(path))
     }
 }

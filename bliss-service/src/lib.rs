@@ -5,14 +5,15 @@
 //! | [`config`] | reads and checks `bliss.toml` |
 //! | [`origin`] | where features come from: files, web servers, access logs; each a task of its own |
 //! | [`decode`] | from bytes to rows, accepted whole or refused whole |
-//! | [`access_log`] | features out of the host's own traffic, as a synchronous library |
-//! | [`models`] | CatBoost's files to published models |
+//! | [`access_log`] | features from the host's own traffic, as a synchronous library |
+//! | [`model_files`] | from CatBoost's files to published models |
 //! | [`publish`] | the one thread that publishes |
-//! | [`state`], [`metrics`], [`admin`] | what the daemon knows of itself, and how it tells |
-//! | [`export`] | training data through the path of serving |
+//! | [`state`], [`metrics`], [`worker_metrics`], [`admin`] | what the daemon knows of itself and of workers, and its pages |
+//! | [`refusal`], [`expiry`] | why rows are refused; which rows are too old |
+//! | [`export`] | training rows, read as workers read them |
 //! | [`model_tool`] | what is in a model, and what it answers |
 //! | [`demo`] | the whole chain on one screen |
-//! | [`daemon`], [`cli`], [`logging`] | all of it together |
+//! | [`daemon`], [`cli`], [`logging`] | all of it together, in two programs: `bliss-service` and `blissctl` |
 
 pub mod access_log;
 pub mod admin;
@@ -24,15 +25,17 @@ pub mod decode;
 pub mod demo;
 pub mod expiry;
 pub mod export;
+mod fingerprint;
 pub mod keys;
 pub mod logging;
 pub mod metrics;
+pub mod model_files;
 pub mod model_tool;
-pub mod models;
 pub mod origin;
 pub mod publish;
+pub mod refusal;
 pub mod state;
-pub mod workers;
+pub mod worker_metrics;
 
 #[cfg(test)]
 mod test_support;

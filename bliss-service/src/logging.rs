@@ -7,10 +7,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogOutput;
 
-/// Begins logging as `output` and `level` say; `BLISS_LOG` in the environment goes before `level`.
+/// Starts logging as configured; `BLISS_LOG` in the environment overrides `level`.
 ///
 /// # Errors
-/// A filter is wrong, or the process logs already.
+/// A filter is wrong, or the process already logs.
 pub fn start(output: LogOutput, level: &str) -> anyhow::Result<()> {
     let filter = match std::env::var("BLISS_LOG") {
         Ok(own) => EnvFilter::try_new(own).context("BLISS_LOG")?,
@@ -23,5 +23,5 @@ pub fn start(output: LogOutput, level: &str) -> anyhow::Result<()> {
         LogOutput::Text => builder.with_target(false).try_init(),
         LogOutput::Json => builder.json().flatten_event(true).try_init(),
     };
-    started.map_err(|error| anyhow::anyhow!("the log cannot begin: {error}"))
+    started.map_err(|error| anyhow::anyhow!("the log cannot start: {error}"))
 }

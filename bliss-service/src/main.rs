@@ -2,15 +2,9 @@
 
 use std::process::ExitCode;
 
-use bliss_service::cli::Cli;
+use bliss_service::cli;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    cli::exit_code(cli::Service::parse().run())
 }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::workers::Workers;
+use crate::worker_metrics::WorkerMetrics;
 
 /// Label names and values.
 pub type Labels<const N: usize> = [(&'static str, String); N];
@@ -50,7 +50,7 @@ pub struct Metrics {
     pub expired_rows: Family<Labels<1>, Counter>,
     pub model_refused: Family<Labels<1>, Gauge>,
     pub model_refusals: Family<Labels<1>, Counter>,
-    pub workers: Arc<Workers>,
+    pub workers: Arc<WorkerMetrics>,
 }
 
 impl Default for Metrics {
@@ -63,7 +63,7 @@ impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("bliss");
-        let workers = Arc::new(Workers::default());
+        let workers = Arc::new(WorkerMetrics::default());
         registry.register_collector(Box::new(workers.clone()));
         macro_rules! metric {
             ($name:literal, $help:literal) => {
@@ -83,22 +83,25 @@ impl Metrics {
         Self {
             fetches: metric!(
                 "origin_fetches",
-                "Looks at an origin, by outcome: accepted, unchanged or refused"
+                "Fetches of an origin, by outcome: accepted, unchanged or refused"
             ),
             refusals: metric!("origin_refusals", "Refusals of what an origin brought, by reason"),
             origin_refused: metric!("origin_refused", "1 while what the origin brings is refused"),
-            origin_rows: metric!("origin_rows", "Rows that were accepted last"),
+            origin_rows: metric!("origin_rows", "Rows that were last accepted"),
             origin_accepted_timestamp: metric!(
                 "origin_accepted_timestamp",
-                "When something of the origin was accepted last",
+                "When something of the origin was last accepted",
                 unit Seconds
             ),
             origin_newest_timestamp: metric!(
                 "origin_newest_timestamp",
-                "The newest updated_at that was accepted last",
+                "The newest updated_at that was last accepted",
                 unit Seconds
             ),
-            key_collisions: metric!("key_collisions", "Rows left out since another has the same 64-bit key"),
+            key_collisions: metric!(
+                "key_collisions",
+                "Rows left out because another has the same 64-bit key"
+            ),
             log_lines: metric!("access_log_lines", "Lines that count"),
             log_malformed_lines: metric!("access_log_malformed_lines", "Lines that cannot be read"),
             log_late_lines: metric!("access_log_late_lines", "Lines beyond the lateness, which do not count"),
@@ -107,14 +110,14 @@ impl Metrics {
             log_keys: metric!("access_log_keys", "Keys held, over all dimensions of the log"),
             log_rotations: metric!(
                 "access_log_rotations",
-                "Times that another file came under the log's path"
+                "Times that another file appeared under the log's path"
             ),
             log_truncations: metric!(
                 "access_log_truncations",
                 "Times that the log was truncated or rewritten"
             ),
-            log_read_bytes: metric!("access_log_read", "What was read of the log", unit Bytes),
-            publications: metric!("publications", "Publications, by how they were made"),
+            log_read_bytes: metric!("access_log_read", "Bytes read of the log", unit Bytes),
+            publications: metric!("publications", "Publications, by method"),
             publication_failures: metric!("publication_failures", "Publications that failed"),
             publication_seconds: {
                 let histogram = Histogram::new(exponential_buckets(0.0001, 4.0, 10));
@@ -126,16 +129,16 @@ impl Metrics {
                 );
                 histogram
             },
-            published_timestamp: metric!("published_timestamp", "When features were published last", unit Seconds),
+            published_timestamp: metric!("published_timestamp", "When features were last published", unit Seconds),
             published_bytes: metric!("published", "The size of the published features", unit Bytes),
             fresh_files: metric!(
                 "fresh_files",
-                "Publications to a fresh file, since readers held the old one"
+                "Publications to a fresh file, because readers held the old one"
             ),
             generation: metric!("features_generation", "Generation of the published features"),
             models_generation: metric!("models_generation", "Generation of the published models"),
             dimension_rows: metric!("dimension_rows", "Published rows of a dimension"),
-            expired_rows: metric!("expired_rows", "Rows taken or left out because of their age"),
+            expired_rows: metric!("expired_rows", "Rows removed or left out because of their age"),
             model_refused: metric!("model_refused", "1 while the file of the model is refused"),
             model_refusals: metric!("model_refusals", "Refusals of the file of the model"),
             workers,

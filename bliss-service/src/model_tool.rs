@@ -1,6 +1,6 @@
-//! `bliss-service model`: what is in a model, and what it answers for rows in files.
+//! `blissctl model`: what is in a model, and what it answers for rows in files.
 //!
-//! Rows are given as `../shared/data` and CatBoost's tools have them: numbers as row-major little-endian `f32`,
+//! Rows are given as CatBoost's tools have them: numbers as row-major little-endian `f32`,
 //! categories as lines of tab-separated strings; the pool's columns are all numbers, then all categories. Answers are
 //! little-endian `f64`, [`output_dimensions`](ModelRef::output_dimensions) per row, from the evaluator that serves.
 
@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use bliss_catboost::ir::Model;
 use bliss_catboost::{Input, InputKind, InstructionSet, ModelRef, Scratch, category_hash, compile, import};
 
-/// What to do with models.
+/// Commands for models.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum ModelCommand {
-    /// Say what is in a CatBoost file: inputs, trees, sizes, or why it cannot be used.
+    /// Show what is in a CatBoost file: inputs, trees, sizes, or why it cannot be used.
     Inspect {
         /// A .cbm file, or CatBoost's JSON export.
         file: PathBuf,
@@ -22,7 +22,7 @@ pub enum ModelCommand {
     Compile {
         /// A .cbm file, or CatBoost's JSON export.
         file: PathBuf,
-        /// Where to write the compiled model; without it, only its size is said.
+        /// Where to write the compiled model; without it, only its size is printed.
         #[arg(long)]
         out: Option<PathBuf>,
     },
@@ -63,7 +63,7 @@ pub struct RowFiles {
     cats: Option<PathBuf>,
 }
 
-/// Does what the command says.
+/// Runs the command.
 ///
 /// # Errors
 /// Names the file and says what is wrong with it.
@@ -164,7 +164,7 @@ impl Loaded {
         Ok(text)
     }
 
-    /// Numeric columns of the training data; those behind the last one that the file names are not known of.
+    /// Numeric columns of the training data; those after the last one that the file names are unknown.
     fn float_columns(&self) -> usize {
         self.model.floats.iter().map(|f| f.index + 1).max().unwrap_or(0)
     }
@@ -243,7 +243,7 @@ fn read_floats(path: Option<&Path>, columns: usize) -> Result<Option<Vec<f32>>> 
     Ok(Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
 }
 
-/// The hashes of the categories of each row, in the place of numbers.
+/// The hashes of the categories of each row, as the bits of numbers.
 fn read_cats(path: Option<&Path>, columns: usize) -> Result<Option<Vec<Vec<f32>>>> {
     let Some(path) = needed(path, columns, "--cats", "categorical")? else { return Ok(None) };
     let text = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;

@@ -2,8 +2,8 @@
 //!
 //! Origins send what changed and wait for the answer, so there is never more than one update of an origin under way.
 //! Updates that come within one publication interval are published together, at most once per interval. If that
-//! fails, origins send theirs again and each is published alone, so that one that cannot be published does not hold
-//! the others up for long.
+//! fails, origins send theirs again and each is published alone, so that one that cannot be published does not delay
+//! the others for long.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,15 +14,16 @@ use std::time::{Duration, Instant, SystemTime};
 use bliss_core::build::Change;
 use bliss_core::build::ModelSet;
 use bliss_core::key::KeySecret;
+use bliss_core::publication::features::FeaturesRef;
 use bliss_core::schema::Schema;
-use bliss_store::{Expired, Made, PublishError, PublishOptions, Publisher, Sweeper};
+use bliss_store::{PublishError, PublishOptions, PublishedFeatures, Publisher};
 use tokio::sync::oneshot;
 
 use crate::expiry::{Expiry, Removed};
-use crate::state::{Publication, State};
-use crate::workers::Workers;
+use crate::state::State;
+use crate::worker_metrics::WorkerMetrics;
 
-/// How often readers are told that the daemon is alive.
+/// How often the daemon tells readers that it is alive.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Something to publish.
@@ -35,8 +36,8 @@ enum Command {
 #[derive(Clone)]
 pub struct PublishHandle(Sender<Command>);
 
-/// What the publisher says when it has gone, which it only does when the daemon ends.
-const GONE: &str = "the daemon is ending";
+/// The answer of a publisher that is gone, which happens only when the daemon ends.
+const GONE: &str = "the daemon is shutting down";
 
 impl PublishHandle {
     /// Sends a change; the answer comes once it is published, or could not be.
@@ -68,31 +69,16 @@ impl PublishHandle {
 
 /// What the thread publishes to; a [`Publisher`], or a test's own.
 pub(crate) trait Store: Send {
-    fn publish(&mut self, change: Change) -> Result<Publication, String>;
+    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
     fn heartbeat(&mut self);
-    /// Adds to `change` that rows go which the next slice finds too old; says how many.
-    fn sweep(&self, sweeper: &mut Sweeper, change: &mut Change, now: u32) -> Expired;
+    /// The features published last, if they are by the current schema.
+    fn current(&self) -> Option<FeaturesRef<'_>>;
 }
 
 impl Store for Publisher {
-    fn publish(&mut self, change: Change) -> Result<Publication, String> {
-        let began = Instant::now();
-        let done = Publisher::publish(self, change).map_err(|error| error.to_string())?;
-        let made = match done.made {
-            Made::InPlace => "in_place",
-            Made::Grown => "grown",
-            Made::Copied => "copied",
-            Made::Built => "built",
-        };
-        Ok(Publication {
-            generation: done.generation,
-            bytes: done.bytes,
-            made: made.into(),
-            fresh_file: done.fresh_file,
-            rows: rows(self),
-            took: began.elapsed(),
-        })
+    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String> {
+        Publisher::publish(self, change).map_err(|error| error.to_string())
     }
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
@@ -103,17 +89,17 @@ impl Store for Publisher {
         Publisher::heartbeat(self);
     }
 
-    fn sweep(&self, sweeper: &mut Sweeper, change: &mut Change, now: u32) -> Expired {
-        // Of another schema, a daemon's before this one, the dimensions are others.
-        let Some(current) = self.current_by_schema() else { return Expired::new() };
-        Sweeper::join(sweeper.next(current, now), change, current)
+    fn current(&self) -> Option<FeaturesRef<'_>> {
+        // By another schema, a previous daemon's, the dimensions are others.
+        self.current_by_schema()
     }
 }
 
-fn rows(publisher: &Publisher) -> Vec<u64> {
-    let Some(current) = publisher.current() else { return Vec::new() };
+/// Rows of each dimension.
+fn rows(current: Option<FeaturesRef<'_>>) -> Vec<u64> {
+    let Some(current) = current else { return Vec::new() };
     let dimensions = current.schema().dimensions.len();
-    (0..dimensions).map(|place| current.table(place).map_or(0, |table| table.rows())).collect()
+    (0..dimensions).map(|index| current.table(index).map_or(0, |table| table.rows())).collect()
 }
 
 /// A directory that this process publishes to.
@@ -130,10 +116,10 @@ impl Opened {
     }
 }
 
-/// Opens `directory` for publishing; makes it if its parent is there.
+/// Opens `directory` for publishing; creates it if its parent exists.
 ///
 /// # Errors
-/// It cannot be made or written, or another daemon publishes to it.
+/// It cannot be created or written, or another daemon publishes to it.
 pub fn open(
     directory: &Path,
     options: &PublishOptions,
@@ -143,7 +129,7 @@ pub fn open(
     let shown = directory.display();
     match std::fs::create_dir(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            anyhow::bail!("directory {shown}: cannot be made: {error}; make it, or correct `directory`")
+            anyhow::bail!("directory {shown}: cannot be created: {error}; create it, or correct `directory`")
         }
         Err(_) => (),
         // Workers run as other users; the files' own modes say who may read them. The process's umask does not count.
@@ -152,13 +138,12 @@ pub fn open(
     let publisher = Publisher::open(directory, options, schema.clone())
         .map_err(|error| cannot_open(directory, &error))?;
     if let Some(error) = publisher.found_damaged() {
-        tracing::warn!("directory {shown}: what is published there cannot be used and is replaced: {error}");
+        tracing::warn!("directory {shown}: what is published there is unusable and is replaced: {error}");
     }
     if let (Some(generation), Some(_)) = (publisher.generation(), publisher.current()) {
-        // Rows by the new schema are not known before the first publication, unless it is the old one.
-        let rows = if publisher.current_by_schema().is_some() { rows(&publisher) } else { Vec::new() };
-        tracing::info!(generation, "going on from the features published in {shown}");
-        state.found_published(&Publication { generation, rows, ..Default::default() });
+        // Rows by a new schema are not known before the first publication.
+        tracing::info!(generation, "continuing from the features published in {shown}");
+        state.found_published(generation, &rows(publisher.current_by_schema()));
     }
     if let Some(generation) = publisher.models_generation() {
         state.found_models(generation);
@@ -172,20 +157,20 @@ pub fn open(
     Ok(Opened { publisher, secret })
 }
 
-/// Names of what a daemon before this one published, by which workers count until this one publishes.
-fn learn_published(publisher: &Publisher, workers: &Workers) {
+/// Names of what a previous daemon published, by which workers count until this one publishes.
+fn learn_published(publisher: &Publisher, workers: &WorkerMetrics) {
     if let Some(features) = publisher.current() {
         workers.learn_dimensions(features.schema().dimensions.iter().map(|dimension| &*dimension.name));
     }
     let Some(models) = publisher.current_models() else { return };
     let models = models.metadata();
-    let model = |place: u32| {
-        let found = models.models.get(usize::try_from(place).ok()?)?;
+    let model = |index: u32| {
+        let found = models.models.get(usize::try_from(index).ok()?)?;
         Some((&*found.name, &*found.version))
     };
     for route in models.routes.iter() {
-        let active = route.active.as_ref().and_then(|place| model(place.to_native()));
-        let shadows = route.shadows.iter().filter_map(|place| model(place.to_native()));
+        let active = route.active.as_ref().and_then(|index| model(index.to_native()));
+        let shadows = route.shadows.iter().filter_map(|index| model(index.to_native()));
         workers.learn_route(&route.name, active, shadows);
     }
 }
@@ -197,15 +182,15 @@ fn cannot_open(directory: &Path, error: &PublishError) -> anyhow::Error {
             "directory {shown}: another daemon publishes to it; stop that one, or give this one another `directory`: \
              {error}"
         ),
-        _ => anyhow::anyhow!("directory {shown}: cannot be published to: {error}"),
+        _ => anyhow::anyhow!("directory {shown}: cannot publish to it: {error}"),
     }
 }
 
-/// Starts the publishing thread. The receiver is told when it ends, which it does after the last handle is gone;
-/// before that, only a fault of its own can end it.
+/// Starts the publishing thread. The receiver resolves when it ends, which it does after the last handle is gone;
+/// before that, only a panic can end it.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// There is no thread.
 pub fn start(
     opened: Opened,
     interval: Duration,
@@ -226,27 +211,27 @@ pub(crate) fn start_with(
     std::thread::Builder::new().name("publish".into()).spawn(move || {
         // Dropped at the end, by a panic too.
         let _ending: oneshot::Sender<()> = ending;
-        Worker { store, interval, expiry, state, receiver, last_slot: None, alone: false }.run();
+        PublishThread { store, interval, expiry, state, receiver, last_slot: None, alone: false }.run();
     })?;
     Ok((PublishHandle(sender), ended))
 }
 
-struct Worker<S> {
+struct PublishThread<S> {
     store: S,
     interval: Duration,
-    /// Takes out rows that are too old, if that is wanted.
+    /// Removes rows that are too old, if that is configured.
     expiry: Option<Expiry>,
     state: Arc<State>,
     receiver: Receiver<Command>,
     /// The interval, counted from the epoch, in which the last publication was.
     last_slot: Option<u128>,
-    /// Publish each update by itself, since one of them may be what fails.
+    /// Publish each update alone, since one of them may be what fails.
     alone: bool,
 }
 
 type Waiting = (Change, oneshot::Sender<Result<(), String>>);
 
-impl<S: Store> Worker<S> {
+impl<S: Store> PublishThread<S> {
     fn run(mut self) {
         let mut waiting: Vec<Waiting> = Vec::new();
         loop {
@@ -323,7 +308,7 @@ impl<S: Store> Worker<S> {
         done.into_iter().for_each(|done: oneshot::Sender<_>| drop(done.send(result.clone())));
     }
 
-    /// Publishes that rows go which are too old, where there is nothing else to publish.
+    /// Removes rows that are too old, where there is nothing else to publish.
     fn sweep(&mut self) {
         // Not twice in an interval.
         if self.last_slot.is_some_and(|last| last >= self.slot()) {
@@ -331,7 +316,7 @@ impl<S: Store> Worker<S> {
         }
         let Some(expiry) = self.expiry.as_mut().filter(|expiry| expiry.is_due()) else { return };
         let mut change = Change::default();
-        let removed = expiry.apply(&self.store, &mut change);
+        let removed = expiry.apply(self.store.current(), &mut change);
         if !change.is_empty() {
             self.last_slot = Some(self.slot());
             // If it fails, `/status` says so, and the next round finds these rows again.
@@ -340,17 +325,20 @@ impl<S: Store> Worker<S> {
     }
 
     fn publish_one(&mut self, mut change: Change) -> Result<(), String> {
-        let removed = self.expiry.as_mut().map(|expiry| expiry.apply(&self.store, &mut change));
+        let removed = self.expiry.as_mut().map(|expiry| expiry.apply(self.store.current(), &mut change));
         self.publish_changed(change, removed)
     }
 
     fn publish_changed(&mut self, change: Change, removed: Option<Removed>) -> Result<(), String> {
+        let began = Instant::now();
         match self.store.publish(change) {
-            Ok(publication) => {
+            Ok(published) => {
+                let rows = rows(self.store.current());
+                let took = began.elapsed();
                 if let (Some(expiry), Some(removed)) = (&self.expiry, &removed) {
                     expiry.count(removed, &self.state.metrics);
                 }
-                self.state.published(&publication);
+                self.state.published(&published, &rows, took);
                 Ok(())
             }
             Err(error) => {

@@ -1,14 +1,15 @@
-//! What the daemon knows of itself: the source of `/status`, of the metrics, and of the log's changes of state.
+//! What the daemon knows of itself: the source of `/status`, of metrics, and of changes of state in the log.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bliss_store::{Made, PublishedFeatures};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::decode::{Reason, Refusal};
 use crate::metrics::{Metrics, label};
+use crate::refusal::Refusal;
 
 /// Shared by everything that runs.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ enum OriginState {
     Accepted,
     /// What came last was refused; what was accepted before stays.
     Refused,
-    /// A replay that came to its end.
+    /// A replay that reached its end.
     Finished,
 }
 
@@ -101,33 +102,16 @@ struct RouteStatus {
     shadow: Vec<String>,
 }
 
-/// What was published, for [`State::published`].
-#[derive(Clone, Debug, Default)]
-pub struct Publication {
-    /// Its generation.
-    pub generation: u64,
-    /// Its size.
-    pub bytes: u64,
-    /// How it was made.
-    pub made: String,
-    /// Whether it went to a fresh file.
-    pub fresh_file: bool,
-    /// Rows of each dimension.
-    pub rows: Vec<u64>,
-    /// How long it took.
-    pub took: Duration,
-}
-
 impl State {
     /// The state of a daemon that begins with `config`.
     pub fn new(config: &Config) -> Self {
-        let name_of = |place: &usize| config.schema.dimensions[*place].name.clone();
-        let origin_of = |place: usize| {
-            let origin = config.origins.iter().find(|origin| origin.dimensions.contains(&place));
+        let name_of = |index: &usize| config.schema.dimensions[*index].name.clone();
+        let origin_of = |index: usize| {
+            let origin = config.origins.iter().find(|origin| origin.dimensions.contains(&index));
             origin.map(|origin| origin.name.clone()).unwrap_or_default()
         };
-        let dimensions = config.schema.dimensions.iter().enumerate().map(|(place, dimension)| {
-            DimensionStatus { name: dimension.name.clone(), origin: origin_of(place), rows: None }
+        let dimensions = config.schema.dimensions.iter().enumerate().map(|(index, dimension)| {
+            DimensionStatus { name: dimension.name.clone(), origin: origin_of(index), rows: None }
         });
         let origins = config.origins.iter().map(|origin| OriginStatus {
             name: origin.name.clone(),
@@ -184,12 +168,12 @@ impl State {
         self.lock().clone()
     }
 
-    /// The publisher is at work.
+    /// The publisher is alive.
     pub fn publisher_alive(&self) {
         *self.publisher_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// How long ago the publisher was at work.
+    /// How long ago the publisher was last alive.
     pub fn publisher_silence(&self) -> Duration {
         let seen = *self.publisher_seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.unwrap_or(self.started).elapsed()
@@ -206,7 +190,7 @@ impl State {
         Err(format!("nothing is published yet; waiting for: {}", waiting.join(", ")))
     }
 
-    /// What the origin at place `origin` brought was accepted and published.
+    /// What the origin at index `origin` brought was accepted and published.
     pub fn accepted(&self, origin: usize, rows: u64, newest_updated_at: u32, key_collisions: u64) {
         let mut status = self.lock();
         let Some(found) = status.origins.get_mut(origin) else { return };
@@ -260,7 +244,7 @@ impl State {
             tracing::error!(
                 origin = found.name,
                 reason,
-                "refused, what was accepted before stays: {}",
+                "refused; what was accepted before stays: {}",
                 refusal.message
             );
         }
@@ -268,7 +252,7 @@ impl State {
         found.state = OriginState::Refused;
     }
 
-    /// A replay came to its end.
+    /// A replay reached its end.
     pub fn finished(&self, origin: usize) {
         let mut status = self.lock();
         if let Some(found) = status.origins.get_mut(origin) {
@@ -283,39 +267,49 @@ impl State {
         let Some(found) = status.origins.get_mut(origin) else { return };
         self.metrics.log_malformed_lines.get_or_create(&label("origin", &found.name)).inc();
         if found.first_malformed_line.is_none() {
-            tracing::warn!(origin = found.name, "a line is skipped, others will be without a word: {error}");
+            tracing::warn!(
+                origin = found.name,
+                "a line is skipped, and further ones without a message: {error}"
+            );
             found.first_malformed_line = Some(error.to_string());
         }
     }
 
-    /// Features were published.
-    pub fn published(&self, publication: &Publication) {
+    /// Features were published: with so many rows in each dimension, within so much time.
+    pub fn published(&self, published: &PublishedFeatures, rows: &[u64], took: Duration) {
+        let PublishedFeatures { generation, bytes, fresh_file, made } = *published;
         let now = Timestamp::now();
         let metrics = &self.metrics;
-        metrics.publications.get_or_create(&label("made", &publication.made)).inc();
-        metrics.publication_seconds.observe(publication.took.as_secs_f64());
+        let made = match made {
+            Made::InPlace => "in_place",
+            Made::Grown => "grown",
+            Made::Copied => "copied",
+            Made::Built => "built",
+        };
+        metrics.publications.get_or_create(&label("made", made)).inc();
+        metrics.publication_seconds.observe(took.as_secs_f64());
         metrics.published_timestamp.set(now.as_millisecond() as f64 / 1000.0);
-        metrics.fresh_files.inc_by(u64::from(publication.fresh_file));
+        metrics.published_bytes.set(bytes as i64);
+        metrics.fresh_files.inc_by(u64::from(fresh_file));
         let mut status = self.lock();
         if status.features.failure.take().is_some() {
-            tracing::info!(generation = publication.generation, "published again");
+            tracing::info!(generation, "published again");
         }
         status.features.published_at = Some(now);
-        self.found(&mut status, publication);
-        tracing::debug!(generation = publication.generation, made = publication.made, "published");
+        status.features.bytes = bytes;
+        self.found(&mut status, generation, rows);
+        tracing::debug!(generation, made, "published");
     }
 
-    /// Features that a daemon before this one published are there.
-    pub fn found_published(&self, publication: &Publication) {
-        self.found(&mut self.lock(), publication);
+    /// Features that a previous daemon published are there.
+    pub fn found_published(&self, generation: u64, rows: &[u64]) {
+        self.found(&mut self.lock(), generation, rows);
     }
 
-    fn found(&self, status: &mut Status, publication: &Publication) {
-        self.metrics.generation.set(publication.generation as i64);
-        self.metrics.published_bytes.set(publication.bytes as i64);
-        status.features.generation = Some(publication.generation);
-        status.features.bytes = publication.bytes;
-        for (dimension, rows) in status.features.dimensions.iter_mut().zip(&publication.rows) {
+    fn found(&self, status: &mut Status, generation: u64, rows: &[u64]) {
+        self.metrics.generation.set(generation as i64);
+        status.features.generation = Some(generation);
+        for (dimension, rows) in status.features.dimensions.iter_mut().zip(rows) {
             self.metrics.dimension_rows.get_or_create(&label("dimension", &dimension.name)).set(*rows as i64);
             dimension.rows = Some(*rows);
         }
@@ -326,7 +320,7 @@ impl State {
         self.metrics.publication_failures.inc();
         let mut status = self.lock();
         if status.features.failure.as_deref() != Some(error) {
-            tracing::error!("cannot publish, what was published before stays: {error}");
+            tracing::error!("cannot publish; what was published before stays: {error}");
             status.features.failure = Some(error.to_owned());
         }
     }
@@ -342,13 +336,13 @@ impl State {
         tracing::info!(generation, "models published");
     }
 
-    /// Models that a daemon before this one published are there.
+    /// Models that a previous daemon published are there.
     pub fn found_models(&self, generation: u64) {
         self.metrics.models_generation.set(generation as i64);
         self.lock().models_generation = Some(generation);
     }
 
-    /// The file of the model at place `model` is good again, or for the first time.
+    /// The file of the model at index `model` is good.
     pub fn model_accepted(&self, model: usize) {
         let mut status = self.lock();
         let Some(found) = status.models.get_mut(model) else { return };
@@ -356,7 +350,7 @@ impl State {
         found.refusal = None;
     }
 
-    /// The file of the model at place `model` is refused.
+    /// The file of the model at index `model` is refused.
     pub fn model_refused(&self, model: usize, refusal: &Refusal) {
         let mut status = self.lock();
         let Some(found) = status.models.get_mut(model) else { return };
@@ -366,7 +360,7 @@ impl State {
         if is_new {
             tracing::error!(
                 model = found.name,
-                "model refused, what was published before stays: {}",
+                "model refused; what was published before stays: {}",
                 refusal.message
             );
         }
@@ -387,12 +381,5 @@ fn noted(before: Option<RefusalStatus>, refusal: &Refusal, is_new: bool) -> Refu
         since: before.as_ref().map_or(now, |before| before.since),
         last_at: now,
         times: before.map_or(1, |before| before.times + 1),
-    }
-}
-
-impl Refusal {
-    /// Something that is not there or cannot be reached.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Reason::Unavailable, message)
     }
 }

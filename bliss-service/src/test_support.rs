@@ -1,6 +1,7 @@
 //! What tests of several modules use: a store in memory, a configuration, a web server that misbehaves.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use bliss_core::build::ModelSet;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::key::{KeySecret, SECRET_BYTES};
-use bliss_store::{Expired, Sweeper};
+use bliss_core::publication::features::FeaturesRef;
+use bliss_store::{Made, PublishedFeatures};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::origin::{self, Context};
 use crate::publish::{Store, start_with};
-use crate::state::{Publication, State};
+use crate::state::State;
 
 pub(crate) const SECRET: KeySecret = KeySecret([9; SECRET_BYTES]);
 
@@ -31,7 +33,7 @@ pub(crate) struct Kept {
 }
 
 impl Store for Kept {
-    fn publish(&mut self, change: Change) -> Result<Publication, String> {
+    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String> {
         let bad =
             self.failing_dimension.is_some_and(|bad| change.dimensions.iter().any(|(at, _)| *at == bad));
         if bad || self.failing.load(Ordering::Relaxed) {
@@ -39,7 +41,12 @@ impl Store for Kept {
         }
         let mut changes = self.changes.lock().unwrap();
         changes.push(change);
-        Ok(Publication { generation: changes.len() as u64, made: "built".into(), ..Default::default() })
+        Ok(PublishedFeatures {
+            generation: changes.len() as u64,
+            bytes: 0,
+            fresh_file: false,
+            made: Made::Built,
+        })
     }
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
@@ -49,8 +56,8 @@ impl Store for Kept {
 
     fn heartbeat(&mut self) {}
 
-    fn sweep(&self, _: &mut Sweeper, _: &mut Change, _: u32) -> Expired {
-        Expired::new()
+    fn current(&self) -> Option<FeaturesRef<'_>> {
+        None
     }
 }
 
@@ -92,11 +99,14 @@ impl Running {
             start_with(kept.clone(), config.publish_interval, None, state.clone()).unwrap();
         let stop = CancellationToken::new();
         let config = Arc::new(config);
-        for place in 0..config.origins.len() {
+        for index in 0..config.origins.len() {
             let context =
-                Context { place, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+                Context { index, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
             let config = config.clone();
-            tokio::spawn(async move { origin::run(context, &config, &SECRET).await.unwrap() });
+            tokio::spawn(async move {
+                let target = config.target(context.index, &SECRET).unwrap();
+                origin::run(context, target).await.unwrap();
+            });
         }
         Self { kept, state, stop }
     }
@@ -115,7 +125,7 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("waited in vain for: {what}\n{:#?}", self.state.status());
+        panic!("gave up waiting for: {what}\n{:#?}", self.state.status());
     }
 
     pub(crate) async fn until_refused(&self, origin: usize, reason: &str, message: &str) {
@@ -126,6 +136,16 @@ impl Running {
         })
         .await;
     }
+}
+
+/// The log of a real site, where the environment says that it is here.
+pub(crate) fn real_log(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("BLISS_TEST_DATA");
+    if folder.is_none() {
+        let why = "BLISS_TEST_DATA does not name a folder with access.log";
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    }
+    Some(Path::new(&folder?).join("access.log"))
 }
 
 /// One dimension `ip` with a feature `x`.
@@ -140,6 +160,21 @@ pub(crate) fn rows(values: &[f32]) -> String {
     values.iter().enumerate().map(row).collect()
 }
 
+/// An origin that reads the file `path`.
+pub(crate) fn file_origin(name: &str, path: &str, dimension: &str) -> String {
+    format!(
+        "[[origin.file]]\nname = \"{name}\"\npath = \"{path}\"\ndimensions = [\"{dimension}\"]\ninterval = \"20ms\"\n"
+    )
+}
+
+/// An origin that asks a web server here.
+pub(crate) fn http_origin(port: u16, dimension: &str, options: &str) -> String {
+    format!(
+        "[[origin.http]]\nname = \"h\"\nurl = \"http://127.0.0.1:{port}/rows.jsonl?token=secret\"\n\
+         dimensions = [\"{dimension}\"]\ninterval = \"30ms\"\nretry_min = \"20ms\"\nretry_max = \"50ms\"\n{options}"
+    )
+}
+
 /// How the web server answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
@@ -149,7 +184,7 @@ pub(crate) enum Answer {
     Hang(Vec<u8>),
 }
 
-/// A web server that answers as it is told, and keeps the requests.
+/// A web server with a given answer, which keeps the requests.
 pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) answer: Arc<Mutex<Answer>>,
@@ -197,7 +232,7 @@ async fn serve(mut stream: TcpStream, answer: Arc<Mutex<Answer>>, requests: Arc<
         }
         Answer::Hang(bytes) => {
             let _ = stream.write_all(&bytes).await;
-            // Until the other side has had enough.
+            // Until the other side closes.
             let _ = stream.read_u8().await;
         }
     }

@@ -1,4 +1,4 @@
-//! `bliss-service demo`: the whole chain, with libblissffi in another process.
+//! `blissctl demo`: the whole chain, with libbliss in another process.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::Value;
 mod common;
 
 fn demo(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bliss-service"))
+    Command::new(env!("CARGO_BIN_EXE_blissctl"))
         .args(["demo", "--json", "--scorer"])
         .arg(scorer())
         .args(arguments)
@@ -63,11 +63,12 @@ fn made_up_traffic_is_scored_whole_and_nothing_is_left_behind() {
 
 #[test]
 fn the_real_log_is_scored_whole() {
-    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/access.log");
-    if !log.exists() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: ../shared/data/access.log is not here");
+    let Some(folder) = std::env::var_os("BLISS_TEST_DATA") else {
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED: BLISS_TEST_DATA does not name a folder with access.log");
         return;
-    }
+    };
+    let log = Path::new(&folder).join("access.log");
     let figures = figures(&demo(&["--log", log.to_str().unwrap()]));
     assert_complete(&figures);
     assert_eq!(figures["requests"], 5000);

@@ -1,11 +1,11 @@
-//! `bliss-service model`: the same bits as CatBoost, and clear errors.
+//! `blissctl model`: the same bits as CatBoost, and clear errors.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn model(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bliss-service")).arg("model").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_blissctl")).arg("model").args(arguments).output().unwrap()
 }
 
 fn good(arguments: &[&str]) -> String {
@@ -23,14 +23,14 @@ fn bad(arguments: &[&str]) -> String {
 fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("../bliss-catboost/testdata/models")];
-    let shared = root.join("../../shared/data/models");
-    if shared.exists() {
-        folders.push(shared);
-    } else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: the models of ../shared/data/models (the folder is missing)"
-        );
+    match std::env::var_os("BLISS_TEST_DATA") {
+        Some(folder) => folders.push(Path::new(&folder).join("models")),
+        None => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: more models; BLISS_TEST_DATA does not name a folder with models/"
+            );
+        }
     }
     folders
 }

@@ -1,4 +1,4 @@
-//! Counts log records per dimension and key, and says at each publication which rows changed.
+//! Counts log records per dimension and key, and returns at each publication the rows that changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ const BACKLOG_RECORDS: usize = 16 * 1024;
 pub struct AggregateOptions {
     /// How far behind the last publication a record's time may lie and still count, in milliseconds.
     pub lateness_ms: u64,
-    /// Keys that one dimension holds at most; for one more, one that was not seen for long is dropped.
+    /// Keys that one dimension holds at most; for one more, one that was not seen recently is dropped.
     pub max_keys: usize,
 }
 
@@ -33,7 +33,7 @@ impl Default for AggregateOptions {
     }
 }
 
-/// What an [`Aggregator`] did with the records it was given, since it was made.
+/// What an [`Aggregator`] has done with its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AggregateCounters {
     /// Records that count.
@@ -42,14 +42,14 @@ pub struct AggregateCounters {
     pub late_records: u64,
     /// Records too far ahead of the last publication.
     pub early_records: u64,
-    /// Keys dropped because their dimension held the most it may.
+    /// Keys dropped because their dimension was full.
     pub dropped_keys: u64,
 }
 
 /// Why an access log cannot fill a dimension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitDimension {
-    /// A log line does not tell an attribute of its key.
+    /// A log line lacks an attribute of its key.
     #[error(
         "dimension `{dimension}`: an access log has no attribute `{attribute}`; it has {}",
         ATTRIBUTES.join(", ")
@@ -60,7 +60,7 @@ pub enum UnfitDimension {
         /// The attribute.
         attribute: String,
     },
-    /// A feature's name is no measure and window.
+    /// A feature's name is not a measure and window.
     #[error(
         "dimension `{dimension}`: an access log gives no feature `{feature}`; a feature is named MEASURE_WINDOW, \
          for instance requests_1m, and is a number"
@@ -73,7 +73,7 @@ pub enum UnfitDimension {
     },
 }
 
-/// A record on its way into the windows: what it adds, and its key in each dimension.
+/// A record to be counted: what it adds, and its key in each dimension.
 struct Prepared {
     hit: Hit,
     keys: Box<[Option<u64>]>,
@@ -81,7 +81,7 @@ struct Prepared {
 
 /// Sliding windows over the records of an access log.
 ///
-/// Synchronous and without a clock: whoever drives it says what time it is, in milliseconds since the epoch.
+/// Synchronous and without a clock: the caller passes the time, in milliseconds since the epoch.
 pub struct Aggregator {
     options: AggregateOptions,
     tables: Vec<Table>,
@@ -95,10 +95,10 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An aggregator that fills the dimensions at the places `dimensions` of the valid `schema`.
+    /// An aggregator that fills the dimensions of the valid `schema` at the indices `dimensions`.
     ///
     /// # Errors
-    /// [`UnfitDimension`] names a key or a feature that a log does not give.
+    /// [`UnfitDimension`] names a key or a feature that a log does not have.
     pub fn new(
         schema: &Schema,
         dimensions: &[usize],
@@ -125,8 +125,8 @@ impl Aggregator {
         self.ingest_within(record, self.options.lateness_ms);
     }
 
-    /// Takes a record of the time before this aggregator began, for instance of an hour of log that was written
-    /// before the daemon started: it counts in every window that still reaches back to it.
+    /// Takes a record from before this aggregator started, for instance of an hour of log that was written before the
+    /// daemon started: it counts in every window that still reaches back to it.
     pub fn ingest_backlog(&mut self, record: &Record<'_>) {
         if record.time_ms.saturating_add(LONGEST_MS) >= self.published_ms {
             self.ingest_within(record, LONGEST_MS);
@@ -169,10 +169,10 @@ impl Aggregator {
         self.published_ms = self.published_ms.max(now_ms);
     }
 
-    /// Publication `at_ms`: counts every record with a time before it, and gives the rows that changed since the
-    /// publication before. The first one replaces each dimension, what a process before may have left in it too.
+    /// Publication `at_ms`: counts every record with a time before it, and returns the rows that changed since the
+    /// previous publication. The first one replaces each dimension, including what a previous process left in it.
     ///
-    /// `at_ms` is never smaller than at the call before; a smaller one is taken for the same.
+    /// `at_ms` never decreases; a smaller one counts as the previous one.
     pub fn tick(&mut self, at_ms: u64) -> Change {
         let at_ms = at_ms.max(self.published_ms);
         self.published_ms = at_ms;
@@ -216,8 +216,7 @@ impl Aggregator {
         self.tables.iter_mut().for_each(|table| table.whole = true);
     }
 
-    /// The time of the last thing that will change a row without a further record: the first publication after it
-    /// has something to say. `None` if nothing will.
+    /// The earliest time after which a publication changes a row without a further record. `None` if none will.
     pub fn due_ms(&self) -> Option<u64> {
         let due =
             self.tables.iter().filter_map(|table| table.due.first_key_value().map(|(due, _)| *due)).min();
@@ -226,10 +225,10 @@ impl Aggregator {
 
     /// Keys held now, over all dimensions.
     pub fn keys(&self) -> usize {
-        self.tables.iter().map(|table| table.places.len()).sum()
+        self.tables.iter().map(|table| table.indices.len()).sum()
     }
 
-    /// What was done so far.
+    /// What has been done so far.
     pub fn counters(&self) -> AggregateCounters {
         self.counters
     }
@@ -243,14 +242,14 @@ struct Table {
     attributes: Vec<String>,
     columns: Vec<Column>,
     wanted: [DistinctWanted; WINDOWS.len()],
-    /// Key to its place in `entries`.
-    places: HashMap<u64, usize>,
+    /// From key to its index in `entries`.
+    indices: HashMap<u64, usize>,
     entries: Vec<Entry>,
     /// Keys that were touched since the last publication.
     dirty: Vec<u64>,
-    /// Keys that readers have and that are no more.
+    /// Keys that readers still have and that are gone.
     gone: HashSet<u64>,
-    /// When keys change by themselves. An entry here counts only if the key's own `due_ms` says the same.
+    /// When keys change without a record. An entry here counts only if the key's own `due_ms` says the same.
     due: BTreeMap<u64, Vec<u64>>,
     /// The next publication replaces the dimension.
     whole: bool,
@@ -283,7 +282,7 @@ impl Table {
             keys,
             wanted: distinct_wanted(&columns),
             columns,
-            places: HashMap::new(),
+            indices: HashMap::new(),
             entries: Vec::new(),
             dirty: Vec::new(),
             gone: HashSet::new(),
@@ -294,7 +293,7 @@ impl Table {
     }
 
     fn clear(&mut self) {
-        self.places.clear();
+        self.indices.clear();
         self.entries.clear();
         self.dirty.clear();
         self.gone.clear();
@@ -302,18 +301,18 @@ impl Table {
         self.whole = true;
     }
 
-    /// Counts a record; says whether another key had to go for it.
+    /// Counts a record; returns whether another key was dropped for it.
     fn add(&mut self, key: u64, hit: &Hit, at_ms: u64, max_keys: usize) -> bool {
         let mut dropped = false;
-        let place = match self.places.get(&key) {
-            Some(place) => *place,
+        let index = match self.indices.get(&key) {
+            Some(index) => *index,
             None => {
                 if self.entries.len() >= max_keys.max(1) {
                     dropped = true;
                     self.remove(self.oldest_of_a_few());
                     self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 }
-                let place = self.entries.len();
+                let index = self.entries.len();
                 self.entries.push(Entry {
                     key,
                     last_seen_ms: 0,
@@ -322,11 +321,11 @@ impl Table {
                     published: self.gone.remove(&key),
                     rings: Default::default(),
                 });
-                self.places.insert(key, place);
-                place
+                self.indices.insert(key, index);
+                index
             }
         };
-        let entry = &mut self.entries[place];
+        let entry = &mut self.entries[index];
         entry.last_seen_ms = entry.last_seen_ms.max(hit.time_ms);
         for ((window, ring), wanted) in WINDOWS.iter().zip(&mut entry.rings).zip(self.wanted) {
             ring.add(window, wanted, hit, at_ms);
@@ -338,8 +337,8 @@ impl Table {
         dropped
     }
 
-    /// The place of the key that was not seen for longest, among eight taken at random: a flood of new keys
-    /// pushes out old and seldom ones first, at a cost that does not grow with the table.
+    /// The index of the key that was not seen for longest, among eight taken at random: a flood of new keys pushes out
+    /// old and rare ones first, at a cost that does not grow with the table.
     fn oldest_of_a_few(&self) -> usize {
         let len = self.entries.len();
         let at = |i: u64| {
@@ -347,30 +346,30 @@ impl Table {
                 (self.random ^ i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
             ((u128::from(mixed) * len as u128) >> 64) as usize
         };
-        (0..8).map(at).min_by_key(|place| self.entries[*place].last_seen_ms).unwrap_or(0)
+        (0..8).map(at).min_by_key(|index| self.entries[*index].last_seen_ms).unwrap_or(0)
     }
 
-    fn remove(&mut self, place: usize) {
-        let entry = self.entries.swap_remove(place);
-        self.places.remove(&entry.key);
+    fn remove(&mut self, index: usize) {
+        let entry = self.entries.swap_remove(index);
+        self.indices.remove(&entry.key);
         if entry.published {
             self.gone.insert(entry.key);
         }
-        if let Some(moved) = self.entries.get(place) {
-            self.places.insert(moved.key, place);
+        if let Some(moved) = self.entries.get(index) {
+            self.indices.insert(moved.key, index);
         }
     }
 
     fn publish(&mut self, at_ms: u64, seconds: u32) -> Option<(usize, DimensionChange)> {
-        // Keys of which a bucket has left its window by now.
+        // Keys with a bucket that has left its window.
         let mut changed = std::mem::take(&mut self.dirty);
         while let Some(first) = self.due.first_entry()
             && *first.key() < at_ms
         {
             let (due, keys) = first.remove_entry();
             for key in keys {
-                if let Some(place) = self.places.get(&key)
-                    && let entry = &mut self.entries[*place]
+                if let Some(index) = self.indices.get(&key)
+                    && let entry = &mut self.entries[*index]
                     && entry.due_ms == due
                 {
                     entry.due_ms = u64::MAX;
@@ -383,9 +382,9 @@ impl Table {
         }
         let mut rows = Rows::new(self.columns.len());
         for key in changed {
-            // A key may be here that was dropped since, and twice if it came back.
-            let Some(place) = self.places.get(&key).copied() else { continue };
-            let entry = &mut self.entries[place];
+            // A dropped key may be here, and one that came back may be here twice.
+            let Some(index) = self.indices.get(&key).copied() else { continue };
+            let entry = &mut self.entries[index];
             if !std::mem::take(&mut entry.dirty) {
                 continue;
             }
@@ -393,7 +392,7 @@ impl Table {
                 ring.expire(window, at_ms);
             }
             if entry.rings.iter().all(Ring::is_empty) {
-                self.remove(place);
+                self.remove(index);
                 continue;
             }
             let due = WINDOWS.iter().zip(&entry.rings).filter_map(|(window, ring)| ring.due_ms(window)).min();

@@ -65,7 +65,7 @@ impl Measure {
         }
     }
 
-    /// The value for a key that says nothing about it.
+    /// The value for a key without data.
     pub fn default_value(self, window: &Window) -> f32 {
         match self {
             Measure::SecondsBetweenRequests => window.seconds as f32,
@@ -78,14 +78,14 @@ impl Measure {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Column {
     pub(crate) measure: Measure,
-    /// Place in [`WINDOWS`].
+    /// Index in [`WINDOWS`].
     pub(crate) window: usize,
-    /// Where the window holds too few requests to say.
+    /// The value where the window holds too few requests.
     pub(crate) default: f32,
 }
 
 impl Column {
-    /// The column that computes `feature`, or `None` where the name is no `MEASURE_WINDOW`.
+    /// The column that computes `feature`, or `None` where the name is not `MEASURE_WINDOW`.
     pub(crate) fn new(feature: &Feature) -> Option<Self> {
         let (measure, window) = feature.name.rsplit_once('_')?;
         let measure = Measure::ALL.into_iter().find(|known| known.name() == measure)?;
@@ -131,7 +131,7 @@ pub(crate) fn distinct_wanted(columns: &[Column]) -> [DistinctWanted; WINDOWS.le
     wanted
 }
 
-/// The value of attribute `name` in a log line; `ip` is the bytes of its address, for the value to borrow.
+/// The value of attribute `name` in a log line; `ip` is its address in bytes, for the value to borrow.
 pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option<Value<'a>> {
     let filled = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(Value::Text(bytes));
     match name {
@@ -183,8 +183,8 @@ fn is_asset(path: &[u8]) -> bool {
 /// Names of the dimensions that come with BLISS.
 pub const BUILT_IN_DIMENSIONS: [&str; 4] = ["ip", "subnet", "user_agent", "ip_user_agent"];
 
-/// How long rows of the built-in dimensions are fresh. A row is only written when it changes, which may be an hour
-/// apart, so this is more than the longest window.
+/// How long rows of the built-in dimensions are fresh. A row is written only when it changes, which may be an hour
+/// apart, so this is longer than the longest window.
 const BUILT_IN_MAX_AGE_SECONDS: u32 = 2 * 3600;
 
 /// A dimension that comes with BLISS, unless the configuration declares one of the same name.

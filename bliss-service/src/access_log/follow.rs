@@ -2,7 +2,7 @@
 //!
 //! A follower is polled; between polls it does nothing. It knows a rotated file by its inode: the old one is read
 //! to its end, and kept for a while because the web server goes on writing to it until it has opened the new one.
-//! It knows a truncated or rewritten file by its length, and by the bytes before the place where it stands.
+//! It knows a truncated or rewritten file by its length, and by the bytes before its position.
 
 use std::fs::File;
 use std::io;
@@ -14,14 +14,14 @@ use super::parse::MAX_LINE_BYTES;
 
 /// How much is read at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// How much is read from one file in one poll, so that a poll always comes to an end.
+/// How much is read from one file in one poll, so that a poll always ends.
 const POLL_BYTES: u64 = 64 * 1024 * 1024;
-/// How many bytes before the place where it stands a follower knows again.
+/// How many bytes before its position a follower compares.
 const TAIL_BYTES: usize = 64;
-/// How long a rotated file is read on after its last line.
+/// How long a rotated file is still read after its last line.
 const ROTATED_GRACE: Duration = Duration::from_secs(30);
 
-/// Where a follower begins.
+/// Where a follower starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// At the end: only what is written from now on.
@@ -33,7 +33,7 @@ pub enum Start {
 /// What a follower has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FollowCounters {
-    /// Times that another file came to be under the path.
+    /// Times that another file appeared under the path.
     pub rotations: u64,
     /// Times that the file was truncated or rewritten in place.
     pub truncations: u64,
@@ -43,7 +43,7 @@ pub struct FollowCounters {
     pub bytes: u64,
 }
 
-/// What a poll came to.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
     /// The end of the file was reached.
@@ -63,8 +63,8 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// A follower of `path`, which need not exist yet. `start` says where to begin in the file that is there at
-    /// the first poll; a file that comes later is read from its beginning.
+    /// A follower of `path`, which need not exist yet. `start` says where to start in the file that exists at
+    /// the first poll; a later file is read from its beginning.
     pub fn new(path: impl Into<PathBuf>, start: Start) -> Self {
         Self {
             path: path.into(),
@@ -75,11 +75,11 @@ impl Follower {
         }
     }
 
-    /// Gives every whole line that is new to `line`, without its line end. `now` is any clock that goes on.
+    /// Passes every new whole line to `line`, without its line end. `now` is any monotonic clock.
     ///
     /// # Errors
-    /// The file cannot be opened or read, or is no regular file; the next poll tries again, and no line is lost
-    /// or given twice. That it does not exist is an error too.
+    /// The file does not exist, cannot be opened or read, or is not a regular file; the next poll tries again, and no
+    /// line is lost or passed twice.
     pub fn poll(&mut self, now: Duration, mut line: impl FnMut(&[u8])) -> io::Result<Poll> {
         let mut more = Poll::End;
         let opened = self.look();
@@ -117,12 +117,12 @@ impl Follower {
         Ok(more)
     }
 
-    /// What was done so far.
+    /// What has been done so far.
     pub fn counters(&self) -> FollowCounters {
         self.counters
     }
 
-    /// The file under the path, if it is another than the one that is followed.
+    /// The file under the path, if it is not the one that is followed.
     fn look(&self) -> io::Result<Option<Tail>> {
         let found = std::fs::metadata(&self.path)?;
         if self.current.as_ref().is_some_and(|tail| tail.identity == (found.dev(), found.ino())) {
@@ -132,7 +132,7 @@ impl Follower {
     }
 }
 
-/// One open file and the place up to which it was read.
+/// One open file and the position up to which it was read.
 struct Tail {
     file: File,
     identity: (u64, u64),
@@ -147,7 +147,7 @@ struct Tail {
 
 impl Tail {
     fn open(path: &Path, start: Start) -> io::Result<Self> {
-        // Without O_NONBLOCK the opening of a named pipe would wait for somebody to write to it.
+        // Without O_NONBLOCK, opening a named pipe would wait for a writer.
         let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let found = file.metadata()?;
         if !found.is_file() {
@@ -169,7 +169,7 @@ impl Tail {
         Ok(tail)
     }
 
-    /// Notes the bytes before the position; gives the last one.
+    /// Remembers the bytes before the position; returns the last one.
     fn read_back(&mut self) -> io::Result<Option<u8>> {
         let len = self.position.min(TAIL_BYTES as u64);
         self.tail.resize(len as usize, 0);

@@ -1,11 +1,11 @@
-//! Inter-request features out of the host's own access log.
+//! Inter-request features from the host's own access log.
 //!
 //! Three steps, each a plain synchronous library in which time is an argument:
 //!
 //! 1. [`parse`] turns a line into a [`Record`](parse::Record); [`follow`] finds new lines of a live file through
 //!    rotation, and [`replay`] reads a finished file by the log's own clock.
 //! 2. [`Aggregator`](aggregate::Aggregator) counts records in sliding [`windows`], per dimension and key.
-//! 3. [`Aggregator::tick`](aggregate::Aggregator::tick) gives the rows that changed since the tick before, as
+//! 3. [`Aggregator::tick`](aggregate::Aggregator::tick) returns the rows that changed since the previous tick, as
 //!    [`features`] names them.
 //!
 //! # The clock

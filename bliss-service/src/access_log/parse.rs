@@ -12,10 +12,10 @@ use std::str::FromStr;
 pub use json::FieldKind;
 use json::Fields;
 
-/// The longest line that is looked at; a longer one is broken.
+/// The longest line that is read; a longer one is malformed.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// One request, as the log tells it.
+/// One request, as logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// When the request was logged, in milliseconds since the Unix epoch.
@@ -30,16 +30,16 @@ pub struct Record<'a> {
     pub method: Cow<'a, [u8]>,
     /// The request's target up to `?`, undecoded; empty where the client sent no HTTP.
     pub path: Cow<'a, [u8]>,
-    /// The host asked for; only JSON logs tell it.
+    /// The host asked for; only JSON logs have it.
     pub host: Option<Cow<'a, [u8]>>,
     /// The status of the answer.
     pub status: u16,
 }
 
-/// Why a line is broken.
+/// Why a line is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// The line ended, or went on, where the format wants something else.
+    /// The line does not follow the format.
     #[error("expected {expected} in a line of the combined format")]
     Combined {
         /// What was expected.
@@ -66,14 +66,15 @@ pub enum ParseError {
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// Each line tells: it is JSON if it begins with `{`.
+    /// JSON where a line begins with `{`, else combined.
     #[default]
     Auto,
     /// The combined format of nginx and Apache.
     Combined,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -91,7 +92,7 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A parser for `format`; `fields` are further names of JSON fields, which go before the known ones.
+    /// A parser for `format`; `fields` are further names of JSON fields, which take precedence over the known ones.
     pub fn new(format: Format, fields: &[(FieldKind, String)]) -> Self {
         Self { format, fields: Fields::new(fields) }
     }
@@ -231,7 +232,7 @@ fn cut<'a>(value: Cow<'a, [u8]>, range: std::ops::Range<usize>) -> Cow<'a, [u8]>
     }
 }
 
-/// Method and target of a request line; both empty where it is none, as for a TLS greeting sent to a plain port.
+/// Method and target of a request line; both empty where it is not one, as for a TLS greeting sent to a plain port.
 fn split_request(request: Cow<'_, [u8]>) -> (Cow<'_, [u8]>, Cow<'_, [u8]>) {
     let Some(space) = request.iter().position(|byte| *byte == b' ') else {
         return Default::default();

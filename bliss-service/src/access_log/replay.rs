@@ -1,10 +1,10 @@
 //! A finished log, replayed by its own clock.
 //!
 //! Publication T (each whole interval of the log's clock) holds exactly the requests with a time before T, and a
-//! request at time t reads the last publication with T ≤ t. Lines need not be sorted: a replay first notes where
-//! each line is and when it was, then goes through them in the order of their times. A line that lay further
-//! behind the newest line before it than the lateness would have come too late for a live reader of the log; it
-//! reads like any other, and does not count.
+//! request at time t reads the last publication with T ≤ t. Lines need not be sorted: a replay first records the
+//! offset and time of each line, then goes through them in the order of their times. A line further behind the newest
+//! line before it than the lateness would have come too late for a live reader of the log; it reads like any other, and
+//! does not count.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -74,7 +74,7 @@ struct Entry {
     late: bool,
 }
 
-/// A log file that was looked through, ready to be replayed.
+/// A log file that was scanned, ready to be replayed.
 pub struct Replay {
     path: PathBuf,
     file: File,
@@ -85,10 +85,10 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Looks through the log at `path`.
+    /// Scans the log at `path`.
     ///
     /// # Errors
-    /// The file cannot be read, or is no regular file.
+    /// The file cannot be read, or is not a regular file.
     pub fn open(path: &Path, parser: Parser, options: ReplayOptions) -> io::Result<Self> {
         let file = File::open(path)?;
         if !file.metadata()?.is_file() {
@@ -126,11 +126,11 @@ impl Replay {
         &self.summary
     }
 
-    /// Runs `aggregator`, which must be new, over the log, and tells `on` what happens. The last event is the first
+    /// Runs `aggregator`, which must be new, over the log, and passes what happens to `on`. The last event is the first
     /// publication that holds every request.
     ///
     /// # Errors
-    /// What `on` returned, or the file can no longer be read as it was.
+    /// What `on` returned, or the file has changed.
     pub fn run<E: From<io::Error>>(
         &self,
         aggregator: &mut Aggregator,
@@ -140,7 +140,7 @@ impl Replay {
         for entry in &self.entries {
             self.publish_until(entry.time_ms, aggregator, &mut on)?;
             let bytes = self.line(entry, &mut buffer)?;
-            let changed = |_| io::Error::other(format!("{}: changed while it was read", self.path.display()));
+            let changed = |_| io::Error::other(format!("{}: changed during the read", self.path.display()));
             let record = self.parser.parse(bytes).map_err(changed)?;
             on(Event::Request { line: entry.line, record: &record })?;
             if !entry.late {
@@ -150,7 +150,7 @@ impl Replay {
         self.publish_until(self.summary.last_ms + self.interval_ms, aggregator, &mut on)
     }
 
-    /// Makes every publication with a time of `until_ms` at most that has something to say.
+    /// Makes every publication up to `until_ms` that changes something.
     fn publish_until<E>(
         &self,
         until_ms: u64,
@@ -178,7 +178,7 @@ impl Replay {
     }
 }
 
-/// Gives each line that is not empty: its number, where it is, and its bytes, or `None` where there are too many.
+/// Passes each line that is not empty: its number, its offset, and its bytes, or `None` where there are too many.
 fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, Option<&[u8]>)) -> io::Result<()> {
     let (mut number, mut offset) = (0, 0);
     let mut buffer = Vec::new();

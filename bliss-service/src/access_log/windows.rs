@@ -24,7 +24,7 @@ pub struct Window {
     pub buckets: u64,
 }
 
-/// The windows that there are, the shortest first.
+/// All windows, the shortest first.
 pub const WINDOWS: [Window; 3] = [
     Window { name: "1m", seconds: 60, bucket_ms: 5_000, buckets: 12 },
     Window { name: "5m", seconds: 300, bucket_ms: 20_000, buckets: 15 },
@@ -56,7 +56,7 @@ pub(crate) struct Hit {
     pub(crate) path: u64,
 }
 
-/// What is counted of distinct values; the rest stays empty.
+/// Which distinct values are counted; the rest stay empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DistinctWanted {
     pub(crate) ips: bool,
@@ -107,7 +107,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Counts a request in the bucket of its own time, unless the window at `at_ms` has left it behind.
+    /// Counts a request in the bucket of its own time, unless it is older than the window at `at_ms`.
     pub(crate) fn add(&mut self, window: &Window, wanted: DistinctWanted, hit: &Hit, at_ms: u64) {
         let index = hit.time_ms / window.bucket_ms;
         if index < window.oldest(at_ms) {
@@ -149,7 +149,7 @@ impl Ring {
         }
     }
 
-    /// Lets go of what the window at `at_ms` has left behind.
+    /// Drops what is older than the window at `at_ms`.
     pub(crate) fn expire(&mut self, window: &Window, at_ms: u64) {
         let oldest = window.oldest(at_ms);
         let gone = self.buckets.partition_point(|bucket| bucket.index < oldest);
@@ -162,7 +162,7 @@ impl Ring {
         }
     }
 
-    /// The last millisecond T at which the oldest bucket is still held; after it the ring changes by itself.
+    /// The last millisecond T at which the oldest bucket is still held; after it the ring changes without a request.
     pub(crate) fn due_ms(&self, window: &Window) -> Option<u64> {
         self.buckets.first().map(|bucket| (bucket.index + window.buckets) * window.bucket_ms)
     }
@@ -205,7 +205,7 @@ impl Bucket {
     }
 }
 
-/// Several buckets in one; the distinct counts of its totals are not used.
+/// The sum of several buckets; the distinct counts of its totals are not used.
 #[derive(Debug, Default)]
 struct Sum {
     totals: Option<Totals>,
@@ -250,7 +250,7 @@ impl Sum {
 }
 
 impl Totals {
-    /// Both together, but for the distinct counts.
+    /// The sum of both, without the distinct counts.
     fn plus(&self, other: &Totals) -> Totals {
         Totals {
             requests: self.requests + other.requests,
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(ring.totals(ALL).requests, 4, "older than the window");
     }
 
-    /// What is kept between sums must be what would be summed anew, wherever requests go meanwhile.
+    /// A cached sum must equal a fresh one, wherever requests are added meanwhile.
     #[test]
     fn sums_that_are_kept_are_those_of_all_buckets() {
         let mut kept = Ring::default();
@@ -327,10 +327,10 @@ mod tests {
             kept.add(&MINUTE, ALL, &hit, at_ms);
             hits.push((at_ms, hit));
             kept.expire(&MINUTE, at_ms);
-            let mut anew = Ring::default();
-            hits.iter().for_each(|(at_ms, hit)| anew.add(&MINUTE, ALL, hit, *at_ms));
-            anew.expire(&MINUTE, at_ms);
-            assert_eq!(kept.totals(ALL), anew.totals(ALL), "after {i}");
+            let mut fresh = Ring::default();
+            hits.iter().for_each(|(at_ms, hit)| fresh.add(&MINUTE, ALL, hit, *at_ms));
+            fresh.expire(&MINUTE, at_ms);
+            assert_eq!(kept.totals(ALL), fresh.totals(ALL), "after {i}");
         }
     }
 

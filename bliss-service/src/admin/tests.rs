@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::Config;
-use crate::state::Publication;
+use bliss_store::{Made, PublishedFeatures};
 
 async fn serve(state: Arc<State>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -29,7 +29,8 @@ async fn pages_tell_what_is_and_nothing_changes_state() {
     assert_eq!(status, 503);
     assert!(reason.contains("waiting for: log"), "{reason}");
 
-    state.published(&Publication { generation: 3, rows: vec![5, 6, 7, 8], ..Default::default() });
+    let published = PublishedFeatures { generation: 3, bytes: 0, fresh_file: false, made: Made::Built };
+    state.published(&published, &[5, 6, 7, 8], Duration::ZERO);
     assert_eq!(get(format!("{base}/readyz")).await, (200, "ready\n".into()));
     let (_, status) = get(format!("{base}/status")).await;
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();

@@ -1,4 +1,6 @@
 use super::*;
+use crate::decode::RowFormat;
+use crate::origin::OriginKind;
 
 const GOOD: &str = r#"
 directory = "shm"
@@ -83,13 +85,8 @@ fn the_documented_configuration_is_good() {
     assert_eq!(config.publish.mode, 0o640);
 
     let text = std::fs::read_to_string(&path).unwrap();
-    let example = |line: &str| {
-        line.strip_prefix('#')
-            .filter(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
-            .map(str::to_owned)
-    };
-    let lines: Vec<_> = text.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
-    let config = Config::parse(&path, &lines.join("\n")).unwrap_or_else(|error| panic!("{error}"));
+    let config =
+        Config::parse(&path, &documentation::switched_on(&text)).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((config.origins.len(), config.schema.dimensions.len()), (3, 6));
     assert_eq!((config.models.len(), config.routes.len()), (2, 2));
 }

@@ -5,9 +5,10 @@ use std::io::Read;
 use bliss_core::attribute::Value;
 use bliss_core::schema::FeatureKind;
 
-use super::{Builder, Cell, Decoder, Reason, Refusal, at_line, unreadable};
+use super::{Builder, Cell, Decoder, at_line, unreadable};
+use crate::refusal::{Reason, Refusal};
 
-/// What a column says.
+/// What a column holds.
 enum Column {
     Dimension,
     UpdatedAt,
@@ -58,13 +59,13 @@ fn columns(decoder: &Decoder, header: &csv::StringRecord) -> Result<Vec<Column>,
                     .iter()
                     .any(|t| t.keys.attributes().any(|known| known == attribute)) =>
             {
-                let message = format!("column `{name}` is no part of a key of: {}", decoder.names());
+                let message = format!("column `{name}` is not part of a key of: {}", decoder.names());
                 return Err(Refusal::new(Reason::BadKey, message));
             }
             Column::Feature(feature)
                 if !decoder.dimensions.iter().any(|target| target.by_name.contains_key(feature)) =>
             {
-                let message = format!("column `{name}` is no feature of: {}", decoder.names());
+                let message = format!("column `{name}` is not a feature of: {}", decoder.names());
                 return Err(Refusal::new(Reason::UnknownFeature, message));
             }
             _ => columns.push(column),
@@ -94,7 +95,7 @@ fn row(columns: &[Column], record: &csv::StringRecord, builder: &mut Builder<'_>
             }
             Column::Key(attribute) => {
                 if !text.is_empty() && !dimension.keys.attributes().any(|known| known == attribute) {
-                    let message = format!("`key.{attribute}` is no part of the key of `{}`", dimension.name);
+                    let message = format!("`key.{attribute}` is not part of the key of `{}`", dimension.name);
                     return Err(Refusal::new(Reason::BadKey, message));
                 }
             }

@@ -9,7 +9,8 @@ use bliss_core::attribute::Value;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
-use super::{Builder, Cell, Reason, Refusal, at_line, unreadable};
+use super::{Builder, Cell, at_line, unreadable};
+use crate::refusal::{Reason, Refusal};
 
 /// A row, as it is written.
 #[derive(Deserialize)]
@@ -24,7 +25,7 @@ struct Row<'a> {
     features: Pairs<'a, FeatureValue<'a>>,
 }
 
-/// An object's members in their order, those that are there twice too.
+/// An object's members in their order, including those that are there twice.
 struct Pairs<'a, T>(Vec<(Text<'a>, T)>);
 
 impl<T> Default for Pairs<'_, T> {
@@ -80,7 +81,7 @@ fn line(line: &[u8], builder: &mut Builder<'_>) -> Result<(), Refusal> {
     for (at, (name, _)) in row.key.0.iter().enumerate() {
         let again = row.key.0[..at].iter().any(|(other, _)| other == name);
         if again || !keys.attributes().any(|known| known == name.0) {
-            let what = if again { "is there twice" } else { "is no part of the dimension's key" };
+            let what = if again { "is there twice" } else { "is not part of the dimension's key" };
             return Err(Refusal::new(Reason::BadKey, format!("`key.{}` {what}", name.0)));
         }
     }
@@ -98,7 +99,7 @@ fn undecodable(line: &[u8], error: &serde_json::Error) -> Refusal {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
     let column = error.column();
-    // Python and others write these for numbers that JSON does not have.
+    // Python and others write these for numbers that JSON lacks.
     let tokens: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let near = (column.saturating_sub(3)..=column).filter_map(|at| line.get(at..));
     let no_number = near.into_iter().any(|rest| tokens.iter().any(|token| rest.starts_with(token)));

@@ -1,11 +1,10 @@
-//! From the bytes of an origin to rows, accepted whole or refused whole.
+//! From the bytes of an origin to rows, accepted or refused as a whole.
 
 mod csv;
 mod jsonl;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::io::BufRead;
 
 use bliss_core::attribute::Value;
@@ -15,85 +14,31 @@ use bliss_core::key::KeySecret;
 use bliss_core::schema::{Feature, FeatureKind, Schema};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::config::{Limits, RowFormat};
 use crate::keys::DimensionKeys;
+use crate::refusal::{Reason, Refusal};
 use bliss_core::key::KeyError;
 
-/// What kind of thing is wrong with what an origin brought; a label of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// It could not be had: no file, no connection, a status that is no success, a time limit, half a body.
-    Unavailable,
-    /// It is not what its format says.
-    Undecodable,
-    /// A row is of a dimension that the origin does not fill.
-    UnknownDimension,
-    /// A row has a feature that its dimension does not.
-    UnknownFeature,
-    /// A key lacks an attribute, has one too many, or one of the wrong type.
-    BadKey,
-    /// A key is there twice with different values.
-    DuplicateKey,
-    /// A feature is there twice.
-    DuplicateFeature,
-    /// NaN, an infinity, or a number that is one in 32 bits.
-    NotFinite,
-    /// A value beyond the `min` or `max` of its feature.
-    OutOfRange,
-    /// More rows than `max_rows`.
-    TooManyRows,
-    /// Fewer rows than `min_rows`.
-    TooFewRows,
-    /// More bytes than `max_bytes`.
-    TooLarge,
-    /// It was good and could not be published, for instance for want of memory.
-    Unpublished,
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "snake_case")]
+pub enum RowFormat {
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
 }
 
-impl Reason {
-    /// Its name in metrics and `/status`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Unavailable => "unavailable",
-            Reason::Undecodable => "undecodable",
-            Reason::UnknownDimension => "unknown_dimension",
-            Reason::UnknownFeature => "unknown_feature",
-            Reason::BadKey => "bad_key",
-            Reason::DuplicateKey => "duplicate_key",
-            Reason::DuplicateFeature => "duplicate_feature",
-            Reason::NotFinite => "not_finite",
-            Reason::OutOfRange => "out_of_range",
-            Reason::TooManyRows => "too_many_rows",
-            Reason::TooFewRows => "too_few_rows",
-            Reason::TooLarge => "too_large",
-            Reason::Unpublished => "unpublished",
-        }
-    }
+/// How large a snapshot of rows may and must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes, after decompression.
+    pub max_bytes: u64,
+    /// The most rows, over all dimensions.
+    pub max_rows: u64,
+    /// The fewest rows, so that a file that is empty for a moment removes nothing.
+    pub min_rows: u64,
 }
-
-/// Why what an origin brought is refused. Nothing of it is published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The kind of reason.
-    pub reason: Reason,
-    /// What is wrong and where, for people.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A refusal for `reason`, as `message` explains.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.message, self.reason.name())
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// Rows that were accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +61,7 @@ pub struct Decoder {
 
 /// A dimension that the origin fills.
 struct Target {
-    place: usize,
+    index: usize,
     name: String,
     keys: DimensionKeys,
     features: Vec<Feature>,
@@ -125,11 +70,11 @@ struct Target {
 }
 
 impl Decoder {
-    /// A decoder for the dimensions at the places `dimensions` of the valid `schema`.
+    /// A decoder for the dimensions of the valid `schema` at the indices `dimensions`.
     pub fn new(schema: &Schema, dimensions: &[usize], secret: &KeySecret, limits: Limits) -> Self {
-        let known = dimensions.iter().filter_map(|place| Some((*place, schema.dimensions.get(*place)?)));
-        let target = |(place, dimension): (usize, &bliss_core::schema::Dimension)| Target {
-            place,
+        let known = dimensions.iter().filter_map(|index| Some((*index, schema.dimensions.get(*index)?)));
+        let target = |(index, dimension): (usize, &bliss_core::schema::Dimension)| Target {
+            index,
             name: dimension.name.clone(),
             keys: DimensionKeys::new(secret, schema, dimension),
             features: dimension.features.clone(),
@@ -171,7 +116,7 @@ impl Decoder {
             )),
             (Some(name), targets) => targets.iter().position(|target| target.name == name).ok_or_else(|| {
                 let message =
-                    format!("dimension `{name}` is not filled by this origin; it fills: {}", self.names());
+                    format!("dimension `{name}` is not one of this origin's; it fills: {}", self.names());
                 Refusal::new(Reason::UnknownDimension, message)
             }),
         }
@@ -182,14 +127,14 @@ impl Decoder {
     }
 }
 
-/// A value as a row brings it.
+/// A value as a row has it.
 #[derive(Clone, Debug, PartialEq)]
 enum Cell<'a> {
     Number(f64),
     Text(&'a str),
 }
 
-/// Rows on their way to be accepted.
+/// Rows that are being read.
 struct Builder<'d> {
     decoder: &'d Decoder,
     tables: Vec<Table>,
@@ -204,7 +149,7 @@ struct Builder<'d> {
 #[derive(Default)]
 struct Table {
     rows: Rows,
-    /// Key to a second hash of what made it, and the row's place; small, since there is one for each row.
+    /// From key to a second hash of what made it, and the row's index; small, since there is one for each row.
     seen: HashMap<u64, (u32, u32)>,
 }
 
@@ -277,13 +222,13 @@ impl<'d> Builder<'d> {
             };
             Refusal::new(Reason::BadKey, message)
         })?;
-        // The low half; the rows are counted above.
+        // Half of it is enough.
         let check = check.digest() as u32;
         let table = &mut self.tables[target];
-        let place = table.rows.len() as u32;
+        let index = table.rows.len() as u32;
         match table.seen.entry(key) {
             Entry::Vacant(vacant) => {
-                vacant.insert((check, place));
+                vacant.insert((check, index));
                 table.rows.push(key, updated_at, &self.values);
                 self.newest_updated_at = self.newest_updated_at.max(updated_at);
             }
@@ -317,10 +262,10 @@ impl<'d> Builder<'d> {
 
     fn finish(self) -> Accepted {
         let rows = self.tables.iter().map(|table| table.rows.len() as u64).sum();
-        let places = self.decoder.dimensions.iter().map(|target| target.place);
+        let indices = self.decoder.dimensions.iter().map(|target| target.index);
         let changes = self.tables.into_iter().map(|table| DimensionChange::Replace(table.rows));
         Accepted {
-            change: Change { dimensions: places.zip(changes).collect() },
+            change: Change { dimensions: indices.zip(changes).collect() },
             rows,
             key_collisions: self.key_collisions,
             newest_updated_at: self.newest_updated_at,
@@ -360,12 +305,12 @@ fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
     }
 }
 
-/// Puts the line into a refusal.
+/// Adds the line to a refusal.
 fn at_line(line: u64) -> impl Fn(Refusal) -> Refusal {
     move |refusal| Refusal { message: format!("line {line}: {}", refusal.message), ..refusal }
 }
 
-/// What went wrong in reading, as a refusal.
+/// A failed read as a refusal.
 fn unreadable(error: &std::io::Error) -> Refusal {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
         Some(refusal) => refusal.clone(),

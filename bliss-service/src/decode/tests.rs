@@ -33,8 +33,8 @@ fn csv(dimensions: &[usize], text: &str) -> Result<Accepted, Refusal> {
     decoder(dimensions).decode("rows.csv", RowFormat::Csv, text.as_bytes())
 }
 
-fn rows(accepted: &Accepted, place: usize) -> &Rows {
-    match accepted.change.dimensions.iter().find(|(at, _)| *at == place) {
+fn rows(accepted: &Accepted, index: usize) -> &Rows {
+    match accepted.change.dimensions.iter().find(|(at, _)| *at == index) {
         Some((_, DimensionChange::Replace(rows))) => rows,
         other => panic!("{other:?}"),
     }

@@ -2,7 +2,7 @@
 //!
 //! A log (made up, or a real one) is replayed by its own clock. This process is the daemon's part: it makes features of
 //! the requests seen so far and publishes them every second of the log's time. Another process, `bliss-scorer`, scores
-//! every request through libblissffi from what is published at that moment. Nothing is left behind.
+//! every request through libbliss from what is published at that moment. Nothing is left behind.
 
 mod report;
 mod scorer;
@@ -30,9 +30,9 @@ use report::Report;
 use scorer::{Reply, Scorer};
 
 /// The model of the demonstration; its card is beside it.
-const MODEL: &[u8] = include_bytes!("../../demo/demo.cbm");
+const MODEL: &[u8] = include_bytes!("../../../models/demo.cbm");
 
-/// What `bliss-service demo` can be told.
+/// Options of `blissctl demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoOptions {
     /// Replay this access log (combined format or nginx JSON) instead of made-up traffic.
@@ -55,7 +55,7 @@ pub struct DemoOptions {
 /// Runs the demonstration and prints what it found.
 ///
 /// # Errors
-/// Where the log or the model cannot be read, there is no space, or the other process fails; says which.
+/// The log or the model cannot be read, there is no space, or the other process fails.
 pub fn run(options: &DemoOptions) -> Result<()> {
     let started = Instant::now();
     let scorer = options.scorer.clone().map_or_else(Scorer::default_path, Ok)?;
@@ -131,7 +131,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
 fn scratch_directory() -> Result<tempfile::TempDir> {
     let named = |parent: &Path| tempfile::Builder::new().prefix("bliss-demo-").tempdir_in(parent);
     let in_memory = named(Path::new("/dev/shm"));
-    in_memory.or_else(|_| named(&std::env::temp_dir())).context("no temporary directory can be made")
+    in_memory.or_else(|_| named(&std::env::temp_dir())).context("no temporary directory can be created")
 }
 
 fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
@@ -140,7 +140,7 @@ fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
             let read = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
             (read, path.display().to_string())
         }
-        None => (MODEL.to_vec(), "demo, built in; trained on 70 % of ../shared/data/access.log".to_owned()),
+        None => (MODEL.to_vec(), "demo, built in; trained on a small site's log of 2015".to_owned()),
     };
     let at = || format!("model {name}");
     let imported = import(&bytes).with_context(at)?;
@@ -236,7 +236,7 @@ fn declares_itself(record: &Record<'_>) -> bool {
     WORDS.iter().any(|word| lower.contains(word))
 }
 
-/// One line on standard error that says how far the replay is: over itself on a terminal, else now and then.
+/// One line on standard error that says how far the replay is: in place on a terminal, else now and then.
 struct Progress {
     requests: u64,
     shown: Instant,

@@ -6,7 +6,7 @@ use std::fmt;
 /// Bars of the histogram: scores 1 to 10, 11 to 20, … 91 to 99.
 const BARS: usize = 10;
 
-/// What became of all requests of a log.
+/// The results of all requests of a log.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) log: String,

@@ -1,4 +1,4 @@
-//! The other process: `bliss-scorer`, which scores requests through libblissffi.
+//! The other process: `bliss-scorer`, which scores requests through libbliss.
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::access_log::parse::Record;
 
-/// What the attributes are called, in the order in which their values are sent.
+/// Names of the attributes, in the order in which their values are sent.
 const ATTRIBUTES: [&str; 5] = ["ip", "user_agent", "path", "method", "host"];
 const ABSENT: u32 = u32::MAX;
-/// What is said of each shadow model; the demo has none to show.
+/// Bytes of each shadow model's answer; the demo shows none.
 const SHADOW_BYTES: u64 = 20;
 
 /// A running `bliss-scorer`. It reads every request of a batch before the next publication is made.
@@ -22,7 +22,7 @@ pub(super) struct Scorer {
     requests: u32,
 }
 
-/// What the library said of one request.
+/// The library's answer for one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reply {
     pub(super) status: i32,
@@ -83,18 +83,18 @@ impl Scorer {
         self.requests += 1;
     }
 
-    /// Has the batch scored, and begins the next one.
+    /// Has the batch scored, and starts the next one.
     pub(super) fn flush(&mut self) -> Result<Vec<Reply>> {
         if self.requests == 0 {
             return Ok(Vec::new());
         }
         self.batch[..4].copy_from_slice(&self.requests.to_le_bytes());
         let input = self.child.stdin.as_mut().context("bliss-scorer has no input")?;
-        input.write_all(&self.batch).and_then(|()| input.flush()).context("bliss-scorer went away")?;
+        input.write_all(&self.batch).and_then(|()| input.flush()).context("bliss-scorer ended")?;
         let replies = (0..self.requests)
             .map(|_| self.reply())
             .collect::<io::Result<_>>()
-            .context("bliss-scorer went away")?;
+            .context("bliss-scorer ended")?;
         self.batch.truncate(4);
         self.requests = 0;
         Ok(replies)

@@ -1,6 +1,6 @@
 //! Made-up traffic of a small shop: people, crawlers that say what they are, and bots that do not.
 //!
-//! The same seed gives the same log, in the combined format. Addresses are from ranges that nobody routes.
+//! The same seed gives the same log, in the combined format. Addresses are from ranges that are not routed.
 
 use std::fmt::Write as _;
 
@@ -168,7 +168,7 @@ fn periodic(log: &mut Log, chance: &mut Chance, n: u64) {
     }
 }
 
-/// A scraper that passes for a browser and changes its address, yet takes nothing but pages, quickly.
+/// A scraper that poses as a browser and changes its address, yet takes nothing but pages, quickly.
 fn scraper(log: &mut Log, chance: &mut Chance, n: u64) {
     let mut at = chance.between(0, 120_000);
     let mut product = 1;
@@ -183,7 +183,7 @@ fn scraper(log: &mut Log, chance: &mut Chance, n: u64) {
     }
 }
 
-/// A scanner that passes for a browser and asks for what is not there.
+/// A scanner that poses as a browser and asks for what is not there.
 fn scanner(log: &mut Log, chance: &mut Chance, n: u64) {
     let client =
         Client { ip: format!("100.64.{n}.{}", chance.between(1, 254)), user_agent: chance.pick(&BROWSERS) };

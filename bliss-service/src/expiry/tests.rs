@@ -78,11 +78,11 @@ impl Site {
         self.handle.send(change).blocking_recv().unwrap().unwrap();
     }
 
-    /// Whether dimension `place` has these keys.
-    fn has(&mut self, place: usize, keys: &[u64]) -> Vec<bool> {
+    /// Whether dimension `index` has these keys.
+    fn has(&mut self, index: usize, keys: &[u64]) -> Vec<bool> {
         let there = |key: &u64| {
             let (_, statuses) = self.client.look_up_keys(&[*key; 3], 1000).unwrap();
-            statuses[place] != Status::Missing
+            statuses[index] != Status::Missing
         };
         keys.iter().map(there).collect()
     }

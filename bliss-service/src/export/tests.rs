@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write as _;
 
 use super::*;
 
@@ -104,12 +103,8 @@ fn what_cannot_be_read_or_written_is_named() {
 
 #[test]
 fn the_real_log_is_exported_whole() {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/access.log"));
-    if !path.exists() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: the_real_log_is_exported_whole: no {}", path.display());
-        return;
-    }
-    let (exported, rows) = export(path, None);
+    let Some(path) = crate::test_support::real_log("the_real_log_is_exported_whole") else { return };
+    let (exported, rows) = export(&path, None);
     assert_eq!((rows.len(), exported.log.malformed), (5000, 0));
     let fresh = rows.iter().filter(|row| row["ip.status"] == "fresh").count();
     assert!(fresh > 1000, "{fresh}");

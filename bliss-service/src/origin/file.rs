@@ -1,123 +1,138 @@
 //! A file of rows, read again when it changes.
 
-use std::fs::File;
 use std::io::{self, BufReader};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::task::JoinHandle;
+use toml::Spanned;
 
-use super::{Context, Outcome};
-use crate::config::{FileOrigin, RowFormat};
-use crate::decode::{Accepted, Decoder, Refusal};
+use super::{Context, Outcome, Resolver, Target};
+use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds};
+use crate::config::source::ConfigError;
+use crate::decode::{Accepted, Decoder, Limits, RowFormat};
+use crate::fingerprint::{Fingerprint, open_regular};
+use crate::refusal::Refusal;
 
-/// A file changed this recently may change again without another modification time: longer than a tick of the
-/// kernel's clock, or where the file system only keeps whole seconds, longer than one.
-const UNSETTLED: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
-
-/// What tells a file from another one, and from itself after a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    /// Whether the same fingerprint later means the same content.
-    settled: bool,
+/// A file of rows, read again when it changes. Replace it by renaming a new one over it.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    name: Spanned<String>,
+    dimensions: Vec<Spanned<String>>,
+    path: PathBuf,
+    /// "jsonl" or "csv"; by default what the path ends in.
+    format: Option<RowFormat>,
+    /// How often to check whether the file changed.
+    #[serde(default = "seconds::<5>", with = "humantime_serde")]
+    interval: Duration,
+    /// How long a read may take.
+    #[serde(default = "seconds::<30>", with = "humantime_serde")]
+    timeout: Duration,
+    #[serde(default = "max_bytes")]
+    max_bytes: u64,
+    #[serde(default = "max_rows")]
+    max_rows: u64,
+    /// Fewer rows are refused, so that a file that is empty for a moment removes nothing.
+    #[serde(default = "min_rows")]
+    min_rows: u64,
 }
 
-impl Fingerprint {
-    pub(crate) fn of(metadata: &std::fs::Metadata) -> Self {
-        let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-        let unsettled = UNSETTLED[usize::from(metadata.mtime_nsec() == 0)];
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            settled: age.is_some_and(|age| age >= unsettled),
-        }
-    }
+#[cfg(test)]
+pub(super) const EXAMPLE: &str = r#"
+#name = "networks"
+#dimensions = ["network"]
+#path = "networks.jsonl"
+#format = "jsonl"
+"#;
 
-    /// Whether this is the content that `before` was.
-    pub(crate) fn is_still(&self, before: Option<&Self>) -> bool {
-        before.is_some_and(|before| before.settled && self.same_file(before))
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn same_file(&self, other: &Self) -> bool {
-        Self { settled: other.settled, ..*self } == *other
+impl Options {
+    pub(super) fn resolve(self, resolver: &mut Resolver<'_>) -> Result<(), ConfigError> {
+        let Self { name, dimensions, interval, timeout, .. } = self;
+        resolver.check_durations(&name, &[("interval", interval), ("timeout", timeout)])?;
+        let file = File {
+            format: resolver.format(&name, self.format, &self.path.to_string_lossy())?,
+            path: resolver.file(self.path),
+            interval,
+            timeout,
+            limits: Limits { max_bytes: self.max_bytes, max_rows: self.max_rows, min_rows: self.min_rows },
+        };
+        resolver.add(&name, &dimensions, file).map(drop)
     }
 }
 
-/// Opens a regular file; anything else is an error and never a wait.
-pub(crate) fn open_regular(path: &Path) -> io::Result<(File, Fingerprint)> {
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    Ok((file, Fingerprint::of(&metadata)))
+/// `[[origin.file]]`, resolved.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// The file.
+    pub path: PathBuf,
+    /// How its rows are written.
+    pub format: RowFormat,
+    /// How often to check whether it changed.
+    pub interval: Duration,
+    /// How long a read may take.
+    pub timeout: Duration,
+    /// How large it may be.
+    pub limits: Limits,
 }
 
 type Read = Result<(Option<Accepted>, Fingerprint), (Refusal, Option<Fingerprint>)>;
 
-pub(super) async fn run(context: Context, options: &FileOrigin, decoder: Arc<Decoder>) {
-    // What was read last, and whether it was accepted.
-    let mut seen: Option<(Fingerprint, bool)> = None;
-    let mut reading: Option<JoinHandle<Read>> = None;
-    loop {
-        let read = reading.get_or_insert_with(|| {
-            let (path, format, decoder) = (options.path.clone(), options.format, decoder.clone());
-            let before = seen.map(|(fingerprint, _)| fingerprint);
-            tokio::task::spawn_blocking(move || read(&path, format, &decoder, before))
-        });
-        // A read that hangs is waited for again next time; there is never a second one beside it.
-        let done = tokio::select! {
-            () = context.stop.cancelled() => return,
-            done = tokio::time::timeout(options.timeout, &mut *read) => done,
-        };
-        if done.is_ok() {
-            reading = None;
-        }
-        let (decoded, fingerprint) = match done {
-            Err(_) => (Err(late(options)), None),
-            Ok(Err(panic)) => (Err(Refusal::unavailable(format!("reading it failed: {panic}"))), None),
-            Ok(Ok(Ok((None, _)))) => {
-                let is_accepted = seen.is_some_and(|(_, accepted)| accepted);
-                context.state.unchanged(context.place, is_accepted);
-                if !context.sleep(options.interval).await {
-                    return;
-                }
-                continue;
+impl super::Kind for File {
+    async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
+        let decoder = target.decoder(self.limits);
+        // What was read last, and whether it was accepted.
+        let mut seen: Option<(Fingerprint, bool)> = None;
+        let mut reading: Option<JoinHandle<Read>> = None;
+        loop {
+            let read = reading.get_or_insert_with(|| {
+                let (path, format, decoder) = (self.path.clone(), self.format, decoder.clone());
+                let before = seen.map(|(fingerprint, _)| fingerprint);
+                tokio::task::spawn_blocking(move || read(&path, format, &decoder, before))
+            });
+            // A read that hangs is waited for again next time; there is never a second one beside it.
+            let done = tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                done = tokio::time::timeout(self.timeout, &mut *read) => done,
+            };
+            if done.is_ok() {
+                reading = None;
             }
-            Ok(Ok(Ok((Some(accepted), fingerprint)))) => (Ok(accepted), Some(fingerprint)),
-            Ok(Ok(Err((refusal, fingerprint)))) => (Err(refusal), fingerprint),
-        };
-        seen = match context.conclude(decoded).await {
-            Outcome::Published => fingerprint.map(|fingerprint| (fingerprint, true)),
-            Outcome::Refused => fingerprint.map(|fingerprint| (fingerprint, false)),
-            // A file that went away and comes back as it was need not be read again.
-            Outcome::Failed if fingerprint.is_none() => seen,
-            Outcome::Failed | Outcome::Unchanged => None,
-        };
-        if !context.sleep(options.interval).await {
-            return;
+            let (decoded, fingerprint) = match done {
+                Err(_) => (Err(self.late()), None),
+                Ok(Err(panic)) => (Err(Refusal::unavailable(format!("reading it failed: {panic}"))), None),
+                Ok(Ok(Ok((None, _)))) => {
+                    let is_accepted = seen.is_some_and(|(_, accepted)| accepted);
+                    context.state.unchanged(context.index, is_accepted);
+                    if !context.sleep(self.interval).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Ok(Ok(Ok((Some(accepted), fingerprint)))) => (Ok(accepted), Some(fingerprint)),
+                Ok(Ok(Err((refusal, fingerprint)))) => (Err(refusal), fingerprint),
+            };
+            seen = match context.conclude(decoded).await {
+                Outcome::Published => fingerprint.map(|fingerprint| (fingerprint, true)),
+                Outcome::Refused => fingerprint.map(|fingerprint| (fingerprint, false)),
+                // A file that disappears and comes back unchanged need not be read again.
+                Outcome::Failed if fingerprint.is_none() => seen,
+                Outcome::Failed | Outcome::Unchanged => None,
+            };
+            if !context.sleep(self.interval).await {
+                return Ok(());
+            }
         }
     }
 }
 
-fn late(options: &FileOrigin) -> Refusal {
-    let timeout = options.timeout;
-    Refusal::unavailable(format!(
-        "{}: reading it took longer than {timeout:?} (timeout)",
-        options.path.display()
-    ))
+impl File {
+    fn late(&self) -> Refusal {
+        let (path, timeout) = (self.path.display(), self.timeout);
+        Refusal::unavailable(format!("{path}: reading it took longer than {timeout:?} (timeout)"))
+    }
 }
 
 /// Reads the file unless it is as it was `before`.
@@ -131,10 +146,13 @@ fn read(path: &Path, format: RowFormat, decoder: &Decoder, before: Option<Finger
     let decoded = decoder.decode(&name, format, BufReader::with_capacity(1 << 18, &file));
     let after = Fingerprint::of(&file.metadata().map_err(unavailable)?);
     if !after.same_file(&fingerprint) {
-        return Err((Refusal::unavailable(format!("{name}: it changed while it was read")), None));
+        return Err((Refusal::unavailable(format!("{name}: it changed during the read")), None));
     }
     match decoded {
         Ok(accepted) => Ok((Some(accepted), fingerprint)),
         Err(refusal) => Err((refusal, Some(fingerprint))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,136 @@
 //! Rows from a web server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ETAG, HeaderValue, IF_NONE_MATCH};
-use reqwest::{Client, StatusCode};
+use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use toml::Spanned;
 
 use super::retry::Backoff;
-use super::{Context, Outcome};
-use crate::config::HttpOrigin;
-use crate::decode::{Accepted, Decoder, Reason, Refusal};
+use super::{Context, Outcome, Resolver, Target};
+use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds};
+use crate::config::source::ConfigError;
+use crate::decode::{Accepted, Decoder, Limits, RowFormat};
+use crate::refusal::{Reason, Refusal};
 
-/// What was answered last: its entity tag, and whether it was accepted.
+/// Rows from a web server: ETag and gzip are used, redirects are followed.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    name: Spanned<String>,
+    dimensions: Vec<Spanned<String>>,
+    url: Spanned<String>,
+    /// By default what the path of the URL ends in.
+    format: Option<RowFormat>,
+    #[serde(default)]
+    headers: BTreeMap<Spanned<String>, String>,
+    /// The environment's proxies are not used.
+    proxy: Option<Spanned<String>>,
+    #[serde(default = "seconds::<60>", with = "humantime_serde")]
+    interval: Duration,
+    #[serde(default = "seconds::<5>", with = "humantime_serde")]
+    connect_timeout: Duration,
+    /// For everything, from connecting to the last byte.
+    #[serde(default = "seconds::<30>", with = "humantime_serde")]
+    timeout: Duration,
+    /// After a failure: the first wait, doubled after each further failure up to the longest, with jitter.
+    #[serde(default = "seconds::<1>", with = "humantime_serde")]
+    retry_min: Duration,
+    #[serde(default = "seconds::<60>", with = "humantime_serde")]
+    retry_max: Duration,
+    #[serde(default = "max_bytes")]
+    max_bytes: u64,
+    #[serde(default = "max_rows")]
+    max_rows: u64,
+    #[serde(default = "min_rows")]
+    min_rows: u64,
+}
+
+#[cfg(test)]
+pub(super) const EXAMPLE: &str = r#"
+#name = "sessions"
+#dimensions = ["session"]
+#url = "http://127.0.0.1:8080/sessions.jsonl"
+#format = "jsonl"
+#headers = { Authorization = "Bearer TOKEN" }
+#proxy = "http://proxy.example:3128"
+"#;
+
+impl Options {
+    pub(super) fn resolve(self, resolver: &mut Resolver<'_>) -> Result<(), ConfigError> {
+        let Self { name, dimensions, interval, connect_timeout, timeout, retry_min, retry_max, .. } = self;
+        let durations = [
+            ("interval", interval),
+            ("connect_timeout", connect_timeout),
+            ("timeout", timeout),
+            ("retry_min", retry_min),
+            ("retry_max", retry_max),
+        ];
+        resolver.check_durations(&name, &durations)?;
+        let at = |text: &Spanned<String>, message: String| {
+            resolver.source.at(text, format!("origin `{}`: {message}", name.get_ref()))
+        };
+        let url = |option: &str, text: &Spanned<String>| match text.get_ref().parse::<Url>() {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+            Ok(_) => Err(at(text, format!("{option}: expected http:// or https://"))),
+            Err(error) => Err(at(text, format!("{option}: {error}"))),
+        };
+        let mut headers = HeaderMap::new();
+        for (header, value) in &self.headers {
+            // The value may be a secret and is not repeated.
+            let invalid = |_| at(header, format!("header `{}`: invalid name or value", header.get_ref()));
+            let key = header.get_ref().parse::<HeaderName>().map_err(|_| invalid(()))?;
+            let mut value = value.parse::<HeaderValue>().map_err(|_| invalid(()))?;
+            value.set_sensitive(true);
+            headers.insert(key, value);
+        }
+        let parsed = url("url", &self.url)?;
+        let http = Http {
+            format: resolver.format(&name, self.format, parsed.path())?,
+            url: parsed,
+            headers,
+            proxy: self.proxy.as_ref().map(|proxy| url("proxy", proxy)).transpose()?,
+            interval,
+            connect_timeout,
+            timeout,
+            retry_min,
+            retry_max: retry_max.max(retry_min),
+            limits: Limits { max_bytes: self.max_bytes, max_rows: self.max_rows, min_rows: self.min_rows },
+        };
+        resolver.add(&name, &dimensions, http).map(drop)
+    }
+}
+
+/// `[[origin.http]]`, resolved.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// What to get.
+    pub url: Url,
+    /// How its rows are written.
+    pub format: RowFormat,
+    /// Headers to send.
+    pub headers: HeaderMap,
+    /// The proxy to go through; the environment's are not used.
+    pub proxy: Option<Url>,
+    /// How often to ask.
+    pub interval: Duration,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long everything may take, from connecting to the last byte.
+    pub timeout: Duration,
+    /// The first wait after a failure; it doubles with each further failure.
+    pub retry_min: Duration,
+    /// The longest wait after a failure.
+    pub retry_max: Duration,
+    /// How large an answer may be.
+    pub limits: Limits,
+}
+
+/// The last answer: its entity tag, and whether it was accepted.
 struct Seen {
     etag: HeaderValue,
     accepted: bool,
@@ -22,49 +141,52 @@ enum Answer {
     Body { bytes: Vec<u8>, etag: Option<HeaderValue> },
 }
 
-pub(super) async fn run(context: Context, options: &HttpOrigin, decoder: Arc<Decoder>) -> anyhow::Result<()> {
-    let client = client(options)?;
-    let mut backoff = Backoff::new(options.retry_min, options.retry_max);
-    let mut seen: Option<Seen> = None;
-    loop {
-        let fetched = tokio::select! {
-            () = context.stop.cancelled() => return Ok(()),
-            // The client has this limit too; this one holds whatever it counts.
-            done = tokio::time::timeout(options.timeout, fetch(&client, options, seen.as_ref())) => {
-                done.unwrap_or_else(|_| Err(Refusal::unavailable(took_too_long(options))))
+impl super::Kind for Http {
+    async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
+        let decoder = target.decoder(self.limits);
+        let client = client(self)?;
+        let mut backoff = Backoff::new(self.retry_min, self.retry_max);
+        let mut seen: Option<Seen> = None;
+        loop {
+            let fetched = tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                // The client has this limit too; this one holds in every case.
+                done = tokio::time::timeout(self.timeout, fetch(&client, self, seen.as_ref())) => {
+                    done.unwrap_or_else(|_| Err(Refusal::unavailable(took_too_long(self))))
+                }
+            };
+            let outcome = match fetched {
+                Ok(Answer::NotModified) => {
+                    let accepted = seen.as_ref().is_some_and(|seen| seen.accepted);
+                    context.state.unchanged(context.index, accepted);
+                    Outcome::Unchanged
+                }
+                Ok(Answer::Body { bytes, etag }) => {
+                    let decoded = decode(&decoder, self, bytes).await;
+                    let outcome = context.conclude(decoded).await;
+                    let accepted = matches!(outcome, Outcome::Published);
+                    let known = etag.filter(|_| !matches!(outcome, Outcome::Failed));
+                    seen = known.map(|etag| Seen { etag, accepted });
+                    outcome
+                }
+                Err(refusal) => context.conclude(Err(refusal)).await,
+            };
+            let wait = match outcome {
+                Outcome::Failed => backoff.failed(),
+                Outcome::Published | Outcome::Unchanged | Outcome::Refused => {
+                    backoff.succeeded();
+                    self.interval
+                }
+            };
+            if !context.sleep(wait).await {
+                return Ok(());
             }
-        };
-        let outcome = match fetched {
-            Ok(Answer::NotModified) => {
-                let accepted = seen.as_ref().is_some_and(|seen| seen.accepted);
-                context.state.unchanged(context.place, accepted);
-                Outcome::Unchanged
-            }
-            Ok(Answer::Body { bytes, etag }) => {
-                let decoded = decode(&decoder, options, bytes).await;
-                let outcome = context.conclude(decoded).await;
-                let accepted = matches!(outcome, Outcome::Published);
-                let known = etag.filter(|_| !matches!(outcome, Outcome::Failed));
-                seen = known.map(|etag| Seen { etag, accepted });
-                outcome
-            }
-            Err(refusal) => context.conclude(Err(refusal)).await,
-        };
-        let wait = match outcome {
-            Outcome::Failed => backoff.failed(),
-            Outcome::Published | Outcome::Unchanged | Outcome::Refused => {
-                backoff.succeeded();
-                options.interval
-            }
-        };
-        if !context.sleep(wait).await {
-            return Ok(());
         }
     }
 }
 
-fn client(options: &HttpOrigin) -> anyhow::Result<Client> {
-    // One TLS provider per process; that it is there already is fine.
+fn client(options: &Http) -> anyhow::Result<Client> {
+    // One TLS provider per process; it may be installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(concat!("bliss-service/", env!("CARGO_PKG_VERSION")))
@@ -79,7 +201,7 @@ fn client(options: &HttpOrigin) -> anyhow::Result<Client> {
     Ok(builder.build()?)
 }
 
-async fn fetch(client: &Client, options: &HttpOrigin, seen: Option<&Seen>) -> Result<Answer, Refusal> {
+async fn fetch(client: &Client, options: &Http, seen: Option<&Seen>) -> Result<Answer, Refusal> {
     let mut request = client.get(options.url.clone());
     if let Some(seen) = seen {
         request = request.header(IF_NONE_MATCH, seen.etag.clone());
@@ -107,14 +229,14 @@ async fn fetch(client: &Client, options: &HttpOrigin, seen: Option<&Seen>) -> Re
     Ok(Answer::Body { bytes, etag })
 }
 
-async fn decode(decoder: &Arc<Decoder>, options: &HttpOrigin, bytes: Vec<u8>) -> Result<Accepted, Refusal> {
+async fn decode(decoder: &Arc<Decoder>, options: &Http, bytes: Vec<u8>) -> Result<Accepted, Refusal> {
     let (decoder, name, format) = (decoder.clone(), shown(options), options.format);
     let decoded = tokio::task::spawn_blocking(move || decoder.decode(&name, format, bytes.as_slice()));
     decoded.await.unwrap_or_else(|panic| Err(Refusal::unavailable(format!("decoding failed: {panic}"))))
 }
 
 /// The URL without what may be a secret.
-fn shown(options: &HttpOrigin) -> String {
+fn shown(options: &Http) -> String {
     let mut url = options.url.clone();
     let _ = url.set_password(None);
     let _ = url.set_username("");
@@ -122,11 +244,11 @@ fn shown(options: &HttpOrigin) -> String {
     url.to_string()
 }
 
-fn took_too_long(options: &HttpOrigin) -> String {
+fn took_too_long(options: &Http) -> String {
     format!("{}: no whole answer within {:?} (timeout)", shown(options), options.timeout)
 }
 
-fn explain(options: &HttpOrigin, error: &reqwest::Error) -> String {
+fn explain(options: &Http, error: &reqwest::Error) -> String {
     if error.is_timeout() && !error.is_connect() {
         return took_too_long(options);
     }
@@ -144,3 +266,6 @@ fn explain(options: &HttpOrigin, error: &reqwest::Error) -> String {
     };
     format!("{}: {what}: {cause}", shown(options))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,28 +1,160 @@
 //! Where features come from. Each origin is a task of its own, with its own interval and time limits.
+//!
+//! The file of an origin holds its options, whose doc comments become `docs/bliss.toml`, their resolution, its task and
+//! its tests. To add an origin, write its file and name it in the list of `origins!` below.
 
 mod access_log;
 mod file;
 mod http;
+mod resolve;
 mod retry;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bliss_core::key::KeySecret;
+use bliss_core::schema::Schema;
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Origin, OriginKind};
-use crate::decode::{Accepted, Decoder, Reason, Refusal};
+use crate::config::source::ConfigError;
+use crate::decode::{Accepted, Decoder, Limits};
 use crate::publish::PublishHandle;
+use crate::refusal::{Reason, Refusal};
 use crate::state::State;
 
-pub(crate) use file::{Fingerprint, open_regular};
+pub(crate) use resolve::Resolver;
+
+/// What each kind of origin implements.
+trait Kind {
+    /// Runs until the daemon ends.
+    async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()>;
+
+    /// Whether `updated_at` of its rows is by a clock other than the host's.
+    fn has_own_clock(&self) -> bool {
+        false
+    }
+}
+
+/// Makes [`Options`] and [`OriginKind`] of a list of `file: Kind`, where the module `file` has the types `Options`, with
+/// `resolve`, and `Kind`.
+macro_rules! origins {
+    ($($(#[$doc:meta])* $file:ident: $kind:ident,)+) => {
+        $(pub use $file::$kind;)+
+
+        /// The tables `[[origin.…]]` of the configuration.
+        #[derive(Deserialize, Default)]
+        #[serde(deny_unknown_fields, default)]
+        pub(crate) struct Options {
+            $($file: Vec<$file::Options>,)+
+        }
+
+        impl Options {
+            /// Resolves all origins.
+            pub(crate) fn resolve(self, resolver: &mut Resolver<'_>) -> Result<(), ConfigError> {
+                $(self.$file.into_iter().try_for_each(|options| options.resolve(resolver))?;)+
+                Ok(())
+            }
+        }
+
+        /// The kinds of origin.
+        #[derive(Clone, Debug)]
+        #[allow(clippy::large_enum_variant, reason = "there are as many as there are origins")]
+        pub enum OriginKind {
+            $($(#[$doc])* $kind($kind),)+
+        }
+
+        $(impl From<$kind> for OriginKind {
+            fn from(kind: $kind) -> Self {
+                Self::$kind(kind)
+            }
+        })+
+
+        impl OriginKind {
+            /// The kind's name, as in the configuration.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => stringify!($file),)+
+                }
+            }
+
+            /// Whether `updated_at` of its rows is by a clock other than the host's.
+            pub fn has_own_clock(&self) -> bool {
+                match self {
+                    $(Self::$kind(kind) => kind.has_own_clock(),)+
+                }
+            }
+        }
+
+        /// Runs an origin until the daemon ends.
+        ///
+        /// # Errors
+        /// It cannot start: there is no thread or no HTTP client.
+        pub async fn run(context: Context, target: Target<'_>) -> anyhow::Result<()> {
+            match &target.origin.kind {
+                $(OriginKind::$kind(kind) => kind.run(context, target).await,)+
+            }
+        }
+
+        /// The sections of `docs/bliss.toml`.
+        #[cfg(test)]
+        pub(crate) fn sections() -> Vec<crate::config::documentation::Section> {
+            use crate::config::documentation::Section;
+            vec![$(Section::new::<$file::Options>(
+                concat!("[[origin.", stringify!($file), "]]"),
+                include_str!(concat!(stringify!($file), ".rs")),
+                "Options",
+                $file::EXAMPLE,
+            ),)+]
+        }
+    };
+}
+
+origins! {
+    /// A file of rows, read again when it changes.
+    file: File,
+    /// Rows from a web server.
+    http: Http,
+    /// The host's own traffic.
+    access_log: AccessLog,
+}
+
+/// Where the features of some dimensions come from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Its name in logs, metrics and `/status`.
+    pub name: String,
+    /// The dimensions that it fills, by their index in the schema.
+    pub dimensions: Vec<usize>,
+    /// What it reads, and how.
+    pub kind: OriginKind,
+}
+
+/// An origin, and what it fills.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The origin.
+    pub origin: &'a Origin,
+    /// All dimensions.
+    pub schema: &'a Schema,
+    /// The secret under which keys are hashed.
+    pub secret: &'a KeySecret,
+    /// The time between two publications.
+    pub publish_interval: Duration,
+}
+
+impl Target<'_> {
+    /// A decoder of rows of the origin's dimensions.
+    fn decoder(&self, limits: Limits) -> Arc<Decoder> {
+        Arc::new(Decoder::new(self.schema, &self.origin.dimensions, self.secret, limits))
+    }
+}
 
 /// What every origin works with.
 #[derive(Clone)]
 pub struct Context {
-    /// Its place in the configuration.
-    pub place: usize,
+    /// Its index in the configuration.
+    pub index: usize,
     /// Where it reports to.
     pub state: Arc<State>,
     /// Where it sends what changed.
@@ -31,7 +163,7 @@ pub struct Context {
     pub stop: CancellationToken,
 }
 
-/// What came of one look at an origin.
+/// The result of one fetch.
 enum Outcome {
     /// Rows were published.
     Published,
@@ -39,7 +171,7 @@ enum Outcome {
     Unchanged,
     /// It was refused, and will be until it changes.
     Refused,
-    /// It could not be had, or not be published; to be tried again.
+    /// It could not be fetched or published; to be tried again.
     Failed,
 }
 
@@ -52,13 +184,13 @@ impl Context {
         }
     }
 
-    /// Publishes what was accepted, or notes why it was refused.
+    /// Publishes what was accepted, or records why it was refused.
     async fn conclude(&self, decoded: Result<Accepted, Refusal>) -> Outcome {
         let refusal = match decoded {
             Ok(Accepted { change, rows, key_collisions, newest_updated_at }) => {
                 match self.publisher.publish(change).await {
                     Ok(()) => {
-                        self.state.accepted(self.place, rows, newest_updated_at, key_collisions);
+                        self.state.accepted(self.index, rows, newest_updated_at, key_collisions);
                         return Outcome::Published;
                     }
                     Err(_) if self.stop.is_cancelled() => return Outcome::Failed,
@@ -67,36 +199,10 @@ impl Context {
             }
             Err(refusal) => refusal,
         };
-        self.state.refused(self.place, &refusal);
+        self.state.refused(self.index, &refusal);
         match refusal.reason {
             Reason::Unavailable | Reason::Unpublished => Outcome::Failed,
             _ => Outcome::Refused,
         }
     }
 }
-
-/// Runs the origin at place `context.place` of `config` until the daemon ends.
-///
-/// # Errors
-/// It cannot begin: there is no thread or no HTTP client to be had.
-pub async fn run(context: Context, config: &Config, secret: &KeySecret) -> anyhow::Result<()> {
-    let Some(Origin { name, dimensions, kind }) = config.origins.get(context.place) else { return Ok(()) };
-    let decoder = |limits| Arc::new(Decoder::new(&config.schema, dimensions, secret, limits));
-    match kind {
-        OriginKind::File(options) => file::run(context, options, decoder(options.limits)).await,
-        OriginKind::Http(options) => http::run(context, options, decoder(options.limits)).await?,
-        OriginKind::AccessLog(options) => {
-            let aggregator = crate::access_log::aggregate::Aggregator::new(
-                &config.schema,
-                dimensions,
-                secret,
-                options.aggregate,
-            )?;
-            access_log::run(context, name, options, aggregator, config.publish_interval).await?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;

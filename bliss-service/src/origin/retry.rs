@@ -26,7 +26,7 @@ impl Backoff {
     }
 }
 
-/// Between 0 and 1, other in each process, so that hosts that failed together do not come back together.
+/// Between 0 and 1, different in each process, so that hosts that failed together do not retry together.
 fn fraction() -> f64 {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(random) / f64::from(u32::MAX)

@@ -32,7 +32,7 @@ impl Daemon {
             said.push(line.unwrap());
             said.last()?.split_once("admin=127.0.0.1:")?.1.split(' ').next()?.parse().ok()
         });
-        // Somebody must read on, or the daemon would wait for it.
+        // The pipe must be read, or the daemon would block on it.
         std::thread::spawn(move || log.for_each(drop));
         let Some(port) = port else { panic!("the daemon ended: {said:?} {:?}", child.wait()) };
         Self { child, port }
@@ -61,7 +61,7 @@ impl Daemon {
             assert!(self.child.try_wait().unwrap().is_none(), "the daemon ended while waiting for {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("waited in vain for {what}: {:?}", self.get("/status"));
+        panic!("gave up waiting for {what}: {:?}", self.get("/status"));
     }
 
     pub fn terminate(mut self) -> ExitStatus {
@@ -85,7 +85,7 @@ pub fn command(config: &Path) -> Command {
     command
 }
 
-/// Runs it to its end and gives its exit status and what it said.
+/// Runs it to its end; returns its exit status and its log.
 pub fn run(config: &Path) -> (ExitStatus, String) {
     let output = command(config).stderr(Stdio::piped()).output().unwrap();
     (output.status, String::from_utf8(output.stderr).unwrap())

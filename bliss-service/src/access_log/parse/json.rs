@@ -10,8 +10,9 @@ use super::{
     ParseError, Record, any_time, epoch_seconds, field, ip, path_of, present, split_request, status,
 };
 
-/// What a field of a JSON line says.
+/// What a field of a JSON line means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub enum FieldKind {
     /// The time: seconds since the epoch with a fraction (`$msec`), ISO 8601, or as the combined format writes it.
@@ -64,7 +65,7 @@ const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("status", FieldKind::Status),
 ];
 
-/// Field name to what it says and its rank; the lowest rank of a kind wins in a line.
+/// From a field's name to its meaning and rank; the lowest rank of a kind wins in a line.
 #[derive(Clone, Debug)]
 pub(super) struct Fields(HashMap<String, (FieldKind, usize)>);
 
@@ -172,7 +173,7 @@ impl<'a> Visitor<'a> for LineSeed<'_, 'a> {
     }
 }
 
-/// Looks a field's name up; `None` where the line may say what it likes.
+/// Looks up a field's name; `None` for fields that are ignored.
 struct NameSeed<'s>(&'s HashMap<String, (FieldKind, usize)>);
 
 impl<'a> DeserializeSeed<'a> for NameSeed<'_> {

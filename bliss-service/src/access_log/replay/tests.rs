@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::io::Write as _;
 
 use super::*;
 use crate::access_log::aggregate::AggregateOptions;
@@ -106,12 +105,8 @@ fn broken_lines_are_counted_with_the_first_of_them_and_skipped() {
 
 #[test]
 fn the_real_log_is_replayed_whole() {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/access.log"));
-    if !path.exists() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: the_real_log_is_replayed_whole: no {}", path.display());
-        return;
-    }
-    let replay = Replay::open(path, Parser::default(), ReplayOptions::default()).unwrap();
+    let Some(path) = crate::test_support::real_log("the_real_log_is_replayed_whole") else { return };
+    let replay = Replay::open(&path, Parser::default(), ReplayOptions::default()).unwrap();
     let summary = replay.summary();
     assert_eq!((summary.requests, summary.malformed, summary.late), (5000, 0, 0));
     assert_eq!(read(&replay).len(), 5000);

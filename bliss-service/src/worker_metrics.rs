@@ -1,7 +1,7 @@
 //! What workers count in shared memory, for `/metrics`.
 //!
-//! Workers count by hashes of names ([`Id`]), and the names are known here: those of the configuration, of what a daemon
-//! before this one published, and of all that this one has published since. What is counted under a hash of another name,
+//! Workers count by hashes of names ([`Id`]), and the names are known here: those of the configuration, of what a
+//! previous daemon published, and of all that this one has published since. What is counted under a hash of another name,
 //! or without room for one of its own, has the label `other`.
 
 use std::collections::BTreeMap;
@@ -18,16 +18,16 @@ use prometheus_client::metrics::MetricType;
 
 /// The file of counters, and what its hashes mean.
 #[derive(Debug, Default)]
-pub struct Workers {
+pub struct WorkerMetrics {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The directory and how its files are made; none before [`Workers::open`].
-    place: Option<(PathBuf, PublishOptions)>,
+    /// The directory and how its files are created; none before [`WorkerMetrics::open`].
+    location: Option<(PathBuf, PublishOptions)>,
     file: Option<CountersFile>,
-    /// Why the file cannot be had, as it was logged.
+    /// Why the file cannot be opened, as it was logged.
     failure: Option<String>,
     names: BTreeMap<Id, Vec<String>>,
 }
@@ -44,16 +44,16 @@ fn label_names(kind: Kind) -> &'static [&'static str] {
 type Labels = Vec<(&'static str, String)>;
 type Totals = BTreeMap<(Kind, Vec<String>), Cells>;
 
-impl Workers {
+impl WorkerMetrics {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the file in `directory`, or goes on with the one that is there. That it cannot be had is logged and tried
-    /// again with each look at the metrics; workers then score without being counted.
+    /// Creates the file in `directory`, or continues with the one that is there. A failure is logged, and tried again
+    /// whenever metrics are read; workers then score without being counted.
     pub fn open(&self, directory: &Path, options: &PublishOptions) {
         let mut inner = self.lock();
-        inner.place = Some((directory.to_owned(), options.clone()));
+        inner.location = Some((directory.to_owned(), options.clone()));
         inner.open();
     }
 
@@ -92,7 +92,7 @@ impl Workers {
 
 impl Inner {
     fn open(&mut self) {
-        let Some((directory, options)) = &self.place else { return };
+        let Some((directory, options)) = &self.location else { return };
         match CountersFile::open(directory, options) {
             Ok(file) => (self.file, self.failure) = (Some(file), None),
             Err(error) => self.failed(error.to_string()),
@@ -102,12 +102,12 @@ impl Inner {
     fn failed(&mut self, error: String) {
         self.file = None;
         if self.failure.as_ref() != Some(&error) {
-            tracing::warn!("{error}; workers score, and are not counted");
+            tracing::warn!("{error}; workers score without being counted");
             self.failure = Some(error);
         }
     }
 
-    /// The sum of what all workers, also those that are gone, counted.
+    /// The sum of what all workers counted, including those that are gone.
     fn totals(&mut self) -> Totals {
         if self.file.is_none() {
             self.open();
@@ -139,7 +139,7 @@ impl Inner {
     }
 }
 
-/// Where the bands of a shadow's differences begin and end.
+/// The bands of a shadow's differences.
 fn difference_bands() -> impl Iterator<Item = String> {
     let mut first = -98;
     metrics::DIFFERENCE_BANDS.into_iter().map(move |last| {
@@ -149,7 +149,7 @@ fn difference_bands() -> impl Iterator<Item = String> {
     })
 }
 
-impl Collector for Workers {
+impl Collector for WorkerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let totals = self.lock().totals();
         let of = |kind: Kind| {
@@ -162,7 +162,7 @@ impl Collector for Workers {
         counter(
             &mut encoder,
             "lookups",
-            "Look-ups by workers, by how the dimension answered.",
+            "Lookups by workers, by how the dimension answered.",
             of(Kind::Lookups).flat_map(|(labels, cells)| {
                 metrics::lookups(cells)
                     .map(|(status, count)| (with(&labels, "status", status.as_str()), count))

@@ -59,7 +59,7 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("waited in vain for {what}: {:#?}", self.state.status());
+        panic!("gave up waiting for {what}: {:#?}", self.state.status());
     }
 }
 

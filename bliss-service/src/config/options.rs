@@ -1,6 +1,5 @@
-//! The configuration file as it is written. What each option means is said in `docs/bliss.toml`.
+//! The options of the configuration file, but for those of origins. Their doc comments become `docs/bliss.toml`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,11 +9,19 @@ use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use toml::Spanned;
 
-use crate::access_log::parse::{FieldKind, Format as LogFormat};
+use super::defaults::seconds;
+use crate::origin;
 
+/// The configuration of `bliss-service`: every option, with its default where it has one.
+///
+/// Prose begins with "# "; examples that are switched off begin with "#" alone. An unknown option, or a value that does
+/// not fit, is an error that names the line, and the daemon does not start. `bliss-service check --config FILE` only
+/// checks. Relative paths start at this file's folder. Durations are written "250ms", "5s", "10m", "1h", "1day".
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
+    /// Where the shared-memory files are. Must be on a tmpfs, or reads wait for a disk. The daemon makes the folder if
+    /// its parent exists. Required.
     pub(super) directory: PathBuf,
     #[serde(default)]
     pub(super) publish: Publish,
@@ -22,32 +29,55 @@ pub(super) struct File {
     pub(super) admin: Admin,
     #[serde(default)]
     pub(super) log: Log,
+    /// Attributes of requests that keys are made of. Built in: ip, user_agent, host, path, method, scheme, referrer,
+    /// country, ja4 (strings, except ip), ja3 (a digest of 16 bytes) and asn (a number).
     #[serde(default)]
     pub(super) attribute: Vec<Attribute>,
+    /// Dimensions: what features are about. The access log's own (ip, subnet, user_agent, ip_user_agent) need no
+    /// declaration; docs/access-log.md lists their features.
     #[serde(default)]
     pub(super) dimension: Vec<Dimension>,
+    /// Origins: where features come from. Each dimension is filled by exactly one. What an origin brings is accepted
+    /// whole or refused whole; while it is refused, the last good rows stay. docs/service.md has the formats.
     #[serde(default)]
-    pub(super) origin: Origins,
+    pub(super) origin: origin::Options,
+    /// Models as CatBoost saves them, read again when the file changes.
     #[serde(default)]
     pub(super) model: Vec<Model>,
+    /// Routes: which model answers. One model alone needs no route; requests without a route, or with an unknown one,
+    /// take "default".
     #[serde(default)]
     pub(super) route: Vec<Route>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Publish {
+    /// At most one publication per interval, 100ms to 1h; a reader sees a change within one interval.
     #[serde(with = "humantime_serde")]
     pub(super) interval: Duration,
+    /// How far in a reader's future a row's time of update may lie and still be fresh.
     #[serde(with = "humantime_serde")]
     pub(super) clock_skew: Duration,
+    /// How long a publication waits for readers that are still in the copy to be overwritten, before it takes a fresh
+    /// file.
     #[serde(with = "humantime_serde")]
     pub(super) grace: Duration,
-    pub(super) group: Option<Spanned<Group>>,
+    /// Rows older than this many times their dimension's `max_age` are removed, a slice at a time, and not accepted;
+    /// 0: none are. Dimensions without `max_age`, and those of a log that is replayed, are left alone.
+    pub(super) expire_after_max_ages: u32,
+    /// Who may read the published files, and who may announce itself as a reader. Web workers need both; give them
+    /// access to the files by their group. Octal digits.
     pub(super) mode: Spanned<String>,
     pub(super) readers_mode: Spanned<String>,
-    pub(super) expire_after_max_ages: u32,
+    /// The group of the files, by name or by number; by default that of the process.
+    #[cfg_attr(test, serde(skip_serializing))]
+    pub(super) group: Option<Spanned<Group>>,
 }
+
+#[cfg(test)]
+pub(super) const PUBLISH_EXAMPLE: &str = "#group = 0\n";
 
 /// A group, by name or by number.
 #[derive(Deserialize)]
@@ -72,8 +102,10 @@ impl Default for Publish {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Admin {
+    /// /healthz, /readyz, /metrics and /status. Nothing here changes state. Keep it on loopback.
     pub(super) listen: SocketAddr,
 }
 
@@ -83,23 +115,42 @@ impl Default for Admin {
     }
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
+    /// "text" or "json", to standard error.
     pub(super) format: super::LogOutput,
-    pub(super) level: Option<Spanned<String>>,
+    /// A level, or a filter such as "info,bliss_service::origin=debug". BLISS_LOG in the environment overrides it.
+    pub(super) level: Spanned<String>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: super::LogOutput::Text, level: Spanned::new(0..0, "info".into()) }
+    }
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Attribute {
     pub(super) name: Spanned<String>,
+    /// "ip", "hex" (with `bytes`), "string" or "u64".
     #[serde(rename = "type")]
     pub(super) kind: AttributeKind,
     pub(super) bytes: Option<u8>,
 }
 
+#[cfg(test)]
+pub(super) const ATTRIBUTE_EXAMPLE: &str = r#"
+#name = "session"
+#type = "hex"
+#bytes = 16
+"#;
+
 #[derive(Deserialize, Clone, Copy, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum AttributeKind {
     Ip,
@@ -109,18 +160,37 @@ pub(super) enum AttributeKind {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Dimension {
     pub(super) name: Spanned<String>,
+    /// Attributes that make the key, in order; an address may be cut to a prefix.
+    #[cfg_attr(test, serde(skip_serializing))]
     pub(super) key: Vec<KeyPart>,
-    #[serde(default = "hour", with = "humantime_serde")]
+    /// A row older than this when it is read is stale; "0s": never.
+    #[serde(default = "seconds::<3600>", with = "humantime_serde")]
     pub(super) max_age: Duration,
+    /// default: the value where there is no row (0, or the category ""). min, max: a value outside is refused, with
+    /// everything that came with it.
+    #[cfg_attr(test, serde(skip_serializing))]
     pub(super) features: Vec<Feature>,
 }
 
-fn hour() -> Duration {
-    Duration::from_secs(3600)
-}
+#[cfg(test)]
+pub(super) const DIMENSION_EXAMPLE: &str = r#"
+#name = "network"
+#key = [{ attr = "ip", v4_prefix = 24, v6_prefix = 48 }]
+#features = [
+#{ name = "abuse_reports_1d", default = 0.0, min = 0.0, max = 1e6 },
+#{ name = "kind", type = "category", default = "unknown" },
+#]
+
+#[[dimension]]
+#name = "session"
+#key = ["session"]
+#max_age = "10m"
+#features = [{ name = "captchas_solved_1h" }]
+"#;
 
 /// `"ip"` or `{ attr = "ip", v4_prefix = 24, v6_prefix = 48 }`.
 pub(super) struct KeyPart {
@@ -163,7 +233,7 @@ pub(super) struct Feature {
     pub(super) name: Spanned<String>,
     #[serde(rename = "type", default)]
     pub(super) kind: FeatureKind,
-    pub(super) default: Option<Default_>,
+    pub(super) default: Option<DefaultValue>,
     pub(super) min: Option<Number>,
     pub(super) max: Option<Number>,
 }
@@ -181,7 +251,7 @@ pub(super) enum FeatureKind {
 pub(super) struct Number(pub(super) f32);
 
 /// A feature's default: a number, or a category's string.
-pub(super) enum Default_ {
+pub(super) enum DefaultValue {
     Number(f32),
     Category(String),
 }
@@ -189,27 +259,27 @@ pub(super) enum Default_ {
 struct DefaultVisitor;
 
 impl<'de> Visitor<'de> for DefaultVisitor {
-    type Value = Default_;
+    type Value = DefaultValue;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a finite number, or a category's string")
     }
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Default_, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<DefaultValue, E> {
         self.visit_f64(value as f64)
     }
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Default_, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<DefaultValue, E> {
         let narrow = value as f32;
         if narrow.is_finite() {
-            Ok(Default_::Number(narrow))
+            Ok(DefaultValue::Number(narrow))
         } else {
             Err(E::custom(format!("expected a finite number that fits 32 bits, found {value}")))
         }
     }
-    fn visit_str<E>(self, value: &str) -> Result<Default_, E> {
-        Ok(Default_::Category(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<DefaultValue, E> {
+        Ok(DefaultValue::Category(value.to_owned()))
     }
 }
 
-impl<'de> Deserialize<'de> for Default_ {
+impl<'de> Deserialize<'de> for DefaultValue {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(DefaultVisitor)
     }
@@ -218,130 +288,62 @@ impl<'de> Deserialize<'de> for Default_ {
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match deserializer.deserialize_any(DefaultVisitor)? {
-            Default_::Number(number) => Ok(Number(number)),
-            Default_::Category(text) => Err(de::Error::custom(format!("expected a number, found {text:?}"))),
+            DefaultValue::Number(number) => Ok(Number(number)),
+            DefaultValue::Category(text) => {
+                Err(de::Error::custom(format!("expected a number, found {text:?}")))
+            }
         }
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Origins {
-    pub(super) file: Vec<FileOrigin>,
-    pub(super) http: Vec<HttpOrigin>,
-    pub(super) access_log: Vec<AccessLogOrigin>,
-}
-
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FileOrigin {
-    pub(super) name: Spanned<String>,
-    pub(super) dimensions: Vec<Spanned<String>>,
-    pub(super) path: PathBuf,
-    pub(super) format: Option<super::RowFormat>,
-    #[serde(default = "seconds::<5>", with = "humantime_serde")]
-    pub(super) interval: Duration,
-    #[serde(default = "seconds::<30>", with = "humantime_serde")]
-    pub(super) timeout: Duration,
-    #[serde(default = "max_bytes")]
-    pub(super) max_bytes: u64,
-    #[serde(default = "max_rows")]
-    pub(super) max_rows: u64,
-    #[serde(default = "min_rows")]
-    pub(super) min_rows: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HttpOrigin {
-    pub(super) name: Spanned<String>,
-    pub(super) dimensions: Vec<Spanned<String>>,
-    pub(super) url: Spanned<String>,
-    pub(super) format: Option<super::RowFormat>,
-    #[serde(default)]
-    pub(super) headers: BTreeMap<Spanned<String>, String>,
-    pub(super) proxy: Option<Spanned<String>>,
-    #[serde(default = "seconds::<60>", with = "humantime_serde")]
-    pub(super) interval: Duration,
-    #[serde(default = "seconds::<5>", with = "humantime_serde")]
-    pub(super) connect_timeout: Duration,
-    #[serde(default = "seconds::<30>", with = "humantime_serde")]
-    pub(super) timeout: Duration,
-    #[serde(default = "seconds::<1>", with = "humantime_serde")]
-    pub(super) retry_min: Duration,
-    #[serde(default = "seconds::<60>", with = "humantime_serde")]
-    pub(super) retry_max: Duration,
-    #[serde(default = "max_bytes")]
-    pub(super) max_bytes: u64,
-    #[serde(default = "max_rows")]
-    pub(super) max_rows: u64,
-    #[serde(default = "min_rows")]
-    pub(super) min_rows: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AccessLogOrigin {
-    pub(super) name: Spanned<String>,
-    pub(super) dimensions: Option<Vec<Spanned<String>>>,
-    pub(super) path: PathBuf,
-    #[serde(default)]
-    pub(super) mode: super::AccessLogMode,
-    #[serde(default)]
-    pub(super) format: LogFormat,
-    #[serde(default)]
-    pub(super) fields: BTreeMap<FieldKind, String>,
-    #[serde(default = "seconds::<120>", with = "humantime_serde")]
-    pub(super) lateness: Duration,
-    #[serde(default = "max_keys")]
-    pub(super) max_keys: usize,
-    #[serde(default = "backlog_bytes")]
-    pub(super) backlog_bytes: u64,
-}
-
-#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Model {
     pub(super) name: Spanned<String>,
     pub(super) version: String,
     pub(super) path: PathBuf,
+    /// The class whose probability is that of a bot.
     #[serde(default = "bot_class")]
     pub(super) bot_class: u32,
 }
 
+#[cfg(test)]
+pub(super) const MODEL_EXAMPLE: &str = r#"
+#name = "demo"
+#version = "1"
+#path = "demo.cbm"
+
+#[[model]]
+#name = "next"
+#version = "2"
+#path = "next.cbm"
+"#;
+
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
     pub(super) name: Spanned<String>,
+    /// The model that gives the score.
     pub(super) active: Spanned<String>,
+    /// Models that are evaluated and reported beside it.
     #[serde(default)]
     pub(super) shadow: Vec<Spanned<String>>,
 }
 
+#[cfg(test)]
+pub(super) const ROUTE_EXAMPLE: &str = r#"
+#name = "default"
+#active = "demo"
+#shadow = ["next"]
+
+#[[route]]
+#name = "shop"
+#active = "next"
+#shadow = []
+"#;
+
 fn bot_class() -> u32 {
     1
-}
-
-fn seconds<const N: u64>() -> Duration {
-    Duration::from_secs(N)
-}
-
-fn max_bytes() -> u64 {
-    1 << 30
-}
-
-fn max_rows() -> u64 {
-    20_000_000
-}
-
-fn min_rows() -> u64 {
-    1
-}
-
-fn max_keys() -> usize {
-    200_000
-}
-
-fn backlog_bytes() -> u64 {
-    256 << 20
 }

@@ -10,12 +10,12 @@ use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Model};
-use crate::decode::{Reason, Refusal};
-use crate::origin::{Fingerprint, open_regular};
+use crate::fingerprint::{Fingerprint, open_regular};
 use crate::publish::PublishHandle;
+use crate::refusal::{Reason, Refusal};
 use crate::state::State;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The largest file that is read.
 const MAX_BYTES: u64 = 4 << 30;
@@ -37,29 +37,29 @@ struct Good {
 /// Publishes the models of `config`, and again whenever one of their files changes, until the daemon ends.
 ///
 /// A model whose file is bad keeps its last good version. As long as one of the models never had a good one,
-/// nothing is published, so that what a daemon before this one published stays whole.
+/// nothing is published, so that what a previous daemon published stays whole.
 pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandle, stop: CancellationToken) {
     let mut known: Vec<Known> = config.models.iter().map(|_| Known::default()).collect();
     let mut unpublished = false;
     loop {
-        for (place, model) in config.models.iter().enumerate() {
-            let Known { seen, good } = &known[place];
+        for (index, model) in config.models.iter().enumerate() {
+            let Known { seen, good } = &known[index];
             let (task, seen, digest) = (model.clone(), *seen, good.as_ref().map(|good| good.digest));
             let read = tokio::task::spawn_blocking(move || read(&task, seen, digest)).await;
             match read.unwrap_or_else(|panic| Err((Refusal::unavailable(format!("{panic}")), None))) {
                 Ok(Read::Unchanged) => (),
                 Ok(Read::Same(seen)) => {
-                    state.model_accepted(place);
-                    known[place].seen = Some(seen);
+                    state.model_accepted(index);
+                    known[index].seen = Some(seen);
                 }
                 Ok(Read::New(good, seen)) => {
-                    state.model_accepted(place);
-                    known[place] = Known { seen: Some(seen), good: Some(good) };
+                    state.model_accepted(index);
+                    known[index] = Known { seen: Some(seen), good: Some(good) };
                     unpublished = true;
                 }
                 Err((refusal, seen)) => {
-                    state.model_refused(place, &refusal);
-                    known[place].seen = seen;
+                    state.model_refused(index, &refusal);
+                    known[index].seen = seen;
                 }
             }
         }
@@ -92,11 +92,11 @@ fn routes(config: &Config) -> Vec<NamedRoute> {
     config.routes.iter().map(named).collect()
 }
 
-/// What a look at a model's file came to.
+/// The result of checking a model's file.
 enum Read {
-    /// It is as it was.
+    /// It has not changed.
     Unchanged,
-    /// It was written again, with what it held when it was good last.
+    /// It was rewritten with the content of the last good one.
     Same(Fingerprint),
     /// It is another model.
     New(Good, Fingerprint),
@@ -137,7 +137,7 @@ pub enum CompileFailure {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// It is no model that can be evaluated.
+    /// It is not a model that can be evaluated.
     #[error("{0}")]
     Model(String),
 }
@@ -145,7 +145,7 @@ pub enum CompileFailure {
 /// Reads and compiles a model's file.
 ///
 /// # Errors
-/// [`CompileFailure`] says whether the file or what is in it is at fault.
+/// [`CompileFailure`] says whether the file or its content is wrong.
 pub fn compile(path: &Path) -> Result<rkyv::util::AlignedVec<64>, CompileFailure> {
     compile_bytes(&std::fs::read(path)?).map_err(CompileFailure::Model)
 }

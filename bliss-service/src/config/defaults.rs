@@ -1,0 +1,19 @@
+//! Defaults that options of several origins share.
+
+use std::time::Duration;
+
+pub(crate) fn seconds<const N: u64>() -> Duration {
+    Duration::from_secs(N)
+}
+
+pub(crate) fn max_bytes() -> u64 {
+    1 << 30
+}
+
+pub(crate) fn max_rows() -> u64 {
+    20_000_000
+}
+
+pub(crate) fn min_rows() -> u64 {
+    1
+}
