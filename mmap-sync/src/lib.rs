@@ -204,8 +204,6 @@ mod checksum;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
-mod fork;
-#[cfg(not(loom))]
 pub mod inspect;
 #[cfg(not(loom))]
 mod layout;
@@ -231,8 +229,6 @@ mod share;
 mod state;
 #[cfg(not(loom))]
 pub mod synchronizer;
-#[cfg(not(loom))]
-mod sys;
 #[cfg(not(loom))]
 mod writer;
 

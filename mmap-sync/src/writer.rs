@@ -20,15 +20,20 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bliss_os::{
+    clock,
+    file::{self, FileInfo},
+    fork::{self, PrivateFd},
+    map::Map,
+};
+
 use crate::error::{Error, FileKind};
-use crate::fork::{self, PrivateFd};
 use crate::layout::{DataFields, HISTORY, InstanceVersion, MAX_BYTES, PAGE, State, slot_offset};
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
 use crate::protocol::MAX_GENERATION;
 use crate::seat::ReadersMap;
-use crate::sys::{self, FileInfo, Map};
 
 use census::Barrier;
 use copy::Copy;
@@ -136,7 +141,7 @@ impl Writer {
         if looked {
             self.keep_in_place()?;
         }
-        self.begun_ns = sys::monotonic_ns();
+        self.begun_ns = clock::monotonic_ns();
         self.heartbeat();
         if self.generation >= MAX_GENERATION {
             let (what, expected, found) = ("the generation", MAX_GENERATION - 1, self.generation);
@@ -185,7 +190,7 @@ impl Writer {
         if self.check_process().is_err() {
             return;
         }
-        self.state().heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        self.state().heartbeat_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
         // Another writer may have come if the lock file was removed: then this is for that one to do.
         if !self.retired.borrow().is_empty() && !self.slots_are_lost() && self.has_lock() {
             self.reclaim();
@@ -201,13 +206,13 @@ impl Writer {
     /// published stays with the readers that have it.
     pub fn keep_in_place(&mut self) -> Result<bool, Error> {
         self.check_process()?;
-        let is_ours = |path, mine: &FileInfo| sys::lstat(path).is_ok_and(|info| info.same_file(mine));
+        let is_ours = |path, mine: &FileInfo| file::lstat(path).is_ok_and(|info| info.same_file(mine));
         if is_ours(&self.paths.state, &self.state_info)
             && is_ours(&self.paths.readers, &self.readers_info)
             && self.has_lock()
             && !self.slots_are_lost()
         {
-            self.looked_ns = sys::monotonic_ns();
+            self.looked_ns = clock::monotonic_ns();
             return Ok(false);
         }
         // If that fails, the next publication looks again.
@@ -219,12 +224,12 @@ impl Writer {
     /// Whether the lock file is in place, the others have names, and all paths were looked at not long ago: to look at
     /// them costs more than all the rest of a small publication.
     fn seems_in_place(&self) -> bool {
-        let has_name = |fd| sys::fstat(fd).is_ok_and(|info| info.links > 0);
+        let has_name = |fd| file::fstat(fd).is_ok_and(|info| info.links > 0);
         let wanted = slot_offset(self.readers.slots());
-        sys::monotonic_ns().saturating_sub(self.looked_ns) < LOOK_NS
-            && has_name(sys::raw(&self.state_fd))
+        clock::monotonic_ns().saturating_sub(self.looked_ns) < LOOK_NS
+            && has_name(&self.state_fd)
             && self.has_lock()
-            && sys::fstat(self.readers_lock.raw()).is_ok_and(|info| info.links > 0 && info.size >= wanted)
+            && self.readers_lock.info().is_ok_and(|info| info.links > 0 && info.size >= wanted)
     }
 
     /// Files that are kept for guards beside the two copies.
@@ -241,20 +246,20 @@ impl Writer {
 
     /// Whether the lock file is still the one that is locked.
     fn has_lock(&self) -> bool {
-        let Ok(named) = sys::lstat(&self.paths.lock) else { return false };
-        sys::fstat(self.lock.raw()).is_ok_and(|mine| mine.same_file(&named))
+        let Ok(named) = file::lstat(&self.paths.lock) else { return false };
+        self.lock.info().is_ok_and(|mine| mine.same_file(&named))
     }
 
     /// Whether another lock file is in its place, so that there may be another writer.
     fn lock_is_replaced(&self) -> bool {
-        let mine = sys::fstat(self.lock.raw());
-        sys::lstat(&self.paths.lock).is_ok_and(|named| !mine.is_ok_and(|mine| mine.same_file(&named)))
+        let mine = self.lock.info();
+        file::lstat(&self.paths.lock).is_ok_and(|named| !mine.is_ok_and(|mine| mine.same_file(&named)))
     }
 
     /// Whether somebody truncated `P_readers`, so that looking at it would kill.
     fn slots_are_lost(&self) -> bool {
         let wanted = slot_offset(self.readers.slots());
-        sys::fstat(self.readers_lock.raw()).is_ok_and(|info| info.size < wanted)
+        self.readers_lock.info().is_ok_and(|info| info.size < wanted)
     }
 
     fn check_process(&self) -> Result<(), Error> {
@@ -311,7 +316,7 @@ impl Writer {
         let index = usize::from(generation & 1 == 1);
         // The names, and perhaps the files, may be another writer's since the copy was asked for. If no time has passed
         // nobody can have come, but for the names it is too much of a risk.
-        let at_once = sys::monotonic_ns() == self.begun_ns;
+        let at_once = clock::monotonic_ns() == self.begun_ns;
         if (self.fresh.is_some() || !at_once) && self.lock_is_replaced() {
             return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
         }
@@ -326,7 +331,7 @@ impl Writer {
                 fresh_files.store(fresh_files.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             }
         }
-        let now = sys::unix_ns();
+        let now = clock::unix_ns();
         let (boot_id, readers_id) = (self.boot_id, self.readers_id());
         if let Some(Some(copy)) = self.copies.get_mut(index) {
             let fields = DataFields {
@@ -345,7 +350,7 @@ impl Writer {
             slot.store(now, Ordering::Relaxed);
         }
         state.published_ns.store(now, Ordering::Relaxed);
-        state.heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        state.heartbeat_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
         state.version.store(InstanceVersion::new(generation & 1, bytes, checksum).0, Ordering::Relaxed);
         state.generation.store(generation, Ordering::Release);
         self.generation = generation;
@@ -363,17 +368,17 @@ impl Writer {
         let old = self.copies.get_mut(index);
         let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.strangers));
         if pinned {
-            sys::unlink(&aside).map_err(self.paths.io(FileKind::Old(kept), "unlink"))?;
-            match sys::link(name, &aside) {
+            file::unlink(&aside).map_err(self.paths.io(FileKind::Old(kept), "unlink"))?;
+            match file::link(name, &aside) {
                 Ok(()) | Err(libc::ENOENT) => {}
                 Err(errno) => return Err(self.paths.io(FileKind::Old(kept), "link")(errno)),
             }
         }
         let kind = FileKind::Data(u8::from(index == 1));
-        if let Err(errno) = sys::rename(&new, name) {
+        if let Err(errno) = file::rename(&new, name) {
             if pinned {
                 // The copy goes on under its own name, and must not be found under that of a retired one.
-                let _ = sys::unlink(&aside);
+                let _ = file::unlink(&aside);
             }
             return Err(self.paths.io(kind, "rename")(errno));
         }
@@ -390,9 +395,9 @@ impl Retired {
     /// Gives the memory back, mapped or not, and forgets the name. The first page stays: readers look at it.
     fn punch(&self) {
         // Best effort: what fails here is memory that the last reader's death gives back.
-        if let Ok(info) = sys::fstat(sys::raw(&self.fd))
+        if let Ok(info) = file::fstat(&self.fd)
             && info.size >= PAGE
-            && let Ok(map) = Map::new(sys::raw(&self.fd), PAGE, true)
+            && let Ok(map) = Map::new(&self.fd, PAGE, true)
             && let Some(header) = copy::header(&map)
         {
             // No reader is to make pages again that are given back.
@@ -402,10 +407,10 @@ impl Retired {
             header.hash.store(fields.hash(), Ordering::Relaxed);
             // It comes before the generation goes, without which the next writer would not do it again if this one were
             // killed here.
-            let _ = sys::punch(sys::raw(&self.fd), PAGE, info.size.saturating_sub(PAGE));
+            let _ = file::punch(&self.fd, PAGE, info.size.saturating_sub(PAGE));
             header.generation.store(0, Ordering::Relaxed);
         }
-        let _ = sys::unlink(&self.path);
+        let _ = file::unlink(&self.path);
     }
 }
 

@@ -1,11 +1,12 @@
 //! The slots in `P_readers` as the writer sees them: [`Roster`] over the mapped file.
 
+use bliss_os::{file, lock::Lock, membarrier};
+
 use crate::census::{self, Occupied, Roster};
 use crate::layout::{COUNTERS_LOCK, MUST_FENCE, SLOT_FREE, SLOT_UNFENCED, slot_offset};
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::protocol::FREE;
 use crate::seat::{ReadersMap, slots_in};
-use crate::sys;
 
 use super::Writer;
 
@@ -42,7 +43,7 @@ impl Writer {
             return self.readers.slots();
         }
         // Without an answer there may be as many as somebody says.
-        sys::fstat(sys::raw(&self.readers_fd)).map_or(u32::MAX, |info| slots_in(info.size))
+        file::fstat(&self.readers_fd).map_or(u32::MAX, |info| slots_in(info.size))
     }
 
     /// After the census: its barrier is the one that counts.
@@ -55,11 +56,11 @@ impl Writer {
         let counted = &self.state().counted_readers;
         counted.store(counted.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // If nobody shares the lock, all who counted are dead.
-        let lock = self.readers_lock.raw();
-        if sys::try_lock(lock, libc::F_WRLCK, COUNTERS_LOCK) == Ok(true) {
+        let lock = &self.readers_lock;
+        if lock.try_lock(Lock::Exclusive, COUNTERS_LOCK) == Ok(true) {
             zero.store(0, Ordering::Release);
             one.store(0, Ordering::Release);
-            let _ = sys::try_lock(lock, libc::F_UNLCK, COUNTERS_LOCK);
+            lock.unlock(COUNTERS_LOCK);
             return;
         }
         let [zero, one] = counts;
@@ -72,7 +73,7 @@ impl Writer {
 impl Roster for Writer {
     fn barrier(&self) {
         fence(Ordering::SeqCst);
-        if self.barrier.get() == Barrier::Everywhere && sys::membarrier::everywhere().is_err() {
+        if self.barrier.get() == Barrier::Everywhere && membarrier::everywhere().is_err() {
             // Forbidden since: from now on readers have to pass fences.
             self.fall_back_to_fences();
         }
@@ -105,8 +106,8 @@ impl Roster for Writer {
     /// Takes the slot's lock before it clears the slot.
     fn clear_if_dead(&self, index: u32) -> bool {
         let slot = self.readers.slot(index);
-        let lock = self.readers_lock.raw();
-        if sys::try_lock(lock, libc::F_WRLCK, slot_offset(index)) != Ok(true) {
+        let lock = &self.readers_lock;
+        if lock.try_lock(Lock::Exclusive, slot_offset(index)) != Ok(true) {
             return false;
         }
         if let Some(slot) = slot {
@@ -115,7 +116,7 @@ impl Roster for Writer {
             }
             slot.kind.store(SLOT_FREE, Ordering::Release);
         }
-        let _ = sys::try_lock(lock, libc::F_UNLCK, slot_offset(index));
+        lock.unlock(slot_offset(index));
         true
     }
 }

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::copy::Copy;
 use super::{Published, Writer};
+use bliss_os::file;
+
 use crate::checksum::{Blocks, LINE};
 use crate::error::Error;
 use crate::layout::MAX_BYTES;
-use crate::sys;
 
 /// The copy that is not current, to be filled and then published.
 ///
@@ -317,7 +318,7 @@ impl Drop for Standby<'_> {
             if let Ok(name) = self.writer.paths.fresh()
                 && !fresh.is_replaced(&name)
             {
-                let _ = sys::unlink(&name);
+                let _ = file::unlink(&name);
             }
         } else if let Ok(copy) = self.copy_mut() {
             copy.blocks.forget();
