@@ -13,7 +13,7 @@ use bliss_core::snapshot::{
     Change, DimensionChange, Growth, Needed, SnapshotError, SnapshotRef, Writing, apply_in_place, schema_id,
 };
 use bliss_core::table::{BuildJob, TableError, Target};
-use mmap_sync::{Edit, Options, Published, Standby, Writer};
+use mmap_sync::{Edit, Options, Publication as Published, Standby, Writer};
 
 use crate::{FEATURES, MODELS};
 

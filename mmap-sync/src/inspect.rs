@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
 use crate::protocol;
-use crate::seat::ReadersMap;
+use crate::reader_slot::ReadersMap;
 use crate::state::{open_state, state_of};
 
 /// A pin of a reader.

@@ -38,7 +38,7 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::{AtomicU64, Ordering, compiler_fence, fence};
 use crate::protocol::{self, CELLS};
-use crate::seat::Seat;
+use crate::reader_slot::ReaderSlot;
 use crate::state::{boot_id, state_of};
 
 use copies::{Copies, View};
@@ -156,7 +156,7 @@ struct Cold {
 struct Attached {
     state: Map,
     info: FileInfo,
-    seat: Seat,
+    slot: ReaderSlot,
 }
 
 // SAFETY:
@@ -429,7 +429,7 @@ impl Drop for Inner {
         if let Some(attached) = cold.attached.take()
             && ours
         {
-            attached.seat.leave();
+            attached.slot.leave();
         }
     }
 }

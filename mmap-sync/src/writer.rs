@@ -9,8 +9,8 @@
 //! store of the generation. Stores to other fields of the state are relaxed: they are clocks and hints.
 
 mod adopt;
-mod census;
-mod copy;
+mod data_file;
+mod slots;
 mod standby;
 mod typed;
 
@@ -33,10 +33,10 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
 use crate::protocol::MAX_GENERATION;
-use crate::seat::ReadersMap;
+use crate::reader_slot::ReadersMap;
 
-use census::Barrier;
-use copy::Copy;
+use data_file::DataFile;
+use slots::Barrier;
 pub use standby::{Edit, Standby};
 pub use typed::{Serializer, Sink};
 
@@ -45,7 +45,7 @@ const LOOK_NS: u64 = 100_000_000;
 
 /// What a publication did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct Publication {
     /// The generation that is current now.
     pub generation: u64,
     /// Its size in bytes.
@@ -65,9 +65,9 @@ pub struct Writer {
     state_fd: OwnedFd,
     state_info: FileInfo,
     generation: u64,
-    copies: [Option<Copy>; 2],
+    copies: [Option<DataFile>; 2],
     /// Takes the place of the standby copy at the next publication.
-    fresh: Option<Copy>,
+    fresh: Option<DataFile>,
     retired: RefCell<Vec<Retired>>,
     readers: ReadersMap,
     /// Through which slots that readers added are mapped: it carries no lock.
@@ -109,7 +109,7 @@ impl Writer {
         self.current_copy()?.payload()
     }
 
-    fn current_copy(&self) -> Option<&Copy> {
+    fn current_copy(&self) -> Option<&DataFile> {
         let [zero, one] = &self.copies;
         let copy = if self.generation & 1 == 0 { zero } else { one };
         copy.as_ref().filter(|copy| self.generation != 0 && copy.holds == Some(self.generation))
@@ -158,7 +158,7 @@ impl Writer {
                 .copies
                 .get(index)
                 .and_then(Option::as_ref)
-                .is_some_and(|copy| !copy.strangers && copy.has_name(name, looked));
+                .is_some_and(|copy| !copy.foreign_readers && copy.has_name(name, looked));
         if usable {
             if let Some(Some(copy)) = self.copies.get_mut(index) {
                 copy.make_room(bytes, &self.paths, &self.options)?;
@@ -168,7 +168,7 @@ impl Writer {
             if !looked && self.keep_in_place()? {
                 return self.standby_within(bytes, grace);
             }
-            self.fresh = Some(Copy::create(next & 1, bytes, &self.paths, &self.options)?);
+            self.fresh = Some(DataFile::create(next & 1, bytes, &self.paths, &self.options)?);
         }
         Standby::begin(self, bytes, pinned)
     }
@@ -178,7 +178,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`standby`](Self::standby).
-    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<Published, Error> {
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<Publication, Error> {
         let mut standby = self.standby(bytes.len() as u64)?;
         standby.fill(bytes);
         standby.publish()
@@ -311,7 +311,7 @@ impl Writer {
     }
 
     /// Makes the prepared copy current. Everything that can fail comes before the first store that readers see.
-    fn switch(&mut self, bytes: u64, checksum: u64, reset: bool) -> Result<Published, Error> {
+    fn switch(&mut self, bytes: u64, checksum: u64, reset: bool) -> Result<Publication, Error> {
         let generation = self.generation + 1;
         let index = usize::from(generation & 1 == 1);
         // The names, and perhaps the files, may be another writer's since the copy was asked for. If no time has passed
@@ -354,7 +354,7 @@ impl Writer {
         state.version.store(InstanceVersion::new(generation & 1, bytes, checksum).0, Ordering::Relaxed);
         state.generation.store(generation, Ordering::Release);
         self.generation = generation;
-        Ok(Published { generation, bytes, reset })
+        Ok(Publication { generation, bytes, reset })
     }
 
     /// Gives the fresh file its name; the file that had it is kept under another one for those who look into it.
@@ -366,7 +366,7 @@ impl Writer {
             return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
         }
         let old = self.copies.get_mut(index);
-        let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.strangers));
+        let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.foreign_readers));
         if pinned {
             file::unlink(&aside).map_err(self.paths.io(FileKind::Old(kept), "unlink"))?;
             match file::link(name, &aside) {
@@ -398,7 +398,7 @@ impl Retired {
         if let Ok(info) = file::fstat(&self.fd)
             && info.size >= PAGE
             && let Ok(map) = Map::new(&self.fd, PAGE, true)
-            && let Some(header) = copy::header(&map)
+            && let Some(header) = data_file::header(&map)
         {
             // No reader is to make pages again that are given back.
             let (fields, _) = header.fields();

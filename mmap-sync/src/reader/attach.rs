@@ -1,9 +1,9 @@
-//! How a handle comes to files, and to others when those were replaced: looks at the clock and at the path, the seat, and
+//! How a handle comes to files, and to others when those were replaced: looks at the clock and at the path, the slot, and
 //! what a fork changes.
 //!
 //! # Orderings
 //!
-//! Those of [`crate::seat`] and [`crate::protocol`]. The fields of `P_state` that are read here are clocks and flags.
+//! Those of [`crate::reader_slot`] and [`crate::protocol`]. The fields of `P_state` that are read here are clocks and flags.
 
 use std::ptr::NonNull;
 
@@ -18,7 +18,7 @@ use crate::error::{Error, FileKind};
 use crate::layout::{MUST_FENCE, SLOT_FENCED, State};
 use crate::paths::Owners;
 use crate::primitive::Ordering;
-use crate::seat::Seat;
+use crate::reader_slot::ReaderSlot;
 use crate::state::{boot_id, open_state, state_of};
 
 /// A writer without a sign of life for this long may have been replaced under the same path.
@@ -109,7 +109,7 @@ impl Inner {
             .is_ok_and(|info| cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info)))
     }
 
-    /// Opens `P_state` and takes a seat. If that fails, everything stays as it was.
+    /// Opens `P_state` and takes a slot. If that fails, everything stays as it was.
     fn attach(&self, cold: &mut Cold) -> Result<(), Error> {
         let owners = self.owners();
         let (state, info) = open_state(&self.paths, &owners)?.ok_or(Error::NotPublished)?;
@@ -118,12 +118,12 @@ impl Inner {
         if header.flags.load(Ordering::Relaxed) & MUST_FENCE != 0 {
             self.fenced.set(true);
         }
-        let seat = Seat::take(&self.paths, &owners, &self.options, id, self.fenced.get())?;
+        let slot = ReaderSlot::take(&self.paths, &owners, &self.options, id, self.fenced.get())?;
         let hot =
-            seat.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
+            slot.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
         // From here on nothing fails. No guard is alive, or those that are belong to the parent of this process.
         self.hot.set(None);
-        if let Some(old) = cold.attached.replace(Attached { state, info, seat }) {
+        if let Some(old) = cold.attached.replace(Attached { state, info, slot }) {
             self.let_go(old);
         }
         cold.copies.clear();
@@ -149,7 +149,7 @@ impl Inner {
 
     fn let_go(&self, old: Attached) {
         if fork::token() == self.token.get() {
-            old.seat.leave();
+            old.slot.leave();
         }
     }
 

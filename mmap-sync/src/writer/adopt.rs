@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::census::Barrier;
-use super::copy::{self, Copy};
+use super::data_file::{self, DataFile};
+use super::slots::Barrier;
 use super::{Retired, Writer};
 use bliss_os::{
     clock,
@@ -25,7 +25,7 @@ use crate::layout::{
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
 use crate::primitive::Ordering;
-use crate::seat::ReadersMap;
+use crate::reader_slot::ReadersMap;
 use crate::state::{map_state, state_of};
 
 pub(super) fn owners(options: &Options) -> Owners {
@@ -203,7 +203,7 @@ fn published_under(paths: &Paths, owners: &Owners, generation: u64) -> Result<u6
 /// What the first page of a copy says, if it is whole.
 fn sealed(fd: &OwnedFd, info: &FileInfo) -> Option<DataFields> {
     let map = Map::new(fd, PAGE, false).ok().filter(|_| info.size >= PAGE)?;
-    let header = copy::header(&map)?;
+    let header = data_file::header(&map)?;
     let (fields, hash) = header.fields();
     (header.magic.load(Ordering::Relaxed) == DATA_MAGIC && fields.hash() == hash).then_some(fields)
 }
@@ -246,17 +246,17 @@ fn make_file(
     mode: u32,
     size: u64,
 ) -> Result<OwnedFd, Error> {
-    copy::create_file(place, mode, size, paths, options)
+    data_file::create_file(place, mode, size, paths, options)
 }
 
 /// What is under the name of a copy. `None`: nothing of use; the next publication makes a fresh file.
-fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Copy>, Error> {
+fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<DataFile>, Error> {
     let kind = FileKind::Data(u8::from(index == 1));
     let Some((fd, info)) = writer.paths.open(kind, true, owners)? else { return Ok(None) };
     if info.size < PAGE {
         return Ok(None);
     }
-    let mut copy = Copy::adopt(fd, info, index, &writer.paths, &writer.options)?;
+    let mut copy = DataFile::adopt(fd, info, index, &writer.paths, &writer.options)?;
     let header = copy.header();
     let magic = header.magic.load(Ordering::Relaxed);
     if magic != DATA_MAGIC {
@@ -278,7 +278,7 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Cop
     let known = generation != 0
         && (ours || (adopted != 0 && fields.readers_id == adopted))
         && (generation == writer.generation || generation.checked_add(1) == Some(writer.generation));
-    copy.strangers = !ours;
+    copy.foreign_readers = !ours;
     copy.vacant = generation == 0 || generation > writer.generation;
     if sound && known {
         copy.bytes = fields.bytes;

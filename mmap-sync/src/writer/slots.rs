@@ -1,12 +1,12 @@
-//! The slots in `P_readers` as the writer sees them: [`Roster`] over the mapped file.
+//! The slots in `P_readers` as the writer sees them: [`Slots`] over the mapped file.
 
 use bliss_os::{file, lock::Lock, membarrier};
 
-use crate::census::{self, Occupied, Roster};
 use crate::layout::{COUNTERS_LOCK, MUST_FENCE, SLOT_FREE, SLOT_UNFENCED, slot_offset};
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::protocol::FREE;
-use crate::seat::{ReadersMap, slots_in};
+use crate::reader_slot::{ReadersMap, slots_in};
+use crate::scan::{self, Occupied, Slots};
 
 use super::Writer;
 
@@ -25,7 +25,7 @@ pub(super) enum Barrier {
 impl Writer {
     /// Says of each generation, all older than the current one, whether a living reader holds it.
     pub(super) fn held(&self, generations: &[u64]) -> Vec<bool> {
-        let mut held = census::held(self, generations);
+        let mut held = scan::held(self, generations);
         self.judge_counters(generations, &mut held);
         held
     }
@@ -46,7 +46,7 @@ impl Writer {
         file::fstat(&self.readers_fd).map_or(u32::MAX, |info| slots_in(info.size))
     }
 
-    /// After the census: its barrier is the one that counts.
+    /// After the scan: its barrier is the one that counts.
     fn judge_counters(&self, generations: &[u64], held: &mut [bool]) {
         let [zero, one] = &self.readers.header().counters;
         let counts = [zero.load(Ordering::Acquire), one.load(Ordering::Acquire)];
@@ -70,7 +70,7 @@ impl Writer {
     }
 }
 
-impl Roster for Writer {
+impl Slots for Writer {
     fn barrier(&self) {
         fence(Ordering::SeqCst);
         if self.barrier.get() == Barrier::Everywhere && membarrier::everywhere().is_err() {

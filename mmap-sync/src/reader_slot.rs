@@ -136,14 +136,14 @@ pub(crate) enum Place {
 }
 
 /// A handle's place in `P_readers`, kept until it is dropped.
-pub(crate) struct Seat {
+pub(crate) struct ReaderSlot {
     pub(crate) readers: ReadersMap,
     pub(crate) place: Place,
     /// Carries the lock. Never mapped.
     _lock: PrivateFd,
 }
 
-impl Seat {
+impl ReaderSlot {
     /// Takes a free slot, or that of a dead owner, or one from a larger file.
     pub(crate) fn take(
         paths: &Paths,
@@ -151,7 +151,7 @@ impl Seat {
         options: &Options,
         id: u64,
         fenced: bool,
-    ) -> Result<Seat, Error> {
+    ) -> Result<ReaderSlot, Error> {
         let Some((fd, info)) = paths.open(FileKind::Readers, true, owners)? else {
             return Err(paths.io(FileKind::Readers, "open")(libc::ENOENT));
         };
@@ -164,9 +164,9 @@ impl Seat {
         let mut readers = ReadersMap::new(paths, &fd, Some(id))?;
         loop {
             if let Some(index) = find(&readers, &lock).map_err(paths.io(FileKind::Readers, "lock"))? {
-                let seat = Seat { readers, place: Place::Slot(index), _lock: lock };
-                seat.furnish(fenced);
-                return Ok(seat);
+                let slot = ReaderSlot { readers, place: Place::Slot(index), _lock: lock };
+                slot.furnish(fenced);
+                return Ok(slot);
             }
             let more = readers.slots().saturating_mul(2).min(options.max_slots);
             if more <= readers.slots() || extend(&fd, readers.slots(), more).is_err() {
@@ -178,7 +178,7 @@ impl Seat {
         // when it looks whether they are.
         for attempt in 0..LOCK_ATTEMPTS {
             if lock.try_lock(Lock::Shared, COUNTERS_LOCK).map_err(paths.io(FileKind::Readers, "lock"))? {
-                return Ok(Seat { readers, place: Place::Counters, _lock: lock });
+                return Ok(ReaderSlot { readers, place: Place::Counters, _lock: lock });
             }
             if attempt >= LOCK_SPINS {
                 std::thread::sleep(Duration::from_micros(20));

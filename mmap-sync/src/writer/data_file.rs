@@ -10,14 +10,14 @@ use bliss_os::{
     map::{Advice, Map},
 };
 
+use crate::cgroup;
 use crate::checksum::Blocks;
 use crate::error::{Error, FileKind};
 use crate::layout::{DataFields, DataHeader, PAGE};
-use crate::memory;
 use crate::options::Options;
+use crate::parallel_copy::{LARGE, share};
 use crate::paths::Paths;
 use crate::primitive::{Ordering, fence};
-use crate::share::{LARGE, share};
 
 /// More slack than this is given back if it is also more than …
 const SLACK: u64 = 1 << 20;
@@ -27,7 +27,7 @@ const KEPT: u64 = 32;
 /// Smaller ranges are left to page faults.
 const POPULATE: u64 = 1 << 20;
 
-pub(super) struct Copy {
+pub(super) struct DataFile {
     fd: OwnedFd,
     pub(super) info: FileInfo,
     map: Map,
@@ -42,7 +42,7 @@ pub(super) struct Copy {
     /// It was being written, or never became current: no reader looks into it, whatever is pinned.
     pub(super) vacant: bool,
     /// Readers that this writer cannot see may look into it: it is not overwritten.
-    pub(super) strangers: bool,
+    pub(super) foreign_readers: bool,
 }
 
 pub(super) fn header(map: &Map) -> Option<&DataHeader> {
@@ -71,7 +71,7 @@ fn map_file(fd: &OwnedFd, size: u64, index: u64, paths: &Paths, options: &Option
 
 /// Compares what a file in memory is to grow by with what the control group allows, which would kill instead of refusing.
 fn check_memory(fd: &OwnedFd, more: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
-    if file::is_in_memory(fd) && memory::available().is_some_and(|room| room < more) {
+    if file::is_in_memory(fd) && cgroup::available().is_some_and(|room| room < more) {
         let limit = "the memory limit of the control group";
         return Err(Error::NoSpace { place: paths.place(place), bytes: more, limit });
     }
@@ -118,11 +118,16 @@ pub(super) fn create_file(
     made.map(|()| fd)
 }
 
-impl Copy {
+impl DataFile {
     /// A fresh file with room for `bytes` bytes, not yet under its final name.
-    pub(super) fn create(index: u64, bytes: u64, paths: &Paths, options: &Options) -> Result<Copy, Error> {
+    pub(super) fn create(
+        index: u64,
+        bytes: u64,
+        paths: &Paths,
+        options: &Options,
+    ) -> Result<DataFile, Error> {
         let fd = create_file(kind(index), options.mode, PAGE, paths, options)?;
-        let made = Copy::fill_new(fd, index, bytes, paths, options);
+        let made = DataFile::fill_new(fd, index, bytes, paths, options);
         if made.is_err()
             && let Ok(name) = paths.fresh()
         {
@@ -137,11 +142,11 @@ impl Copy {
         bytes: u64,
         paths: &Paths,
         options: &Options,
-    ) -> Result<Copy, Error> {
+    ) -> Result<DataFile, Error> {
         let map = map_file(&fd, PAGE.saturating_add(round_up(bytes)), index, paths, options)?;
         let info = file::fstat(&fd).map_err(paths.io(kind(index), "fstat"))?;
         let blocks = Blocks::default();
-        let mut copy = Copy {
+        let mut copy = DataFile {
             fd,
             info,
             map,
@@ -151,7 +156,7 @@ impl Copy {
             reserved: 0,
             blocks,
             vacant: true,
-            strangers: false,
+            foreign_readers: false,
         };
         copy.header().store(&DataFields { index: u32::from(index & 1 == 1), ..Default::default() });
         copy.make_room(bytes, paths, options)?;
@@ -165,10 +170,10 @@ impl Copy {
         index: u64,
         paths: &Paths,
         options: &Options,
-    ) -> Result<Copy, Error> {
+    ) -> Result<DataFile, Error> {
         let map = map_file(&fd, info.size, index, paths, options)?;
         let blocks = Blocks::default();
-        Ok(Copy {
+        Ok(DataFile {
             fd,
             info,
             map,
@@ -178,7 +183,7 @@ impl Copy {
             reserved: 0,
             blocks,
             vacant: false,
-            strangers: false,
+            foreign_readers: false,
         })
     }
 
