@@ -17,7 +17,7 @@ use bliss_core::publication::frame::FrameError;
 use bliss_core::publication::models::{ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::table::TableError;
-use mmap_sync::{Edit, Options, Published, Standby, Writer};
+use mmap_sync::{Edit, Options, Publication as Published, Standby, Writer};
 
 use crate::{FEATURES, MODELS};
 

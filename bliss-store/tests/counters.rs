@@ -306,6 +306,32 @@ fn m6_a_child_counts_nothing_until_it_has_a_slot_of_its_own() {
 }
 
 #[test]
+fn m6_a_child_does_not_keep_the_slot_of_a_dead_parent() {
+    let mut site = Site::new();
+    let (mut ended, until) = std::io::pipe().unwrap();
+    let directory = site.path().to_owned();
+    let mut until = Some(until);
+    let parent = in_child(|| {
+        let mut client = Client::open(&directory).unwrap();
+        score(&mut client, 10);
+        // It never uses its handle, and lives until the test is over.
+        in_child(|| {
+            drop(until.take());
+            ended.read(&mut [0]).is_ok()
+        });
+        let counts = client.not_counting().is_none();
+        // It ends as if killed, and releases nothing itself.
+        std::mem::forget(client);
+        counts
+    });
+    assert_eq!(wait(parent), 0);
+    let mut client = site.client();
+    score(&mut client, 1);
+    assert_eq!((site.lookups(), site.slots()), (11, 1), "the slot of the dead parent is used again");
+    drop(until);
+}
+
+#[test]
 fn without_a_file_a_worker_works_and_counts_once_there_is_one() {
     let mut site = Site::new();
     let path = site.path().join(COUNTERS);

@@ -1,9 +1,16 @@
 //! Looking at the files of a prefix from outside: what `mmap-sync inspect` and `mmap-sync verify` print.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
+
+use bliss_os::{
+    clock,
+    file::{self, Access},
+    lock::{self},
+    map::Map,
+};
 
 use crate::checksum;
 use crate::error::{Error, FileKind};
@@ -15,9 +22,8 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
 use crate::protocol;
-use crate::seat::ReadersMap;
+use crate::reader_slot::ReadersMap;
 use crate::state::{open_state, state_of};
-use crate::sys::{self, Map};
 
 /// A pin of a reader.
 #[derive(Clone, Debug)]
@@ -90,7 +96,7 @@ pub fn inspect(options: &Options) -> Result<Report, Error> {
     let missing = || paths.io(FileKind::Readers, "open")(libc::ENOENT);
     let (fd, _) = paths.open(FileKind::Readers, true, &owners)?.ok_or_else(missing)?;
     let readers = ReadersMap::new(&paths, &fd, Some(id))?;
-    let now = sys::unix_ns();
+    let now = clock::unix_ns();
     let since = |then: u64| Duration::from_nanos(now.saturating_sub(then));
     let published = state.published_ns.load(Ordering::Relaxed);
     let boot_id =
@@ -100,12 +106,12 @@ pub fn inspect(options: &Options) -> Result<Report, Error> {
         generation: state.generation.load(Ordering::Relaxed),
         version: InstanceVersion(state.version.load(Ordering::Relaxed)),
         age: (published != 0).then(|| since(published)),
-        writer_alive: sys::open(&paths.lock, libc::O_RDONLY, 0)
+        writer_alive: file::open(&paths.lock, Access::Read)
             .ok()
-            .and_then(|lock| sys::is_locked(lock.as_raw_fd(), 0).ok()),
+            .and_then(|lock| lock::is_locked(&lock, 0).ok()),
         writer_pid: state.writer_pid.load(Ordering::Relaxed),
-        writer_age: (Some(boot_id) == sys::boot_id())
-            .then(|| Duration::from_nanos(sys::monotonic_ns().saturating_sub(heartbeat))),
+        writer_age: (Some(boot_id) == clock::boot_id())
+            .then(|| Duration::from_nanos(clock::monotonic_ns().saturating_sub(heartbeat))),
         superseded: state.superseded.load(Ordering::Relaxed) != 0,
         fresh_files: state.fresh_files.load(Ordering::Relaxed),
         counted_readers: state.counted_readers.load(Ordering::Relaxed),
@@ -141,7 +147,7 @@ fn reader(
     Some(ReaderReport {
         slot: index,
         pid: slot.pid.load(Ordering::Relaxed),
-        alive: sys::is_locked(sys::raw(fd), slot_offset(index)).unwrap_or(true),
+        alive: lock::is_locked(fd, slot_offset(index)).unwrap_or(true),
         fenced: kind == SLOT_FENCED,
         open_for: since(slot.opened_ns.load(Ordering::Relaxed)),
         pins: pins.collect(),
@@ -266,11 +272,8 @@ fn standby(options: &Options, current: u64) -> Result<String, Error> {
     if info.size < PAGE {
         return Err(corrupt("the file size", PAGE, info.size));
     }
-    let map = Map::new(sys::raw(&fd), info.size, false).map_err(paths.io(kind, "mmap"))?;
-    let header = map.at::<DataHeader>(0).ok_or_else(|| corrupt("the file size", PAGE, info.size))?;
-    // SAFETY:
-    // - `at` checked bounds and alignment, and the file has a first page; the header consists of atomics.
-    let header = unsafe { header.as_ref() };
+    let map = Map::new(&fd, info.size, false).map_err(paths.io(kind, "mmap"))?;
+    let header = map.get::<DataHeader>(0).ok_or_else(|| corrupt("the file size", PAGE, info.size))?;
     let (magic, layout) = (header.magic.load(Ordering::Relaxed), header.layout.load(Ordering::Relaxed));
     if magic != DATA_MAGIC {
         return Err(Error::Foreign { place: paths.place(kind), expected: DATA_MAGIC, found: magic });

@@ -2,6 +2,8 @@
 
 use std::mem::{offset_of, size_of};
 
+use bliss_os::map::Shared;
+
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::protocol::CELLS;
 
@@ -241,6 +243,19 @@ pub(crate) const fn slot_offset(index: u32) -> u64 {
     PAGE + (index as u64) * SLOT_BYTES
 }
 
+// SAFETY:
+// - it consists of atomics, for which any bytes are a value, without padding (asserted below).
+unsafe impl Shared for State {}
+// SAFETY:
+// - as for `State`.
+unsafe impl Shared for DataHeader {}
+// SAFETY:
+// - as for `State`.
+unsafe impl Shared for ReadersHeader {}
+// SAFETY:
+// - as for `State`.
+unsafe impl Shared for Slot {}
+
 const _: () = {
     assert!(cfg!(target_endian = "little") && cfg!(target_pointer_width = "64"));
     assert!(offset_of!(State, generation) == 24);
@@ -249,7 +264,8 @@ const _: () = {
     assert!(offset_of!(State, history) == 1024);
     assert!(size_of::<State>() == 1536);
     assert!(offset_of!(DataHeader, readers_id) == 72 && offset_of!(DataHeader, hash) == 80);
-    assert!(offset_of!(ReadersHeader, counters) == 64);
+    assert!(offset_of!(ReadersHeader, counters) == 64 && size_of::<ReadersHeader>() == 72);
+    assert!(size_of::<DataHeader>() == 88);
     assert!(SLOT_BYTES == 128);
 };
 

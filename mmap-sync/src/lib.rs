@@ -96,8 +96,8 @@
 //!
 //! # Orderings
 //!
-//! Each module with atomics has a section of this name: [`protocol`] and [`census`] for the agreement itself, which
-//! `src/models.rs` checks in all interleavings, together with broken variants that must be caught. Shared memory is
+//! Each module with atomics has a section of this name: [`protocol`] and [`scan`] for the agreement itself, which
+//! `src/loom_tests.rs` checks in all interleavings, together with broken variants that must be caught. Shared memory is
 //! only reached through atomics and, for the payload, through references that the protocol makes exclusive or shared.
 //!
 //! # The files, byte by byte
@@ -120,7 +120,7 @@
 //! | 64 | 16 | boot id of the system of the heartbeat |
 //! | 80 | 8 | number that `P_readers` carries too, and the copies that are published while it is in use |
 //! | 88 | 8 | fresh files that were needed because a copy was pinned |
-//! | 96 | 8 | censuses that met a reader on the shared counters |
+//! | 96 | 8 | scans that met a reader on the shared counters |
 //! | 104 | 8 | number under which the copy was published that was current when these files were made; 0 if none was |
 //! | 1024 | 512 | time of publication of generation `g` at `1024 + 8 (g mod 64)`, ns since the Unix epoch |
 //!
@@ -197,24 +197,22 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("mmap-sync needs Linux: open-file-description locks, MADV_WIPEONFORK, punched holes");
 
-#[doc(hidden)]
-pub mod census;
+#[cfg(not(loom))]
+mod cgroup;
 #[cfg(not(loom))]
 mod checksum;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
-mod fork;
-#[cfg(not(loom))]
 pub mod inspect;
 #[cfg(not(loom))]
 mod layout;
-#[cfg(not(loom))]
-mod memory;
 #[cfg(all(test, loom))]
-mod models;
+mod loom_tests;
 #[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+mod parallel_copy;
 #[cfg(not(loom))]
 mod paths;
 #[doc(hidden)]
@@ -224,15 +222,13 @@ pub mod protocol;
 #[cfg(not(loom))]
 mod reader;
 #[cfg(not(loom))]
-mod seat;
-#[cfg(not(loom))]
-mod share;
+mod reader_slot;
+#[doc(hidden)]
+pub mod scan;
 #[cfg(not(loom))]
 mod state;
 #[cfg(not(loom))]
 pub mod synchronizer;
-#[cfg(not(loom))]
-mod sys;
 #[cfg(not(loom))]
 mod writer;
 
@@ -242,5 +238,5 @@ pub use {
     layout::InstanceVersion,
     options::{DEFAULT_MAX_SIZE, DEFAULT_SLOTS, Options},
     reader::{Guard, Reader},
-    writer::{Edit, Published, Serializer, Sink, Standby, Writer},
+    writer::{Edit, Publication, Serializer, Sink, Standby, Writer},
 };

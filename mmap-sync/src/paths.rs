@@ -1,13 +1,17 @@
 //! The names of the files, made once so that no later step allocates; and opening them with all checks.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bliss_os::{
+    Errno,
+    file::{self, Access, FileInfo},
+};
+
 use crate::error::{Error, FileKind, Place};
-use crate::sys::{self, Errno, FileInfo};
 
 /// The files of one prefix.
 #[derive(Debug)]
@@ -82,8 +86,13 @@ impl Paths {
     }
 
     /// `fstat`, and the checks of M7: a regular file of the right user.
-    pub(crate) fn check_file(&self, file: FileKind, fd: RawFd, owners: &Owners) -> Result<FileInfo, Error> {
-        let info = sys::fstat(fd).map_err(self.io(file, "fstat"))?;
+    pub(crate) fn check_file(
+        &self,
+        file: FileKind,
+        fd: impl AsFd,
+        owners: &Owners,
+    ) -> Result<FileInfo, Error> {
+        let info = file::fstat(fd).map_err(self.io(file, "fstat"))?;
         if !info.is_regular() {
             return Err(Error::NotRegular { place: self.place(file), mode: info.mode });
         }
@@ -110,10 +119,10 @@ impl Paths {
             FileKind::Readers => &self.readers,
             FileKind::Lock | FileKind::Old(_) | FileKind::Directory => &self.lock,
         };
-        let flags = if writable { libc::O_RDWR } else { libc::O_RDONLY };
-        match sys::open(path, flags, 0) {
+        let access = if writable { Access::ReadWrite } else { Access::Read };
+        match file::open(path, access) {
             Ok(fd) => {
-                let info = self.check_file(file, sys::raw(&fd), owners)?;
+                let info = self.check_file(file, &fd, owners)?;
                 Ok(Some((fd, info)))
             }
             Err(libc::ENOENT) => Ok(None),
@@ -130,7 +139,7 @@ impl Paths {
         errno: Errno,
     ) -> Error {
         if matches!(errno, libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::ENODEV)
-            && let Ok(info) = sys::lstat(path)
+            && let Ok(info) = file::lstat(path)
             && !info.is_regular()
         {
             return Error::NotRegular { place: self.place(file), mode: info.mode };
@@ -143,10 +152,10 @@ impl Paths {
         match named {
             Some(owner) => Owners([owner; 3]),
             None => {
-                let me = sys::effective_user();
-                let directory = sys::stat(&self.directory)
+                let me = file::effective_user();
+                let directory = file::stat(&self.directory)
                     .ok()
-                    .filter(|info| info.mode & libc::S_IFMT == libc::S_IFDIR)
+                    .filter(|info| info.is_directory())
                     .map_or(me, |info| info.owner);
                 Owners([directory, me, 0])
             }
@@ -155,7 +164,7 @@ impl Paths {
 
     /// Whose files a writer goes on with.
     pub(crate) fn writer_owners(named: Option<u32>) -> Owners {
-        Owners([named.unwrap_or_else(sys::effective_user); 3])
+        Owners([named.unwrap_or_else(file::effective_user); 3])
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! A pin is: `s = G`, cell = `announced(s, epoch)`, **barrier**, `c = G`, cell = `confirmed(c)`, **barrier**,
 //! the epoch is unchanged. The writer, *before it overwrites* the copy of an old generation `o < G`, passes a
-//! **heavy barrier** and then reads all cells ([`judge`], [`crate::census`]).
+//! **heavy barrier** and then reads all cells ([`judge`], [`crate::scan`]).
 //!
 //! # Why a pinned generation is never overwritten
 //!

@@ -24,16 +24,22 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bliss_os::{
+    clock,
+    file::FileInfo,
+    fork::{self},
+    map::Map,
+    membarrier,
+};
+
 use crate::error::{Error, FileKind};
-use crate::fork;
 use crate::layout::{InstanceVersion, Slot, State};
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::{AtomicU64, Ordering, compiler_fence, fence};
 use crate::protocol::{self, CELLS};
-use crate::seat::Seat;
+use crate::reader_slot::ReaderSlot;
 use crate::state::{boot_id, state_of};
-use crate::sys::{self, FileInfo, Map};
 
 use copies::{Copies, View};
 pub use guard::Guard;
@@ -150,7 +156,7 @@ struct Cold {
 struct Attached {
     state: Map,
     info: FileInfo,
-    seat: Seat,
+    slot: ReaderSlot,
 }
 
 // SAFETY:
@@ -234,7 +240,7 @@ impl Inner {
         let reader = Rc::new(Inner {
             token: Cell::new(fork::token()),
             ticks: Cell::new(0),
-            fenced: Cell::new(!(options.membarrier && sys::membarrier::register())),
+            fenced: Cell::new(!(options.membarrier && membarrier::register())),
             hot: Cell::new(None),
             pins: [const { Pin::new() }; CELLS],
             valid: [const { Cell::new((None, NONE)) }; TYPES],
@@ -254,7 +260,7 @@ impl Inner {
             options: options.clone(),
         });
         reader.pins.iter().for_each(|pin| pin.inner.set(Some(NonNull::from(&*reader))));
-        sys::boot_id();
+        clock::boot_id();
         let looked = reader.look();
         // Between now and the first pin any time may pass: that one looks at the clock.
         reader.ticks.set(0);
@@ -325,8 +331,8 @@ impl Inner {
         }
         self.state(|state| {
             let heartbeat = state.heartbeat_ns.load(Ordering::Relaxed);
-            (heartbeat != 0 && boot_id(state) == sys::boot_id())
-                .then(|| Duration::from_nanos(sys::monotonic_ns().saturating_sub(heartbeat)))
+            (heartbeat != 0 && boot_id(state) == clock::boot_id())
+                .then(|| Duration::from_nanos(clock::monotonic_ns().saturating_sub(heartbeat)))
         })?
     }
 
@@ -412,7 +418,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        fork::give_room_back();
+        fork::release_room();
         let ours = fork::token() == self.token.get();
         let in_use = self.in_use();
         let Ok(mut cold) = self.cold.try_borrow_mut() else { return };
@@ -423,7 +429,7 @@ impl Drop for Inner {
         if let Some(attached) = cold.attached.take()
             && ours
         {
-            attached.seat.leave();
+            attached.slot.leave();
         }
     }
 }

@@ -4,19 +4,19 @@
 //!
 //! Loads are relaxed: what is looked at here does not change, or is a clock. The generation's are in [`crate::protocol`].
 
+use std::os::fd::OwnedFd;
+
+use bliss_os::{file::FileInfo, map::Map};
+
 use crate::error::{Error, FileKind};
 use crate::layout::{LAYOUT, PAGE, STATE_MAGIC, State};
 use crate::paths::{Owners, Paths};
 use crate::primitive::Ordering;
 use crate::protocol;
-use crate::sys::{self, FileInfo, Map};
 
 /// The state in a mapping that [`open_state`] made.
 pub(crate) fn state_of(map: &Map) -> Option<&State> {
-    // SAFETY:
-    // - `at` checks bounds and alignment; `open_state` checked that the file is as long.
-    // - the state consists of atomics, for which any bytes are a value, and which the writer may change.
-    map.at::<State>(0).map(|state| unsafe { state.as_ref() })
+    map.get(0)
 }
 
 /// Of the system on which the heartbeat was stamped.
@@ -28,12 +28,12 @@ pub(crate) fn boot_id(state: &State) -> Option<[u64; 2]> {
 /// Opens `P_state` for reading and checks what does not change in it.
 pub(crate) fn open_state(paths: &Paths, owners: &Owners) -> Result<Option<(Map, FileInfo)>, Error> {
     let Some((fd, info)) = paths.open(FileKind::State, false, owners)? else { return Ok(None) };
-    let map = map_state(paths, sys::raw(&fd), &info, false)?;
+    let map = map_state(paths, &fd, &info, false)?;
     Ok(Some((map, info)))
 }
 
 /// Maps `P_state` and checks what does not change in it.
-pub(crate) fn map_state(paths: &Paths, fd: i32, info: &FileInfo, writable: bool) -> Result<Map, Error> {
+pub(crate) fn map_state(paths: &Paths, fd: &OwnedFd, info: &FileInfo, writable: bool) -> Result<Map, Error> {
     let place = || paths.place(FileKind::State);
     if info.size != PAGE {
         // Also the file of the published crate, which has 16 bytes.

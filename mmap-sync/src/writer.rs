@@ -9,8 +9,8 @@
 //! store of the generation. Stores to other fields of the state are relaxed: they are clocks and hints.
 
 mod adopt;
-mod census;
-mod copy;
+mod data_file;
+mod slots;
 mod standby;
 mod typed;
 
@@ -20,18 +20,23 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bliss_os::{
+    clock,
+    file::{self, FileInfo},
+    fork::{self, PrivateFd},
+    map::Map,
+};
+
 use crate::error::{Error, FileKind};
-use crate::fork::{self, PrivateFd};
 use crate::layout::{DataFields, HISTORY, InstanceVersion, MAX_BYTES, PAGE, State, slot_offset};
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
 use crate::protocol::MAX_GENERATION;
-use crate::seat::ReadersMap;
-use crate::sys::{self, FileInfo, Map};
+use crate::reader_slot::ReadersMap;
 
-use census::Barrier;
-use copy::Copy;
+use data_file::DataFile;
+use slots::Barrier;
 pub use standby::{Edit, Standby};
 pub use typed::{Serializer, Sink};
 
@@ -40,7 +45,7 @@ const LOOK_NS: u64 = 100_000_000;
 
 /// What a publication did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct Publication {
     /// The generation that is current now.
     pub generation: u64,
     /// Its size in bytes.
@@ -60,9 +65,9 @@ pub struct Writer {
     state_fd: OwnedFd,
     state_info: FileInfo,
     generation: u64,
-    copies: [Option<Copy>; 2],
+    copies: [Option<DataFile>; 2],
     /// Takes the place of the standby copy at the next publication.
-    fresh: Option<Copy>,
+    fresh: Option<DataFile>,
     retired: RefCell<Vec<Retired>>,
     readers: ReadersMap,
     /// Through which slots that readers added are mapped: it carries no lock.
@@ -104,7 +109,7 @@ impl Writer {
         self.current_copy()?.payload()
     }
 
-    fn current_copy(&self) -> Option<&Copy> {
+    fn current_copy(&self) -> Option<&DataFile> {
         let [zero, one] = &self.copies;
         let copy = if self.generation & 1 == 0 { zero } else { one };
         copy.as_ref().filter(|copy| self.generation != 0 && copy.holds == Some(self.generation))
@@ -136,7 +141,7 @@ impl Writer {
         if looked {
             self.keep_in_place()?;
         }
-        self.begun_ns = sys::monotonic_ns();
+        self.begun_ns = clock::monotonic_ns();
         self.heartbeat();
         if self.generation >= MAX_GENERATION {
             let (what, expected, found) = ("the generation", MAX_GENERATION - 1, self.generation);
@@ -153,7 +158,7 @@ impl Writer {
                 .copies
                 .get(index)
                 .and_then(Option::as_ref)
-                .is_some_and(|copy| !copy.strangers && copy.has_name(name, looked));
+                .is_some_and(|copy| !copy.foreign_readers && copy.has_name(name, looked));
         if usable {
             if let Some(Some(copy)) = self.copies.get_mut(index) {
                 copy.make_room(bytes, &self.paths, &self.options)?;
@@ -163,7 +168,7 @@ impl Writer {
             if !looked && self.keep_in_place()? {
                 return self.standby_within(bytes, grace);
             }
-            self.fresh = Some(Copy::create(next & 1, bytes, &self.paths, &self.options)?);
+            self.fresh = Some(DataFile::create(next & 1, bytes, &self.paths, &self.options)?);
         }
         Standby::begin(self, bytes, pinned)
     }
@@ -173,7 +178,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`standby`](Self::standby).
-    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<Published, Error> {
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<Publication, Error> {
         let mut standby = self.standby(bytes.len() as u64)?;
         standby.fill(bytes);
         standby.publish()
@@ -185,7 +190,7 @@ impl Writer {
         if self.check_process().is_err() {
             return;
         }
-        self.state().heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        self.state().heartbeat_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
         // Another writer may have come if the lock file was removed: then this is for that one to do.
         if !self.retired.borrow().is_empty() && !self.slots_are_lost() && self.has_lock() {
             self.reclaim();
@@ -201,13 +206,13 @@ impl Writer {
     /// published stays with the readers that have it.
     pub fn keep_in_place(&mut self) -> Result<bool, Error> {
         self.check_process()?;
-        let is_ours = |path, mine: &FileInfo| sys::lstat(path).is_ok_and(|info| info.same_file(mine));
+        let is_ours = |path, mine: &FileInfo| file::lstat(path).is_ok_and(|info| info.same_file(mine));
         if is_ours(&self.paths.state, &self.state_info)
             && is_ours(&self.paths.readers, &self.readers_info)
             && self.has_lock()
             && !self.slots_are_lost()
         {
-            self.looked_ns = sys::monotonic_ns();
+            self.looked_ns = clock::monotonic_ns();
             return Ok(false);
         }
         // If that fails, the next publication looks again.
@@ -219,12 +224,12 @@ impl Writer {
     /// Whether the lock file is in place, the others have names, and all paths were looked at not long ago: to look at
     /// them costs more than all the rest of a small publication.
     fn seems_in_place(&self) -> bool {
-        let has_name = |fd| sys::fstat(fd).is_ok_and(|info| info.links > 0);
+        let has_name = |fd| file::fstat(fd).is_ok_and(|info| info.links > 0);
         let wanted = slot_offset(self.readers.slots());
-        sys::monotonic_ns().saturating_sub(self.looked_ns) < LOOK_NS
-            && has_name(sys::raw(&self.state_fd))
+        clock::monotonic_ns().saturating_sub(self.looked_ns) < LOOK_NS
+            && has_name(&self.state_fd)
             && self.has_lock()
-            && sys::fstat(self.readers_lock.raw()).is_ok_and(|info| info.links > 0 && info.size >= wanted)
+            && self.readers_lock.info().is_ok_and(|info| info.links > 0 && info.size >= wanted)
     }
 
     /// Files that are kept for guards beside the two copies.
@@ -241,20 +246,20 @@ impl Writer {
 
     /// Whether the lock file is still the one that is locked.
     fn has_lock(&self) -> bool {
-        let Ok(named) = sys::lstat(&self.paths.lock) else { return false };
-        sys::fstat(self.lock.raw()).is_ok_and(|mine| mine.same_file(&named))
+        let Ok(named) = file::lstat(&self.paths.lock) else { return false };
+        self.lock.info().is_ok_and(|mine| mine.same_file(&named))
     }
 
     /// Whether another lock file is in its place, so that there may be another writer.
     fn lock_is_replaced(&self) -> bool {
-        let mine = sys::fstat(self.lock.raw());
-        sys::lstat(&self.paths.lock).is_ok_and(|named| !mine.is_ok_and(|mine| mine.same_file(&named)))
+        let mine = self.lock.info();
+        file::lstat(&self.paths.lock).is_ok_and(|named| !mine.is_ok_and(|mine| mine.same_file(&named)))
     }
 
     /// Whether somebody truncated `P_readers`, so that looking at it would kill.
     fn slots_are_lost(&self) -> bool {
         let wanted = slot_offset(self.readers.slots());
-        sys::fstat(self.readers_lock.raw()).is_ok_and(|info| info.size < wanted)
+        self.readers_lock.info().is_ok_and(|info| info.size < wanted)
     }
 
     fn check_process(&self) -> Result<(), Error> {
@@ -306,12 +311,12 @@ impl Writer {
     }
 
     /// Makes the prepared copy current. Everything that can fail comes before the first store that readers see.
-    fn switch(&mut self, bytes: u64, checksum: u64, reset: bool) -> Result<Published, Error> {
+    fn switch(&mut self, bytes: u64, checksum: u64, reset: bool) -> Result<Publication, Error> {
         let generation = self.generation + 1;
         let index = usize::from(generation & 1 == 1);
         // The names, and perhaps the files, may be another writer's since the copy was asked for. If no time has passed
         // nobody can have come, but for the names it is too much of a risk.
-        let at_once = sys::monotonic_ns() == self.begun_ns;
+        let at_once = clock::monotonic_ns() == self.begun_ns;
         if (self.fresh.is_some() || !at_once) && self.lock_is_replaced() {
             return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
         }
@@ -326,7 +331,7 @@ impl Writer {
                 fresh_files.store(fresh_files.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             }
         }
-        let now = sys::unix_ns();
+        let now = clock::unix_ns();
         let (boot_id, readers_id) = (self.boot_id, self.readers_id());
         if let Some(Some(copy)) = self.copies.get_mut(index) {
             let fields = DataFields {
@@ -345,11 +350,11 @@ impl Writer {
             slot.store(now, Ordering::Relaxed);
         }
         state.published_ns.store(now, Ordering::Relaxed);
-        state.heartbeat_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        state.heartbeat_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
         state.version.store(InstanceVersion::new(generation & 1, bytes, checksum).0, Ordering::Relaxed);
         state.generation.store(generation, Ordering::Release);
         self.generation = generation;
-        Ok(Published { generation, bytes, reset })
+        Ok(Publication { generation, bytes, reset })
     }
 
     /// Gives the fresh file its name; the file that had it is kept under another one for those who look into it.
@@ -361,19 +366,19 @@ impl Writer {
             return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
         }
         let old = self.copies.get_mut(index);
-        let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.strangers));
+        let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.foreign_readers));
         if pinned {
-            sys::unlink(&aside).map_err(self.paths.io(FileKind::Old(kept), "unlink"))?;
-            match sys::link(name, &aside) {
+            file::unlink(&aside).map_err(self.paths.io(FileKind::Old(kept), "unlink"))?;
+            match file::link(name, &aside) {
                 Ok(()) | Err(libc::ENOENT) => {}
                 Err(errno) => return Err(self.paths.io(FileKind::Old(kept), "link")(errno)),
             }
         }
         let kind = FileKind::Data(u8::from(index == 1));
-        if let Err(errno) = sys::rename(&new, name) {
+        if let Err(errno) = file::rename(&new, name) {
             if pinned {
                 // The copy goes on under its own name, and must not be found under that of a retired one.
-                let _ = sys::unlink(&aside);
+                let _ = file::unlink(&aside);
             }
             return Err(self.paths.io(kind, "rename")(errno));
         }
@@ -390,10 +395,10 @@ impl Retired {
     /// Gives the memory back, mapped or not, and forgets the name. The first page stays: readers look at it.
     fn punch(&self) {
         // Best effort: what fails here is memory that the last reader's death gives back.
-        if let Ok(info) = sys::fstat(sys::raw(&self.fd))
+        if let Ok(info) = file::fstat(&self.fd)
             && info.size >= PAGE
-            && let Ok(map) = Map::new(sys::raw(&self.fd), PAGE, true)
-            && let Some(header) = copy::header(&map)
+            && let Ok(map) = Map::new(&self.fd, PAGE, true)
+            && let Some(header) = data_file::header(&map)
         {
             // No reader is to make pages again that are given back.
             let (fields, _) = header.fields();
@@ -402,10 +407,10 @@ impl Retired {
             header.hash.store(fields.hash(), Ordering::Relaxed);
             // It comes before the generation goes, without which the next writer would not do it again if this one were
             // killed here.
-            let _ = sys::punch(sys::raw(&self.fd), PAGE, info.size.saturating_sub(PAGE));
+            let _ = file::punch(&self.fd, PAGE, info.size.saturating_sub(PAGE));
             header.generation.store(0, Ordering::Relaxed);
         }
-        let _ = sys::unlink(&self.path);
+        let _ = file::unlink(&self.path);
     }
 }
 

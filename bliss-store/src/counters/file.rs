@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use bliss_core::metrics::{SLOT_BYTES, SLOT_WORDS, Slot};
 
-use super::sys::{self, Info, Map};
+use bliss_os::file::{self, Access, FileInfo};
+use bliss_os::map::Map;
+
 use super::{BadHead, COUNTERS, DEFAULT_SLOTS, HEADER_BYTES, check_head, file_bytes, head, slot_offset};
 use crate::PublishOptions;
 
@@ -38,7 +40,7 @@ pub struct CountersFile {
 #[derive(Debug)]
 struct Open {
     file: OwnedFd,
-    info: Info,
+    info: FileInfo,
     /// What the head said when it was checked.
     slots: u32,
     map: Map,
@@ -75,7 +77,7 @@ impl CountersFile {
         let mut index = 0;
         while index < *slots {
             // Slots that nobody had are holes, which reading through a mapping would fill.
-            let data = sys::next_data(file, slot_offset(index))
+            let data = file::next_data(file, slot_offset(index))
                 .map_err(|errno| fail("looking for slots", io::Error::from_raw_os_error(errno)))?;
             let Some(data) = data else { break };
             let at = data / SLOT_BYTES as u64;
@@ -83,8 +85,7 @@ impl CountersFile {
             if index >= *slots {
                 break;
             }
-            let from = usize::try_from(slot_offset(index)).unwrap_or(usize::MAX);
-            if let Some(slot) = map.words(from, SLOT_WORDS).and_then(Slot::new) {
+            if let Some(slot) = map.get_slice(slot_offset(index), SLOT_WORDS).and_then(Slot::new) {
                 each(slot);
             }
             index += 1;
@@ -96,10 +97,10 @@ impl CountersFile {
 impl Open {
     /// Whether it is the file under this name, and as it was.
     fn is_still(&self, name: &CString) -> bool {
-        let there = sys::info_at(name).is_ok_and(|there| there.is_same_file(&self.info));
-        let whole = sys::info(&self.file).is_ok_and(|info| info.bytes == self.info.bytes);
-        let good = |head| check_head(&head, self.info.bytes) == Ok(self.slots);
-        there && whole && sys::read_head::<HEADER_BYTES>(&self.file).is_ok_and(good)
+        let there = file::lstat(name).is_ok_and(|there| there.same_file(&self.info));
+        let whole = file::fstat(&self.file).is_ok_and(|info| info.size == self.info.size);
+        let good = |head| check_head(&head, self.info.size) == Ok(self.slots);
+        there && whole && file::read_head::<HEADER_BYTES>(&self.file).is_ok_and(good)
     }
 }
 
@@ -119,19 +120,18 @@ fn find_or_make(path: &Path, name: &CString, mode: u32, group: Option<u32>) -> R
 
 fn find(name: &CString) -> io::Result<Result<Open, BadHead>> {
     let os = io::Error::from_raw_os_error;
-    let file = sys::open(name).map_err(os)?;
-    let info = sys::info(&file).map_err(os)?;
-    if !info.is_regular || ![0, sys::effective_user()].contains(&info.owner) {
+    let fd = file::open(name, Access::ReadWrite).map_err(os)?;
+    let info = file::fstat(&fd).map_err(os)?;
+    if !info.is_regular() || ![0, file::effective_user()].contains(&info.owner) {
         return Ok(Err(BadHead::Magic));
     }
-    let head = sys::read_head::<HEADER_BYTES>(&file).map_err(os)?;
-    let slots = match check_head(&head, info.bytes) {
+    let head = file::read_head::<HEADER_BYTES>(&fd).map_err(os)?;
+    let slots = match check_head(&head, info.size) {
         Ok(slots) => slots,
         Err(bad) => return Ok(Err(bad)),
     };
-    let bytes = usize::try_from(info.bytes).map_err(|_| os(libc::EFBIG))?;
-    let map = Map::new(&file, 0, bytes, false).map_err(os)?;
-    Ok(Ok(Open { file, info, slots, map }))
+    let map = Map::new(&fd, info.size, false).map_err(os)?;
+    Ok(Ok(Open { file: fd, info, slots, map }))
 }
 
 /// Makes a file beside it and gives it the name, so that nobody finds half of one.

@@ -18,10 +18,9 @@
 //!
 //! The worker that holds an exclusive open-file-description lock on the slot's first byte, through a descriptor that is
 //! never mapped. The kernel takes the lock back when the worker dies, however it dies and in whatever PID namespace; the
-//! next one goes on from its counts. A child of a fork does not get the mapping (`MADV_DONTFORK`) and sees by a page
-//! that the kernel wipes ([`fork`]) that the slot is its parent's: it does not count until its next
-//! [`Client::maintain`](crate::Client::maintain), which takes a slot of its own. Until then it keeps its parent's lock
-//! alive, since a child shares open file descriptions.
+//! next one goes on from its counts. A child of a fork loses the descriptor and sees by the token of the process
+//! ([`bliss_os::fork`]) that the slot is its parent's: it does not count until its next
+//! [`Client::maintain`](crate::Client::maintain), which takes a slot of its own. So it never keeps its parent's lock.
 //!
 //! # Trust
 //!
@@ -30,8 +29,6 @@
 
 #[cfg(feature = "publish")]
 mod file;
-mod fork;
-mod sys;
 mod worker;
 
 #[cfg(feature = "publish")]

@@ -1,7 +1,6 @@
 //! A worker's side: taking a slot and counting in it.
 
 use std::ffi::CString;
-use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -9,8 +8,12 @@ use bliss_core::metrics::{SLOT_BYTES, SLOT_WORDS, Slot};
 use bliss_core::score::Answer;
 use bliss_core::scorer::{RequestMetrics, Scorer};
 
-use super::fork::Process;
-use super::sys::{self, Errno, Info, Map};
+use bliss_os::Errno;
+use bliss_os::file::{self, Access, FileInfo};
+use bliss_os::fork::{self, PrivateFd};
+use bliss_os::lock::Lock;
+use bliss_os::map::Map;
+
 use super::{BadHead, COUNTERS, HEADER_BYTES, check_head, slot_offset};
 
 /// Slots that are tried at a time, once all of them were found taken.
@@ -72,11 +75,12 @@ pub(crate) struct Worker {
 /// A slot that this handle has.
 #[derive(Debug)]
 struct Taken {
-    process: Process,
-    file: Info,
-    /// Carries the lock. Never mapped. Dropped by [`Taken::leave`] alone.
-    lock: Option<OwnedFd>,
-    map: Option<Map>,
+    /// The process that took it.
+    token: u64,
+    file: FileInfo,
+    map: Map,
+    /// Carries the lock. Never mapped; a child of a fork does not have it.
+    _lock: PrivateFd,
 }
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> NotCounting {
@@ -93,6 +97,8 @@ impl Worker {
     pub(crate) fn open(directory: &Path) -> Self {
         let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
         let paths = name(&directory.join(COUNTERS)).zip(name(directory));
+        // So that `maintain` need not allocate.
+        fork::make_room();
         let mut worker =
             Self { paths, taken: Err(NotCounting::NoFile), tally: RequestMetrics::new(), next: 0 };
         worker.take();
@@ -102,7 +108,7 @@ impl Worker {
     /// Why nothing is counted.
     pub(crate) fn not_counting(&self) -> Option<NotCounting> {
         match &self.taken {
-            Ok(taken) if !taken.process.is_this() => Some(NotCounting::Forked),
+            Ok(taken) if !taken.is_ours() => Some(NotCounting::Forked),
             Ok(_) => None,
             Err(why) => Some(*why),
         }
@@ -112,8 +118,8 @@ impl Worker {
     /// that had it. Does not allocate.
     pub(crate) fn maintain(&mut self) {
         if let (Ok(taken), Some((path, _))) = (&self.taken, &self.paths)
-            && taken.process.is_this()
-            && sys::info_at(path).is_ok_and(|there| there.is_same_file(&taken.file))
+            && taken.is_ours()
+            && file::lstat(path).is_ok_and(|there| there.same_file(&taken.file))
         {
             return;
         }
@@ -134,10 +140,10 @@ impl Worker {
     #[inline]
     fn slot(&mut self) -> Option<(Slot<'_>, &mut RequestMetrics)> {
         let Ok(taken) = &self.taken else { return None };
-        if !taken.process.is_this() {
+        if !taken.is_ours() {
             return None;
         }
-        let slot = taken.map.as_ref()?.words(0, SLOT_WORDS).and_then(Slot::new)?;
+        let slot = taken.map.get_slice(0, SLOT_WORDS).and_then(Slot::new)?;
         Some((slot, &mut self.tally))
     }
 
@@ -165,59 +171,49 @@ impl Worker {
     }
 }
 
+impl Drop for Worker {
+    fn drop(&mut self) {
+        fork::release_room();
+    }
+}
+
 impl Taken {
     fn take(path: &CString, directory: &CString, next: &mut u32) -> Result<Self, NotCounting> {
-        let process = Process::current().map_err(failed("madvise"))?;
-        let mapped = sys::open(path).map_err(failed("open"))?;
-        let file = sys::info(&mapped).map_err(failed("fstat"))?;
-        let parent = sys::info_behind(directory).map_err(failed("stat"))?;
-        if !file.is_regular || ![0, sys::effective_user(), parent.owner].contains(&file.owner) {
+        fork::init().map_err(failed("pthread_atfork"))?;
+        let token = fork::token();
+        let mapped = file::open(path, Access::ReadWrite).map_err(failed("open"))?;
+        let file = file::fstat(&mapped).map_err(failed("fstat"))?;
+        let parent = file::stat(directory).map_err(failed("stat"))?;
+        if !file.is_regular() || ![0, file::effective_user(), parent.owner].contains(&file.owner) {
             return Err(NotCounting::Stranger);
         }
-        let head = sys::read_head::<HEADER_BYTES>(&mapped).map_err(failed("read"))?;
-        let slots = check_head(&head, file.bytes).map_err(NotCounting::Head)?;
+        let head = file::read_head::<HEADER_BYTES>(&mapped).map_err(failed("read"))?;
+        let slots = check_head(&head, file.size).map_err(NotCounting::Head)?;
         // A second description, as a mapping keeps its own alive, and the lock with it.
-        let lock = sys::open(path).map_err(failed("open"))?;
-        if !sys::info(&lock).map_err(failed("fstat"))?.is_same_file(&file) {
+        let lock = PrivateFd::open(path, Access::ReadWrite).map_err(failed("open"))?;
+        if !lock.info().map_err(failed("fstat"))?.same_file(&file) {
             return Err(NotCounting::NoFile);
         }
         let tries = if *next == 0 { slots } else { TRIED_AGAIN.min(slots) };
         for index in (0..tries).map(|i| next.wrapping_add(i) % slots) {
-            if !sys::try_lock(&lock, slot_offset(index)).map_err(failed("lock"))? {
+            if !lock.try_lock(Lock::Exclusive, slot_offset(index)).map_err(failed("lock"))? {
                 continue;
             }
-            sys::reserve(&mapped, slot_offset(index), SLOT_BYTES).map_err(failed("fallocate"))?;
-            let map = Map::new(&mapped, slot_offset(index), SLOT_BYTES, true).map_err(failed("mmap"))?;
+            file::reserve_within(&mapped, slot_offset(index), SLOT_BYTES as u64)
+                .map_err(failed("fallocate"))?;
+            let map =
+                Map::part(&mapped, slot_offset(index), SLOT_BYTES as u64, true).map_err(failed("mmap"))?;
             *next = 0;
-            return Ok(Self { process, file, lock: Some(lock), map: Some(map) });
+            return Ok(Self { token, file, map, _lock: lock });
         }
         // Never 0, so that the next try is a short one.
         *next = (next.wrapping_add(tries) % slots).max(1);
         Err(NotCounting::NoSlot { slots })
     }
 
-    /// Gives the slot back; in a child, where it is the parent's, only what the child has of it.
-    fn leave(&mut self) {
-        let (Some(lock), Some(map)) = (self.lock.take(), self.map.take()) else { return };
-        if self.process.is_this() {
-            drop(map);
-            // A child that still has the descriptor would keep the lock.
-            sys::unlock(&lock);
-            return;
-        }
-        // The child has no such mapping, and its addresses may be somebody else's by now; so may the descriptor's number,
-        // where a program closes all descriptors after a fork.
-        std::mem::forget(map);
-        if sys::info(&lock).is_ok_and(|info| info.is_same_file(&self.file)) {
-            drop(lock);
-        } else {
-            let _ = lock.into_raw_fd();
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.leave();
+    /// Whether this process took it, and is not a child of a fork.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        fork::peek() == self.token
     }
 }

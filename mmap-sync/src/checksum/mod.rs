@@ -8,7 +8,7 @@ mod lines;
 
 use std::ops::Range;
 
-use crate::share::share;
+use crate::parallel_copy::share;
 
 /// Bytes per line.
 pub(crate) const LINE: usize = 64;
@@ -17,7 +17,7 @@ pub(crate) const LINE: usize = 64;
 pub(crate) const BLOCK: usize = 4096;
 
 /// Copies of at least so many bytes are of no use to the caches, and are made by several threads.
-const LARGE: usize = crate::share::LARGE;
+const LARGE: usize = crate::parallel_copy::LARGE;
 
 /// Blocks that a thread takes at a time.
 const PIECE: usize = 512;

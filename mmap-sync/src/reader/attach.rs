@@ -1,21 +1,25 @@
-//! How a handle comes to files, and to others when those were replaced: looks at the clock and at the path, the seat, and
+//! How a handle comes to files, and to others when those were replaced: looks at the clock and at the path, the slot, and
 //! what a fork changes.
 //!
 //! # Orderings
 //!
-//! Those of [`crate::seat`] and [`crate::protocol`]. The fields of `P_state` that are read here are clocks and flags.
+//! Those of [`crate::reader_slot`] and [`crate::protocol`]. The fields of `P_state` that are read here are clocks and flags.
 
 use std::ptr::NonNull;
 
 use super::{Attached, Cold, FROZEN, Guard, Hot, Inner, NONE};
+use bliss_os::{
+    clock, file,
+    fork::{self},
+    membarrier,
+};
+
 use crate::error::{Error, FileKind};
-use crate::fork;
 use crate::layout::{MUST_FENCE, SLOT_FENCED, State};
 use crate::paths::Owners;
 use crate::primitive::Ordering;
-use crate::seat::Seat;
+use crate::reader_slot::ReaderSlot;
 use crate::state::{boot_id, open_state, state_of};
-use crate::sys;
 
 /// A writer without a sign of life for this long may have been replaced under the same path.
 const STALE_NS: u64 = 3_000_000_000;
@@ -42,7 +46,7 @@ impl Inner {
     /// Looks at the clock, and if the writer gives no sign of life, or there are no files yet, at the path.
     #[cold]
     pub(super) fn look(&self) -> Result<(), Error> {
-        let now = sys::monotonic_ns();
+        let now = clock::monotonic_ns();
         let guards = self.has_guards();
         let Ok(mut cold) = self.cold.try_borrow_mut() else { return Ok(()) };
         let since = now.saturating_sub(std::mem::replace(&mut cold.ticked_ns, now));
@@ -68,7 +72,7 @@ impl Inner {
         let Some(state) = state_of(&attached.state) else { return Err(Error::NotPublished) };
         self.obey(state);
         let heartbeat = state.heartbeat_ns.load(Ordering::Relaxed);
-        let alive = boot_id(state) == sys::boot_id()
+        let alive = boot_id(state) == clock::boot_id()
             && now.saturating_sub(heartbeat) < STALE_NS
             && state.superseded.load(Ordering::Relaxed) == 0;
         if !alive && look_due && !guards {
@@ -101,11 +105,11 @@ impl Inner {
     }
 
     fn is_replaced(&self, cold: &Cold) -> bool {
-        sys::lstat(&self.paths.state)
+        file::lstat(&self.paths.state)
             .is_ok_and(|info| cold.attached.as_ref().is_some_and(|attached| !attached.info.same_file(&info)))
     }
 
-    /// Opens `P_state` and takes a seat. If that fails, everything stays as it was.
+    /// Opens `P_state` and takes a slot. If that fails, everything stays as it was.
     fn attach(&self, cold: &mut Cold) -> Result<(), Error> {
         let owners = self.owners();
         let (state, info) = open_state(&self.paths, &owners)?.ok_or(Error::NotPublished)?;
@@ -114,12 +118,12 @@ impl Inner {
         if header.flags.load(Ordering::Relaxed) & MUST_FENCE != 0 {
             self.fenced.set(true);
         }
-        let seat = Seat::take(&self.paths, &owners, &self.options, id, self.fenced.get())?;
+        let slot = ReaderSlot::take(&self.paths, &owners, &self.options, id, self.fenced.get())?;
         let hot =
-            seat.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
+            slot.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
         // From here on nothing fails. No guard is alive, or those that are belong to the parent of this process.
         self.hot.set(None);
-        if let Some(old) = cold.attached.replace(Attached { state, info, seat }) {
+        if let Some(old) = cold.attached.replace(Attached { state, info, slot }) {
             self.let_go(old);
         }
         cold.copies.clear();
@@ -145,7 +149,7 @@ impl Inner {
 
     fn let_go(&self, old: Attached) {
         if fork::token() == self.token.get() {
-            old.seat.leave();
+            old.slot.leave();
         }
     }
 
@@ -160,7 +164,7 @@ impl Inner {
         cold.attached = None;
         cold.looked_ns = 0;
         self.token.set(fork::token());
-        if !self.fenced.get() && !sys::membarrier::register() {
+        if !self.fenced.get() && !membarrier::register() {
             self.fenced.set(true);
         }
         for pin in &self.pins {

@@ -5,6 +5,11 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
+use bliss_os::{
+    file::{self, FileInfo},
+    map::{Advice, Map},
+};
+
 use crate::checksum;
 use crate::error::{Error, FileKind};
 use crate::layout::{DATA_MAGIC, DataFields, DataHeader, LAYOUT, PAGE};
@@ -12,7 +17,6 @@ use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::{Ordering, fence};
 use crate::protocol::{CELLS, Found};
-use crate::sys::{self, FileInfo, Map};
 
 /// One per cell that may hold a guard, the two current ones, and a new one.
 const ENTRIES: usize = CELLS + 3;
@@ -101,7 +105,7 @@ impl Copies {
         let (fields, hash) = header.fields();
         context.check(&fields, hash, generation)?;
         // The size was taken before the header was read, and the file may have grown in between: ask again.
-        let size = sys::fstat(sys::raw(&fd)).map_err(context.paths.io(kind, "fstat"))?.size;
+        let size = file::fstat(&fd).map_err(context.paths.io(kind, "fstat"))?.size;
         let needed = fields.bytes.saturating_add(PAGE);
         if needed > size {
             return Err(context.corrupt(index, "the file size", needed, size));
@@ -109,11 +113,8 @@ impl Copies {
         if needed > map.len() {
             return Ok(Found::Other(Some(found)));
         }
-        let populated = if context.populate && map.advise(0, needed, libc::MADV_POPULATE_READ).is_ok() {
-            needed
-        } else {
-            0
-        };
+        let populated =
+            if context.populate && map.advise(0, needed, Advice::PopulateRead).is_ok() { needed } else { 0 };
         self.discard(&in_use);
         let Some(entry) = self.vacant() else { return Err(Error::TooManyGuards { limit: CELLS }) };
         let view = context.view(&map, &fields, entry)?;
@@ -132,7 +133,7 @@ impl Copies {
         let entry = self.current(index).and_then(|entry| self.entry(entry));
         if let Some(entry) = entry
             && reserved(&entry.map).is_none_or(|reserved| reserved <= entry.map.len())
-            && sys::lstat(context.paths.data(index)).is_ok_and(|info| info.same_file(&entry.info))
+            && file::lstat(context.paths.data(index)).is_ok_and(|info| info.same_file(&entry.info))
         {
             return Ok(true);
         }
@@ -158,7 +159,7 @@ impl Copies {
         let len = (end - entry.populated).min(*budget);
         *budget -= len;
         // What is refused (before Linux 5.14, or because the file was cut off) is left to page faults.
-        let done = len == 0 || entry.map.advise(entry.populated, len, libc::MADV_POPULATE_READ).is_ok();
+        let done = len == 0 || entry.map.advise(entry.populated, len, Advice::PopulateRead).is_ok();
         entry.populated = if done { entry.populated + len } else { end };
         end - entry.populated
     }
@@ -167,7 +168,7 @@ impl Copies {
     fn is_long_enough(&self, entry: u8, needed: u64, name: &CStr) -> bool {
         self.entry(entry).is_some_and(|entry| {
             !entry.ahead
-                || sys::lstat(name).is_ok_and(|info| info.same_file(&entry.info) && info.size >= needed)
+                || file::lstat(name).is_ok_and(|info| info.same_file(&entry.info) && info.size >= needed)
         })
     }
 
@@ -248,10 +249,7 @@ fn close(slot: &mut Option<Entry>) {
 }
 
 fn header(map: &Map) -> Option<&DataHeader> {
-    // SAFETY:
-    // - `at` checks bounds and alignment; whoever made the mapping checked that the file has a first page.
-    // - the header consists of atomics, for which any bytes are a value, and which the writer may change.
-    map.at::<DataHeader>(0).map(|header| unsafe { header.as_ref() })
+    map.get(0)
 }
 
 /// End of what is reserved of a file, which its first page says also while the bytes are being written.
@@ -292,9 +290,9 @@ impl Context<'_> {
             return Err(self.corrupt(index, "the file size", PAGE, info.size));
         }
         let wanted = info.size.max(self.options.max_size.saturating_add(PAGE));
-        let map = match Map::new(sys::raw(&fd), wanted, false) {
+        let map = match Map::new(&fd, wanted, false) {
             Ok(map) => map,
-            Err(_) => Map::new(sys::raw(&fd), info.size, false).map_err(paths.io(kind, "mmap"))?,
+            Err(_) => Map::new(&fd, info.size, false).map_err(paths.io(kind, "mmap"))?,
         };
         let Some(header) = header(&map) else {
             return Err(self.corrupt(index, "the file size", PAGE, info.size));
@@ -308,7 +306,7 @@ impl Context<'_> {
             return Err(Error::Layout { place: paths.place(kind), expected: LAYOUT, found: layout });
         }
         if self.options.huge_pages {
-            let _ = map.advise(0, map.len(), libc::MADV_HUGEPAGE);
+            let _ = map.advise(0, map.len(), Advice::HugePage);
         }
         Ok(Some(Opened { fd, map, info }))
     }
@@ -341,12 +339,7 @@ impl Context<'_> {
         let index = fields.generation & 1;
         let len = usize::try_from(fields.bytes)
             .map_err(|_| self.corrupt(index, "the payload size", 0, fields.bytes))?;
-        let Some(start) =
-            map.at::<u8>(PAGE).filter(|_| fields.bytes.saturating_add(PAGE) <= map.len()).or_else(|| {
-                // An empty payload in a file of one page has no byte to point to.
-                (len == 0).then_some(map.start())
-            })
-        else {
+        let Some(start) = map.range(PAGE, len).map(NonNull::cast::<u8>) else {
             return Err(self.corrupt(index, "the payload size", map.len(), fields.bytes));
         };
         let other_boot = self.boot_id != Some(fields.boot_id);

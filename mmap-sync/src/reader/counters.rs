@@ -14,7 +14,7 @@ use super::{Guard, Inner, Pin};
 use crate::error::Error;
 use crate::layout::State;
 use crate::primitive::{AtomicU32, Ordering, fence};
-use crate::seat::Place;
+use crate::reader_slot::Place;
 use crate::state::state_of;
 
 /// Attempts at a pin on the shared counters.
@@ -23,7 +23,7 @@ const COUNTER_ATTEMPTS: u32 = 4096;
 impl Inner {
     pub(super) fn is_counted(&self) -> bool {
         self.cold.try_borrow().is_ok_and(|cold| {
-            cold.attached.as_ref().is_some_and(|attached| attached.seat.place == Place::Counters)
+            cold.attached.as_ref().is_some_and(|attached| attached.slot.place == Place::Counters)
         })
     }
 
@@ -38,7 +38,7 @@ impl Inner {
         {
             let cold = self.cold.try_borrow().map_err(|_| Error::NotPublished)?;
             let Some(attached) = &cold.attached else { return Err(cold.error.clone()) };
-            let [zero, one] = &attached.seat.readers.header().counters;
+            let [zero, one] = &attached.slot.readers.header().counters;
             counters = [NonNull::from(zero), NonNull::from(one)];
             state = state_of(&attached.state).map(NonNull::from).ok_or(Error::NotPublished)?;
         }
@@ -89,7 +89,7 @@ impl Inner {
     pub(super) fn release_counted(&self, generation: u64) {
         let Ok(cold) = self.cold.try_borrow() else { return };
         let Some(attached) = &cold.attached else { return };
-        let [zero, one] = &attached.seat.readers.header().counters;
+        let [zero, one] = &attached.slot.readers.header().counters;
         (if generation & 1 == 0 { zero } else { one }).fetch_sub(1, Ordering::Release);
     }
 }

@@ -12,7 +12,8 @@ use rkyv::rancor::Failure;
 use rkyv::{Archive, Archived, Portable};
 
 use super::{Pin, Reader};
-use crate::fork;
+use bliss_os::fork::{self};
+
 use crate::protocol;
 
 /// Bytes of one generation, which do not change as long as the guard lives.

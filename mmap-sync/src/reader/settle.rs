@@ -6,11 +6,12 @@
 
 use super::copies::{Context, View};
 use super::{Guard, Inner, Pin};
+use bliss_os::clock;
+
 use crate::error::{Error, FileKind};
 use crate::layout::State;
 use crate::primitive::Ordering;
 use crate::protocol::{self, Found};
-use crate::sys;
 
 /// Attempts at opening the file of the current generation while the writer goes on.
 const ATTEMPTS: u32 = 64;
@@ -77,7 +78,7 @@ impl Inner {
             paths: &self.paths,
             options: &self.options,
             readers_ids: self.state(readers_ids)?,
-            boot_id: sys::boot_id(),
+            boot_id: clock::boot_id(),
             verified: &self.verified,
             populate: self.options.prefault && !self.maintained.get(),
         })

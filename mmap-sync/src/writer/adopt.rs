@@ -4,12 +4,20 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::census::Barrier;
-use super::copy::{self, Copy};
+use super::data_file::{self, DataFile};
+use super::slots::Barrier;
 use super::{Retired, Writer};
+use bliss_os::{
+    clock,
+    file::{self, Access, FileInfo},
+    fork::{self, PrivateFd},
+    lock::Lock,
+    map::Map,
+    membarrier,
+};
+
 use crate::checksum;
 use crate::error::{Error, FileKind};
-use crate::fork::{self, PrivateFd};
 use crate::layout::{
     DATA_MAGIC, DataFields, InstanceVersion, LAYOUT, MUST_FENCE, PAGE, READERS_MAGIC, ReadersHeader,
     SLOT_BYTES, STATE_MAGIC, State, slot_offset,
@@ -17,9 +25,8 @@ use crate::layout::{
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
 use crate::primitive::Ordering;
-use crate::seat::ReadersMap;
+use crate::reader_slot::ReadersMap;
 use crate::state::{map_state, state_of};
-use crate::sys::{self, FileInfo, Map};
 
 pub(super) fn owners(options: &Options) -> Owners {
     Paths::writer_owners(options.owner)
@@ -42,7 +49,7 @@ pub(super) fn reopen(writer: &mut Writer) -> Result<(), Error> {
         if writer.has_lock() { writer.lock.clone() } else { Arc::new(take_lock(&paths, &owners(&options))?) };
     if writer.slots_are_lost() {
         // Nobody knows what is pinned. Readers are told to look at the path, where there will be new slots.
-        sys::unlink(&paths.readers).map_err(paths.io(FileKind::Readers, "unlink"))?;
+        file::unlink(&paths.readers).map_err(paths.io(FileKind::Readers, "unlink"))?;
     }
     let mut new = open_locked(&options, paths, lock, writer.generation)?;
     // In the same state, what it says is what was published last, if by another writer.
@@ -68,7 +75,7 @@ fn open_locked(
 ) -> Result<Writer, Error> {
     fork::init().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
     let owners = owners(options);
-    sys::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
+    file::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
     let Files { state, state_fd, state_info } = find_or_make(&paths, &owners, options, generation)?;
 
     let missing = || paths.io(FileKind::Readers, "open")(libc::ENOENT);
@@ -76,8 +83,8 @@ fn open_locked(
     let header = state_of(&state).ok_or_else(missing)?;
     let readers = ReadersMap::new(&paths, &fd, Some(header.readers_id.load(Ordering::Relaxed)))?;
     let readers_lock =
-        PrivateFd::open(&paths.readers, libc::O_RDWR, 0).map_err(paths.io(FileKind::Readers, "open"))?;
-    let everywhere = options.membarrier && sys::membarrier::available();
+        PrivateFd::open(&paths.readers, Access::ReadWrite).map_err(paths.io(FileKind::Readers, "open"))?;
+    let everywhere = options.membarrier && membarrier::available();
     let mut writer = Writer {
         options: options.clone(),
         token: fork::token(),
@@ -95,7 +102,7 @@ fn open_locked(
         readers_lock,
         readers_info,
         barrier: Cell::new(if everywhere { Barrier::Everywhere } else { Barrier::Fence }),
-        boot_id: sys::boot_id().unwrap_or_default(),
+        boot_id: clock::boot_id().unwrap_or_default(),
         threads: options.threads_or_cores(),
         lock,
         paths,
@@ -131,14 +138,14 @@ fn introduce(writer: &Writer) {
 fn take_lock(paths: &Paths, owners: &Owners) -> Result<PrivateFd, Error> {
     let place = FileKind::Lock;
     for _ in 0..16 {
-        let lock = PrivateFd::open(&paths.lock, libc::O_RDWR | libc::O_CREAT, 0o600)
+        let lock = PrivateFd::open(&paths.lock, Access::Create(0o600))
             .map_err(|errno| paths.explain(place, &paths.lock, "open", errno))?;
-        let info = paths.check_file(place, lock.raw(), owners)?;
-        if !sys::try_lock(lock.raw(), libc::F_WRLCK, 0).map_err(paths.io(place, "lock"))? {
+        let info = paths.check_file(place, lock.get().map_err(paths.io(place, "fstat"))?, owners)?;
+        if !lock.try_lock(Lock::Exclusive, 0).map_err(paths.io(place, "lock"))? {
             return Err(Error::Locked { place: paths.place(place) });
         }
         // Somebody may have removed the file between opening and locking; then the lock excludes nobody.
-        if sys::lstat(&paths.lock).is_ok_and(|now| now.same_file(&info)) {
+        if file::lstat(&paths.lock).is_ok_and(|now| now.same_file(&info)) {
             return Ok(lock);
         }
     }
@@ -153,7 +160,7 @@ struct Files {
 
 fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u64) -> Result<Files, Error> {
     if let Some((state_fd, info)) = paths.open(FileKind::State, true, owners)? {
-        let state = map_state(paths, sys::raw(&state_fd), &info, true)?;
+        let state = map_state(paths, &state_fd, &info, true)?;
         let id = state_of(&state).map(|state| state.readers_id.load(Ordering::Relaxed));
         if let Some((fd, _)) = paths.open(FileKind::Readers, true, owners)? {
             let readers = ReadersMap::new(paths, &fd, None)?;
@@ -174,11 +181,11 @@ fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u
     }
     // Without a state nothing says what other files hold, nor who reads them: they make room, and are not truncated.
     for name in [&paths.data[0], &paths.data[1], &paths.readers] {
-        sys::unlink(name)
+        file::unlink(name)
             .map_err(|errno| paths.explain(FileKind::Directory, name, "removing leftovers", errno))?;
     }
     for generation in paths.old_generations() {
-        sys::unlink(&paths.old(generation)?).map_err(paths.io(FileKind::Old(generation), "unlink"))?;
+        file::unlink(&paths.old(generation)?).map_err(paths.io(FileKind::Old(generation), "unlink"))?;
     }
     make(paths, options, generation, 0)
 }
@@ -195,18 +202,18 @@ fn published_under(paths: &Paths, owners: &Owners, generation: u64) -> Result<u6
 
 /// What the first page of a copy says, if it is whole.
 fn sealed(fd: &OwnedFd, info: &FileInfo) -> Option<DataFields> {
-    let map = Map::new(sys::raw(fd), PAGE, false).ok().filter(|_| info.size >= PAGE)?;
-    let header = copy::header(&map)?;
+    let map = Map::new(fd, PAGE, false).ok().filter(|_| info.size >= PAGE)?;
+    let header = data_file::header(&map)?;
     let (fields, hash) = header.fields();
     (header.magic.load(Ordering::Relaxed) == DATA_MAGIC && fields.hash() == hash).then_some(fields)
 }
 
 /// Makes `P_readers` and then `P_state`, each complete before it gets its name.
 fn make(paths: &Paths, options: &Options, generation: u64, adopted_id: u64) -> Result<Files, Error> {
-    let id = sys::random();
+    let id = clock::random();
     let readers =
         make_file(paths, options, FileKind::Readers, options.readers_mode, slot_offset(options.slots))?;
-    let map = Map::new(sys::raw(&readers), PAGE, true).map_err(paths.io(FileKind::Readers, "mmap"))?;
+    let map = Map::new(&readers, PAGE, true).map_err(paths.io(FileKind::Readers, "mmap"))?;
     // SAFETY:
     // - the mapping is a page long and page-aligned; the header consists of atomics.
     let header = unsafe { map.start().cast::<ReadersHeader>().as_ref() };
@@ -215,10 +222,10 @@ fn make(paths: &Paths, options: &Options, generation: u64, adopted_id: u64) -> R
     header.id.store(id, Ordering::Relaxed);
     header.magic.store(READERS_MAGIC, Ordering::Relaxed);
     let fresh = paths.fresh()?;
-    sys::rename(&fresh, &paths.readers).map_err(paths.io(FileKind::Readers, "rename"))?;
+    file::rename(&fresh, &paths.readers).map_err(paths.io(FileKind::Readers, "rename"))?;
 
     let fd = make_file(paths, options, FileKind::State, options.mode, PAGE)?;
-    let map = Map::new(sys::raw(&fd), PAGE, true).map_err(paths.io(FileKind::State, "mmap"))?;
+    let map = Map::new(&fd, PAGE, true).map_err(paths.io(FileKind::State, "mmap"))?;
     // SAFETY:
     // - the mapping is a page long and page-aligned; the state consists of atomics.
     let state = unsafe { map.start().cast::<State>().as_ref() };
@@ -227,8 +234,8 @@ fn make(paths: &Paths, options: &Options, generation: u64, adopted_id: u64) -> R
     state.adopted_id.store(adopted_id, Ordering::Relaxed);
     state.generation.store(generation, Ordering::Relaxed);
     state.magic.store(STATE_MAGIC, Ordering::Relaxed);
-    let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(FileKind::State, "fstat"))?;
-    sys::rename(&fresh, &paths.state).map_err(paths.io(FileKind::State, "rename"))?;
+    let info = file::fstat(&fd).map_err(paths.io(FileKind::State, "fstat"))?;
+    file::rename(&fresh, &paths.state).map_err(paths.io(FileKind::State, "rename"))?;
     Ok(Files { state: map, state_fd: fd, state_info: info })
 }
 
@@ -239,17 +246,17 @@ fn make_file(
     mode: u32,
     size: u64,
 ) -> Result<OwnedFd, Error> {
-    copy::create_file(place, mode, size, paths, options)
+    data_file::create_file(place, mode, size, paths, options)
 }
 
 /// What is under the name of a copy. `None`: nothing of use; the next publication makes a fresh file.
-fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Copy>, Error> {
+fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<DataFile>, Error> {
     let kind = FileKind::Data(u8::from(index == 1));
     let Some((fd, info)) = writer.paths.open(kind, true, owners)? else { return Ok(None) };
     if info.size < PAGE {
         return Ok(None);
     }
-    let mut copy = Copy::adopt(fd, info, index, &writer.paths, &writer.options)?;
+    let mut copy = DataFile::adopt(fd, info, index, &writer.paths, &writer.options)?;
     let header = copy.header();
     let magic = header.magic.load(Ordering::Relaxed);
     if magic != DATA_MAGIC {
@@ -271,7 +278,7 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Cop
     let known = generation != 0
         && (ours || (adopted != 0 && fields.readers_id == adopted))
         && (generation == writer.generation || generation.checked_add(1) == Some(writer.generation));
-    copy.strangers = !ours;
+    copy.foreign_readers = !ours;
     copy.vacant = generation == 0 || generation > writer.generation;
     if sound && known {
         copy.bytes = fields.bytes;
@@ -280,7 +287,7 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Cop
         if generation == writer.generation {
             reserved?;
         }
-        let same_boot = fields.boot_id == writer.boot_id && sys::boot_id().is_some();
+        let same_boot = fields.boot_id == writer.boot_id && clock::boot_id().is_some();
         if !same_boot && copy.payload().is_some_and(|bytes| checksum::whole(bytes) != fields.checksum) {
             copy.holds = None;
         }
@@ -299,18 +306,18 @@ fn adopt_retired(writer: &Writer, owners: &Owners) -> Result<(), Error> {
     for generation in writer.paths.old_generations() {
         let path = writer.paths.old(generation)?;
         let kind = FileKind::Old(generation);
-        let Ok(fd) = sys::open(&path, libc::O_RDWR, 0) else { continue };
-        let info = writer.paths.check_file(kind, sys::raw(&fd), owners)?;
+        let Ok(fd) = file::open(&path, Access::ReadWrite) else { continue };
+        let info = writer.paths.check_file(kind, &fd, owners)?;
         // The earlier writer was killed before the fresh file got its name: the copy goes on under its own.
         let still_named =
-            (0..2).any(|index| sys::lstat(writer.paths.data(index)).is_ok_and(|data| data.same_file(&info)));
+            (0..2).any(|index| file::lstat(writer.paths.data(index)).is_ok_and(|data| data.same_file(&info)));
         // Under another number nobody sees its pins; with another generation it is not what its name says. Such a file
         // only loses the name, and its memory comes back when the last reader lets go of it.
         let ours = sealed(&fd, &info).is_some_and(|fields| {
             fields.generation == generation && fields.readers_id == writer.readers_id()
         });
         if still_named || !ours {
-            sys::unlink(&path).map_err(writer.paths.io(kind, "unlink"))?;
+            file::unlink(&path).map_err(writer.paths.io(kind, "unlink"))?;
         } else {
             writer.retired.borrow_mut().push(Retired { generation, fd, path });
         }

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::copy::Copy;
-use super::{Published, Writer};
+use super::data_file::DataFile;
+use super::{Publication, Writer};
+use bliss_os::file;
+
 use crate::checksum::{Blocks, LINE};
 use crate::error::Error;
 use crate::layout::MAX_BYTES;
-use crate::sys;
 
 /// The copy that is not current, to be filled and then published.
 ///
@@ -60,11 +61,11 @@ impl<'a> Standby<'a> {
         usize::from((self.writer.generation + 1) & 1 == 1)
     }
 
-    fn copy(&self) -> Option<&Copy> {
+    fn copy(&self) -> Option<&DataFile> {
         self.writer.fresh.as_ref().or_else(|| self.writer.copies.get(self.index())?.as_ref())
     }
 
-    fn copy_mut(&mut self) -> Result<&mut Copy, Error> {
+    fn copy_mut(&mut self) -> Result<&mut DataFile, Error> {
         let index = self.index();
         let writer = &mut *self.writer;
         match &mut writer.fresh {
@@ -150,7 +151,7 @@ impl<'a> Standby<'a> {
         let Writer { copies: [zero, one], fresh, generation, threads, .. } = &mut *self.writer;
         let (current, other) = if *generation & 1 == 0 { (zero, one) } else { (one, zero) };
         let held = current.as_ref().filter(|copy| *generation != 0 && copy.holds == Some(*generation));
-        let from = held.and_then(Copy::payload).unwrap_or_default();
+        let from = held.and_then(DataFile::payload).unwrap_or_default();
         if let Some((to, blocks)) = fresh.as_mut().or(other.as_mut()).and_then(|copy| copy.parts_mut(bytes)) {
             self.checksum = Some(blocks.copy(to, from, *threads));
             // What was changed before is gone.
@@ -205,7 +206,7 @@ impl<'a> Standby<'a> {
         let (current, other) = if *generation & 1 == 0 { (zero, one) } else { (one, zero) };
         let held = current.as_ref().filter(|copy| *generation != 0 && copy.holds == Some(*generation));
         let standby = fresh.as_mut().or(other.as_mut()).and_then(|copy| copy.slice_mut(bytes));
-        (held.and_then(Copy::payload), standby.unwrap_or_default())
+        (held.and_then(DataFile::payload), standby.unwrap_or_default())
     }
 
     /// Changes the size. What lies before the smaller of both sizes stays.
@@ -249,7 +250,7 @@ impl<'a> Standby<'a> {
     /// # Errors
     ///
     /// [`Error::Io`] if a fresh file could not get its name, [`Error::Forked`]; what was current stays so.
-    pub fn publish(mut self) -> Result<Published, Error> {
+    pub fn publish(mut self) -> Result<Publication, Error> {
         self.writer.check_process()?;
         let bytes = self.bytes;
         let checksum = match self.checksum {
@@ -317,7 +318,7 @@ impl Drop for Standby<'_> {
             if let Ok(name) = self.writer.paths.fresh()
                 && !fresh.is_replaced(&name)
             {
-                let _ = sys::unlink(&name);
+                let _ = file::unlink(&name);
             }
         } else if let Ok(copy) = self.copy_mut() {
             copy.blocks.forget();

@@ -12,7 +12,7 @@ use rkyv::ser::sharing::Share;
 use rkyv::ser::{self, Positional};
 use rkyv::util::with_arena;
 
-use super::{Published, Standby, Writer};
+use super::{Publication, Standby, Writer};
 use crate::checksum::{BLOCK, Blocks};
 use crate::error::Error;
 
@@ -127,7 +127,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`standby`](Self::standby), and [`Error::Serialize`] if the value cannot be serialised.
-    pub fn write<T>(&mut self, value: &T) -> Result<Published, Error>
+    pub fn write<T>(&mut self, value: &T) -> Result<Publication, Error>
     where
         T: for<'a> Serialize<Serializer<'a>>,
     {
@@ -140,7 +140,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub fn write_within<T>(&mut self, value: &T, grace: std::time::Duration) -> Result<Published, Error>
+    pub fn write_within<T>(&mut self, value: &T, grace: std::time::Duration) -> Result<Publication, Error>
     where
         T: for<'a> Serialize<Serializer<'a>>,
     {

@@ -1,11 +1,12 @@
-//! The slots in `P_readers` as the writer sees them: [`Roster`] over the mapped file.
+//! The slots in `P_readers` as the writer sees them: [`Slots`] over the mapped file.
 
-use crate::census::{self, Occupied, Roster};
+use bliss_os::{file, lock::Lock, membarrier};
+
 use crate::layout::{COUNTERS_LOCK, MUST_FENCE, SLOT_FREE, SLOT_UNFENCED, slot_offset};
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::protocol::FREE;
-use crate::seat::{ReadersMap, slots_in};
-use crate::sys;
+use crate::reader_slot::{ReadersMap, slots_in};
+use crate::scan::{self, Occupied, Slots};
 
 use super::Writer;
 
@@ -24,7 +25,7 @@ pub(super) enum Barrier {
 impl Writer {
     /// Says of each generation, all older than the current one, whether a living reader holds it.
     pub(super) fn held(&self, generations: &[u64]) -> Vec<bool> {
-        let mut held = census::held(self, generations);
+        let mut held = scan::held(self, generations);
         self.judge_counters(generations, &mut held);
         held
     }
@@ -42,10 +43,10 @@ impl Writer {
             return self.readers.slots();
         }
         // Without an answer there may be as many as somebody says.
-        sys::fstat(sys::raw(&self.readers_fd)).map_or(u32::MAX, |info| slots_in(info.size))
+        file::fstat(&self.readers_fd).map_or(u32::MAX, |info| slots_in(info.size))
     }
 
-    /// After the census: its barrier is the one that counts.
+    /// After the scan: its barrier is the one that counts.
     fn judge_counters(&self, generations: &[u64], held: &mut [bool]) {
         let [zero, one] = &self.readers.header().counters;
         let counts = [zero.load(Ordering::Acquire), one.load(Ordering::Acquire)];
@@ -55,11 +56,11 @@ impl Writer {
         let counted = &self.state().counted_readers;
         counted.store(counted.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // If nobody shares the lock, all who counted are dead.
-        let lock = self.readers_lock.raw();
-        if sys::try_lock(lock, libc::F_WRLCK, COUNTERS_LOCK) == Ok(true) {
+        let lock = &self.readers_lock;
+        if lock.try_lock(Lock::Exclusive, COUNTERS_LOCK) == Ok(true) {
             zero.store(0, Ordering::Release);
             one.store(0, Ordering::Release);
-            let _ = sys::try_lock(lock, libc::F_UNLCK, COUNTERS_LOCK);
+            lock.unlock(COUNTERS_LOCK);
             return;
         }
         let [zero, one] = counts;
@@ -69,10 +70,10 @@ impl Writer {
     }
 }
 
-impl Roster for Writer {
+impl Slots for Writer {
     fn barrier(&self) {
         fence(Ordering::SeqCst);
-        if self.barrier.get() == Barrier::Everywhere && sys::membarrier::everywhere().is_err() {
+        if self.barrier.get() == Barrier::Everywhere && membarrier::everywhere().is_err() {
             // Forbidden since: from now on readers have to pass fences.
             self.fall_back_to_fences();
         }
@@ -105,8 +106,8 @@ impl Roster for Writer {
     /// Takes the slot's lock before it clears the slot.
     fn clear_if_dead(&self, index: u32) -> bool {
         let slot = self.readers.slot(index);
-        let lock = self.readers_lock.raw();
-        if sys::try_lock(lock, libc::F_WRLCK, slot_offset(index)) != Ok(true) {
+        let lock = &self.readers_lock;
+        if lock.try_lock(Lock::Exclusive, slot_offset(index)) != Ok(true) {
             return false;
         }
         if let Some(slot) = slot {
@@ -115,7 +116,7 @@ impl Roster for Writer {
             }
             slot.kind.store(SLOT_FREE, Ordering::Release);
         }
-        let _ = sys::try_lock(lock, libc::F_UNLCK, slot_offset(index));
+        lock.unlock(slot_offset(index));
         true
     }
 }

@@ -14,7 +14,7 @@ use crate::protocol::{self, FREE, Hold};
 const SPINS: u32 = if cfg!(loom) { 0 } else { 200 };
 
 /// The slots, and what the writer can do to them.
-pub trait Roster {
+pub trait Slots {
     /// The heavy barrier: what readers stored before it is seen after it, and the other way round.
     fn barrier(&self);
 
@@ -48,24 +48,24 @@ struct Passing {
 }
 
 /// Says of each generation, all of them older than the current one, whether a living reader holds it.
-pub fn held(roster: &impl Roster, generations: &[u64]) -> Vec<bool> {
+pub fn held(slots: &impl Slots, generations: &[u64]) -> Vec<bool> {
     let mut held = vec![false; generations.len()];
     if generations.is_empty() {
         return held;
     }
-    roster.barrier();
+    slots.barrier();
     let mut passing = Vec::new();
-    for index in 0..roster.slots() {
-        if let Some(slot) = roster.occupied(index) {
-            judge_slot(roster, index, slot, generations, &mut held, &mut passing);
+    for index in 0..slots.slots() {
+        if let Some(slot) = slots.occupied(index) {
+            judge_slot(slots, index, slot, generations, &mut held, &mut passing);
         }
     }
-    settle(roster, passing, generations, &mut held);
+    settle(slots, passing, generations, &mut held);
     held
 }
 
 fn judge_slot(
-    roster: &impl Roster,
+    slots: &impl Slots,
     index: u32,
     slot: Occupied<'_>,
     generations: &[u64],
@@ -94,7 +94,7 @@ fn judge_slot(
             passing.push(Passing { slot: index, cell: number, value });
         }
     }
-    if !found.is_empty() && !roster.clear_if_dead(index) {
+    if !found.is_empty() && !slots.clear_if_dead(index) {
         for at in found {
             if let Some(held) = held.get_mut(at) {
                 *held = true;
@@ -104,9 +104,9 @@ fn judge_slot(
 }
 
 /// Waits a moment for readers that are between their two loads, and calls the announcements of the others off.
-fn settle(roster: &impl Roster, mut passing: Vec<Passing>, generations: &[u64], held: &mut [bool]) {
+fn settle(slots: &impl Slots, mut passing: Vec<Passing>, generations: &[u64], held: &mut [bool]) {
     let value_of = |entry: &Passing| {
-        let slot = roster.occupied(entry.slot)?;
+        let slot = slots.occupied(entry.slot)?;
         slot.cells.get(entry.cell).map(|cell| cell.load(Ordering::Acquire))
     };
     // A value other than the one seen: a pin of one generation, or something later, which pins nothing old.
@@ -130,11 +130,11 @@ fn settle(roster: &impl Roster, mut passing: Vec<Passing>, generations: &[u64], 
         crate::primitive::spin_loop();
     }
     for entry in &passing {
-        if let Some(slot) = roster.occupied(entry.slot) {
+        if let Some(slot) = slots.occupied(entry.slot) {
             protocol::revoke(slot.epoch);
         }
     }
-    roster.barrier();
+    slots.barrier();
     for entry in &passing {
         has_moved(entry);
     }

@@ -5,8 +5,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::census::{self, Occupied, Roster};
 use crate::protocol::{self, FREE, Found};
+use crate::scan::{self, Occupied, Slots};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -165,11 +165,11 @@ struct Writer {
     retired: Vec<(u64, usize)>,
     /// The result of a scan done too early.
     early: bool,
-    /// The next barrier is the first of its census.
+    /// The next barrier is the first of its scan.
     first: std::cell::Cell<bool>,
 }
 
-impl Roster for Writer {
+impl Slots for Writer {
     fn barrier(&self) {
         let first = self.first.replace(false);
         match self.shared.fault {
@@ -227,7 +227,7 @@ impl Writer {
         match self.shared.fault {
             Fault::NoScan => false,
             Fault::EarlyScan => self.early,
-            _ => census::held(self, &[generation])[0],
+            _ => scan::held(self, &[generation])[0],
         }
     }
 
@@ -252,7 +252,7 @@ impl Writer {
             shared.names[index].store(self.copies[index], Ordering::Release);
         }
         if shared.fault == Fault::EarlyScan {
-            self.early = census::held(self, &[next - 1])[0];
+            self.early = scan::held(self, &[next - 1])[0];
         }
         shared.generation.store(next, Ordering::Release);
         self.generation = next;
@@ -262,7 +262,7 @@ impl Writer {
     fn reclaim(&mut self) {
         let retired = std::mem::take(&mut self.retired);
         let generations: Vec<u64> = retired.iter().map(|(generation, _)| *generation).collect();
-        let held = census::held(self, &generations);
+        let held = scan::held(self, &generations);
         for ((generation, file), held) in retired.into_iter().zip(held) {
             if held {
                 self.retired.push((generation, file));

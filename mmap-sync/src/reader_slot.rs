@@ -16,8 +16,15 @@ use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use bliss_os::{
+    clock,
+    file::{self, Access},
+    fork::PrivateFd,
+    lock::Lock,
+    map::Map,
+};
+
 use crate::error::{Error, FileKind};
-use crate::fork::PrivateFd;
 use crate::layout::{
     COUNTERS_LOCK, LAYOUT, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES, SLOT_FENCED, SLOT_FREE,
     SLOT_UNFENCED, Slot, slot_offset,
@@ -26,7 +33,6 @@ use crate::options::Options;
 use crate::paths::{Owners, Paths};
 use crate::primitive::{Ordering, fence};
 use crate::protocol::FREE;
-use crate::sys::{self, Map};
 
 /// Attempts at the shared lock of readers without a slot; after the first ones with a pause.
 const LOCK_ATTEMPTS: u32 = 100;
@@ -43,7 +49,7 @@ pub(crate) struct ReadersMap {
 impl ReadersMap {
     /// Maps the file and checks that it is the one that belongs to the state with this id.
     pub(crate) fn new(paths: &Paths, fd: &OwnedFd, id: Option<u64>) -> Result<ReadersMap, Error> {
-        let size = sys::fstat(sys::raw(fd)).map_err(paths.io(FileKind::Readers, "fstat"))?.size;
+        let size = file::fstat(fd).map_err(paths.io(FileKind::Readers, "fstat"))?.size;
         let corrupt = |what, expected, found| Error::Corrupt {
             place: paths.place(FileKind::Readers),
             what,
@@ -54,8 +60,7 @@ impl ReadersMap {
             return Err(corrupt("the file size", PAGE + SLOT_BYTES, size));
         }
         let slots = slots_in(size);
-        let map =
-            Map::new(sys::raw(fd), slot_offset(slots), true).map_err(paths.io(FileKind::Readers, "mmap"))?;
+        let map = Map::new(fd, slot_offset(slots), true).map_err(paths.io(FileKind::Readers, "mmap"))?;
         let readers = ReadersMap { map, slots, larger: OnceCell::new() };
         let header = readers.header();
         let magic = header.magic.load(Ordering::Relaxed);
@@ -112,11 +117,7 @@ impl ReadersMap {
     }
 
     pub(crate) fn slot(&self, index: u32) -> Option<&Slot> {
-        let slot = self.latest().map.at::<Slot>(slot_offset(index))?;
-        // SAFETY:
-        // - `at` checked that it lies inside the mapping and is aligned.
-        // - the slot consists of atomics, for which any bytes are a value, and which others may change.
-        Some(unsafe { slot.as_ref() })
+        self.latest().map.get(slot_offset(index))
     }
 }
 
@@ -135,14 +136,14 @@ pub(crate) enum Place {
 }
 
 /// A handle's place in `P_readers`, kept until it is dropped.
-pub(crate) struct Seat {
+pub(crate) struct ReaderSlot {
     pub(crate) readers: ReadersMap,
     pub(crate) place: Place,
     /// Carries the lock. Never mapped.
     _lock: PrivateFd,
 }
 
-impl Seat {
+impl ReaderSlot {
     /// Takes a free slot, or that of a dead owner, or one from a larger file.
     pub(crate) fn take(
         paths: &Paths,
@@ -150,22 +151,22 @@ impl Seat {
         options: &Options,
         id: u64,
         fenced: bool,
-    ) -> Result<Seat, Error> {
+    ) -> Result<ReaderSlot, Error> {
         let Some((fd, info)) = paths.open(FileKind::Readers, true, owners)? else {
             return Err(paths.io(FileKind::Readers, "open")(libc::ENOENT));
         };
-        let lock =
-            PrivateFd::open(&paths.readers, libc::O_RDWR, 0).map_err(paths.io(FileKind::Readers, "open"))?;
-        let locked = sys::fstat(lock.raw()).map_err(paths.io(FileKind::Readers, "fstat"))?;
+        let lock = PrivateFd::open(&paths.readers, Access::ReadWrite)
+            .map_err(paths.io(FileKind::Readers, "open"))?;
+        let locked = lock.info().map_err(paths.io(FileKind::Readers, "fstat"))?;
         if !locked.same_file(&info) {
             return Err(Error::Unsettled { place: paths.place(FileKind::Readers), attempts: 1 });
         }
         let mut readers = ReadersMap::new(paths, &fd, Some(id))?;
         loop {
             if let Some(index) = find(&readers, &lock).map_err(paths.io(FileKind::Readers, "lock"))? {
-                let seat = Seat { readers, place: Place::Slot(index), _lock: lock };
-                seat.furnish(fenced);
-                return Ok(seat);
+                let slot = ReaderSlot { readers, place: Place::Slot(index), _lock: lock };
+                slot.furnish(fenced);
+                return Ok(slot);
             }
             let more = readers.slots().saturating_mul(2).min(options.max_slots);
             if more <= readers.slots() || extend(&fd, readers.slots(), more).is_err() {
@@ -176,10 +177,8 @@ impl Seat {
         // Without the lock the writer would take the counts for those of dead readers. It holds the lock for a moment
         // when it looks whether they are.
         for attempt in 0..LOCK_ATTEMPTS {
-            if sys::try_lock(lock.raw(), libc::F_RDLCK, COUNTERS_LOCK)
-                .map_err(paths.io(FileKind::Readers, "lock"))?
-            {
-                return Ok(Seat { readers, place: Place::Counters, _lock: lock });
+            if lock.try_lock(Lock::Shared, COUNTERS_LOCK).map_err(paths.io(FileKind::Readers, "lock"))? {
+                return Ok(ReaderSlot { readers, place: Place::Counters, _lock: lock });
             }
             if attempt >= LOCK_SPINS {
                 std::thread::sleep(Duration::from_micros(20));
@@ -195,7 +194,7 @@ impl Seat {
             cell.store(FREE, Ordering::Release);
         }
         slot.pid.store(std::process::id(), Ordering::Relaxed);
-        slot.opened_ns.store(sys::unix_ns(), Ordering::Relaxed);
+        slot.opened_ns.store(clock::unix_ns(), Ordering::Relaxed);
         self.readers.header().high_water.fetch_max(u64::from(index) + 1, Ordering::SeqCst);
         slot.kind.store(if fenced { SLOT_FENCED } else { SLOT_UNFENCED }, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -220,20 +219,20 @@ impl Seat {
 }
 
 /// Makes room for more slots. What is there is not touched: others use it.
-fn extend(fd: &OwnedFd, from: u32, to: u32) -> sys::Result<()> {
+fn extend(fd: &OwnedFd, from: u32, to: u32) -> bliss_os::Result<()> {
     let (from, to) = (slot_offset(from), slot_offset(to));
-    sys::extend(sys::raw(fd), from, to.saturating_sub(from))
+    file::extend(fd, from, to.saturating_sub(from))
 }
 
 /// A slot whose lock could be taken: first those that say they are free, then those of dead owners.
-fn find(readers: &ReadersMap, lock: &PrivateFd) -> sys::Result<Option<u32>> {
+fn find(readers: &ReadersMap, lock: &PrivateFd) -> bliss_os::Result<Option<u32>> {
     for only_free in [true, false] {
         for index in 0..readers.slots() {
             let Some(slot) = readers.slot(index) else { break };
             if only_free && slot.kind.load(Ordering::Relaxed) != SLOT_FREE {
                 continue;
             }
-            if sys::try_lock(lock.raw(), libc::F_WRLCK, slot_offset(index))? {
+            if lock.try_lock(Lock::Exclusive, slot_offset(index))? {
                 return Ok(Some(index));
             }
         }

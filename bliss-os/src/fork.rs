@@ -1,34 +1,37 @@
 //! What a fork must not duplicate: the right to use a slot, and the descriptors that carry locks.
 //!
 //! A page that the kernel wipes in the child carries the **token** of the process. Handles remember the token
-//! under which they were opened; in a child it is another one. A lock belongs to an open file description, which a
-//! child would share and so keep alive after its parent's death: therefore the descriptors that carry locks are
-//! registered here and closed in the child, by a `pthread_atfork` handler or, after a bare `clone`, when the first
-//! handle is used.
+//! under which they were opened; a child has another one. A lock belongs to an open file description, which a
+//! child would share and so keep alive after its parent's death: so the descriptors that carry locks are
+//! registered here and closed in the child, by a `pthread_atfork` handler or, after a bare `clone`, when the child
+//! first uses a handle.
 //!
 //! # Orderings
 //!
 //! The token is written in a child before it has a second thread, and by the first handle opened, under the
 //! registry's lock. It guards no other memory, so all accesses are `Relaxed`; so are those to the number of handles.
 
-use std::cell::UnsafeCell;
+use std::cell::Cell;
 use std::ffi::CStr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
-use crate::sys;
+use crate::file::{self, Access, FileInfo};
+use crate::lock::{self, Lock};
+use crate::{Errno, Result};
 
 /// Descriptors that a child must not keep.
-static PRIVATE: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+static PRIVATE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
-/// Reader handles, for which there is room in [`PRIVATE`].
+/// Handles, for which there is room in [`PRIVATE`].
 static HANDLES: AtomicUsize = AtomicUsize::new(0);
 
 /// The last token given out; copied by a fork, so that a child's token differs from all of its ancestors'.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// A page of zeroed memory of the program itself, so that looking at the token is one load. The loader maps such
+/// A page of zeroed memory of the program itself, so that reading the token is one load. The loader maps such
 /// pages privately and anonymously, as `MADV_WIPEONFORK` demands.
 #[cfg_attr(target_arch = "x86_64", repr(C, align(4096)))]
 #[cfg_attr(not(target_arch = "x86_64"), repr(C, align(65536)))]
@@ -39,23 +42,20 @@ struct Page {
 static PAGE: Page = Page { token: AtomicU64::new(0) };
 
 /// Whether the page and the fork handlers are set up, or the error.
-static READY: OnceLock<Result<(), sys::Errno>> = OnceLock::new();
+static READY: OnceLock<std::result::Result<(), Errno>> = OnceLock::new();
 
-/// Holds the registry's lock between the `prepare` handler and the `parent` or `child` handler.
-struct Held(UnsafeCell<Option<MutexGuard<'static, Vec<RawFd>>>>);
+thread_local! {
+    /// Holds the registry's lock between the `prepare` handler and the `parent` or `child` handler, which run in the
+    /// thread that forks. Without a destructor, so that a thread can fork while it ends.
+    static HELD: Cell<Option<ManuallyDrop<MutexGuard<'static, Vec<OwnedFd>>>>> = const { Cell::new(None) };
+}
 
-// SAFETY:
-// - only the fork handlers use it, and only while the forking thread holds `PRIVATE`.
-unsafe impl Sync for Held {}
-
-static HELD: Held = Held(UnsafeCell::new(None));
-
-fn private() -> MutexGuard<'static, Vec<RawFd>> {
+fn private() -> MutexGuard<'static, Vec<OwnedFd>> {
     PRIVATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// To be called before anything is opened.
-pub(crate) fn init() -> Result<(), sys::Errno> {
+/// Sets up the page and the handlers. To be called before anything is opened.
+pub fn init() -> Result<()> {
     *READY.get_or_init(|| {
         // SAFETY:
         // - the page is a whole one, aligned and as large as `Page`, and nothing else is in it that wiping could harm.
@@ -74,15 +74,15 @@ pub(crate) fn init() -> Result<(), sys::Errno> {
     })
 }
 
-/// The token, or 0 in a child that has not looked at it with [`token`] yet.
+/// The token, or 0 in a child that has not asked for it with [`token`] yet.
 #[inline(always)]
-pub(crate) fn peek() -> u64 {
+pub fn peek() -> u64 {
     PAGE.token.load(Ordering::Relaxed)
 }
 
 /// Makes room for the descriptors of one more handle, which it may open later in a call that must not allocate. While
 /// a handle moves to other files it has two.
-pub(crate) fn make_room() {
+pub fn make_room() {
     let handles = HANDLES.fetch_add(1, Ordering::Relaxed) + 1;
     let mut registry = private();
     let missing = (2 * handles + 8).saturating_sub(registry.len());
@@ -90,7 +90,7 @@ pub(crate) fn make_room() {
 }
 
 /// The handle is gone.
-pub(crate) fn give_room_back() {
+pub fn release_room() {
     HANDLES.fetch_sub(1, Ordering::Relaxed);
 }
 
@@ -101,7 +101,7 @@ fn new_token() -> u64 {
 }
 
 /// The token of this process. The first call after a bare `clone` does what the fork handler would have done.
-pub(crate) fn token() -> u64 {
+pub fn token() -> u64 {
     let token = peek();
     if token != 0 {
         return token;
@@ -115,41 +115,35 @@ pub(crate) fn token() -> u64 {
     peek()
 }
 
-fn become_child(registry: &mut Vec<RawFd>) {
-    for fd in registry.drain(..) {
-        // SAFETY:
-        // - the descriptor is this process's copy of one that `PrivateFd` owned in the parent; in the child nobody
-        //   closes it but us, since `PrivateFd::drop` compares tokens.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
-    }
+fn become_child(registry: &mut Vec<OwnedFd>) {
+    // Closes them.
+    registry.clear();
     PAGE.token.store(new_token(), Ordering::Relaxed);
 }
 
+/// The lock that [`prepare`] took in this thread.
+fn held() -> Option<MutexGuard<'static, Vec<OwnedFd>>> {
+    HELD.take().map(ManuallyDrop::into_inner)
+}
+
 extern "C" fn prepare() {
-    let registry = private();
-    // SAFETY:
-    // - this thread holds the registry's lock, so no other handler runs.
-    unsafe { *HELD.0.get() = Some(registry) };
+    HELD.set(Some(ManuallyDrop::new(private())));
 }
 
 extern "C" fn parent() {
-    // SAFETY:
-    // - called in the thread that ran `prepare`, which still holds the lock.
-    drop(unsafe { (*HELD.0.get()).take() });
+    drop(held());
 }
 
 extern "C" fn child() {
-    // SAFETY:
-    // - called in the child's copy of the thread that ran `prepare`, which still holds the lock.
-    let held = unsafe { (*HELD.0.get()).take() };
-    if let Some(mut registry) = held {
+    if let Some(mut registry) = held() {
         become_child(&mut registry);
     }
 }
 
-/// A descriptor that is not handed down to children: it carries a lock.
+/// A descriptor that children do not keep: it carries a lock.
 #[derive(Debug)]
-pub(crate) struct PrivateFd {
+pub struct PrivateFd {
+    /// Registered as long as this lives, in the process that opened it.
     fd: RawFd,
     /// The process that opened it; in another one it is closed already, and the number may be somebody else's.
     token: u64,
@@ -157,17 +151,42 @@ pub(crate) struct PrivateFd {
 
 impl PrivateFd {
     /// Opens a file; no fork falls between opening and registering.
-    pub(crate) fn open(path: &CStr, flags: libc::c_int, mode: u32) -> sys::Result<PrivateFd> {
+    pub fn open(path: &CStr, access: Access) -> Result<PrivateFd> {
         init()?;
         let token = token();
         let mut registry = private();
-        let fd = sys::open(path, flags, mode)?.into_raw_fd();
+        let fd = file::open(path, access)?;
+        let number = fd.as_raw_fd();
         registry.push(fd);
-        Ok(PrivateFd { fd, token })
+        Ok(PrivateFd { fd: number, token })
     }
 
-    pub(crate) fn raw(&self) -> RawFd {
-        self.fd
+    /// The descriptor; `EBADF` in a child, which does not have it.
+    pub fn get(&self) -> Result<BorrowedFd<'_>> {
+        if token() != self.token {
+            return Err(libc::EBADF);
+        }
+        // SAFETY:
+        // - in the process that opened it, which this is, the descriptor is open as long as it is registered, and that is
+        //   until `drop`.
+        Ok(unsafe { BorrowedFd::borrow_raw(self.fd) })
+    }
+
+    /// What the file system says of it.
+    pub fn info(&self) -> Result<FileInfo> {
+        file::fstat(self.get()?)
+    }
+
+    /// As [`lock::try_lock`].
+    pub fn try_lock(&self, lock: Lock, byte: u64) -> Result<bool> {
+        lock::try_lock(self.get()?, lock, byte)
+    }
+
+    /// As [`lock::unlock`].
+    pub fn unlock(&self, byte: u64) {
+        if let Ok(fd) = self.get() {
+            lock::unlock(fd, byte);
+        }
     }
 }
 
@@ -177,14 +196,10 @@ impl Drop for PrivateFd {
             return;
         }
         let mut registry = private();
-        if let Some(at) = registry.iter().position(|fd| *fd == self.fd) {
-            registry.swap_remove(at);
+        if let Some(at) = registry.iter().position(|fd| fd.as_raw_fd() == self.fd) {
             // A child that has not closed its copy yet would keep the locks: they are of the description, not of the
             // descriptor.
-            sys::unlock_all(self.fd);
-            // SAFETY:
-            // - the descriptor was opened by this process and is ours as long as it is registered.
-            drop(unsafe { OwnedFd::from_raw_fd(self.fd) });
+            lock::unlock_all(registry.swap_remove(at));
         }
     }
 }

@@ -4,15 +4,20 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
+use bliss_os::{
+    Errno,
+    file::{self, Access, FileInfo},
+    map::{Advice, Map},
+};
+
+use crate::cgroup;
 use crate::checksum::Blocks;
 use crate::error::{Error, FileKind};
 use crate::layout::{DataFields, DataHeader, PAGE};
-use crate::memory;
 use crate::options::Options;
+use crate::parallel_copy::{LARGE, share};
 use crate::paths::Paths;
 use crate::primitive::{Ordering, fence};
-use crate::share::{LARGE, share};
-use crate::sys::{self, FileInfo, Map};
 
 /// More slack than this is given back if it is also more than …
 const SLACK: u64 = 1 << 20;
@@ -22,7 +27,7 @@ const KEPT: u64 = 32;
 /// Smaller ranges are left to page faults.
 const POPULATE: u64 = 1 << 20;
 
-pub(super) struct Copy {
+pub(super) struct DataFile {
     fd: OwnedFd,
     pub(super) info: FileInfo,
     map: Map,
@@ -37,14 +42,11 @@ pub(super) struct Copy {
     /// It was being written, or never became current: no reader looks into it, whatever is pinned.
     pub(super) vacant: bool,
     /// Readers that this writer cannot see may look into it: it is not overwritten.
-    pub(super) strangers: bool,
+    pub(super) foreign_readers: bool,
 }
 
 pub(super) fn header(map: &Map) -> Option<&DataHeader> {
-    // SAFETY:
-    // - `at` checks bounds and alignment; whoever made the mapping checked that the file has a first page.
-    // - the header consists of atomics, for which any bytes are a value.
-    map.at::<DataHeader>(0).map(|header| unsafe { header.as_ref() })
+    map.get(0)
 }
 
 fn kind(index: u64) -> FileKind {
@@ -57,19 +59,19 @@ fn round_up(bytes: u64) -> u64 {
 
 fn map_file(fd: &OwnedFd, size: u64, index: u64, paths: &Paths, options: &Options) -> Result<Map, Error> {
     let wanted = size.max(options.max_size.saturating_add(PAGE));
-    let map = Map::new(sys::raw(fd), wanted, true)
-        .or_else(|_| Map::new(sys::raw(fd), size.max(PAGE), true))
+    let map = Map::new(fd, wanted, true)
+        .or_else(|_| Map::new(fd, size.max(PAGE), true))
         .map_err(paths.io(kind(index), "mmap"))?;
     if options.huge_pages {
         // Advice: where the file system has no huge pages nothing is lost.
-        let _ = map.advise(0, map.len(), libc::MADV_HUGEPAGE);
+        let _ = map.advise(0, map.len(), Advice::HugePage);
     }
     Ok(map)
 }
 
 /// Compares what a file in memory is to grow by with what the control group allows, which would kill instead of refusing.
 fn check_memory(fd: &OwnedFd, more: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
-    if sys::is_in_memory(sys::raw(fd)) && memory::available().is_some_and(|room| room < more) {
+    if file::is_in_memory(fd) && cgroup::available().is_some_and(|room| room < more) {
         let limit = "the memory limit of the control group";
         return Err(Error::NoSpace { place: paths.place(place), bytes: more, limit });
     }
@@ -78,11 +80,11 @@ fn check_memory(fd: &OwnedFd, more: u64, place: FileKind, paths: &Paths) -> Resu
 
 /// Reserves a range of a file.
 fn reserve(fd: &OwnedFd, from: u64, len: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
-    sys::reserve(sys::raw(fd), from, len).map_err(|errno| refused(errno, len, place, paths))
+    file::reserve(fd, from, len).map_err(|errno| refused(errno, len, place, paths))
 }
 
 /// Why room for so many bytes was refused.
-fn refused(errno: sys::Errno, bytes: u64, place: FileKind, paths: &Paths) -> Error {
+fn refused(errno: Errno, bytes: u64, place: FileKind, paths: &Paths) -> Error {
     match errno {
         libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EFBIG => {
             Error::NoSpace { place: paths.place(place), bytes, limit: "the file system is full" }
@@ -100,32 +102,36 @@ pub(super) fn create_file(
     options: &Options,
 ) -> Result<OwnedFd, Error> {
     let name = paths.fresh()?;
-    sys::unlink(&name).map_err(paths.io(place, "unlink of an unfinished file"))?;
-    let fd = sys::open(&name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)
-        .map_err(paths.io(place, "creating"))?;
+    file::unlink(&name).map_err(paths.io(place, "unlink of an unfinished file"))?;
+    let fd = file::open(&name, Access::CreateNew(0o600)).map_err(paths.io(place, "creating"))?;
     let made = (|| {
         if let Some(group) = options.group {
-            sys::fchown_group(sys::raw(&fd), group).map_err(paths.io(place, "fchown"))?;
+            file::fchown_group(&fd, group).map_err(paths.io(place, "fchown"))?;
         }
-        sys::fchmod(sys::raw(&fd), mode).map_err(paths.io(place, "fchmod"))?;
+        file::fchmod(&fd, mode).map_err(paths.io(place, "fchmod"))?;
         check_memory(&fd, size, place, paths)?;
         reserve(&fd, 0, size, place, paths)
     })();
     if made.is_err() {
-        let _ = sys::unlink(&name);
+        let _ = file::unlink(&name);
     }
     made.map(|()| fd)
 }
 
-impl Copy {
+impl DataFile {
     /// A fresh file with room for `bytes` bytes, not yet under its final name.
-    pub(super) fn create(index: u64, bytes: u64, paths: &Paths, options: &Options) -> Result<Copy, Error> {
+    pub(super) fn create(
+        index: u64,
+        bytes: u64,
+        paths: &Paths,
+        options: &Options,
+    ) -> Result<DataFile, Error> {
         let fd = create_file(kind(index), options.mode, PAGE, paths, options)?;
-        let made = Copy::fill_new(fd, index, bytes, paths, options);
+        let made = DataFile::fill_new(fd, index, bytes, paths, options);
         if made.is_err()
             && let Ok(name) = paths.fresh()
         {
-            let _ = sys::unlink(&name);
+            let _ = file::unlink(&name);
         }
         made
     }
@@ -136,11 +142,11 @@ impl Copy {
         bytes: u64,
         paths: &Paths,
         options: &Options,
-    ) -> Result<Copy, Error> {
+    ) -> Result<DataFile, Error> {
         let map = map_file(&fd, PAGE.saturating_add(round_up(bytes)), index, paths, options)?;
-        let info = sys::fstat(sys::raw(&fd)).map_err(paths.io(kind(index), "fstat"))?;
+        let info = file::fstat(&fd).map_err(paths.io(kind(index), "fstat"))?;
         let blocks = Blocks::default();
-        let mut copy = Copy {
+        let mut copy = DataFile {
             fd,
             info,
             map,
@@ -150,7 +156,7 @@ impl Copy {
             reserved: 0,
             blocks,
             vacant: true,
-            strangers: false,
+            foreign_readers: false,
         };
         copy.header().store(&DataFields { index: u32::from(index & 1 == 1), ..Default::default() });
         copy.make_room(bytes, paths, options)?;
@@ -164,10 +170,10 @@ impl Copy {
         index: u64,
         paths: &Paths,
         options: &Options,
-    ) -> Result<Copy, Error> {
+    ) -> Result<DataFile, Error> {
         let map = map_file(&fd, info.size, index, paths, options)?;
         let blocks = Blocks::default();
-        Ok(Copy {
+        Ok(DataFile {
             fd,
             info,
             map,
@@ -177,7 +183,7 @@ impl Copy {
             reserved: 0,
             blocks,
             vacant: false,
-            strangers: false,
+            foreign_readers: false,
         })
     }
 
@@ -191,15 +197,15 @@ impl Copy {
     /// Whether it has this name, or with `thoroughly` unset at least some name.
     pub(super) fn has_name(&self, name: &CStr, thoroughly: bool) -> bool {
         if thoroughly {
-            sys::lstat(name).is_ok_and(|info| info.same_file(&self.info))
+            file::lstat(name).is_ok_and(|info| info.same_file(&self.info))
         } else {
-            sys::fstat(sys::raw(&self.fd)).is_ok_and(|info| info.links > 0)
+            file::fstat(&self.fd).is_ok_and(|info| info.links > 0)
         }
     }
 
     /// Whether another file has this name.
     pub(super) fn is_replaced(&self, name: &CStr) -> bool {
-        sys::lstat(name).is_ok_and(|info| !info.same_file(&self.info))
+        file::lstat(name).is_ok_and(|info| !info.same_file(&self.info))
     }
 
     /// The bytes that it holds.
@@ -251,11 +257,11 @@ impl Copy {
             check_memory(&self.fd, more, kind(self.index), paths)?;
             // In memory, pages are made by touching them, by several threads. It may have made some of them only, so that
             // what counts is the reservation.
-            let in_memory = more >= POPULATE && sys::is_in_memory(sys::raw(&self.fd));
+            let in_memory = more >= POPULATE && file::is_in_memory(&self.fd);
             if in_memory {
-                let size = sys::fstat(sys::raw(&self.fd)).map_or(u64::MAX, |info| info.size);
+                let size = file::fstat(&self.fd).map_or(u64::MAX, |info| info.size);
                 let end = PAGE.saturating_add(wanted);
-                if size >= end || sys::make_longer(sys::raw(&self.fd), end).is_ok() {
+                if size >= end || file::make_longer(&self.fd, end).is_ok() {
                     self.populate(from, more, options.threads_or_cores());
                 }
             }
@@ -263,7 +269,7 @@ impl Copy {
                 // What it holds may end in a page that is not counted as reserved, if the file was cut off there.
                 let held = if self.holds.is_some() { round_up(self.bytes) } else { 0 };
                 let given_back = had.max(held).min(wanted);
-                let _ = sys::punch(sys::raw(&self.fd), PAGE.saturating_add(given_back), wanted - given_back);
+                let _ = file::punch(&self.fd, PAGE.saturating_add(given_back), wanted - given_back);
                 return Err(error);
             }
             if !in_memory {
@@ -292,7 +298,7 @@ impl Copy {
         share(pieces, if len < LARGE as u64 { 1 } else { threads }, |piece| {
             // A kernel without it (before 5.14) takes the faults.
             let range = (from.saturating_add(piece), PIECE.min(len - piece));
-            let _ = self.map.advise(range.0, range.1, libc::MADV_POPULATE_WRITE);
+            let _ = self.map.advise(range.0, range.1, Advice::PopulateWrite);
             0
         });
     }
@@ -317,7 +323,7 @@ impl Copy {
             let (from, len) = (PAGE.saturating_add(used), self.reserved - used);
             // No reader is to make the pages again that are given back here.
             self.tell_reserved(used);
-            if sys::punch(sys::raw(&self.fd), from, len).is_ok() {
+            if file::punch(&self.fd, from, len).is_ok() {
                 self.reserved = used;
             }
         }
@@ -340,7 +346,7 @@ impl Copy {
         }
         let missing = PAGE.saturating_add(bytes) - self.info.allocated;
         check_memory(&self.fd, missing, kind(self.index), paths)?;
-        match sys::extend(sys::raw(&self.fd), PAGE, bytes) {
+        match file::extend(&self.fd, PAGE, bytes) {
             // A file system that cannot reserve.
             Ok(()) | Err(libc::EOPNOTSUPP) => {
                 self.reserved = bytes;
