@@ -1,9 +1,11 @@
 //! Turns a [`Model`] into the bytes that are evaluated in place.
 
 mod ctr;
+mod error;
 mod oblivious;
 mod shapes;
 mod slots;
+mod used;
 
 use rkyv::util::AlignedVec;
 
@@ -13,39 +15,11 @@ use crate::layout::{
     VERSION,
 };
 use crate::meta::Meta;
+use error::narrow;
+use slots::Slots;
+use used::Used;
 
-/// Why a model could not be compiled.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CompileError {
-    /// The model contradicts itself.
-    #[error("the model is inconsistent: {0}; import it again")]
-    Inconsistent(String),
-    /// The model exceeds a limit of the compiled form.
-    #[error(
-        "the model has {found} {what}, more than the {limit} that a compiled model can hold; train a smaller one"
-    )]
-    TooLarge {
-        /// What there is too much of.
-        what: &'static str,
-        /// How much there is.
-        found: u64,
-        /// How much can be held.
-        limit: u64,
-    },
-    /// The names could not be archived.
-    #[error("the names could not be archived: {0}")]
-    Names(rkyv::rancor::Error),
-}
-
-/// A number that has to fit into 32 bits.
-fn narrow(value: usize, what: &'static str) -> Result<u32, CompileError> {
-    u32::try_from(value).map_err(|_| CompileError::TooLarge {
-        what,
-        found: value as u64,
-        limit: u64::from(u32::MAX),
-    })
-}
+pub use error::CompileError;
 
 /// All sections but the names.
 #[derive(Default)]
@@ -96,7 +70,10 @@ fn slots_id(header: &Header, sections: &Sections) -> u64 {
 /// [`CompileError`] where the model contradicts itself (an imported one never does) or is too large.
 pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     model.check().map_err(CompileError::Inconsistent)?;
-    let slots = slots::Slots::of(model)?;
+    let used = Used::of(model);
+    let mut slots = Slots::of_inputs(model, &used)?;
+    ctr::compile(model, &used, &mut slots)?;
+    slots.check_count()?;
     let wide = slots.count > 256;
     let mut flags = if wide { FLAG_WIDE_SLOTS } else { 0 };
     if model.one_vs_all {

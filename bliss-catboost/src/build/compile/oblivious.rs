@@ -1,7 +1,7 @@
 //! Oblivious trees: blocks of 64 trees, level by level.
 
+use super::error::{CompileError, narrow};
 use super::slots::{Slots, Test};
-use super::{CompileError, narrow};
 use crate::build::ir::ObliviousTree;
 use crate::layout::{BLOCK, Block, NEVER, Pages};
 

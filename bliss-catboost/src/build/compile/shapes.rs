@@ -1,7 +1,7 @@
 //! Trees of any shape: nodes whose two children lie side by side, walked eight trees at a time.
 
+use super::error::{CompileError, narrow};
 use super::slots::Slots;
-use super::{CompileError, narrow};
 use crate::build::ir::{Node as IrNode, Tree};
 use crate::layout::{NEVER, Node, WALK, Walk};
 
