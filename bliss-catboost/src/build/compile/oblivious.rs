@@ -3,7 +3,7 @@
 use super::error::{CompileError, narrow};
 use super::slots::{Slots, Test};
 use crate::build::ir::ObliviousTree;
-use crate::layout::{BLOCK, Block, NEVER, Pages};
+use crate::layout::{BLOCK, Block, Pages, UNREACHABLE_THRESHOLD};
 
 /// The sections of oblivious trees.
 #[derive(Default)]
@@ -73,7 +73,7 @@ impl Compiled {
             // Trees that are less deep, and places without a tree, test a slot that is at hand and never true.
             let test = |at: usize| {
                 let test = trees.get(at).and_then(|t| t.get(level)).copied();
-                test.unwrap_or(Test { slot: low, threshold: NEVER })
+                test.unwrap_or(Test { slot: low, threshold: UNREACHABLE_THRESHOLD })
             };
             self.tests.extend((0..BLOCK).map(|at| test(at).slot as u8));
             self.tests.extend((0..BLOCK).map(|at| test(at).threshold));

@@ -3,7 +3,7 @@
 use super::error::{CompileError, narrow};
 use super::slots::Slots;
 use crate::build::ir::{Node as IrNode, Tree};
-use crate::layout::{NEVER, Node, WALK, Walk};
+use crate::layout::{Node, TRAVERSAL_TREES, Traversal, UNREACHABLE_THRESHOLD};
 
 /// The sections of trees of any shape.
 #[derive(Default)]
@@ -12,7 +12,7 @@ pub(super) struct Compiled {
     pub(super) nodes: Vec<Node>,
     pub(super) node_leaves: Vec<u32>,
     pub(super) roots: Vec<u32>,
-    pub(super) walks: Vec<Walk>,
+    pub(super) walks: Vec<Traversal>,
 }
 
 pub(super) fn compile(trees: &[Tree], dimensions: usize, slots: &Slots) -> Result<Compiled, CompileError> {
@@ -24,9 +24,11 @@ pub(super) fn compile(trees: &[Tree], dimensions: usize, slots: &Slots) -> Resul
     }
     // A walk takes as many steps as its deepest tree.
     depths.sort_unstable();
-    for group in depths.chunks(WALK) {
-        let mut walk =
-            Walk { steps: group.iter().map(|(depth, _)| *depth).max().unwrap_or(0), ..Walk::default() };
+    for group in depths.chunks(TRAVERSAL_TREES) {
+        let mut walk = Traversal {
+            steps: group.iter().map(|(depth, _)| *depth).max().unwrap_or(0),
+            ..Traversal::default()
+        };
         for (place, tree) in walk.trees.iter_mut().enumerate() {
             *tree = group.get(place).or(group.first()).map_or(0, |(_, tree)| *tree);
         }
@@ -65,7 +67,14 @@ impl Compiled {
                         let first = narrow(self.leaves.len(), "leaf values")?;
                         let values = tree.leaves.get(*value..).and_then(|l| l.get(..dimensions));
                         self.leaves.extend_from_slice(values.unwrap_or_default());
-                        (Node { base: narrow(at, "nodes")?, threshold: NEVER, ..Node::default() }, first)
+                        (
+                            Node {
+                                base: narrow(at, "nodes")?,
+                                threshold: UNREACHABLE_THRESHOLD,
+                                ..Node::default()
+                            },
+                            first,
+                        )
                     }
                     None => return Err(CompileError::Inconsistent(format!("node {node} is missing"))),
                 };

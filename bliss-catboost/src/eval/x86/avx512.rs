@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2;
-use crate::eval::trees::{Beside, Positions, Sum};
+use crate::eval::trees::{InterleavedSums, Positions, Sum};
 use crate::eval::{Job, Oblivious, Shapes, inputs, trees};
 use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES, Pages, level_bytes};
 
@@ -106,7 +106,7 @@ unsafe fn block_positions<const WIDE: bool, const A: usize, const B: usize>(
     block: &Block,
     bases: *const u32,
     positions: *mut u32,
-    mut sums: Beside<'_, A, B>,
+    mut sums: InterleavedSums<'_, A, B>,
 ) {
     let stride = level_bytes(job.header.flags);
     let mut low = _mm512_setzero_si512();
@@ -195,7 +195,7 @@ pub(in crate::eval) unsafe fn positions(
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let to = positions.add(at * BLOCK);
             // Half of the trees of each model are added while its positions are found, the others with the next model's.
-            let sums = Beside::<6, 5> { before, own };
+            let sums = InterleavedSums::<6, 5> { before, own };
             if job.header.flags & FLAG_WIDE_SLOTS == 0 {
                 block_positions::<false, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else if job.header.slots <= PERMUTED_SLOTS {
@@ -231,7 +231,7 @@ pub(in crate::eval) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, ou
             let positions = buffers.add(at & 1);
             let to = positions.cast::<u32>();
             // Trees of the block before: six levels and what remains make 64.
-            let sums = Beside::<0, 11> { before: &mut none, own: &mut sum };
+            let sums = InterleavedSums::<0, 11> { before: &mut none, own: &mut sum };
             if job.header.flags & FLAG_WIDE_SLOTS == 0 {
                 block_positions::<false, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else if job.header.slots <= PERMUTED_SLOTS {
