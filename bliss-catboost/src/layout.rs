@@ -64,7 +64,7 @@ macro_rules! plain {
 }
 plain!(u8, u32, f32, f64, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
 
-/// Where a section is.
+/// The range of a section.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Section {
@@ -145,7 +145,7 @@ pub(crate) struct Header {
     /// A hash of everything that slots are filled by: the same for models whose slots are equal on every row. 0: not known.
     pub(crate) slots_id: u64,
     pub(crate) sections: [Section; SECTIONS],
-    /// Zeros in the place of padding, which would be published with whatever was in memory there.
+    /// Zeros instead of padding, which would publish whatever was in memory there.
     pub(crate) tail: [u64; 4],
 }
 
@@ -240,7 +240,6 @@ pub(crate) struct Traversal {
 
 const _: () = {
     assert!(size_of::<Header>() == 384);
-    assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 4]>() == size_of::<Header>());
     assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 4]>() == size_of::<Header>());
     assert!(size_of::<Group>() == 8);
     assert!(size_of::<Row>() == 64);

@@ -91,7 +91,10 @@ fn models_trained_anew_are_bit_equal_to_catboost() {
     let python = std::env::var("BLISS_CATBOOST_PYTHON").unwrap_or_else(|_| "python3".into());
     let found = Command::new(&python).args(["-c", "import catboost, numpy"]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: training models ({python} has no package catboost; set BLISS_CATBOOST_PYTHON)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: training models ({python} has no package catboost; set BLISS_CATBOOST_PYTHON)"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -178,13 +178,13 @@ fn push_table(
     for &key in &keys {
         let start = usize::try_from(first_probe(key, entries as u64)).unwrap_or(0);
         let (before, from) = placed.split_at_mut(start.min(entries));
-        let places = from.iter_mut().chain(before).take(MAX_PROBES).enumerate();
-        let mut free = places.filter(|(_, place)| **place == EMPTY);
-        let Some((steps, place)) = free.next() else {
+        let candidates = from.iter_mut().chain(before).take(MAX_PROBES).enumerate();
+        let mut free = candidates.filter(|(_, entry)| **entry == EMPTY);
+        let Some((steps, entry)) = free.next() else {
             let (what, found) = ("CTR keys that collide", MAX_PROBES as u64 + 1);
             return Err(CompileError::TooLarge { what, found, limit: MAX_PROBES as u64 });
         };
-        *place = key;
+        *entry = key;
         probes = probes.max(steps + 1);
     }
     tables.reserve(bytes);

@@ -70,7 +70,7 @@ impl Compiled {
             let first = used.next().unwrap_or(0);
             let (low, high) = used.fold((first, first), |(low, high), s| (low.min(s), high.max(s)));
             self.pages.push(Pages { of_128: [low >> 7, high >> 7] });
-            // Trees that are less deep, and places without a tree, test a slot that is at hand and never true.
+            // Trees that are less deep, and lanes without a tree, test a slot that is at hand and never true.
             let test = |at: usize| {
                 let test = trees.get(at).and_then(|t| t.get(level)).copied();
                 test.unwrap_or(Test { slot: low, threshold: UNREACHABLE_THRESHOLD })

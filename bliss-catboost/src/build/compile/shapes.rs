@@ -29,8 +29,8 @@ pub(super) fn compile(trees: &[Tree], dimensions: usize, slots: &Slots) -> Resul
             steps: group.iter().map(|(depth, _)| *depth).max().unwrap_or(0),
             ..Traversal::default()
         };
-        for (place, tree) in walk.trees.iter_mut().enumerate() {
-            *tree = group.get(place).or(group.first()).map_or(0, |(_, tree)| *tree);
+        for (index, tree) in walk.trees.iter_mut().enumerate() {
+            *tree = group.get(index).or(group.first()).map_or(0, |(_, tree)| *tree);
         }
         compiled.walks.push(walk);
     }
@@ -78,8 +78,8 @@ impl Compiled {
                     }
                     None => return Err(CompileError::Inconsistent(format!("node {node} is missing"))),
                 };
-                if let (Some(place), Some(value)) = (self.nodes.get_mut(at), self.node_leaves.get_mut(at)) {
-                    *place = compiled;
+                if let (Some(empty), Some(value)) = (self.nodes.get_mut(at), self.node_leaves.get_mut(at)) {
+                    *empty = compiled;
                     *value = leaf;
                 }
             }

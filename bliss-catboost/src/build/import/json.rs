@@ -304,7 +304,7 @@ fn read_table(json: &JsonTable, projection: Vec<Element>, kind: CtrKind) -> Resu
         let key = key.as_str().and_then(|k| k.parse().ok()).or_else(|| key.as_u64());
         let key: u64 = key.ok_or_else(|| corrupt("a key is no number".into()))?;
         if key == u64::MAX {
-            continue; // CatBoost's mark of an empty place
+            continue; // CatBoost's mark of an empty bucket
         }
         keys.push((key, u32::try_from(keys.len()).map_err(|_| corrupt("it has too many keys".into()))?));
         for count in counts {

@@ -168,8 +168,8 @@ unsafe fn half_positions<const P: usize, const HALF_AT: usize, const A: usize, c
         // - there are 32 bases per half (`validate`), and 32 of the 64 positions are used; both are aligned
         unsafe {
             let base = _mm256_load_si256(bases.add(quarter * 8).cast());
-            let place = positions.add(quarter * 8);
-            _mm256_store_si256(place.cast(), _mm256_add_epi32(index, base));
+            let to = positions.add(quarter * 8);
+            _mm256_store_si256(to.cast(), _mm256_add_epi32(index, base));
         }
     }
 }

@@ -27,9 +27,9 @@ unsafe fn fill_slots(job: &Job<'_>) {
         for (at, four) in job.groups.chunks(4).enumerate() {
             // Stored 64 at a time, since so they are loaded: a load waits for smaller stores under it.
             let mut slots = _mm512_setzero_si512();
-            for (place, group) in four.iter().enumerate() {
-                let bytes = avx2::quantise(job, at * 4 + place, group);
-                slots = match place {
+            for (index, group) in four.iter().enumerate() {
+                let bytes = avx2::quantise(job, at * 4 + index, group);
+                slots = match index {
                     0 => _mm512_inserti32x4::<0>(slots, bytes),
                     1 => _mm512_inserti32x4::<1>(slots, bytes),
                     2 => _mm512_inserti32x4::<2>(slots, bytes),
@@ -151,8 +151,8 @@ unsafe fn block_positions<const WIDE: bool, const A: usize, const B: usize>(
         // - there are 64 bases per block (`validate`) and 64 positions, both 64-byte aligned
         unsafe {
             let base = _mm512_load_si512(bases.add(quarter * LANES).cast());
-            let place = positions.add(quarter * LANES);
-            _mm512_store_si512(place.cast(), _mm512_add_epi32(index, base));
+            let to = positions.add(quarter * LANES);
+            _mm512_store_si512(to.cast(), _mm512_add_epi32(index, base));
         }
     }
 }

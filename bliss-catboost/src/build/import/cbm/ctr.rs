@@ -114,10 +114,10 @@ pub(super) fn read_feature(
     Ok(())
 }
 
-/// Marks an empty place of CatBoost's hash tables.
+/// Marks an empty bucket of CatBoost's hash tables.
 const EMPTY: u64 = u64::MAX;
 
-/// Bytes of a place: the key, and the index of its counts.
+/// Bytes of a bucket: the key, and the index of its counts.
 const BUCKET: usize = 12;
 
 /// Reads the part with the tables.
@@ -136,11 +136,11 @@ pub(super) fn read_tables(
         let Some(target) = model.ctr_tables.get_mut(at) else { continue };
         let index = table.index().map(|v| v.bytes()).unwrap_or_default();
         if index.len() % BUCKET != 0 {
-            let detail = format!("expected places of {BUCKET} bytes, found {} bytes", index.len());
+            let detail = format!("expected buckets of {BUCKET} bytes, found {} bytes", index.len());
             return Err(ImportError::corrupt("a CTR table", detail));
         }
-        for place in index.as_chunks::<BUCKET>().0 {
-            let [a, b, c, d, e, f, g, h, i, j, k, l] = *place;
+        for bucket in index.as_chunks::<BUCKET>().0 {
+            let [a, b, c, d, e, f, g, h, i, j, k, l] = *bucket;
             let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
             if key != EMPTY {
                 target.keys.push((key, u32::from_le_bytes([i, j, k, l])));
