@@ -91,12 +91,12 @@ pub enum EvalError {
         /// Largest entry of the binding.
         found: u32,
     },
-    /// The output has not one place per dimension.
+    /// The output does not have one value per dimension.
     #[error("expected room for {expected} output values, found {found}")]
     OutputLength {
         /// Dimensions of the model.
         expected: usize,
-        /// Places that were given.
+        /// Values that were given.
         found: usize,
     },
     /// The scratch memory was made for smaller models.

@@ -22,13 +22,13 @@ pub(crate) const LANES: usize = 16;
 pub(crate) const BLOCK: usize = 64;
 
 /// Trees that are walked together where they have any shape.
-pub(crate) const WALK: usize = 8;
+pub(crate) const TRAVERSAL_TREES: usize = 8;
 
-/// Borders that one slot counts at most, so that a threshold of [`NEVER`] is never reached.
+/// Borders that one slot counts at most, so that a threshold of [`UNREACHABLE_THRESHOLD`] is never reached.
 pub(crate) const MAX_ROWS: usize = 254;
 
 /// A threshold that no slot reaches.
-pub(crate) const NEVER: u8 = 255;
+pub(crate) const UNREACHABLE_THRESHOLD: u8 = 255;
 
 /// Levels of an oblivious tree at most.
 pub(crate) const MAX_LEVELS: usize = 16;
@@ -53,18 +53,18 @@ pub(crate) const FLAGS: u32 = FLAG_ANY_SHAPE | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL
 /// # Safety
 ///
 /// - the type is `Copy`, has no padding, no pointers and no invalid bit pattern
-pub(crate) unsafe trait Plain: Copy + 'static {}
+pub(crate) unsafe trait Pod: Copy + 'static {}
 
 macro_rules! plain {
     ($($ty:ty),*) => { $(
         // SAFETY:
         // - numbers and `repr(C)` structs of numbers without padding (sizes asserted below)
-        unsafe impl Plain for $ty {}
+        unsafe impl Pod for $ty {}
     )* };
 }
-plain!(u8, u32, f32, f64, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Walk);
+plain!(u8, u32, f32, f64, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
 
-/// Where a section is.
+/// The range of a section.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Section {
@@ -77,7 +77,7 @@ pub(crate) struct Section {
 /// The sections, in the order in which they follow the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub(crate) enum At {
+pub(crate) enum SectionId {
     /// [`Meta`](super::meta::Meta), archived by rkyv.
     Meta,
     /// Per lane the input it takes.
@@ -110,7 +110,7 @@ pub(crate) enum At {
     NodeLeaves,
     /// Per tree its root.
     Roots,
-    /// [`Walk`]s: trees that are walked together.
+    /// [`Traversal`]s: trees that are walked together.
     Walks,
     /// Bias per dimension.
     Bias,
@@ -145,7 +145,7 @@ pub(crate) struct Header {
     /// A hash of everything that slots are filled by: the same for models whose slots are equal on every row. 0: not known.
     pub(crate) slots_id: u64,
     pub(crate) sections: [Section; SECTIONS],
-    /// Zeros in the place of padding, which would be published with whatever was in memory there.
+    /// Zeros instead of padding, which would publish whatever was in memory there.
     pub(crate) tail: [u64; 4],
 }
 
@@ -232,15 +232,14 @@ pub(crate) struct Node {
 /// Trees that are walked together, and for how many steps.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub(crate) struct Walk {
-    pub(crate) trees: [u32; WALK],
+pub(crate) struct Traversal {
+    pub(crate) trees: [u32; TRAVERSAL_TREES],
     pub(crate) steps: u32,
     pub(crate) reserved: u32,
 }
 
 const _: () = {
     assert!(size_of::<Header>() == 384);
-    assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 4]>() == size_of::<Header>());
     assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 4]>() == size_of::<Header>());
     assert!(size_of::<Group>() == 8);
     assert!(size_of::<Row>() == 64);
@@ -250,7 +249,7 @@ const _: () = {
     assert!(size_of::<Block>() == 8);
     assert!(size_of::<Pages>() == 4);
     assert!(size_of::<Node>() == 8);
-    assert!(size_of::<Walk>() == 40);
+    assert!(size_of::<Traversal>() == 40);
 };
 
 /// Bytes of one level in TESTS: 64 slots (low bytes), 64 thresholds, and 64 high bytes where slots are wide.

@@ -38,6 +38,12 @@
 //! - [`ModelRef::open`] reads the whole model (all but the CTR tables' rows); [`ModelRef::open_unchecked`] is for
 //!   bytes that were opened before.
 //! - One thread per [`Scratch`]; a [`ModelRef`] is `Copy` and may be used by many threads.
+//!
+//! # Limits
+//!
+//! - Text and embedding features are refused by name when a file is imported.
+//! - Oblivious trees are at most 16 deep; a model has at most 65,536 slots and output dimensions.
+//! - Little-endian machines only. One row per call; [`ModelRef::raw_many`] takes several models.
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

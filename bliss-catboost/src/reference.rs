@@ -4,7 +4,7 @@ use rkyv::{Archived, access_unchecked};
 
 use super::error::ModelError;
 use super::instruction_set::InstructionSet;
-use super::layout::{ALIGN, At, FLAG_ANY_SHAPE, Header, MAGIC, Plain, Section};
+use super::layout::{ALIGN, FLAG_ANY_SHAPE, Header, MAGIC, Pod, Section, SectionId};
 use super::meta::Meta;
 use super::validate;
 
@@ -121,7 +121,7 @@ impl<'a> ModelRef<'a> {
     /// Number of leaf values over all trees.
     #[must_use]
     pub fn leaf_values(&self) -> usize {
-        self.section::<f64>(At::Leaves).len()
+        self.section::<f64>(SectionId::Leaves).len()
     }
 
     /// Bytes of the compiled model.
@@ -145,7 +145,7 @@ impl<'a> ModelRef<'a> {
     fn meta(&self) -> &'a Archived<Meta> {
         // SAFETY:
         // - `validate::check` ran `access` on these very bytes
-        unsafe { access_unchecked::<Archived<Meta>>(self.section(At::Meta)) }
+        unsafe { access_unchecked::<Archived<Meta>>(self.section(SectionId::Meta)) }
     }
 
     pub(super) fn header(&self) -> &'a Header {
@@ -154,13 +154,13 @@ impl<'a> ModelRef<'a> {
         unsafe { &*self.bytes.as_ptr().cast::<Header>() }
     }
 
-    pub(super) fn section<T: Plain>(&self, at: At) -> &'a [T] {
+    pub(super) fn section<T: Pod>(&self, at: SectionId) -> &'a [T] {
         let Section { offset, count } = self.header().sections.get(at as usize).copied().unwrap_or_default();
         // SAFETY:
-        // - `validate::check` found that `offset` is a multiple of 64 (no `Plain` type wants more) and that `count`
+        // - `validate::check` found that `offset` is a multiple of 64 (no `Pod` type wants more) and that `count`
         //   elements of this section's type from there on are inside the bytes
         // - `T` is the section's type: each section is asked for with one type only, here and in `validate`
-        // - any bits are a `Plain`
+        // - any bits are a `Pod`
         unsafe {
             std::slice::from_raw_parts(self.bytes.as_ptr().add(offset as usize).cast::<T>(), count as usize)
         }

@@ -1,6 +1,6 @@
 //! Memory that an evaluation works in.
 
-use super::layout::{At, BLOCK, FLAG_ANY_SHAPE, Group, LANES, slot_bytes};
+use super::layout::{BLOCK, FLAG_ANY_SHAPE, Group, LANES, SectionId, slot_bytes};
 use super::reference::ModelRef;
 
 /// Cache lines that [`Scratch::bounded`] allocates for each of its three parts.
@@ -42,7 +42,7 @@ impl Lines {
     fn of(model: &ModelRef<'_>) -> Self {
         let header = model.header();
         Self {
-            lanes: model.section::<Group>(At::Groups).len(),
+            lanes: model.section::<Group>(SectionId::Groups).len(),
             slots: slot_bytes(header.slots as usize) / 64,
             positions: if header.flags & FLAG_ANY_SHAPE == 0 {
                 0

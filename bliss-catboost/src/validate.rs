@@ -4,9 +4,9 @@ use rkyv::Archived;
 
 use super::error::ModelError;
 use super::layout::{
-    ALIGN, At, BLOCK, Block, Element, FLAG_ANY_SHAPE, FLAG_WIDE_SLOTS, FLAGS, Group, Header, LANES, MAGIC,
-    MAX_LEVELS, MAX_ROWS, MAX_SLOTS, MIN_SLOT_BYTES, NEVER, Node, OneHot, Pages, Plain, Projection, Row,
-    SECTIONS, VERSION, Walk, entry_bytes, level_bytes, slot_bytes,
+    ALIGN, BLOCK, Block, Element, FLAG_ANY_SHAPE, FLAG_WIDE_SLOTS, FLAGS, Group, Header, LANES, MAGIC,
+    MAX_LEVELS, MAX_ROWS, MAX_SLOTS, MIN_SLOT_BYTES, Node, OneHot, Pages, Pod, Projection, Row, SECTIONS,
+    SectionId, Traversal, UNREACHABLE_THRESHOLD, VERSION, entry_bytes, level_bytes, slot_bytes,
 };
 use super::meta::Meta;
 
@@ -17,7 +17,7 @@ use super::meta::Meta;
 ///   `slots`; pages end inside the slots' memory
 /// - groups have at most [`MAX_ROWS`] rows, which exist
 /// - for each tree, every leaf index that its tests can make leads to `dimensions` leaf values; a slot is never
-///   [`NEVER`], so a test against that adds nothing
+///   [`UNREACHABLE_THRESHOLD`], so a test against that adds nothing
 /// - every node's children exist, every node's leaf value exists, and the steps of all walks together are fewer than
 ///   the nodes: no loop
 pub(super) fn check(bytes: &[u8]) -> Result<(), ModelError> {
@@ -63,7 +63,7 @@ fn all<T>(section: &'static str, elements: &[T], fits: impl Fn(&T) -> bool) -> R
 
 impl<'a> Unchecked<'a> {
     /// The elements of a section, if it lies inside the model.
-    fn section<T: Plain>(&self, at: At, name: &'static str) -> Result<&'a [T], ModelError> {
+    fn section<T: Pod>(&self, at: SectionId, name: &'static str) -> Result<&'a [T], ModelError> {
         let section = self.header.sections.get(at as usize).copied().unwrap_or_default();
         let wrong = ModelError::Section { section: name, found: section.count };
         let offset = usize::try_from(section.offset).map_err(|_| wrong)?;
@@ -74,12 +74,17 @@ impl<'a> Unchecked<'a> {
             return Err(wrong);
         }
         // SAFETY:
-        // - inside the bytes and aligned (just checked; no `Plain` type wants more than 64); any bits are a `Plain`
+        // - inside the bytes and aligned (just checked; no `Pod` type wants more than 64); any bits are a `Pod`
         Ok(unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(offset).cast::<T>(), count) })
     }
 
     /// A section of exactly this many elements.
-    fn exact<T: Plain>(&self, at: At, name: &'static str, expected: usize) -> Result<&'a [T], ModelError> {
+    fn exact<T: Pod>(
+        &self,
+        at: SectionId,
+        name: &'static str,
+        expected: usize,
+    ) -> Result<&'a [T], ModelError> {
         let section = self.section(at, name)?;
         if section.len() == expected {
             return Ok(section);
@@ -112,27 +117,27 @@ impl<'a> Unchecked<'a> {
         if h.sections.len() != SECTIONS || end > self.bytes.len() {
             return Err(ModelError::Length { expected: end as u64, found: self.bytes.len() as u64 });
         }
-        let meta = self.section::<u8>(At::Meta, "names")?;
+        let meta = self.section::<u8>(SectionId::Meta, "names")?;
         let meta =
             rkyv::access::<Archived<Meta>, rkyv::rancor::Failure>(meta).map_err(|_| ModelError::Names)?;
         if meta.inputs.len() != h.inputs as usize {
             return wrong("inputs", h.inputs);
         }
-        self.exact::<f64>(At::Bias, "bias", h.dimensions as usize)?;
+        self.exact::<f64>(SectionId::Bias, "bias", h.dimensions as usize)?;
         Ok(())
     }
 
     fn check_inputs(&self) -> Result<(), ModelError> {
         let h = self.header;
-        let groups = self.section::<Group>(At::Groups, "groups")?;
-        let lanes = self.exact::<u32>(At::Lanes, "lanes", groups.len().saturating_mul(LANES))?;
-        let rows = self.section::<Row>(At::Borders, "borders")?;
+        let groups = self.section::<Group>(SectionId::Groups, "groups")?;
+        let lanes = self.exact::<u32>(SectionId::Lanes, "lanes", groups.len().saturating_mul(LANES))?;
+        let rows = self.section::<Row>(SectionId::Borders, "borders")?;
         all("lanes", lanes, |input| *input < h.inputs)?;
         all("groups", groups, |g| {
             let end = u64::from(g.first_row) + u64::from(g.rows);
             usize::from(g.rows) <= MAX_ROWS && end <= rows.len() as u64
         })?;
-        let one_hots = self.section::<OneHot>(At::OneHots, "one_hots")?;
+        let one_hots = self.section::<OneHot>(SectionId::OneHots, "one_hots")?;
         all("one_hots", one_hots, |o| o.input < h.inputs)?;
         if lanes.len() + one_hots.len() > h.slots as usize {
             return Err(ModelError::Header { field: "slots", found: u64::from(h.slots) });
@@ -142,9 +147,9 @@ impl<'a> Unchecked<'a> {
 
     fn check_projections(&self) -> Result<(), ModelError> {
         let h = self.header;
-        let projections = self.section::<Projection>(At::Projections, "projections")?;
-        let elements = self.section::<Element>(At::Elements, "elements")?;
-        let tables = self.section::<u8>(At::Ctrs, "ctrs")?;
+        let projections = self.section::<Projection>(SectionId::Projections, "projections")?;
+        let elements = self.section::<Element>(SectionId::Elements, "elements")?;
+        let tables = self.section::<u8>(SectionId::Ctrs, "ctrs")?;
         all("elements", elements, |e| e.at < if e.threshold == 0 { h.inputs } else { h.slots })?;
         all("projections", projections, |p| {
             let elements_end = u64::from(p.first_element) + u64::from(p.elements);
@@ -164,12 +169,12 @@ impl<'a> Unchecked<'a> {
     fn check_oblivious(&self) -> Result<(), ModelError> {
         let h = self.header;
         let trees = h.trees as usize;
-        let blocks = self.exact::<Block>(At::Blocks, "blocks", trees.div_ceil(BLOCK))?;
-        let bases = self.exact::<u32>(At::LeafBases, "leaf_bases", trees.next_multiple_of(BLOCK))?;
-        let leaves = self.section::<f64>(At::Leaves, "leaves")?;
-        let pages = self.section::<Pages>(At::Pages, "pages")?;
+        let blocks = self.exact::<Block>(SectionId::Blocks, "blocks", trees.div_ceil(BLOCK))?;
+        let bases = self.exact::<u32>(SectionId::LeafBases, "leaf_bases", trees.next_multiple_of(BLOCK))?;
+        let leaves = self.section::<f64>(SectionId::Leaves, "leaves")?;
+        let pages = self.section::<Pages>(SectionId::Pages, "pages")?;
         let stride = level_bytes(h.flags);
-        let tests = self.exact::<u8>(At::Tests, "tests", pages.len().saturating_mul(stride))?;
+        let tests = self.exact::<u8>(SectionId::Tests, "tests", pages.len().saturating_mul(stride))?;
         let last_128 = slot_bytes(h.slots as usize) / 128;
         all("pages", pages, |p| {
             let [first, last] = p.of_128;
@@ -194,7 +199,7 @@ impl<'a> Unchecked<'a> {
                     if slot as usize >= slot_bytes(h.slots as usize) {
                         return Err(outside);
                     }
-                    if *threshold != NEVER {
+                    if *threshold != UNREACHABLE_THRESHOLD {
                         *largest |= 1 << level;
                     }
                 }
@@ -212,16 +217,16 @@ impl<'a> Unchecked<'a> {
     fn check_shapes(&self) -> Result<(), ModelError> {
         let h = self.header;
         let trees = h.trees as usize;
-        let nodes = self.section::<Node>(At::Nodes, "nodes")?;
-        let values = self.exact::<u32>(At::NodeLeaves, "node_leaves", nodes.len())?;
-        let leaves = self.section::<f64>(At::Leaves, "leaves")?;
-        let roots = self.exact::<u32>(At::Roots, "roots", trees)?;
-        let walks = self.section::<Walk>(At::Walks, "walks")?;
+        let nodes = self.section::<Node>(SectionId::Nodes, "nodes")?;
+        let values = self.exact::<u32>(SectionId::NodeLeaves, "node_leaves", nodes.len())?;
+        let leaves = self.section::<f64>(SectionId::Leaves, "leaves")?;
+        let roots = self.exact::<u32>(SectionId::Roots, "roots", trees)?;
+        let walks = self.section::<Traversal>(SectionId::Walks, "walks")?;
         let slots = slot_bytes(h.slots as usize);
         all("roots", roots, |root| (*root as usize) < nodes.len())?;
-        // A node with the threshold NEVER goes on at `base` alone.
+        // A node with the threshold UNREACHABLE_THRESHOLD goes on at `base` alone.
         all("nodes", nodes, |n| {
-            let furthest = u64::from(n.base) + u64::from(n.threshold != NEVER);
+            let furthest = u64::from(n.base) + u64::from(n.threshold != UNREACHABLE_THRESHOLD);
             usize::from(n.slot) < slots && furthest < nodes.len() as u64
         })?;
         if trees > 0 {

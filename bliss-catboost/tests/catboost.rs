@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use bliss_catboost::{InstructionSet, ModelRef, Scratch, compile, import, ir};
 use common::{Case, cases, folders};
 
-fn paths() -> impl Iterator<Item = InstructionSet> {
+fn instruction_sets() -> impl Iterator<Item = InstructionSet> {
     InstructionSet::ALL.into_iter().filter(|path| {
         if !path.is_available() {
             let _ = writeln!(
                 std::io::stderr(),
-                "SKIPPED: the {path} path (this processor lacks its instructions)"
+                "SKIPPED: {path} instructions (this processor lacks its instructions)"
             );
         }
         path.is_available()
@@ -27,7 +27,7 @@ fn check(case: &Case, model: &ir::Model) {
     let binding = case.binding(&opened);
     let dimensions = opened.output_dimensions();
     let mut scratch = Scratch::for_model(&opened);
-    for path in paths() {
+    for path in instruction_sets() {
         let opened = opened.with_instruction_set(path).unwrap();
         let mut out = vec![0.0; dimensions];
         for row in 0..case.rows {
@@ -91,8 +91,9 @@ fn models_trained_anew_are_bit_equal_to_catboost() {
     let python = std::env::var("BLISS_CATBOOST_PYTHON").unwrap_or_else(|_| "python3".into());
     let found = Command::new(&python).args(["-c", "import catboost, numpy"]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        eprintln!(
-            "SKIPPED: training models anew ({python} has no package catboost; set BLISS_CATBOOST_PYTHON)"
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: training models ({python} has no package catboost; set BLISS_CATBOOST_PYTHON)"
         );
         return;
     }

@@ -1,5 +1,5 @@
 //! A compiled model with some of its bytes changed: an error, or a model that every path evaluates within its bytes.
-//! The input's first byte chooses the model; then each four bytes are three of a place and one that is put there.
+//! The input's first byte chooses the model; then each four bytes are three of an offset and one that is written there.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -6,7 +6,7 @@ use crate::layout::{Element, LANES, Projection, entry_bytes, first_probe};
 /// Multiplier of CatBoost's hash of combinations.
 const COMBINE: u64 = 0x4906_ba49_4954_cb65;
 
-/// A slot of a CTR is at most this, whatever the table's bytes say: [`NEVER`](crate::layout::NEVER) must stay
+/// A slot of a CTR is at most this, whatever the table's bytes say: [`UNREACHABLE_THRESHOLD`](crate::layout::UNREACHABLE_THRESHOLD) must stay
 /// out of reach.
 const LARGEST_SLOT: u8 = 254;
 

@@ -30,8 +30,8 @@ impl Evaluation<'_, '_> {
         (!alone).then(|| (header.trees as usize).next_multiple_of(BLOCK))
     }
 
-    /// Takes what its trees come to.
-    fn take(&mut self, sum: f64) {
+    /// Writes the output from the sum of its leaf values.
+    fn set_output(&mut self, sum: f64) {
         if let [out] = &mut *self.out {
             *out = sum;
         }
@@ -98,6 +98,6 @@ fn finish(before: Option<(&mut Evaluation<'_, '_>, Sum)>) {
         // SAFETY:
         // - its positions are there still: `raw_many` finishes a sum before it lets go of them
         unsafe { sum.finish() };
-        task.take(sum.total);
+        task.set_output(sum.total);
     }
 }

@@ -10,7 +10,7 @@ mod x86;
 use super::error::EvalError;
 use super::instruction_set::InstructionSet;
 use super::layout::{
-    At, Block, Element, FLAG_ANY_SHAPE, Group, Header, Node, OneHot, Pages, Projection, Row, Walk,
+    Block, Element, FLAG_ANY_SHAPE, Group, Header, Node, OneHot, Pages, Projection, Row, SectionId, Traversal,
 };
 use super::reference::ModelRef;
 use super::scratch::{Parts, Scratch};
@@ -54,7 +54,7 @@ struct Shapes<'a> {
     nodes: &'a [Node],
     values: &'a [u32],
     roots: &'a [u32],
-    walks: &'a [Walk],
+    walks: &'a [Traversal],
 }
 
 impl ModelRef<'_> {
@@ -83,7 +83,7 @@ impl ModelRef<'_> {
             let trees = self.oblivious();
             // SAFETY:
             // - the job was checked above
-            // - a path is only ever one that the processor has (`InstructionSet::detect`, `with_path`)
+            // - the instruction set is only ever one that the processor has (`InstructionSet::detect`, `with_instruction_set`)
             unsafe {
                 match self.instruction_set() {
                     #[cfg(target_arch = "x86_64")]
@@ -95,10 +95,10 @@ impl ModelRef<'_> {
             }
         } else {
             let trees = Shapes {
-                nodes: self.section(At::Nodes),
-                values: self.section(At::NodeLeaves),
-                roots: self.section(At::Roots),
-                walks: self.section(At::Walks),
+                nodes: self.section(SectionId::Nodes),
+                values: self.section(SectionId::NodeLeaves),
+                roots: self.section(SectionId::Roots),
+                walks: self.section(SectionId::Walks),
             };
             // SAFETY:
             // - as above
@@ -145,23 +145,23 @@ impl ModelRef<'_> {
             values,
             binding,
             parts,
-            lanes: self.section(At::Lanes),
-            groups: self.section(At::Groups),
-            rows: self.section(At::Borders),
-            one_hots: self.section(At::OneHots),
-            projections: self.section(At::Projections),
-            elements: self.section(At::Elements),
-            tables: self.section(At::Ctrs),
-            leaves: self.section(At::Leaves),
+            lanes: self.section(SectionId::Lanes),
+            groups: self.section(SectionId::Groups),
+            rows: self.section(SectionId::Borders),
+            one_hots: self.section(SectionId::OneHots),
+            projections: self.section(SectionId::Projections),
+            elements: self.section(SectionId::Elements),
+            tables: self.section(SectionId::Ctrs),
+            leaves: self.section(SectionId::Leaves),
         })
     }
 
     fn oblivious(&self) -> Oblivious<'_> {
         Oblivious {
-            blocks: self.section(At::Blocks),
-            pages: self.section(At::Pages),
-            tests: self.section(At::Tests),
-            bases: self.section(At::LeafBases),
+            blocks: self.section(SectionId::Blocks),
+            pages: self.section(SectionId::Pages),
+            tests: self.section(SectionId::Tests),
+            bases: self.section(SectionId::LeafBases),
         }
     }
 
@@ -183,7 +183,7 @@ impl ModelRef<'_> {
         let trees = self.oblivious();
         let mut own = Sum::begin(job, positions);
         // SAFETY:
-        // - the caller's promise; a path is only ever one that the processor has
+        // - the caller's promise; the instruction set is only ever one that the processor has
         unsafe {
             match self.instruction_set() {
                 #[cfg(target_arch = "x86_64")]
@@ -203,7 +203,7 @@ impl ModelRef<'_> {
     /// What CatBoost does to the sums at last.
     fn scale_and_bias(&self, out: &mut [f64]) {
         let scale = self.header().scale;
-        let bias = self.section::<f64>(At::Bias);
+        let bias = self.section::<f64>(SectionId::Bias);
         if self.header().trees == 0 {
             out.iter_mut().zip(bias).for_each(|(out, bias)| *out = *bias);
         } else if let ([out], [bias]) = (&mut *out, bias) {

@@ -1,7 +1,7 @@
 //! From slots to sums: parts that every kernel shares.
 
 use super::{Job, Oblivious, Shapes};
-use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, WALK, level_bytes};
+use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, TRAVERSAL_TREES, level_bytes};
 
 /// Positions of the leaf values of up to 64 trees.
 #[repr(C, align(64))]
@@ -85,12 +85,12 @@ impl Sum {
 
 /// Two sums that a kernel goes on with between other work: up to A trees of the model before, and B of its own. They do
 /// not wait for each other.
-pub(super) struct Beside<'s, const A: usize, const B: usize> {
+pub(super) struct InterleavedSums<'s, const A: usize, const B: usize> {
     pub(super) before: &'s mut Sum,
     pub(super) own: &'s mut Sum,
 }
 
-impl<const A: usize, const B: usize> Beside<'_, A, B> {
+impl<const A: usize, const B: usize> InterleavedSums<'_, A, B> {
     /// Adds some trees.
     ///
     /// # Safety
@@ -184,7 +184,7 @@ pub(super) unsafe fn walk(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
     let slots = job.parts.slots;
     let positions = job.parts.positions;
     for walk in trees.walks {
-        let mut at = [0_usize; WALK];
+        let mut at = [0_usize; TRAVERSAL_TREES];
         for (at, tree) in at.iter_mut().zip(walk.trees) {
             // SAFETY:
             // - walks name trees (`validate`)
@@ -193,7 +193,7 @@ pub(super) unsafe fn walk(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
         for _ in 0..walk.steps {
             for at in &mut at {
                 // SAFETY:
-                // - roots and children exist, and nodes name slots (`validate`); a slot is never NEVER
+                // - roots and children exist, and nodes name slots (`validate`); a slot is never UNREACHABLE_THRESHOLD
                 unsafe {
                     let node = trees.nodes.get_unchecked(*at);
                     let right = *slots.add(usize::from(node.slot)) >= node.threshold;

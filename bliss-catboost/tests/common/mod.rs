@@ -24,18 +24,19 @@ pub fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models")
 }
 
-/// Folders with models: the crate's own, where it is there the project's shared data, and what
+/// Folders with models: the crate's own, the folder `models` inside the one that `BLISS_TEST_DATA` names, and what
 /// `train_models.py` made in the folder that `BLISS_MODELS` names.
 pub fn folders() -> Vec<PathBuf> {
     let mut folders = vec![testdata(), testdata().with_file_name("small")];
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/models");
-    if shared.is_dir() {
-        folders.push(shared);
-    } else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: the models of ../shared/data/models (the folder is missing)"
-        );
+    match std::env::var_os("BLISS_TEST_DATA").map(|folder| PathBuf::from(folder).join("models")) {
+        Some(models) if models.is_dir() => folders.push(models),
+        Some(models) => {
+            let _ =
+                writeln!(std::io::stderr(), "SKIPPED: the models of {} (no such folder)", models.display());
+        }
+        None => {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: more models (set BLISS_TEST_DATA)");
+        }
     }
     folders.extend(std::env::var_os("BLISS_MODELS").map(PathBuf::from));
     folders

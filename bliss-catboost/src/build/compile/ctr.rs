@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::slots::{Slots, Test, Used, place, ranks, slot_number};
-use super::{CompileError, narrow};
+use super::error::{CompileError, narrow};
+use super::slots::{Slots, Test, chunk_and_threshold, slot_number};
+use super::used::{Used, ranks};
 use crate::build::ir::{Counts, Ctr, CtrKind, CtrTable, Element as IrElement, Model, Split};
 use crate::layout::{Element, MAX_ROWS, Projection, entry_bytes, first_probe};
 
@@ -81,12 +82,7 @@ impl Part<'_> {
 }
 
 /// Adds projections, their elements and their tables, and the tests of all CTR splits.
-pub(super) fn compile(
-    model: &Model,
-    used: &Used,
-    cat_inputs: &HashMap<usize, u32>,
-    slots: &mut Slots,
-) -> Result<(), CompileError> {
+pub(super) fn compile(model: &Model, used: &Used, slots: &mut Slots) -> Result<(), CompileError> {
     // CTRs whose keys are made alike share a table.
     let mut known: HashMap<&[IrElement], usize> = HashMap::new();
     let mut projections: Vec<(&[IrElement], Vec<usize>)> = Vec::new();
@@ -102,9 +98,7 @@ pub(super) fn compile(
         let first_element = narrow(slots.elements.len(), "elements of combinations")?;
         for element in elements {
             let element = match *element {
-                IrElement::Category(cat) => {
-                    Element { threshold: 0, at: cat_inputs.get(&cat).copied().unwrap_or(0) }
-                }
+                IrElement::Category(cat) => Element { threshold: 0, at: slots.cat_input(cat) },
                 IrElement::Above(float, border) => element_of(slots.test(Split::Float(float, border))?),
                 IrElement::Equals(cat, value) => element_of(slots.test(Split::OneHot(cat, value))?),
             };
@@ -144,7 +138,7 @@ fn parts<'a>(
         let Some(table) = model.ctr_tables.get(ctr.table) else { continue };
         let (borders, ranks) = ranks(&ctr.borders, indexes);
         for (border, rank) in ranks {
-            let (chunk, threshold) = place(rank);
+            let (chunk, threshold) = chunk_and_threshold(rank);
             let slot = slot_number(slots.count + width + chunk)?;
             slots.set_ctr(at, border, Test { slot, threshold });
         }
@@ -184,13 +178,13 @@ fn push_table(
     for &key in &keys {
         let start = usize::try_from(first_probe(key, entries as u64)).unwrap_or(0);
         let (before, from) = placed.split_at_mut(start.min(entries));
-        let places = from.iter_mut().chain(before).take(MAX_PROBES).enumerate();
-        let mut free = places.filter(|(_, place)| **place == EMPTY);
-        let Some((steps, place)) = free.next() else {
+        let candidates = from.iter_mut().chain(before).take(MAX_PROBES).enumerate();
+        let mut free = candidates.filter(|(_, entry)| **entry == EMPTY);
+        let Some((steps, entry)) = free.next() else {
             let (what, found) = ("CTR keys that collide", MAX_PROBES as u64 + 1);
             return Err(CompileError::TooLarge { what, found, limit: MAX_PROBES as u64 });
         };
-        *place = key;
+        *entry = key;
         probes = probes.max(steps + 1);
     }
     tables.reserve(bytes);

@@ -1,51 +1,25 @@
 //! Turns a [`Model`] into the bytes that are evaluated in place.
 
 mod ctr;
+mod error;
 mod oblivious;
 mod shapes;
 mod slots;
+mod used;
 
 use rkyv::util::AlignedVec;
 
 use super::ir::{Model, Trees};
 use crate::layout::{
-    ALIGN, At, FLAG_ANY_SHAPE, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Plain, SECTIONS, Section,
-    VERSION,
+    ALIGN, FLAG_ANY_SHAPE, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Pod, SECTIONS, Section,
+    SectionId, VERSION,
 };
 use crate::meta::Meta;
+use error::narrow;
+use slots::Slots;
+use used::Used;
 
-/// Why a model could not be compiled.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CompileError {
-    /// The model contradicts itself.
-    #[error("the model is inconsistent: {0}; import it again")]
-    Inconsistent(String),
-    /// The model exceeds a limit of the compiled form.
-    #[error(
-        "the model has {found} {what}, more than the {limit} that a compiled model can hold; train a smaller one"
-    )]
-    TooLarge {
-        /// What there is too much of.
-        what: &'static str,
-        /// How much there is.
-        found: u64,
-        /// How much can be held.
-        limit: u64,
-    },
-    /// The names could not be archived.
-    #[error("the names could not be archived: {0}")]
-    Names(rkyv::rancor::Error),
-}
-
-/// A number that has to fit into 32 bits.
-fn narrow(value: usize, what: &'static str) -> Result<u32, CompileError> {
-    u32::try_from(value).map_err(|_| CompileError::TooLarge {
-        what,
-        found: value as u64,
-        limit: u64::from(u32::MAX),
-    })
-}
+pub use error::CompileError;
 
 /// All sections but the names.
 #[derive(Default)]
@@ -55,10 +29,10 @@ struct Sections {
 }
 
 impl Sections {
-    /// Appends a section; called in the order of [`At`].
-    fn push<T: Plain>(&mut self, at: At, elements: &[T]) {
+    /// Appends a section; called in the order of [`SectionId`].
+    fn push<T: Pod>(&mut self, at: SectionId, elements: &[T]) {
         // SAFETY:
-        // - `Plain` types have no padding, so all of the slice's bytes are initialised; u8 has no alignment
+        // - `Pod` types have no padding, so all of the slice's bytes are initialised; u8 has no alignment
         let bytes =
             unsafe { std::slice::from_raw_parts(elements.as_ptr().cast::<u8>(), size_of_val(elements)) };
         let offset = (size_of::<Header>() + self.bytes.len()) as u64;
@@ -72,19 +46,26 @@ impl Sections {
 
 /// A hash of everything that slots are filled by: sections, and what the header says of inputs and slots.
 fn slots_id(header: &Header, sections: &Sections) -> u64 {
-    const OF: [At; 7] =
-        [At::Lanes, At::Groups, At::Borders, At::OneHots, At::Projections, At::Elements, At::Ctrs];
+    const OF: [SectionId; 7] = [
+        SectionId::Lanes,
+        SectionId::Groups,
+        SectionId::Borders,
+        SectionId::OneHots,
+        SectionId::Projections,
+        SectionId::Elements,
+        SectionId::Ctrs,
+    ];
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     for number in [header.flags & FLAG_WIDE_SLOTS, header.inputs, header.float_inputs, header.slots] {
         hasher.update(&number.to_le_bytes());
     }
     // They lie one behind the other, from the first to where the next one begins.
-    let offset = |at: At| sections.at.get(at as usize).map_or(0, |section| section.offset);
+    let offset = |at: SectionId| sections.at.get(at as usize).map_or(0, |section| section.offset);
     for at in OF {
         hasher.update(&sections.at.get(at as usize).map_or(0, |section| section.count).to_le_bytes());
     }
-    let start = offset(At::Lanes).saturating_sub(size_of::<Header>() as u64) as usize;
-    let end = offset(At::Blocks).saturating_sub(size_of::<Header>() as u64) as usize;
+    let start = offset(SectionId::Lanes).saturating_sub(size_of::<Header>() as u64) as usize;
+    let end = offset(SectionId::Blocks).saturating_sub(size_of::<Header>() as u64) as usize;
     hasher.update(sections.bytes.get(start..end).unwrap_or_default());
     hasher.digest().max(1)
 }
@@ -96,7 +77,10 @@ fn slots_id(header: &Header, sections: &Sections) -> u64 {
 /// [`CompileError`] where the model contradicts itself (an imported one never does) or is too large.
 pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     model.check().map_err(CompileError::Inconsistent)?;
-    let slots = slots::Slots::of(model)?;
+    let used = Used::of(model);
+    let mut slots = Slots::of_inputs(model, &used)?;
+    ctr::compile(model, &used, &mut slots)?;
+    slots.check_count()?;
     let wide = slots.count > 256;
     let mut flags = if wide { FLAG_WIDE_SLOTS } else { 0 };
     if model.one_vs_all {
@@ -111,42 +95,42 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     let meta = rkyv::to_bytes::<rkyv::rancor::Error>(&meta).map_err(CompileError::Names)?;
 
     let mut sections = Sections::default();
-    sections.push(At::Meta, meta.as_slice());
-    sections.push(At::Lanes, &slots.lanes);
-    sections.push(At::Groups, &slots.groups);
-    sections.push(At::Borders, &slots.rows);
-    sections.push(At::OneHots, &slots.one_hots);
-    sections.push(At::Projections, &slots.projections);
-    sections.push(At::Elements, &slots.elements);
-    sections.push(At::Ctrs, &slots.tables);
+    sections.push(SectionId::Meta, meta.as_slice());
+    sections.push(SectionId::Lanes, &slots.lanes);
+    sections.push(SectionId::Groups, &slots.groups);
+    sections.push(SectionId::Borders, &slots.rows);
+    sections.push(SectionId::OneHots, &slots.one_hots);
+    sections.push(SectionId::Projections, &slots.projections);
+    sections.push(SectionId::Elements, &slots.elements);
+    sections.push(SectionId::Ctrs, &slots.tables);
     match &model.trees {
         Trees::Oblivious(trees) => {
             let compiled = oblivious::compile(trees, model.dimensions, &slots, wide)?;
-            sections.push(At::Blocks, &compiled.blocks);
-            sections.push(At::Pages, &compiled.pages);
-            sections.push(At::Tests, &compiled.tests);
-            sections.push(At::LeafBases, &compiled.leaf_bases);
-            sections.push(At::Leaves, &compiled.leaves);
-            for at in [At::Nodes, At::NodeLeaves, At::Roots, At::Walks] {
+            sections.push(SectionId::Blocks, &compiled.blocks);
+            sections.push(SectionId::Pages, &compiled.pages);
+            sections.push(SectionId::Tests, &compiled.tests);
+            sections.push(SectionId::LeafBases, &compiled.leaf_bases);
+            sections.push(SectionId::Leaves, &compiled.leaves);
+            for at in [SectionId::Nodes, SectionId::NodeLeaves, SectionId::Roots, SectionId::Walks] {
                 sections.push::<u8>(at, &[]);
             }
         }
         Trees::Any(trees) => {
             flags |= FLAG_ANY_SHAPE;
             let compiled = shapes::compile(trees, model.dimensions, &slots)?;
-            for at in [At::Blocks, At::Pages, At::Tests, At::LeafBases] {
+            for at in [SectionId::Blocks, SectionId::Pages, SectionId::Tests, SectionId::LeafBases] {
                 sections.push::<u8>(at, &[]);
             }
-            sections.push(At::Leaves, &compiled.leaves);
-            sections.push(At::Nodes, &compiled.nodes);
-            sections.push(At::NodeLeaves, &compiled.node_leaves);
-            sections.push(At::Roots, &compiled.roots);
-            sections.push(At::Walks, &compiled.walks);
+            sections.push(SectionId::Leaves, &compiled.leaves);
+            sections.push(SectionId::Nodes, &compiled.nodes);
+            sections.push(SectionId::NodeLeaves, &compiled.node_leaves);
+            sections.push(SectionId::Roots, &compiled.roots);
+            sections.push(SectionId::Walks, &compiled.walks);
         }
     }
     let mut bias = model.bias.clone();
     bias.resize(model.dimensions, 0.0);
-    sections.push(At::Bias, &bias);
+    sections.push(SectionId::Bias, &bias);
 
     let mut header = Header {
         magic: MAGIC,

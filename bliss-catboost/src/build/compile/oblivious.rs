@@ -1,9 +1,9 @@
 //! Oblivious trees: blocks of 64 trees, level by level.
 
+use super::error::{CompileError, narrow};
 use super::slots::{Slots, Test};
-use super::{CompileError, narrow};
 use crate::build::ir::ObliviousTree;
-use crate::layout::{BLOCK, Block, NEVER, Pages};
+use crate::layout::{BLOCK, Block, Pages, UNREACHABLE_THRESHOLD};
 
 /// The sections of oblivious trees.
 #[derive(Default)]
@@ -70,10 +70,10 @@ impl Compiled {
             let first = used.next().unwrap_or(0);
             let (low, high) = used.fold((first, first), |(low, high), s| (low.min(s), high.max(s)));
             self.pages.push(Pages { of_128: [low >> 7, high >> 7] });
-            // Trees that are less deep, and places without a tree, test a slot that is at hand and never true.
+            // Trees that are less deep, and lanes without a tree, test a slot that is at hand and never true.
             let test = |at: usize| {
                 let test = trees.get(at).and_then(|t| t.get(level)).copied();
-                test.unwrap_or(Test { slot: low, threshold: NEVER })
+                test.unwrap_or(Test { slot: low, threshold: UNREACHABLE_THRESHOLD })
             };
             self.tests.extend((0..BLOCK).map(|at| test(at).slot as u8));
             self.tests.extend((0..BLOCK).map(|at| test(at).threshold));

@@ -1,9 +1,9 @@
 //! Trees of any shape: nodes whose two children lie side by side, walked eight trees at a time.
 
+use super::error::{CompileError, narrow};
 use super::slots::Slots;
-use super::{CompileError, narrow};
 use crate::build::ir::{Node as IrNode, Tree};
-use crate::layout::{NEVER, Node, WALK, Walk};
+use crate::layout::{Node, TRAVERSAL_TREES, Traversal, UNREACHABLE_THRESHOLD};
 
 /// The sections of trees of any shape.
 #[derive(Default)]
@@ -12,7 +12,7 @@ pub(super) struct Compiled {
     pub(super) nodes: Vec<Node>,
     pub(super) node_leaves: Vec<u32>,
     pub(super) roots: Vec<u32>,
-    pub(super) walks: Vec<Walk>,
+    pub(super) walks: Vec<Traversal>,
 }
 
 pub(super) fn compile(trees: &[Tree], dimensions: usize, slots: &Slots) -> Result<Compiled, CompileError> {
@@ -24,11 +24,13 @@ pub(super) fn compile(trees: &[Tree], dimensions: usize, slots: &Slots) -> Resul
     }
     // A walk takes as many steps as its deepest tree.
     depths.sort_unstable();
-    for group in depths.chunks(WALK) {
-        let mut walk =
-            Walk { steps: group.iter().map(|(depth, _)| *depth).max().unwrap_or(0), ..Walk::default() };
-        for (place, tree) in walk.trees.iter_mut().enumerate() {
-            *tree = group.get(place).or(group.first()).map_or(0, |(_, tree)| *tree);
+    for group in depths.chunks(TRAVERSAL_TREES) {
+        let mut walk = Traversal {
+            steps: group.iter().map(|(depth, _)| *depth).max().unwrap_or(0),
+            ..Traversal::default()
+        };
+        for (index, tree) in walk.trees.iter_mut().enumerate() {
+            *tree = group.get(index).or(group.first()).map_or(0, |(_, tree)| *tree);
         }
         compiled.walks.push(walk);
     }
@@ -65,12 +67,19 @@ impl Compiled {
                         let first = narrow(self.leaves.len(), "leaf values")?;
                         let values = tree.leaves.get(*value..).and_then(|l| l.get(..dimensions));
                         self.leaves.extend_from_slice(values.unwrap_or_default());
-                        (Node { base: narrow(at, "nodes")?, threshold: NEVER, ..Node::default() }, first)
+                        (
+                            Node {
+                                base: narrow(at, "nodes")?,
+                                threshold: UNREACHABLE_THRESHOLD,
+                                ..Node::default()
+                            },
+                            first,
+                        )
                     }
                     None => return Err(CompileError::Inconsistent(format!("node {node} is missing"))),
                 };
-                if let (Some(place), Some(value)) = (self.nodes.get_mut(at), self.node_leaves.get_mut(at)) {
-                    *place = compiled;
+                if let (Some(empty), Some(value)) = (self.nodes.get_mut(at), self.node_leaves.get_mut(at)) {
+                    *empty = compiled;
                     *value = leaf;
                 }
             }

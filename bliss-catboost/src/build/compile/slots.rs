@@ -1,9 +1,10 @@
 //! Where each split's answer comes from: a slot (a byte) and the threshold that it is compared with.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use super::{CompileError, ctr, narrow};
-use crate::build::ir::{Element as IrElement, Model, NanMode, Node, Split, Trees};
+use super::error::{CompileError, narrow};
+use super::used::{Used, ranks};
+use crate::build::ir::{Model, NanMode, Split};
 use crate::layout::{Element, Group, LANES, MAX_ROWS, MAX_SLOTS, OneHot, Projection, Row};
 
 /// A test of a slot: true where the slot is at least the threshold.
@@ -26,79 +27,15 @@ pub(super) struct Slots {
     pub(super) elements: Vec<Element>,
     pub(super) tables: Vec<u8>,
     pub(super) count: usize,
+    /// Input of each categorical feature.
+    cat_inputs: HashMap<usize, u32>,
     floats: HashMap<(usize, usize), Test>,
     equals: HashMap<(usize, u32), Test>,
     ctrs: HashMap<(usize, usize), Test>,
 }
 
-/// What the trees test, and what the keys of their CTRs test.
-#[derive(Default)]
-pub(super) struct Used {
-    floats: BTreeMap<usize, BTreeSet<usize>>,
-    equals: BTreeSet<(usize, u32)>,
-    cats: BTreeSet<usize>,
-    pub(super) ctrs: BTreeMap<usize, BTreeSet<usize>>,
-}
-
-impl Used {
-    fn of(model: &Model) -> Self {
-        let mut used = Self::default();
-        match &model.trees {
-            Trees::Oblivious(trees) => trees.iter().flat_map(|t| &t.splits).for_each(|s| used.add(model, *s)),
-            Trees::Any(trees) => {
-                for node in trees.iter().flat_map(|t| &t.nodes) {
-                    if let Node::Split { split, .. } = node {
-                        used.add(model, *split);
-                    }
-                }
-            }
-        }
-        used
-    }
-
-    fn add(&mut self, model: &Model, split: Split) {
-        match split {
-            Split::Float(float, border) => {
-                self.floats.entry(float).or_default().insert(border);
-            }
-            Split::OneHot(cat, value) => {
-                self.cats.insert(cat);
-                self.equals.insert((cat, value));
-            }
-            Split::Ctr(ctr, border) => {
-                let first = !self.ctrs.contains_key(&ctr);
-                self.ctrs.entry(ctr).or_default().insert(border);
-                let table = model.ctrs.get(ctr).and_then(|c| model.ctr_tables.get(c.table));
-                for element in table.iter().filter(|_| first).flat_map(|t| &t.projection) {
-                    match *element {
-                        IrElement::Category(cat) => {
-                            self.cats.insert(cat);
-                        }
-                        IrElement::Above(float, border) => self.add(model, Split::Float(float, border)),
-                        IrElement::Equals(cat, value) => self.add(model, Split::OneHot(cat, value)),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Distinct borders, and for each index that is used its rank among them (from 1).
-pub(super) fn ranks(borders: &[f32], used: &BTreeSet<usize>) -> (Vec<f32>, Vec<(usize, usize)>) {
-    let mut distinct: Vec<f32> = Vec::new();
-    let mut ranks = Vec::new();
-    for &at in used {
-        let Some(&border) = borders.get(at) else { continue };
-        if distinct.last() != Some(&border) {
-            distinct.push(border);
-        }
-        ranks.push((at, distinct.len()));
-    }
-    (distinct, ranks)
-}
-
 /// Which of several slots a rank falls into, and the threshold there.
-pub(super) fn place(rank: usize) -> (usize, u8) {
+pub(super) fn chunk_and_threshold(rank: usize) -> (usize, u8) {
     let (chunk, within) = ((rank - 1) / MAX_ROWS, (rank - 1) % MAX_ROWS);
     (chunk, u8::try_from(within + 1).unwrap_or(u8::MAX))
 }
@@ -113,10 +50,9 @@ struct Lane {
 }
 
 impl Slots {
-    pub(super) fn of(model: &Model) -> Result<Self, CompileError> {
-        let used = Used::of(model);
+    /// The inputs, and the slots of numbers and of categories that are compared with a value.
+    pub(super) fn of_inputs(model: &Model, used: &Used) -> Result<Self, CompileError> {
         let mut slots = Self::default();
-        let mut cat_inputs = HashMap::new();
         let mut lanes = Vec::new();
         let mut float_ranks = Vec::new();
         for (&feature, indexes) in &used.floats {
@@ -132,7 +68,7 @@ impl Slots {
         slots.float_inputs = slots.input_names.len();
         for &cat in &used.cats {
             let Some(feature) = model.cats.get(cat) else { continue };
-            cat_inputs.insert(cat, narrow(slots.input_names.len(), "inputs")?);
+            slots.cat_inputs.insert(cat, narrow(slots.input_names.len(), "inputs")?);
             slots.input_names.push(name(&feature.name, "cat", feature.index));
         }
 
@@ -148,7 +84,7 @@ impl Slots {
         slots.count = slots.lanes.len();
         for (feature, ranks) in float_ranks {
             for (border, rank) in ranks {
-                let (chunk, threshold) = place(rank);
+                let (chunk, threshold) = chunk_and_threshold(rank);
                 let slot = lane_slots.get(&(feature, chunk)).copied().unwrap_or(0);
                 slots.floats.insert((feature, border), Test { slot: slot_number(slot)?, threshold });
             }
@@ -156,12 +92,20 @@ impl Slots {
         for &(cat, value) in &used.equals {
             let slot = slot_number(slots.count)?;
             slots.equals.insert((cat, value), Test { slot, threshold: 1 });
-            slots.one_hots.push(OneHot { input: cat_inputs.get(&cat).copied().unwrap_or(0), value });
+            slots.one_hots.push(OneHot { input: slots.cat_input(cat), value });
             slots.count += 1;
         }
-        ctr::compile(model, &used, &cat_inputs, &mut slots)?;
-        slot_number(slots.count.saturating_sub(1))?;
         Ok(slots)
+    }
+
+    /// The input that a categorical feature is.
+    pub(super) fn cat_input(&self, cat: usize) -> u32 {
+        self.cat_inputs.get(&cat).copied().unwrap_or(0)
+    }
+
+    /// Fails where there are more slots than a slot's number can name.
+    pub(super) fn check_count(&self) -> Result<(), CompileError> {
+        slot_number(self.count.saturating_sub(1)).map(drop)
     }
 
     fn push_group(&mut self, lanes: &[Lane]) -> Result<(), CompileError> {

@@ -5,32 +5,14 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ctr::kind_of_name;
-use super::{ImportError, Index};
+use super::ctr_kind::kind_of_name;
+use super::error::ImportError;
+use super::features::FeatureIndex;
+use super::params::{class_names, class_names_of_text, one_vs_all, one_vs_all_of_text};
 use crate::build::ir::{
     CatFeature, Counts, Ctr, CtrKind, CtrTable, Element, FloatFeature, Model, NanMode, Node, ObliviousTree,
     Split, Tree, Trees,
 };
-
-/// Names of the classes in the text of CatBoost's `class_params`; none where there are none.
-pub(super) fn class_names_of_text(text: &str) -> Vec<String> {
-    serde_json::from_str(text).map(|value| class_names(&value)).unwrap_or_default()
-}
-
-fn class_names(params: &Value) -> Vec<String> {
-    let names = params.get("class_names").and_then(Value::as_array);
-    let text = |name: &Value| name.as_str().map_or_else(|| name.to_string(), Into::into);
-    names.map(|names| names.iter().map(text).collect()).unwrap_or_default()
-}
-
-/// Whether CatBoost's training parameters, as text, name the loss of one class against all others.
-pub(super) fn one_vs_all_of_text(text: &str) -> bool {
-    serde_json::from_str(text).is_ok_and(|value| one_vs_all(&value))
-}
-
-fn one_vs_all(params: &Value) -> bool {
-    params.pointer("/loss_function/type").is_some_and(|loss| loss == "MultiClassOneVsAll")
-}
 
 /// `null`, a number, or a list: how CatBoost writes lists of none, one or several numbers.
 #[derive(Deserialize, Default)]
@@ -239,7 +221,7 @@ fn read_features(
             splits.push(Split::OneHot(at, hash(value)?));
         }
     }
-    let index = Index::of(model);
+    let index = FeatureIndex::of(model);
     let mut known: HashMap<String, usize> = HashMap::new();
     for (at, ctr) in features.ctrs.unwrap_or_default().into_iter().enumerate() {
         let kind = kind_of_name(&ctr.ctr_type)?;
@@ -281,7 +263,11 @@ fn hash(value: i64) -> Result<u32, ImportError> {
     })
 }
 
-fn read_element(element: &JsonElement, model: &Model, features: &Index) -> Result<Element, ImportError> {
+fn read_element(
+    element: &JsonElement,
+    model: &Model,
+    features: &FeatureIndex,
+) -> Result<Element, ImportError> {
     let missing =
         || ImportError::corrupt("a CTR", format!("element {:?} lacks a field", element.combination_element));
     match element.combination_element.as_str() {
@@ -318,7 +304,7 @@ fn read_table(json: &JsonTable, projection: Vec<Element>, kind: CtrKind) -> Resu
         let key = key.as_str().and_then(|k| k.parse().ok()).or_else(|| key.as_u64());
         let key: u64 = key.ok_or_else(|| corrupt("a key is no number".into()))?;
         if key == u64::MAX {
-            continue; // CatBoost's mark of an empty place
+            continue; // CatBoost's mark of an empty bucket
         }
         keys.push((key, u32::try_from(keys.len()).map_err(|_| corrupt("it has too many keys".into()))?));
         for count in counts {

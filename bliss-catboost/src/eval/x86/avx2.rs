@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::eval::trees::{Beside, Positions, Sum};
+use crate::eval::trees::{InterleavedSums, Positions, Sum};
 use crate::eval::{Job, Oblivious, Shapes, inputs, trees};
 use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, Group, LANES};
 
@@ -129,7 +129,7 @@ unsafe fn half_positions<const P: usize, const HALF_AT: usize, const A: usize, c
     block: &Block,
     bases: *const u32,
     positions: *mut u32,
-    mut sums: Beside<'_, A, B>,
+    mut sums: InterleavedSums<'_, A, B>,
 ) {
     let mut low = _mm256_setzero_si256();
     let mut high = _mm256_setzero_si256();
@@ -168,8 +168,8 @@ unsafe fn half_positions<const P: usize, const HALF_AT: usize, const A: usize, c
         // - there are 32 bases per half (`validate`), and 32 of the 64 positions are used; both are aligned
         unsafe {
             let base = _mm256_load_si256(bases.add(quarter * 8).cast());
-            let place = positions.add(quarter * 8);
-            _mm256_store_si256(place.cast(), _mm256_add_epi32(index, base));
+            let to = positions.add(quarter * 8);
+            _mm256_store_si256(to.cast(), _mm256_add_epi32(index, base));
         }
     }
 }
@@ -242,10 +242,10 @@ unsafe fn paged_positions<const P: usize>(
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let (to, bases) = (positions.add(at * BLOCK), bases.as_ptr());
             // Half of the trees of each model are added while its positions are found, the others with the next model's.
-            let sums = Beside::<3, 3> { before, own };
+            let sums = InterleavedSums::<3, 3> { before, own };
             half_positions::<P, 0, _, _>(job, trees, &tables, block, bases, to, sums);
             let (to, bases) = (to.add(HALF), bases.add(HALF));
-            let sums = Beside::<3, 3> { before, own };
+            let sums = InterleavedSums::<3, 3> { before, own };
             half_positions::<P, 1, _, _>(job, trees, &tables, block, bases, to, sums);
             own.more(trees::trees_from(job, at * BLOCK));
         }
@@ -295,13 +295,13 @@ unsafe fn paged<const P: usize>(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut 
             let (left, right) = (positions.0.as_mut_ptr(), positions.0.as_mut_ptr().add(HALF));
             let bases = bases.as_ptr();
             // Trees of the half before: six levels and what remains make 32.
-            let sums = Beside::<0, 5> { before: &mut none, own: &mut sum };
+            let sums = InterleavedSums::<0, 5> { before: &mut none, own: &mut sum };
             half_positions::<P, 0, _, _>(job, trees, &tables, block, bases, left, sums);
             sum.finish();
             if single {
                 sum.wait(left, count.min(HALF));
             }
-            let sums = Beside::<0, 5> { before: &mut none, own: &mut sum };
+            let sums = InterleavedSums::<0, 5> { before: &mut none, own: &mut sum };
             half_positions::<P, 1, _, _>(job, trees, &tables, block, bases.add(HALF), right, sums);
             sum.finish();
             if single {

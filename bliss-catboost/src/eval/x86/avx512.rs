@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2;
-use crate::eval::trees::{Beside, Positions, Sum};
+use crate::eval::trees::{InterleavedSums, Positions, Sum};
 use crate::eval::{Job, Oblivious, Shapes, inputs, trees};
 use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES, Pages, level_bytes};
 
@@ -27,9 +27,9 @@ unsafe fn fill_slots(job: &Job<'_>) {
         for (at, four) in job.groups.chunks(4).enumerate() {
             // Stored 64 at a time, since so they are loaded: a load waits for smaller stores under it.
             let mut slots = _mm512_setzero_si512();
-            for (place, group) in four.iter().enumerate() {
-                let bytes = avx2::quantise(job, at * 4 + place, group);
-                slots = match place {
+            for (index, group) in four.iter().enumerate() {
+                let bytes = avx2::quantise(job, at * 4 + index, group);
+                slots = match index {
                     0 => _mm512_inserti32x4::<0>(slots, bytes),
                     1 => _mm512_inserti32x4::<1>(slots, bytes),
                     2 => _mm512_inserti32x4::<2>(slots, bytes),
@@ -106,7 +106,7 @@ unsafe fn block_positions<const WIDE: bool, const A: usize, const B: usize>(
     block: &Block,
     bases: *const u32,
     positions: *mut u32,
-    mut sums: Beside<'_, A, B>,
+    mut sums: InterleavedSums<'_, A, B>,
 ) {
     let stride = level_bytes(job.header.flags);
     let mut low = _mm512_setzero_si512();
@@ -151,8 +151,8 @@ unsafe fn block_positions<const WIDE: bool, const A: usize, const B: usize>(
         // - there are 64 bases per block (`validate`) and 64 positions, both 64-byte aligned
         unsafe {
             let base = _mm512_load_si512(bases.add(quarter * LANES).cast());
-            let place = positions.add(quarter * LANES);
-            _mm512_store_si512(place.cast(), _mm512_add_epi32(index, base));
+            let to = positions.add(quarter * LANES);
+            _mm512_store_si512(to.cast(), _mm512_add_epi32(index, base));
         }
     }
 }
@@ -195,7 +195,7 @@ pub(in crate::eval) unsafe fn positions(
         for (at, (block, bases)) in trees.blocks.iter().zip(trees.bases.chunks_exact(BLOCK)).enumerate() {
             let to = positions.add(at * BLOCK);
             // Half of the trees of each model are added while its positions are found, the others with the next model's.
-            let sums = Beside::<6, 5> { before, own };
+            let sums = InterleavedSums::<6, 5> { before, own };
             if job.header.flags & FLAG_WIDE_SLOTS == 0 {
                 block_positions::<false, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else if job.header.slots <= PERMUTED_SLOTS {
@@ -231,7 +231,7 @@ pub(in crate::eval) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, ou
             let positions = buffers.add(at & 1);
             let to = positions.cast::<u32>();
             // Trees of the block before: six levels and what remains make 64.
-            let sums = Beside::<0, 11> { before: &mut none, own: &mut sum };
+            let sums = InterleavedSums::<0, 11> { before: &mut none, own: &mut sum };
             if job.header.flags & FLAG_WIDE_SLOTS == 0 {
                 block_positions::<false, _, _>(job, trees, &narrow, block, bases.as_ptr(), to, sums);
             } else if job.header.slots <= PERMUTED_SLOTS {

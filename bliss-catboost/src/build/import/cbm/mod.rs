@@ -1,10 +1,17 @@
 //! The `.cbm` file: `"CBM1"`, the size of the core, the core (a flatbuffer), then the parts that it names.
 
-use super::flat::{self, ModelCore, ModelTrees};
-use super::{ImportError, Index, ctr, json};
+mod ctr;
+mod cursor;
+mod flatbuffer;
+
+use super::error::ImportError;
+use super::features::FeatureIndex;
+use super::params;
 use crate::build::ir::{
     CatFeature, FloatFeature, MAX_DEPTH, Model, NanMode, Node, ObliviousTree, Split, Tree, Trees,
 };
+use cursor::{Cursor, aligned, count};
+use flatbuffer::{ModelCore, ModelTrees};
 
 /// What a `.cbm` file starts with.
 pub(super) const MAGIC: &[u8] = b"CBM1";
@@ -15,42 +22,13 @@ const FORMATS: [&str; 1] = ["FlabuffersModel_v1"];
 /// The part with the CTR tables.
 const CTR_PART: &str = "static_provider_v1";
 
-/// A cursor over the bytes that are left.
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
-
-impl<'a> Bytes<'a> {
-    pub(super) fn take(&mut self, len: u64, what: &'static str) -> Result<&'a [u8], ImportError> {
-        let truncated = ImportError::Truncated { what, expected: len, found: self.0.len() as u64 };
-        let (head, tail) =
-            usize::try_from(len).ok().and_then(|n| self.0.split_at_checked(n)).ok_or(truncated)?;
-        self.0 = tail;
-        Ok(head)
-    }
-
-    /// A size as CatBoost writes it: 32 bits, or all ones and then 64 bits.
-    pub(super) fn size(&mut self, what: &'static str) -> Result<u64, ImportError> {
-        let short = self.take(4, what)?.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b));
-        if short != u32::MAX {
-            return Ok(u64::from(short));
-        }
-        Ok(self.take(8, what)?.first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b)))
-    }
-}
-
-/// Copies bytes to an address that is a multiple of 8: the verifier looks at addresses.
-pub(super) fn aligned(bytes: &[u8]) -> rkyv::util::AlignedVec<16> {
-    let mut copy = rkyv::util::AlignedVec::with_capacity(bytes.len());
-    copy.extend_from_slice(bytes);
-    copy
-}
-
 /// Reads a `.cbm` file.
 pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
-    let mut rest = Bytes(file);
+    let mut rest = Cursor(file);
     rest.take(MAGIC.len() as u64, "the magic number")?;
     let size = rest.size("the size of the core")?;
     let core_bytes = aligned(rest.take(size, "the core")?);
-    let core = flat::root::<ModelCore<'_>>(&core_bytes)
+    let core = flatbuffer::root::<ModelCore<'_>>(&core_bytes)
         .map_err(|e| ImportError::corrupt("the core's flatbuffer", e.to_string()))?;
     let format = core.format_version().unwrap_or_default();
     if !FORMATS.contains(&format) {
@@ -64,8 +42,8 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
     for line in core.info().iter().flatten() {
         match (line.key().unwrap_or_default(), line.value().unwrap_or_default()) {
             ("model_guid", guid) => model.guid = guid.into(),
-            ("class_params", params) => model.class_names = json::class_names_of_text(params),
-            ("params", params) => model.one_vs_all = json::one_vs_all_of_text(params),
+            ("class_params", text) => model.class_names = params::class_names_of_text(text),
+            ("params", text) => model.one_vs_all = params::one_vs_all_of_text(text),
             _ => {}
         }
     }
@@ -76,7 +54,7 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
         _ => vec![trees.bias().unwrap_or(0.0); model.dimensions.min(1 << 16)],
     };
     read_features(&trees, &mut model)?;
-    let index = Index::of(&model);
+    let index = FeatureIndex::of(&model);
     let mut projections = ctr::Projections::default();
     for feature in trees.ctrs().iter().flatten() {
         ctr::read_feature(&feature, &mut model, &index, &mut projections)?;
@@ -137,12 +115,6 @@ fn name_or_column(id: Option<&str>, flat_index: Option<i32>) -> String {
     }
 }
 
-/// A number that must not be negative.
-pub(super) fn count(value: i32, what: &'static str) -> Result<usize, ImportError> {
-    usize::try_from(value)
-        .map_err(|_| ImportError::corrupt(what, format!("expected 0 or more, found {value}")))
-}
-
 fn read_features(trees: &ModelTrees<'_>, model: &mut Model) -> Result<(), ImportError> {
     for feature in trees.floats().iter().flatten() {
         // AsIs and AsFalse (minus infinity) both exceed no border.
@@ -164,7 +136,11 @@ fn read_features(trees: &ModelTrees<'_>, model: &mut Model) -> Result<(), Import
 }
 
 /// All splits in the order that `TreeSplits` counts them.
-fn split_table(trees: &ModelTrees<'_>, model: &Model, index: &Index) -> Result<Vec<Split>, ImportError> {
+fn split_table(
+    trees: &ModelTrees<'_>,
+    model: &Model,
+    index: &FeatureIndex,
+) -> Result<Vec<Split>, ImportError> {
     let mut splits = Vec::new();
     for (f, feature) in model.floats.iter().enumerate() {
         splits.extend((0..feature.borders.len()).map(|b| Split::Float(f, b)));
@@ -259,7 +235,7 @@ fn resolve_one(split: i32, table: &[Split]) -> Result<Split, ImportError> {
 fn read_trees(trees: &ModelTrees<'_>, table: &[Split], dimensions: usize) -> Result<Vec<Tree>, ImportError> {
     let Some(slices) = tree_slices(trees)? else { return Ok(Vec::new()) };
     let splits: Vec<i32> = trees.splits().iter().flatten().collect();
-    let steps: Vec<(u16, u16)> = trees.steps().iter().flatten().map(flat::StepNode::diffs).collect();
+    let steps: Vec<(u16, u16)> = trees.steps().iter().flatten().map(flatbuffer::StepNode::diffs).collect();
     let ids: Vec<u32> = trees.node_leaves().iter().flatten().collect();
     let leaves: Vec<f64> = trees.leaves().iter().flatten().collect();
     let mut result = Vec::with_capacity(slices.sizes.len());

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::cbm::{Bytes, aligned, count};
-use super::flat::{self, CtrBase, CtrFeature};
-use super::{ImportError, Index};
+use super::cursor::{Cursor, aligned, count};
+use super::flatbuffer::{self, CtrBase, CtrFeature};
+use crate::build::import::ctr_kind::kind_of_number;
+use crate::build::import::error::ImportError;
+use crate::build::import::features::FeatureIndex;
 use crate::build::ir::{Counts, Ctr, CtrKind, CtrTable, Element, Model};
 
 /// What identifies a table: the combination of features, what is counted, which binarisation of the target.
@@ -44,38 +46,6 @@ impl Projections {
     }
 }
 
-/// The kind of a CTR by its number in the file.
-fn kind(number: i8) -> Result<CtrKind, ImportError> {
-    Ok(match number {
-        0 => CtrKind::Borders,
-        1 => CtrKind::Buckets,
-        2 => CtrKind::BinarizedTargetMean,
-        3 => CtrKind::FloatTargetMean,
-        4 => CtrKind::Counter,
-        5 => CtrKind::FeatureFrequency,
-        _ => {
-            let what = format!("a CTR of the unknown kind {number}");
-            return Err(ImportError::Unsupported { what, advice: "train it with CatBoost 1.2" });
-        }
-    })
-}
-
-/// The kind of a CTR by its name in the JSON export.
-pub(super) fn kind_of_name(name: &str) -> Result<CtrKind, ImportError> {
-    Ok(match name {
-        "Borders" => CtrKind::Borders,
-        "Buckets" => CtrKind::Buckets,
-        "BinarizedTargetMeanValue" => CtrKind::BinarizedTargetMean,
-        "FloatTargetMeanValue" => CtrKind::FloatTargetMean,
-        "Counter" => CtrKind::Counter,
-        "FeatureFreq" => CtrKind::FeatureFrequency,
-        _ => {
-            let what = format!("a CTR of the unknown kind {name:?}");
-            return Err(ImportError::Unsupported { what, advice: "train it with CatBoost 1.2" });
-        }
-    })
-}
-
 fn table_id(base: Option<CtrBase<'_>>) -> Result<TableId, ImportError> {
     let base = base.ok_or_else(|| ImportError::corrupt("a CTR", "it does not say what it counts"))?;
     let projection = base.projection();
@@ -88,14 +58,14 @@ fn table_id(base: Option<CtrBase<'_>>) -> Result<TableId, ImportError> {
             .flatten()
             .map(|split| (split.parts().0, split.parts().1.to_bits()))
             .collect(),
-        one_hots: projection.one_hots().iter().flatten().map(flat::OneHotSplit::parts).collect(),
+        one_hots: projection.one_hots().iter().flatten().map(flatbuffer::OneHotSplit::parts).collect(),
         kind: base.kind().unwrap_or(0),
         classifier: base.classifier().unwrap_or(0),
     })
 }
 
 /// The combination of features in the order in which CatBoost hashes it.
-fn elements(id: &TableId, model: &Model, index: &Index) -> Result<Vec<Element>, ImportError> {
+fn elements(id: &TableId, model: &Model, index: &FeatureIndex) -> Result<Vec<Element>, ImportError> {
     let mut elements = Vec::new();
     for &cat in &id.cats {
         elements.push(Element::Category(index.cat(count(cat, "the index of a categorical feature")?)?));
@@ -115,7 +85,7 @@ fn elements(id: &TableId, model: &Model, index: &Index) -> Result<Vec<Element>, 
 pub(super) fn read_feature(
     feature: &CtrFeature<'_>,
     model: &mut Model,
-    index: &Index,
+    index: &FeatureIndex,
     projections: &mut Projections,
 ) -> Result<(), ImportError> {
     let ctr = feature.ctr().ok_or_else(|| ImportError::corrupt("a CTR", "it is empty"))?;
@@ -123,7 +93,7 @@ pub(super) fn read_feature(
     let table = match projections.needed.get(&id) {
         Some(&table) => table,
         None => {
-            let kind = kind(id.kind)?;
+            let kind = kind_of_number(id.kind)?;
             let counts = Counts::Means(Vec::new());
             let projection = elements(&id, model, index)?;
             model.ctr_tables.push(CtrTable { projection, kind, keys: Vec::new(), counts });
@@ -144,15 +114,15 @@ pub(super) fn read_feature(
     Ok(())
 }
 
-/// Marks an empty place of CatBoost's hash tables.
+/// Marks an empty bucket of CatBoost's hash tables.
 const EMPTY: u64 = u64::MAX;
 
-/// Bytes of a place: the key, and the index of its counts.
+/// Bytes of a bucket: the key, and the index of its counts.
 const BUCKET: usize = 12;
 
 /// Reads the part with the tables.
 pub(super) fn read_tables(
-    rest: &mut Bytes<'_>,
+    rest: &mut Cursor<'_>,
     model: &mut Model,
     projections: &mut Projections,
 ) -> Result<(), ImportError> {
@@ -160,17 +130,17 @@ pub(super) fn read_tables(
     for _ in 0..tables {
         let size = rest.size("the size of a CTR table")?;
         let bytes = aligned(rest.take(size, "a CTR table")?);
-        let table = flat::root::<flat::CtrTable<'_>>(&bytes)
+        let table = flatbuffer::root::<flatbuffer::CtrTable<'_>>(&bytes)
             .map_err(|e| ImportError::corrupt("a CTR table's flatbuffer", e.to_string()))?;
         let Some(at) = projections.find(&table_id(table.base())?)? else { continue };
         let Some(target) = model.ctr_tables.get_mut(at) else { continue };
         let index = table.index().map(|v| v.bytes()).unwrap_or_default();
         if index.len() % BUCKET != 0 {
-            let detail = format!("expected places of {BUCKET} bytes, found {} bytes", index.len());
+            let detail = format!("expected buckets of {BUCKET} bytes, found {} bytes", index.len());
             return Err(ImportError::corrupt("a CTR table", detail));
         }
-        for place in index.as_chunks::<BUCKET>().0 {
-            let [a, b, c, d, e, f, g, h, i, j, k, l] = *place;
+        for bucket in index.as_chunks::<BUCKET>().0 {
+            let [a, b, c, d, e, f, g, h, i, j, k, l] = *bucket;
             let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
             if key != EMPTY {
                 target.keys.push((key, u32::from_le_bytes([i, j, k, l])));
