@@ -4,6 +4,10 @@ CARGO ?= cargo
 # An access log to replay or to train on, and more options of `blissctl demo`.
 LOG ?=
 ARGS ?=
+# Real data for tests and benchmarks, a folder with `access.log` and `models/`: `data` in a folder beside this one, if there
+# is one. Tests that lack it say SKIPPED.
+BLISS_TEST_DATA ?= $(patsubst %/access.log,%,$(firstword $(abspath $(wildcard ../*/data/access.log))))
+export BLISS_TEST_DATA
 # How long `make soak` runs.
 SECONDS ?= 600
 
@@ -13,11 +17,13 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
 
 demo: setup-build ## traffic, features, publication and scores in two processes; LOG=access.log replays a real one, ARGS=--json
-	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
+	$(CARGO) build --locked --profile demo -p bliss-service
+	$(CARGO) build --locked --profile demo -p bliss-ffi
 	target/demo/blissctl demo $(if $(LOG),--log $(LOG)) $(ARGS)
 
 demo-nginx: setup-build setup-nginx ## the same through nginx, with a curl line to try
-	$(CARGO) build --locked --profile demo -p bliss-service -p bliss-ffi
+	$(CARGO) build --locked --profile demo -p bliss-service
+	$(CARGO) build --locked --profile demo -p bliss-ffi
 	tools/demo_nginx.sh target/demo
 
 test: setup-test ## everything that must hold: format, lints, unit, integration, doc, Lua and nginx tests, loom

@@ -31,8 +31,8 @@ pub struct Options {
     /// Names of models, as in the folder.
     #[arg(long, value_delimiter = ',', default_values_t = ["bench_200x500", "trained_250x1000", "ctr", "lossguide", "borders1000"].map(String::from))]
     pub models: Vec<String>,
-    /// Folder of models with rows and a `manifest.json`; default is ../shared/data/models, or where that is missing the
-    /// models of bliss-core's tests.
+    /// Folder of models with rows and a `manifest.json`; default is `models` in the folder that BLISS_TEST_DATA names, or else the
+    /// models of bliss-catboost's tests.
     #[arg(long)]
     pub folder: Option<PathBuf>,
     /// Copies of a model that are evaluated on one row, beside a single one.
@@ -135,10 +135,9 @@ impl Case {
 
 /// The folder of models.
 fn folder(options: &Options) -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shared = here.join("../../shared/data/models");
-    let own = here.join("../bliss-catboost/testdata/models");
-    options.folder.clone().unwrap_or(if shared.is_dir() { shared } else { own })
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bliss-catboost/testdata/models");
+    let given = || Some(PathBuf::from(std::env::var_os("BLISS_TEST_DATA")?).join("models"));
+    options.folder.clone().or_else(given).filter(|folder| folder.is_dir()).unwrap_or(own)
 }
 
 /// Measures all models.

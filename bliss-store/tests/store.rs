@@ -69,7 +69,7 @@ fn a_client_opened_before_anything_was_published_sees_it_later() {
 
 /// Many small changes, some that make the table grow, against what a map says, through one client all the while.
 #[test]
-fn publications_follow_their_changes() {
+fn s7_publications_follow_their_changes() {
     let directory = tempfile::tempdir().unwrap();
     let mut publisher = open(directory.path(), schema(3));
     let mut client = Client::open(directory.path()).unwrap();

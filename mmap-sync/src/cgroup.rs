@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn v2_the_smallest_room_of_all_groups_above_counts() {
+    fn cgroup_v2_the_smallest_room_of_all_groups_above_counts() {
         for (group, room) in [("/a/b/c", Some(160)), ("/a/b", Some(160)), ("/a", Some(160)), ("/", None)] {
             let system = System::new(&format!("0::{group}\n"), V2_MOUNT);
             system.v2("a", "1000\n", "900\n", "anon 5\ninactive_file 50\nactive_file 10\n");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn v1_the_group_of_the_memory_controller_counts() {
+    fn cgroup_v1_the_group_of_the_memory_controller_counts() {
         let groups = "5:cpu,cpuacct:/elsewhere\n4:memory:/a/b\n1:name=systemd:/x\n0::/x\n";
         let mounts = [
             "29 20 0:25 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct",

@@ -190,7 +190,7 @@ impl Reader {
         self.inner.generation()
     }
 
-    /// The version word of the seeds: which copy, how many bytes, and the low bits of the checksum.
+    /// The version word: which copy, how many bytes, and the low bits of the checksum.
     pub fn version(&self) -> Option<InstanceVersion> {
         self.inner.version()
     }

@@ -80,9 +80,10 @@ fn sync(criterion: &mut Criterion) {
 fn score(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("score");
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let large = here.join("../../shared/data/models/bench_200x500.cbm");
     let small = here.join("../bliss-catboost/testdata/models/scale_bias.cbm");
-    let file = if large.is_file() { large } else { small };
+    let large = std::env::var_os("BLISS_TEST_DATA")
+        .map(|folder| std::path::Path::new(&folder).join("models/bench_200x500.cbm"));
+    let file = large.filter(|file| file.is_file()).unwrap_or(small);
     let file = std::fs::read(file).expect("a model");
     let compiled = compile(&import(&file).expect("import")).expect("compile");
     let opened = ModelRef::open(&compiled).expect("open");

@@ -11,15 +11,19 @@ async fn serve(state: Arc<State>) -> String {
     format!("http://{address}")
 }
 
-async fn get(url: String) -> (u16, String) {
+async fn request(method: &str, url: String) -> (u16, String) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let response = client.get(url).send().await.unwrap();
+    let response = client.request(method.parse().unwrap(), url).send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
+async fn get(url: String) -> (u16, String) {
+    request("GET", url).await
+}
+
 #[tokio::test]
-async fn pages_tell_what_is_and_nothing_changes_state() {
+async fn s9_pages_report_and_nothing_changes_state() {
     let text = "directory = \"d\"\n[[origin.access_log]]\nname = \"log\"\npath = \"l\"\n";
     let config = Config::parse(Path::new("/x/bliss.toml"), text).unwrap();
     let state = Arc::new(State::new(&config));
@@ -42,4 +46,11 @@ async fn pages_tell_what_is_and_nothing_changes_state() {
     let (_, metrics) = get(format!("{base}/metrics")).await;
     assert!(metrics.contains("bliss_features_generation 3"), "{metrics}");
     assert_eq!(get(format!("{base}/other")).await.0, 404);
+    // No page takes anything but GET and HEAD, and the listener is on loopback unless it is configured otherwise.
+    for page in ["healthz", "readyz", "status", "metrics"] {
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            assert_eq!(request(method, format!("{base}/{page}")).await.0, 405, "{method} /{page}");
+        }
+    }
+    assert!(config.admin.listen.ip().is_loopback());
 }
