@@ -32,7 +32,7 @@ static FEATURES: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
     };
     let dimensions = vec![(0, DimensionChange::Replace(rows(2))), (1, DimensionChange::Replace(rows(1)))];
     let change = Change { dimensions };
-    let builder = FeaturesBuilder::scorer(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
+    let builder = FeaturesBuilder::plan(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
     let mut bytes = AlignedVec::new();
     bytes.resize(builder.bytes() as usize, 0);
     builder.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).expect("rows fit");
