@@ -53,7 +53,7 @@ fuzz: ## each fuzz target for a minute under AddressSanitizer (nightly Rust)
 	tools/fuzz.sh mmap-sync damaged_files
 	tools/fuzz.sh bliss-catboost model_import
 	tools/fuzz.sh bliss-catboost model_open
-	tools/fuzz.sh bliss-core snapshot_open
+	tools/fuzz.sh bliss-core features_open
 
 soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked
 	$(CARGO) build --locked --profile demo -p mmap-sync --bins

@@ -1,7 +1,7 @@
 //! What a worker counts, and how it lies in memory that the daemon reads.
 //!
 //! A *slot* is 64 KiB of 64-bit words that one worker adds to. It is a table of *entries*: a word that says what is
-//! counted there (an [`Id`]), then counters. Small entries have 7 counters and fill a cache line, large ones have 23.
+//! counted there (a [`SeriesId`]), then counters. Small entries have 7 counters and fill a cache line, large ones have 23.
 //!
 //! | words | what |
 //! |---|---|
@@ -122,9 +122,9 @@ impl Kind {
 
 /// Says what an entry counts: a hash of its names, whose lowest three bits are its [`Kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id(u64);
+pub struct SeriesId(u64);
 
-impl Id {
+impl SeriesId {
     fn new(kind: Kind, names: &[&str]) -> Self {
         let mut hash = Xxh3::new();
         for name in names {
@@ -173,7 +173,7 @@ impl EntryIndex {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Series {
     /// What this id says.
-    Of(Id),
+    Of(SeriesId),
     /// What found no entry of its own.
     Other(Kind),
     /// Unscored requests of which no route is known.
@@ -197,7 +197,7 @@ impl<'a> Slot<'a> {
 
     /// The entry of `id`, which is claimed if there is none; the one of all others if there is no room. For the slot's
     /// owner.
-    pub fn claim(self, id: Id) -> EntryIndex {
+    pub fn claim(self, id: SeriesId) -> EntryIndex {
         let Some(kind) = id.kind() else { return Kind::Unscored.other() };
         let table = kind.table();
         let count = table.entries - table.fixed;
@@ -272,7 +272,7 @@ impl<'a> Slot<'a> {
         let claimed = [SMALL, LARGE].into_iter().flat_map(move |table| {
             (table.fixed..table.entries).filter_map(move |entry| {
                 let place = table.at(entry);
-                let id = Id(self.words.get(usize::from(place))?.load(Relaxed));
+                let id = SeriesId(self.words.get(usize::from(place))?.load(Relaxed));
                 // An id of the other size is not one that a claim has left here.
                 let fits = id.kind().is_some_and(|kind| kind.table().words == table.words);
                 fits.then(|| (Series::Of(id), self.cells(place, table)))
@@ -338,19 +338,19 @@ mod tests {
         let words = words();
         let slot = Slot::new(&words).unwrap();
         assert!(Slot::new(&words[1..]).is_none());
-        let ip = slot.claim(Id::lookups("ip"));
-        assert_eq!(slot.claim(Id::lookups("ip")), ip);
+        let ip = slot.claim(SeriesId::lookups("ip"));
+        assert_eq!(slot.claim(SeriesId::lookups("ip")), ip);
         for status in [Status::Unused, Status::Fresh, Status::Absent, Status::Absent] {
             slot.add_lookup(ip, status);
         }
-        let shop = slot.claim(Id::unscored("shop"));
+        let shop = slot.claim(SeriesId::unscored("shop"));
         Unscored::ALL.iter().for_each(|reason| slot.add_unscored(shop, *reason));
         slot.add_unscored(EntryIndex::NO_ROUTE, Unscored::NoModels);
-        let scores_at = slot.claim(Id::scores("shop", "m", "1"));
+        let scores_at = slot.claim(SeriesId::scores("shop", "m", "1"));
         for score in [1, 10, 11, 90, 91, 99] {
             slot.add_score(scores_at, score);
         }
-        let shadow = slot.claim(Id::shadow("shop", "n", "1"));
+        let shadow = slot.claim(SeriesId::shadow("shop", "n", "1"));
         for difference in [-98, -51, -50, -1, 0, 0, 1, 2, 3, 98] {
             slot.add_difference(shadow, difference);
         }
@@ -359,15 +359,15 @@ mod tests {
         let entries: std::collections::BTreeMap<_, _> = slot.entries().collect();
         assert_eq!(entries.len(), 5);
         assert_eq!(
-            lookups(&entries[&Series::Of(Id::lookups("ip"))]),
+            lookups(&entries[&Series::Of(SeriesId::lookups("ip"))]),
             [(Status::Fresh, 1), (Status::Stale, 0), (Status::Missing, 0), (Status::Absent, 2)]
         );
-        assert!(unscored(&entries[&Series::Of(Id::unscored("shop"))]).all(|(_, count)| count == 1));
+        assert!(unscored(&entries[&Series::Of(SeriesId::unscored("shop"))]).all(|(_, count)| count == 1));
         assert_eq!(unscored(&entries[&Series::NoRoute]).map(|(_, count)| count).sum::<u64>(), 1);
-        let (bands, sum) = scores(&entries[&Series::Of(Id::scores("shop", "m", "1"))]);
+        let (bands, sum) = scores(&entries[&Series::Of(SeriesId::scores("shop", "m", "1"))]);
         assert_eq!(bands.map(|(_, count)| count).collect::<Vec<_>>(), [2, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(sum, 302);
-        let cells = entries[&Series::Of(Id::shadow("shop", "n", "1"))];
+        let cells = entries[&Series::Of(SeriesId::shadow("shop", "n", "1"))];
         let (bands, sum) = differences(&cells);
         assert_eq!(
             bands.map(|(_, count)| count).collect::<Vec<_>>(),
@@ -383,7 +383,7 @@ mod tests {
         let words = words();
         let slot = Slot::new(&words).unwrap();
         for (i, kind) in (0..5000).flat_map(|i| Kind::ALL.map(|kind| (i, kind))) {
-            let id = Id::new(kind, &[&format!("{i}")]);
+            let id = SeriesId::new(kind, &[&format!("{i}")]);
             let place = slot.claim(id);
             match kind {
                 Kind::Lookups => slot.add_lookup(place, Status::Stale),
@@ -414,12 +414,12 @@ mod tests {
     #[test]
     fn ids_tell_names_and_kinds_apart() {
         let ids = [
-            Id::lookups("a"),
-            Id::unscored("a"),
-            Id::scores("a", "b", "c"),
-            Id::scores("ab", "", "c"),
-            Id::shadow("a", "b", "c"),
-            Id::scores("a", "bc", ""),
+            SeriesId::lookups("a"),
+            SeriesId::unscored("a"),
+            SeriesId::scores("a", "b", "c"),
+            SeriesId::scores("ab", "", "c"),
+            SeriesId::shadow("a", "b", "c"),
+            SeriesId::scores("a", "bc", ""),
         ];
         for (i, id) in ids.iter().enumerate() {
             assert!(ids[..i].iter().all(|other| other != id));
@@ -439,10 +439,10 @@ mod tests {
             changed.iter().for_each(|(at, value)| words[*at].store(*value, Relaxed));
             let slot = Slot::new(&words).unwrap();
             for name in &names {
-                slot.add_score(slot.claim(Id::scores(name, name, "")), 50);
-                slot.add_lookup(slot.claim(Id::lookups(name)), Status::Fresh);
-                slot.add_difference(slot.claim(Id::shadow(name, "", "")), 98);
-                slot.add_unscored(slot.claim(Id::unscored(name)), Unscored::NoModels);
+                slot.add_score(slot.claim(SeriesId::scores(name, name, "")), 50);
+                slot.add_lookup(slot.claim(SeriesId::lookups(name)), Status::Fresh);
+                slot.add_difference(slot.claim(SeriesId::shadow(name, "", "")), 98);
+                slot.add_unscored(slot.claim(SeriesId::unscored(name)), Unscored::NoModels);
             }
             prop_assert!(slot.entries().count() <= SMALL.entries + LARGE.entries);
         }

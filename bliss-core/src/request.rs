@@ -181,7 +181,7 @@ impl<'a> Request<'a> {
 
     /// Says the value of an attribute; without one, dimensions keyed by it answer `absent`.
     #[inline]
-    pub fn set(&mut self, id: AttributeId, value: Value<'a>) {
+    pub fn set_attribute(&mut self, id: AttributeId, value: Value<'a>) {
         if let Some(place) = self.attributes.get_mut(id.index()) {
             *place = value;
             self.attributes_set |= 1 << id.0;
@@ -247,7 +247,7 @@ mod tests {
         let (id, n) = (names.attribute("host").unwrap(), names.number("n").unwrap());
         let mut request = Request::new();
         assert_eq!(request.attribute(id.index()), None);
-        request.set(id, "example.org".into());
+        request.set_attribute(id, "example.org".into());
         request.set_number(n, 3.0);
         assert_eq!(request.attribute(id.index()), Some("example.org".into()));
         let mut out = [0.0; 2];

@@ -275,7 +275,7 @@ impl bliss_t {
             .ok()
             .and_then(|i| *self.attributes.get(i)?)
             .ok_or(UNKNOWN_ATTRIBUTE)?;
-        self.request.set(id, value);
+        self.request.set_attribute(id, value);
         Ok(())
     }
 

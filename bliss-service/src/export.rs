@@ -156,7 +156,7 @@ fn write(plan: &Scorer, replay: &Replay, out: impl Write) -> anyhow::Result<Expo
                 let mut request = Request::new();
                 for (id, name) in &attributes {
                     if let Some(value) = attribute(record, ip, name) {
-                        request.set(*id, value);
+                        request.set_attribute(*id, value);
                     }
                 }
                 let now = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bliss_core::build::ModelSet;
-use bliss_core::metrics::{self, Cells, Id, Kind, MAX_CELLS, Series};
+use bliss_core::metrics::{self, Cells, Kind, MAX_CELLS, Series, SeriesId};
 use bliss_store::{CountersFile, PublishOptions};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -29,7 +29,7 @@ struct Inner {
     file: Option<CountersFile>,
     /// Why the file cannot be opened, as it was logged.
     failure: Option<String>,
-    names: BTreeMap<Id, Vec<String>>,
+    names: BTreeMap<SeriesId, Vec<String>>,
 }
 
 /// Label names by kind, in the order of the values.
@@ -60,7 +60,7 @@ impl WorkerMetrics {
     /// Dimensions that are published from now on.
     pub fn learn_dimensions<'a>(&self, names: impl Iterator<Item = &'a str>) {
         let mut inner = self.lock();
-        inner.names.extend(names.map(|name| (Id::lookups(name), vec![name.to_owned()])));
+        inner.names.extend(names.map(|name| (SeriesId::lookups(name), vec![name.to_owned()])));
     }
 
     /// A route that is published from now on: its active model and its shadows, each with its version.
@@ -72,9 +72,9 @@ impl WorkerMetrics {
     ) {
         let mut inner = self.lock();
         let labels = |(model, version): (&str, &str)| vec![route.into(), model.into(), version.into()];
-        inner.names.insert(Id::unscored(route), vec![route.into()]);
-        inner.names.extend(active.map(|model| (Id::scores(route, model.0, model.1), labels(model))));
-        inner.names.extend(shadows.map(|model| (Id::shadow(route, model.0, model.1), labels(model))));
+        inner.names.insert(SeriesId::unscored(route), vec![route.into()]);
+        inner.names.extend(active.map(|model| (SeriesId::scores(route, model.0, model.1), labels(model))));
+        inner.names.extend(shadows.map(|model| (SeriesId::shadow(route, model.0, model.1), labels(model))));
     }
 
     /// Models that are published from now on.

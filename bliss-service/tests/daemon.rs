@@ -30,7 +30,7 @@ interval = "20ms"
 fn look_up(client: &mut Client, ip: &str) -> Option<(f32, Status)> {
     let id = client.names().attribute("ip").unwrap();
     let mut request = Request::new();
-    request.set(id, ip.into());
+    request.set_attribute(id, ip.into());
     let (values, statuses) = client.look_up(&request, 1_000).ok()?;
     Some((values[0], statuses[0]))
 }
@@ -215,7 +215,7 @@ fn wait(daemon: &mut Daemon, mut done: impl FnMut() -> bool) {
 fn look_up_now(client: &mut Client, ip: &str) -> Option<f32> {
     let id = client.names().attribute("ip").unwrap();
     let mut request = Request::new();
-    request.set(id, ip.into());
+    request.set_attribute(id, ip.into());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as u32;
     let (values, statuses) = client.look_up(&request, now).ok()?;
     (statuses[0] == Status::Fresh).then_some(values[0])

@@ -32,7 +32,7 @@
 //! let mut client = Client::open(directory)?;
 //! let ip = client.names().attribute("ip")?;
 //! let mut request = Request::new();
-//! request.set(ip, "192.0.2.1".into());
+//! request.set_attribute(ip, "192.0.2.1".into());
 //! let (values, statuses) = client.look_up(&request, 1_030)?;
 //! assert_eq!((values, statuses), ([42.0].as_slice(), [Status::Fresh].as_slice()));
 //! # Ok(())

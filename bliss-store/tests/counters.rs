@@ -10,7 +10,7 @@ use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
-use bliss_core::metrics::{self, Cells, Id, Kind, MAX_CELLS, SLOT_BYTES, Series};
+use bliss_core::metrics::{self, Cells, Kind, MAX_CELLS, SLOT_BYTES, Series, SeriesId};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
@@ -109,7 +109,7 @@ impl Site {
     /// Look-ups of dimension `ip`.
     fn lookups(&mut self) -> u64 {
         let totals = self.totals();
-        totals.get(&Series::Of(Id::lookups("ip"))).map_or(0, |cells| cells.iter().sum())
+        totals.get(&Series::Of(SeriesId::lookups("ip"))).map_or(0, |cells| cells.iter().sum())
     }
 
     /// How many slots were ever used.
@@ -124,7 +124,7 @@ impl Site {
 fn score(client: &mut Client, times: u64) {
     let ip = client.names().attribute("ip").unwrap();
     let mut request = Request::new();
-    request.set(ip, "192.0.2.50".into());
+    request.set_attribute(ip, "192.0.2.50".into());
     for _ in 0..times {
         client.score(&request, "", NOW);
     }
@@ -160,7 +160,7 @@ fn what_is_looked_up_and_scored_is_counted() {
     for i in [5, 50, 150] {
         let address = format!("192.0.2.{i}");
         let mut request = Request::new();
-        request.set(ip, address.as_str().into());
+        request.set_attribute(ip, address.as_str().into());
         let active = client.score(&request, "", NOW).outcome.unwrap().score;
         let shadow = client.shadows()[0].outcome.unwrap().score;
         scored.push((active, shadow));
@@ -173,16 +173,16 @@ fn what_is_looked_up_and_scored_is_counted() {
     let of = |id| totals[&Series::Of(id)];
     // The broken model of `shop` takes nothing that is published, so that its route looks nothing up.
     assert_eq!(
-        metrics::lookups(&of(Id::lookups("ip"))),
+        metrics::lookups(&of(SeriesId::lookups("ip"))),
         [(Status::Fresh, 2), (Status::Stale, 0), (Status::Missing, 2), (Status::Absent, 2)]
     );
-    assert_eq!(metrics::lookups(&of(Id::lookups("agent")))[3], (Status::Absent, 2));
-    let (bands, sum) = metrics::scores(&of(Id::scores("default", "old", "1")));
+    assert_eq!(metrics::lookups(&of(SeriesId::lookups("agent")))[3], (Status::Absent, 2));
+    let (bands, sum) = metrics::scores(&of(SeriesId::scores("default", "old", "1")));
     assert_eq!(bands.map(|(_, count)| count).sum::<u64>(), 4);
     // The request without an address has the default, as the missing one has.
     scored.push(scored[2]);
     assert_eq!(sum, scored.iter().map(|(active, _)| u64::from(*active)).sum::<u64>());
-    let shadow = of(Id::shadow("default", "new", "1"));
+    let shadow = of(SeriesId::shadow("default", "new", "1"));
     let (bands, sum) = metrics::differences(&shadow);
     assert_eq!(bands.map(|(_, count)| count).sum::<u64>(), 4);
     assert_eq!(
@@ -190,11 +190,11 @@ fn what_is_looked_up_and_scored_is_counted() {
         scored.iter().map(|(active, shadow)| i64::from(*shadow) - i64::from(*active)).sum::<i64>()
     );
     assert!(metrics::shadow_unscored(&shadow).all(|(_, count)| count == 0));
-    let broken = of(Id::shadow("default", "broken", "1"));
+    let broken = of(SeriesId::shadow("default", "broken", "1"));
     let missing =
         |(reason, count): (Unscored, u64)| (reason == Unscored::MissingInput && count == 4) || count == 0;
     assert!(metrics::shadow_unscored(&broken).all(missing));
-    let shop: u64 = metrics::unscored(&of(Id::unscored("shop"))).map(|(_, count)| count).sum();
+    let shop: u64 = metrics::unscored(&of(SeriesId::unscored("shop"))).map(|(_, count)| count).sum();
     assert_eq!(shop, 3);
 }
 
@@ -488,10 +488,10 @@ fn m1_counting_makes_no_system_call() {
 fn names_of_the_publication_are_what_entries_are_found_by() {
     // Workers and daemon of two releases must agree, or the layout's version must change.
     let ids = [
-        Id::lookups("ip"),
-        Id::unscored("default"),
-        Id::scores("default", "old", "1"),
-        Id::shadow("default", "new", "1"),
+        SeriesId::lookups("ip"),
+        SeriesId::unscored("default"),
+        SeriesId::scores("default", "old", "1"),
+        SeriesId::shadow("default", "new", "1"),
     ];
     assert_eq!(
         ids.map(|id| format!("{id:?}")),

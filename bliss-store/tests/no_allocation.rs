@@ -50,7 +50,7 @@ fn f1_nothing_allocates_after_opening() {
     let mut client = Client::open(directory.path()).unwrap();
     let ip = client.names().attribute("ip").unwrap();
     let mut request = Request::new();
-    request.set(ip, "192.0.2.1".into());
+    request.set_attribute(ip, "192.0.2.1".into());
     let mut scores = 0;
     for round in 0..20 {
         if round == 10 {

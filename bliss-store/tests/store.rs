@@ -44,7 +44,7 @@ fn value(client: &mut Client, i: u32) -> Result<(f32, Status), Unscored> {
     let ip = client.names().attribute("ip").unwrap();
     let address = address(i);
     let mut request = Request::new();
-    request.set(ip, address.as_str().into());
+    request.set_attribute(ip, address.as_str().into());
     client.look_up(&request, 1000).map(|(values, statuses)| (values[0], statuses[0]))
 }
 

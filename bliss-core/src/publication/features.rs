@@ -1,6 +1,6 @@
 //! All feature tables of an installation and their schema, as one publication.
 //!
-//! A snapshot is a [frame](crate::publication::frame) of kind 1. Its metadata is [`Metadata`]: the schema, the secret under which
+//! The features are a [frame](crate::publication::frame) of kind 1. Its metadata is [`Metadata`]: the schema, the secret under which
 //! keys are hashed, and where each dimension's [table](crate::table) lies.
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct Metadata {
     pub tables: Vec<Section>,
 }
 
-/// A checked snapshot in somebody else's bytes.
+/// Checked features in borrowed bytes.
 #[derive(Clone, Copy)]
 pub struct FeaturesRef<'a> {
     pub(crate) bytes: &'a [u8],
@@ -42,29 +42,29 @@ impl<'a> FeaturesRef<'a> {
     /// # Errors
     /// Where anything is damaged, cut off, of another version, or beyond the limits of [`crate::schema`].
     pub fn open(bytes: &'a [u8]) -> Result<Self, FrameError> {
-        let snapshot = Self { bytes, metadata: frame::open::<Metadata>(bytes, Kind::Features)? };
-        let dimensions = &snapshot.schema().dimensions;
+        let features = Self { bytes, metadata: frame::open::<Metadata>(bytes, Kind::Features)? };
+        let dimensions = &features.schema().dimensions;
         let limit = |what, found: usize, limit: usize| {
             if found > limit { Err(FrameError::TooMany { what, found, limit }) } else { Ok(()) }
         };
         limit("dimensions", dimensions.len(), MAX_DIMENSIONS)?;
         limit("features", dimensions.iter().map(|d| d.features.len()).sum(), MAX_FEATURES)?;
-        if snapshot.metadata.tables.len() != dimensions.len() {
+        if features.metadata.tables.len() != dimensions.len() {
             return Err(FrameError::Metadata);
         }
         for (i, dimension) in dimensions.iter().enumerate() {
             limit("key attributes", dimension.key.len(), MAX_KEY_PARTS)?;
-            let columns = snapshot.table(i)?.layout().columns();
+            let columns = features.table(i)?.layout().columns();
             let known =
-                dimension.key.iter().all(|part| snapshot.schema().attribute_kind(&part.attribute).is_some());
+                dimension.key.iter().all(|part| features.schema().attribute_kind(&part.attribute).is_some());
             if columns != dimension.features.len() || !known {
                 return Err(FrameError::Section { index: i });
             }
         }
-        Ok(snapshot)
+        Ok(features)
     }
 
-    /// The snapshot's schema.
+    /// Their schema.
     pub fn schema(&self) -> &'a ArchivedSchema {
         &self.metadata.schema
     }
@@ -88,7 +88,7 @@ impl<'a> FeaturesRef<'a> {
         TableRef::open(section.of(self.bytes, index)?).map_err(|_| FrameError::Section { index })
     }
 
-    /// Offset in the snapshot and layout of the table of dimension `index`.
+    /// Offset in the features and layout of the table of dimension `index`.
     ///
     /// # Errors
     /// As [`Self::table`].

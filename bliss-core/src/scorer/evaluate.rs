@@ -6,13 +6,13 @@ use crate::score::{Scored, Shadow, Unscored, bot_score};
 use bliss_catboost::{Evaluation, ModelRef, Scratch};
 
 /// Models that one call of [`ModelRef::raw_many`] evaluates: few enough that their tasks cost little to set up.
-const TOGETHER: usize = 8;
+const GROUP_LEN: usize = 8;
 
 /// The memory that evaluation works in, and what it came to.
 #[derive(Debug)]
 pub(super) struct Evaluator {
     pub(super) scratch: Scratch,
-    /// Raw values of up to [`TOGETHER`] models.
+    /// Raw values of up to [`GROUP_LEN`] models.
     raws: Box<[f64]>,
     /// Of the last request: the active model, then its shadows. Empty where there were no shadows.
     outcomes: Vec<Shadow>,
@@ -22,7 +22,7 @@ impl Evaluator {
     pub(super) fn new() -> Self {
         Self {
             scratch: Scratch::bounded(),
-            raws: vec![0.0; TOGETHER * MAX_CLASSES].into(),
+            raws: vec![0.0; GROUP_LEN * MAX_CLASSES].into(),
             outcomes: Vec::with_capacity(MAX_MODELS + 1),
         }
     }
@@ -41,11 +41,11 @@ impl Evaluator {
     /// shadow changes that.
     ///
     /// # Safety
-    /// `models` are the bytes that were bound to `plan` last, unchanged.
+    /// `models` are the bytes that `bound` was bound to last, unchanged.
     #[inline]
     pub(super) unsafe fn evaluate(
         &mut self,
-        plan: &BoundModels,
+        bound: &BoundModels,
         models: &[u8],
         route: BoundRoute,
         values: &[f32],
@@ -54,16 +54,16 @@ impl Evaluator {
         if route.shadows == 0 {
             // SAFETY:
             // - this function's own contract
-            return unsafe { self.alone(plan, models, route.active, values) };
+            return unsafe { self.evaluate_one(bound, models, route.active, values) };
         }
         let undecided = Err(Unscored::BadModels);
         // Within the capacity: there are no more models than that, and the active one is no shadow.
         self.outcomes.extend(route.models().map(|model| Shadow { model, outcome: undecided }));
         let mut outcomes = std::mem::take(&mut self.outcomes);
-        for group in outcomes.chunks_mut(TOGETHER) {
+        for group in outcomes.chunks_mut(GROUP_LEN) {
             // SAFETY:
             // - this function's own contract
-            unsafe { self.together(plan, models, group, values) };
+            unsafe { self.evaluate_group(bound, models, group, values) };
         }
         self.outcomes = outcomes;
         self.outcomes.first().map_or(undecided, |active| active.outcome)
@@ -74,31 +74,37 @@ impl Evaluator {
     /// # Safety
     /// As [`Self::evaluate`].
     #[inline]
-    unsafe fn alone(
+    unsafe fn evaluate_one(
         &mut self,
-        plan: &BoundModels,
+        bound: &BoundModels,
         models: &[u8],
         index: usize,
         values: &[f32],
     ) -> Result<Scored, Unscored> {
         // SAFETY:
         // - this function's own contract
-        let ready = unsafe { plan.ready(models, index) }?;
+        let ready = unsafe { bound.prepare(models, index) }?;
         let raw = self.raws.get_mut(..ready.classes).ok_or(Unscored::BadModels)?;
         ready.model.raw(values, ready.binding, &mut self.scratch, raw).map_err(|_| Unscored::BadModels)?;
-        scored(&ready, index, raw)
+        compute_score(&ready, index, raw)
     }
 
-    /// Evaluates up to [`TOGETHER`] models, which share what several sums can share.
+    /// Evaluates up to [`GROUP_LEN`] models, which share what several sums can share.
     ///
     /// # Safety
     /// As [`Self::evaluate`].
-    unsafe fn together(&mut self, plan: &BoundModels, models: &[u8], group: &mut [Shadow], values: &[f32]) {
-        let mut ready: [Option<Ready<'_>>; TOGETHER] = [None; TOGETHER];
+    unsafe fn evaluate_group(
+        &mut self,
+        bound: &BoundModels,
+        models: &[u8],
+        group: &mut [Shadow],
+        values: &[f32],
+    ) {
+        let mut ready: [Option<Ready<'_>>; GROUP_LEN] = [None; GROUP_LEN];
         for (ready, shadow) in ready.iter_mut().zip(group.iter_mut()) {
             // SAFETY:
             // - this function's own contract
-            match unsafe { plan.ready(models, shadow.model) } {
+            match unsafe { bound.prepare(models, shadow.model) } {
                 Ok(found) => *ready = Some(found),
                 Err(reason) => shadow.outcome = Err(reason),
             }
@@ -106,7 +112,7 @@ impl Evaluator {
         let Some(any) = ready.iter().flatten().next() else { return };
         let mut wanted = ready.iter().flatten().zip(self.raws.chunks_exact_mut(MAX_CLASSES));
         let mut count = 0;
-        let mut tasks: [Evaluation<'_, '_>; TOGETHER] = std::array::from_fn(|_| match wanted.next() {
+        let mut tasks: [Evaluation<'_, '_>; GROUP_LEN] = std::array::from_fn(|_| match wanted.next() {
             Some((ready, raw)) => {
                 count += 1;
                 let out = raw.get_mut(..ready.classes).unwrap_or_default();
@@ -121,14 +127,14 @@ impl Evaluator {
             for shadow in group {
                 // SAFETY:
                 // - this function's own contract
-                shadow.outcome = unsafe { self.alone(plan, models, shadow.model, values) };
+                shadow.outcome = unsafe { self.evaluate_one(bound, models, shadow.model, values) };
             }
             return;
         }
         let mut evaluated = tasks.iter();
         for (shadow, ready) in group.iter_mut().zip(&ready) {
             if let Some((ready, task)) = ready.as_ref().and_then(|ready| Some((ready, evaluated.next()?))) {
-                shadow.outcome = scored(ready, shadow.model, task.out);
+                shadow.outcome = compute_score(ready, shadow.model, task.out);
             }
         }
     }
@@ -136,7 +142,7 @@ impl Evaluator {
 
 /// The score that a model's raw values lead to.
 #[inline]
-fn scored(ready: &Ready<'_>, model: usize, raw: &[f64]) -> Result<Scored, Unscored> {
+fn compute_score(ready: &Ready<'_>, model: usize, raw: &[f64]) -> Result<Scored, Unscored> {
     let bot_probability = ready.model.class_probability(raw, ready.bot_class);
     let score = bot_score(bot_probability).ok_or(Unscored::NoProbability)?;
     Ok(Scored { score, bot_probability, model })

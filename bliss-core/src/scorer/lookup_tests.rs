@@ -1,6 +1,6 @@
 //! Lookups against tables of every width, with every instruction set.
 
-use super::tests::{NOW, dimension, packed, with_default};
+use super::tests::{NOW, dimension, pack_change, with_default};
 use super::{Scorer, VECTOR_LEN};
 use crate::build::Rows;
 use crate::build::{Change, DimensionChange};
@@ -55,14 +55,14 @@ fn all_instructions_give_the_rows_of_tables_of_any_width() {
         (d, DimensionChange::Replace(rows))
     });
     let change = Change { dimensions: tables.collect() };
-    let bytes = packed(&schema, &KeySecret([3; SECRET_BYTES]), &change);
-    let mut plan = Scorer::new();
-    plan.bind_features(&bytes, &Names::default()).unwrap();
+    let bytes = pack_change(&schema, &KeySecret([3; SECRET_BYTES]), &change);
+    let mut scorer = Scorer::new();
+    scorer.bind_features(&bytes, &Names::default()).unwrap();
     if Instructions::detect() == Instructions::Baseline {
         eprintln!("SKIPPED: part of all_instructions: this processor has no AVX2 and BMI2");
     }
     for instructions in [Instructions::Baseline, Instructions::detect()] {
-        plan.dimensions.instructions = instructions;
+        scorer.dimensions.instructions = instructions;
         let mut buffers = Buffers::new(VECTOR_LEN);
         for round in 0..4 * ROWS {
             // Of each dimension another row, one that is not there, none, and the key of empty slots in turn.
@@ -71,7 +71,7 @@ fn all_instructions_give_the_rows_of_tables_of_any_width() {
             let keys: Vec<u64> = (0..widths.len() - 1)
                 .map(|d| if row(d) > ROWS { 0 } else { key(d, if is_there(d) { row(d) } else { 1000 }) })
                 .collect();
-            plan.dimensions.look_up_keys(&bytes, &keys, NOW, &mut buffers);
+            scorer.dimensions.look_up_keys(&bytes, &keys, NOW, &mut buffers);
             let mut values = buffers.values.iter().copied();
             for (d, width) in widths.iter().enumerate() {
                 let has_key = d < keys.len();

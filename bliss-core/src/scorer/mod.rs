@@ -1,7 +1,7 @@
 //! What a reader works out once per publication, so that each request only computes.
 //!
-//! A [`Scorer`] binds three things that come and go independently: the names a caller [registered](Names), a features
-//! of features, and a publication of models. It holds copies of names, offsets and defaults, and no references, so
+//! A [`Scorer`] binds three things that come and go independently: the names a caller [registered](Names), the
+//! published features, and the published models. It holds copies of names, offsets and defaults, and no references, so
 //! that it outlives the guards under which the bytes are pinned. All its memory is allocated when it is made;
 //! binding writes within that.
 //!
@@ -67,12 +67,12 @@ impl Scorer {
         }
     }
 
-    /// Binds a features of features: call it when one is first seen, or names were registered.
+    /// Binds published features: call it when a publication is first seen, or names were registered.
     ///
     /// Says whether the models must be bound again, which is so when schema or names have changed.
     ///
     /// # Errors
-    /// Where the features is damaged; nothing is bound then, and models must be bound again later.
+    /// Where the features are damaged; nothing is bound then, and models must be bound again later.
     pub fn bind_features(&mut self, features: &[u8], names: &Names) -> Result<bool, FrameError> {
         self.forget();
         let bound = FeaturesRef::open(features).and_then(|s| self.dimensions.bind(s, names));

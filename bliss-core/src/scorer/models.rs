@@ -19,7 +19,7 @@ pub(super) const MAX_CLASSES: usize = 64;
 #[derive(Debug)]
 pub struct BoundModels {
     models: Vec<BoundModel>,
-    routes: Vec<PlannedRoute>,
+    routes: Vec<NamedBoundRoute>,
     /// For each input of each model its place in the vector of values.
     bindings: Vec<u32>,
     /// Which inputs of the request are categories, and how many it has.
@@ -48,7 +48,7 @@ pub struct BoundModel {
 
 /// One route.
 #[derive(Clone, Copy, Debug)]
-struct PlannedRoute {
+struct NamedBoundRoute {
     name: Name,
     bound: BoundRoute,
 }
@@ -70,7 +70,7 @@ impl BoundRoute {
     /// Its models: the active one, then the shadows in the order of the publication.
     pub(super) fn models(self) -> impl Iterator<Item = usize> {
         std::iter::once(self.active)
-            .chain((0..MAX_MODELS).filter(move |place| self.shadows >> place & 1 == 1))
+            .chain((0..MAX_MODELS).filter(move |index| self.shadows >> index & 1 == 1))
     }
 }
 
@@ -166,7 +166,7 @@ impl BoundModels {
                 return Err(FrameError::TooMany { what: "inputs", found, limit: MAX_BINDINGS }.into());
             }
             let native = |n: u64| usize::try_from(n).map_err(|_| damaged.clone());
-            let mut planned = BoundModel {
+            let mut bound = BoundModel {
                 name: Name::new(&entry.name).ok_or_else(|| damaged.clone())?,
                 version: Name::new(&entry.version).ok_or_else(|| damaged.clone())?,
                 section: (native(entry.section.offset.to_native())?, native(entry.section.len.to_native())?),
@@ -188,7 +188,7 @@ impl BoundModels {
                     Some(name) => match (names.input_index(name), attribute(name)) {
                         (Some((place, c)), _) => Some((None, INPUTS_AT + place, c)),
                         (None, Some(place)) => {
-                            planned.attributes |= u64::from(wants_category) << place;
+                            bound.attributes |= u64::from(wants_category) << place;
                             Some((None, ATTRIBUTES_AT + place, true))
                         }
                         (None, None) => None,
@@ -197,16 +197,16 @@ impl BoundModels {
                 };
                 match place.filter(|(_, _, is_category)| *is_category == wants_category) {
                     Some((dimension, place, _)) => {
-                        planned.dimensions |= dimension.map_or(0, |d| 1 << d);
+                        bound.dimensions |= dimension.map_or(0, |d| 1 << d);
                         self.bindings.push(u32::try_from(place).unwrap_or(u32::MAX));
                     }
                     None => {
-                        planned.missing = planned.missing.or(Some(Name::truncated(input.name)));
+                        bound.missing = bound.missing.or(Some(Name::truncated(input.name)));
                         self.bindings.push(u32::MAX);
                     }
                 }
             }
-            self.models.push(planned);
+            self.models.push(bound);
         }
         for route in models.metadata().routes.iter() {
             let Some(active) = route.active.as_ref() else { continue };
@@ -215,16 +215,16 @@ impl BoundModels {
                 continue;
             }
             let name = Name::new(&route.name).ok_or_else(|| damaged.clone())?;
-            let place = |shadow: u32| 1_u64.checked_shl(shadow).unwrap_or(0);
-            let shadows = route.shadows.iter().fold(0, |mask, shadow| mask | place(shadow.to_native()));
+            let bit = |shadow: u32| 1_u64.checked_shl(shadow).unwrap_or(0);
+            let shadows = route.shadows.iter().fold(0, |mask, shadow| mask | bit(shadow.to_native()));
             // The active model beside itself would say nothing new.
             let mut bound =
                 BoundRoute { active, shadows: shadows & !(1 << active), dimensions: 0, attributes: 0 };
-            for model in bound.models().filter_map(|place| self.models.get(place)) {
+            for model in bound.models().filter_map(|index| self.models.get(index)) {
                 bound.dimensions |= model.dimensions;
                 bound.attributes |= model.attributes;
             }
-            self.routes.push(PlannedRoute { name, bound });
+            self.routes.push(NamedBoundRoute { name, bound });
         }
         Ok(())
     }
@@ -279,7 +279,11 @@ impl BoundModels {
     ///
     /// # Safety
     /// `models` are the bytes that were [bound](Self::bind) last, unchanged.
-    pub(super) unsafe fn ready<'m>(&'m self, models: &'m [u8], index: usize) -> Result<Ready<'m>, Unscored> {
+    pub(super) unsafe fn prepare<'m>(
+        &'m self,
+        models: &'m [u8],
+        index: usize,
+    ) -> Result<Ready<'m>, Unscored> {
         let model = self.models.get(index).ok_or(Unscored::NoActiveModel)?;
         if model.missing.is_some() {
             return Err(Unscored::MissingInput);

@@ -39,9 +39,9 @@ fn schema() -> Schema {
 }
 
 /// Publishes rows given as dimension, attribute values, age in seconds, and columns.
-fn snapshot(schema: &Schema, rows: &[(usize, &[Value<'_>], i64, &[f32])]) -> AlignedVec<64> {
+fn pack_rows(schema: &Schema, rows: &[(usize, &[Value<'_>], i64, &[f32])]) -> AlignedVec<64> {
     let secret = KeySecret([3; SECRET_BYTES]);
-    let empty = packed(schema, &secret, &Change::default());
+    let empty = pack_change(schema, &secret, &Change::default());
     let mut keys = BoundDimensions::new();
     keys.bind(FeaturesRef::open(&empty).unwrap(), &Names::default()).unwrap();
     let tables = schema.dimensions.iter().enumerate().map(|(i, d)| {
@@ -51,14 +51,14 @@ fn snapshot(schema: &Schema, rows: &[(usize, &[Value<'_>], i64, &[f32])]) -> Ali
         }
         (i, DimensionChange::Replace(table))
     });
-    packed(schema, &secret, &Change { dimensions: tables.collect() })
+    pack_change(schema, &secret, &Change { dimensions: tables.collect() })
 }
 
-pub(super) fn packed(schema: &Schema, secret: &KeySecret, change: &Change) -> AlignedVec<64> {
-    let writing = FeaturesBuilder::plan(schema, secret, None, change).unwrap();
+pub(super) fn pack_change(schema: &Schema, secret: &KeySecret, change: &Change) -> AlignedVec<64> {
+    let builder = FeaturesBuilder::plan(schema, secret, None, change).unwrap();
     let mut bytes = AlignedVec::new();
-    bytes.resize(writing.bytes() as usize, 0);
-    writing.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).unwrap();
+    bytes.resize(builder.bytes() as usize, 0);
+    builder.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).unwrap();
     bytes
 }
 
@@ -107,15 +107,15 @@ fn sigmoid(raw: f64) -> f64 {
 
 struct Bench {
     names: Names,
-    plan: Scorer,
-    snapshot: AlignedVec<64>,
+    scorer: Scorer,
+    features: AlignedVec<64>,
     models: AlignedVec<64>,
 }
 
 impl Bench {
-    fn new(snapshot: AlignedVec<64>, set: &ModelSet) -> Self {
+    fn new(features: AlignedVec<64>, set: &ModelSet) -> Self {
         let mut bench =
-            Self { names: Names::default(), plan: Scorer::new(), snapshot, models: set.pack().unwrap() };
+            Self { names: Names::default(), scorer: Scorer::new(), features, models: set.pack().unwrap() };
         for name in ["ip", "tenant", "path"] {
             bench.names.attribute(name).unwrap();
         }
@@ -126,20 +126,22 @@ impl Bench {
     }
 
     fn bind(&mut self) {
-        self.plan.bind_features(&self.snapshot, &self.names).unwrap();
-        self.plan.bind_models(&self.models, &self.names).unwrap();
+        self.scorer.bind_features(&self.features, &self.names).unwrap();
+        self.scorer.bind_models(&self.models, &self.names).unwrap();
     }
 
     fn request<'a>(&mut self, attributes: &[(&str, Value<'a>)]) -> Request<'a> {
         let mut request = Request::new();
-        attributes.iter().for_each(|(name, value)| request.set(self.names.attribute(name).unwrap(), *value));
+        attributes
+            .iter()
+            .for_each(|(name, value)| request.set_attribute(self.names.attribute(name).unwrap(), *value));
         request
     }
 
     fn score(&mut self, request: &Request<'_>, route: &str) -> Answer {
         // SAFETY:
         // - `self.models` was bound last and is not changed
-        unsafe { self.plan.score(&self.snapshot, &self.models, request, route, NOW) }
+        unsafe { self.scorer.score(&self.features, &self.models, request, route, NOW) }
     }
 }
 
@@ -149,7 +151,7 @@ fn one_model(model: &Model) -> ModelSet {
 
 fn rows_of_one_client() -> AlignedVec<64> {
     let network = f32::from_bits(category_hash(b"hosting"));
-    snapshot(
+    pack_rows(
         &schema(),
         &[
             (0, &["192.0.2.1".into()], 10, &[42.0, network]),
@@ -163,14 +165,14 @@ fn rows_of_one_client() -> AlignedVec<64> {
 fn every_dimension_says_how_it_answered() {
     let mut bench = Bench::new(rows_of_one_client(), &ModelSet::default());
     let network = f32::from_bits(category_hash(b"hosting"));
-    let snapshot = bench.snapshot.clone();
+    let features = bench.features.clone();
 
     let request = bench.request(&[
         ("ip", "::ffff:192.0.2.1".into()),
         ("tenant", "9".into()),
         ("path", Value::Binary(b"/")),
     ]);
-    let (values, statuses) = bench.plan.look_up(&snapshot, &request, NOW);
+    let (values, statuses) = bench.scorer.look_up(&features, &request, NOW);
     assert_eq!(statuses, [Status::Fresh, Status::Stale, Status::Fresh]);
     assert_eq!(
         values.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
@@ -179,22 +181,22 @@ fn every_dimension_says_how_it_answered() {
 
     let request =
         bench.request(&[("ip", "198.51.100.1".into()), ("tenant", "nine".into()), ("path", "/".into())]);
-    let (values, statuses) = bench.plan.look_up(&snapshot, &request, NOW);
+    let (values, statuses) = bench.scorer.look_up(&features, &request, NOW);
     assert_eq!(statuses, [Status::Missing, Status::Missing, Status::Absent]);
     assert_eq!(values, [0.5, 0.0, -1.0, 7.0]);
 
     let request = bench.request(&[("tenant", Value::U64(9))]);
-    let (_, statuses) = bench.plan.look_up(&snapshot, &request, NOW);
+    let (_, statuses) = bench.scorer.look_up(&features, &request, NOW);
     assert_eq!(statuses, [Status::Absent; 3]);
 }
 
 #[test]
 fn time_is_the_callers() {
     let mut bench = Bench::new(rows_of_one_client(), &ModelSet::default());
-    let snapshot = bench.snapshot.clone();
+    let features = bench.features.clone();
     let request =
         bench.request(&[("ip", "192.0.2.1".into()), ("tenant", Value::U64(9)), ("path", "/".into())]);
-    let mut at = |now| bench.plan.look_up(&snapshot, &request, now).1.to_vec();
+    let mut at = |now| bench.scorer.look_up(&features, &request, now).1.to_vec();
     // Updated 10 and 601 seconds before NOW, and 60 after; all stale after 600 seconds, or 60 too early.
     assert_eq!(at(NOW + 590), [Status::Fresh, Status::Stale, Status::Fresh]);
     assert_eq!(at(NOW + 591), [Status::Stale, Status::Stale, Status::Fresh]);
@@ -205,8 +207,8 @@ fn time_is_the_callers() {
 #[test]
 fn keys_made_by_the_caller_find_the_same_rows() {
     let mut bench = Bench::new(rows_of_one_client(), &ModelSet::default());
-    let snapshot = bench.snapshot.clone();
-    let dimensions = bench.plan.dimensions();
+    let features = bench.features.clone();
+    let dimensions = bench.scorer.dimensions();
     let keys = [
         dimensions.key(0, &["192.0.2.1".into()]).unwrap(),
         dimensions.key(1, &["192.0.2.1".into()]).unwrap(),
@@ -214,10 +216,10 @@ fn keys_made_by_the_caller_find_the_same_rows() {
     ];
     assert_eq!(dimensions.key(0, &[]), None);
     assert_eq!(dimensions.key(3, &["192.0.2.1".into()]), None);
-    let (values, statuses) = bench.plan.look_up_keys(&snapshot, &keys, NOW);
+    let (values, statuses) = bench.scorer.look_up_keys(&features, &keys, NOW);
     assert_eq!((values[0], values[2], values[3]), (42.0, 5.0, 0.25));
     assert_eq!(statuses, [Status::Fresh, Status::Stale, Status::Fresh]);
-    let (_, statuses) = bench.plan.look_up_keys(&snapshot, &keys[..1], NOW);
+    let (_, statuses) = bench.scorer.look_up_keys(&features, &keys[..1], NOW);
     assert_eq!(statuses, [Status::Fresh, Status::Absent, Status::Absent]);
 }
 
@@ -235,7 +237,7 @@ fn scores_from_features_and_inputs_of_the_request() {
         trees.push(ObliviousTree { splits, leaves: vec![0.0, weight] });
     }
     let mut bench = Bench::new(rows_of_one_client(), &one_model(&model));
-    assert_eq!(bench.plan.models().models()[0].missing_input(), None);
+    assert_eq!(bench.scorer.models().models()[0].missing_input(), None);
 
     let mut request = bench.request(&[("ip", "192.0.2.1".into())]);
     let answer = bench.score(&request, "");
@@ -250,7 +252,7 @@ fn scores_from_features_and_inputs_of_the_request() {
     request.set_category(bench.names.category("country").unwrap(), b"NZ");
     let scored = bench.score(&request, "no such route").outcome.unwrap();
     assert_eq!(scored.bot_probability.to_bits(), sigmoid(2.0 + 0.5 + 8.0 + 32.0).to_bits());
-    assert_eq!((scored.model, bench.plan.models().models()[0].name()), (0, "m"));
+    assert_eq!((scored.model, bench.scorer.models().models()[0].name()), (0, "m"));
 
     let request = bench.request(&[]);
     let answer = bench.score(&request, "");
@@ -287,7 +289,7 @@ fn attributes_of_the_request_are_categories_to_models_that_ask_for_them() {
     // `country` is an attribute too, but the registered category of the name wins.
     bench.names.attribute("country").unwrap();
     bench.bind();
-    assert_eq!(bench.plan.models().models()[0].missing_input(), None);
+    assert_eq!(bench.scorer.models().models()[0].missing_input(), None);
     let raw = |bench: &mut Bench, request: &Request<'_>| {
         let bits = bench.score(request, "").outcome.unwrap().bot_probability.to_bits();
         (0..64).map(f64::from).find(|raw| sigmoid(*raw / 16.0).to_bits() == bits).unwrap()
@@ -303,7 +305,7 @@ fn attributes_of_the_request_are_categories_to_models_that_ask_for_them() {
     // Without the category, and without a host, which is the empty string then.
     assert_eq!(raw(&mut bench, &request), 47.0);
     request.set_category(bench.names.category("country").unwrap(), b"NZ");
-    request.set(bench.names.attribute("host").unwrap(), "shop.example".into());
+    request.set_attribute(bench.names.attribute("host").unwrap(), "shop.example".into());
     assert_eq!(raw(&mut bench, &request), 31.0);
     // What does not fit its kind is the empty string, as what is not there.
     let request =
@@ -324,7 +326,7 @@ fn attributes_are_categories_only_and_only_those_the_schema_knows() {
         bench.names.attribute("unknown").unwrap();
         bench.names.attribute("header_count").unwrap();
         bench.bind();
-        assert_eq!(bench.plan.models().models()[0].missing_input(), Some(missing));
+        assert_eq!(bench.scorer.models().models()[0].missing_input(), Some(missing));
         let request = bench.request(&[]);
         assert_eq!(bench.score(&request, "").outcome, Err(Unscored::MissingInput));
     }
@@ -399,13 +401,13 @@ fn shadows_are_evaluated_beside_the_active_model() {
         // Dimensions of the shadows are looked up too.
         let counts = Counts { fresh: 1, stale: u32::from(count > 1), ..Counts::default() };
         assert_eq!(answer.counts, counts, "{count} models");
-        let shadows = bench.plan.shadows().to_vec();
+        let shadows = bench.scorer.shadows().to_vec();
         assert_eq!(shadows.iter().map(|s| s.model).collect::<Vec<_>>(), (1..count).collect::<Vec<_>>());
         let all = std::iter::once(answer.outcome).chain(shadows.iter().map(|s| s.outcome));
         for ((i, model), outcome) in models.iter().enumerate().zip(all) {
             let mut alone = Bench::new(rows_of_one_client(), &one_model(model));
             let expected = alone.score(&request, "").outcome.unwrap();
-            assert!(alone.plan.shadows().is_empty());
+            assert!(alone.scorer.shadows().is_empty());
             let found = outcome.unwrap();
             assert_eq!(found.bot_probability.to_bits(), expected.bot_probability.to_bits(), "model {i}");
             assert_eq!((found.score, found.model), (expected.score, i));
@@ -430,7 +432,7 @@ fn a_shadow_that_cannot_answer_does_not_harm_the_active_model() {
     let request = bench.request(&[("ip", "192.0.2.1".into())]);
     let answer = bench.score(&request, "");
     assert_eq!(answer.outcome.unwrap().bot_probability.to_bits(), sigmoid(2.0).to_bits());
-    let said: Vec<_> = bench.plan.shadows().iter().map(|s| s.outcome.map(|scored| scored.score)).collect();
+    let said: Vec<_> = bench.scorer.shadows().iter().map(|s| s.outcome.map(|scored| scored.score)).collect();
     let score = answer.outcome.unwrap().score;
     let expected =
         [Err(Unscored::MissingInput), Err(Unscored::NoProbability), Ok(score), Err(Unscored::NoProbability)];
@@ -440,10 +442,10 @@ fn a_shadow_that_cannot_answer_does_not_harm_the_active_model() {
     let set = with_shadows(&[stumps(&[("ip.gone", 0.0, 1.0)]), good]);
     let mut bench = Bench::new(rows_of_one_client(), &set);
     assert_eq!(bench.score(&request, "").outcome, Err(Unscored::MissingInput));
-    assert_eq!(bench.plan.shadows()[0].outcome.unwrap().score, score);
+    assert_eq!(bench.scorer.shadows()[0].outcome.unwrap().score, score);
     // A request that is not scored has none.
-    bench.plan.forget();
-    assert!(bench.plan.shadows().is_empty());
+    bench.scorer.forget();
+    assert!(bench.scorer.shadows().is_empty());
 }
 
 #[test]
@@ -454,7 +456,7 @@ fn the_active_model_is_no_shadow_of_its_own_and_each_shadow_is_one() {
     let mut bench = Bench::new(rows_of_one_client(), &set);
     let request = bench.request(&[("ip", "192.0.2.1".into())]);
     assert!(bench.score(&request, "").outcome.is_ok());
-    assert_eq!(bench.plan.shadows().iter().map(|s| s.model).collect::<Vec<_>>(), [1]);
+    assert_eq!(bench.scorer.shadows().iter().map(|s| s.model).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
@@ -466,7 +468,7 @@ fn an_input_that_is_gone_is_named_and_gives_no_score() {
         );
         let request = bench.request(&[("ip", "192.0.2.1".into())]);
         assert_eq!(bench.score(&request, "").outcome, Err(Unscored::MissingInput), "{gone}");
-        assert_eq!(bench.plan.models().models()[0].missing_input(), Some(gone));
+        assert_eq!(bench.scorer.models().models()[0].missing_input(), Some(gone));
     }
 }
 
@@ -481,23 +483,23 @@ fn rebinds_to_a_changed_schema() {
     changed.dimensions.swap(0, 2);
     changed.dimensions[2].features.insert(0, Feature::number("new"));
     let network = f32::from_bits(category_hash(b"hosting"));
-    bench.snapshot = snapshot(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 42.0, network])]);
-    assert_eq!(bench.plan.bind_features(&bench.snapshot, &bench.names), Ok(true));
+    bench.features = pack_rows(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 42.0, network])]);
+    assert_eq!(bench.scorer.bind_features(&bench.features, &bench.names), Ok(true));
     assert_eq!(
         bench.score(&request, ""),
         Answer::unscored(Unscored::NoActiveModel),
         "models are bound to old places"
     );
-    bench.plan.bind_models(&bench.models, &bench.names).unwrap();
+    bench.scorer.bind_models(&bench.models, &bench.names).unwrap();
     assert_eq!(bench.score(&request, "").outcome.unwrap(), before);
 
     // The same schema with other rows: models stay bound.
-    bench.snapshot = snapshot(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 0.0, network])]);
-    assert_eq!(bench.plan.bind_features(&bench.snapshot, &bench.names), Ok(false));
+    bench.features = pack_rows(&changed, &[(2, &["192.0.2.1".into()], 0, &[1.0, 0.0, network])]);
+    assert_eq!(bench.scorer.bind_features(&bench.features, &bench.names), Ok(false));
     assert_eq!(bench.score(&request, "").outcome.unwrap().bot_probability, 0.5);
 
     changed.dimensions.remove(2);
-    bench.snapshot = snapshot(&changed, &[]);
+    bench.features = pack_rows(&changed, &[]);
     bench.bind();
     assert_eq!(bench.score(&request, "").outcome, Err(Unscored::MissingInput));
 }
@@ -512,9 +514,9 @@ fn more_dimensions_than_a_batch() {
     let columns: Vec<_> = (0..64).map(|i| [i as f32 + 1.0]).collect();
     let rows: Vec<_> =
         (0..64).filter(|i| i % 3 == 0).map(|i| (i, ip.as_slice(), 0, columns[i].as_slice())).collect();
-    let mut bench = Bench::new(snapshot(&schema, &rows), &ModelSet::default());
+    let mut bench = Bench::new(pack_rows(&schema, &rows), &ModelSet::default());
     let request = bench.request(&[("ip", ip[0])]);
-    let (values, statuses) = bench.plan.look_up(&bench.snapshot, &request, NOW);
+    let (values, statuses) = bench.scorer.look_up(&bench.features, &request, NOW);
     for i in 0..64 {
         let expected = if i % 3 == 0 { (i as f32 + 1.0, Status::Fresh) } else { (0.0, Status::Missing) };
         assert_eq!((values[i], statuses[i]), expected, "{i}");
@@ -525,12 +527,12 @@ fn more_dimensions_than_a_batch() {
 fn damaged_publications_unbind() {
     let mut bench = Bench::new(rows_of_one_client(), &one_model(&stumps(&[("ip.requests_1m", 40.0, 2.0)])));
     let request = bench.request(&[("ip", "192.0.2.1".into())]);
-    assert!(bench.plan.bind_features(&bench.snapshot[..100], &bench.names).is_err());
+    assert!(bench.scorer.bind_features(&bench.features[..100], &bench.names).is_err());
     assert_eq!(bench.score(&request, ""), Answer::unscored(Unscored::NoActiveModel));
     bench.bind();
     assert!(bench.score(&request, "").outcome.is_ok());
     for len in [0, 63, 64, 200, bench.models.len() - 1] {
-        assert!(bench.plan.bind_models(&bench.models[..len], &bench.names).is_err(), "{len}");
+        assert!(bench.scorer.bind_models(&bench.models[..len], &bench.names).is_err(), "{len}");
         assert_eq!(bench.score(&request, ""), Answer::unscored(Unscored::NoActiveModel));
     }
 }

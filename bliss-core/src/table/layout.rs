@@ -23,9 +23,9 @@ const MAX_LOAD_PERCENT: u64 = 92;
 /// A table with less than this share of its slots in use is made smaller.
 const SPARSE_LOAD_PERCENT: u64 = 84;
 /// A table that is to have room to double is laid out for this share of its slots in use …
-const ROOMY_LOAD_PERCENT: u64 = 45;
+const DOUBLING_LOAD_PERCENT: u64 = 45;
 /// … and made smaller where it has more slots than so many times its rows.
-const ROOMY_SPARSE_SLOTS: u64 = 3;
+const DOUBLING_SPARSE_SLOTS: u64 = 3;
 /// A table by itself has room to double where it has fewer rows than this.
 const SMALL_ROWS: u64 = 1500;
 
@@ -109,12 +109,12 @@ impl Layout {
         Self::with_room(rows, columns, rows < SMALL_ROWS)
     }
 
-    /// As [`Self::for_rows`], with room to double where it is to be `roomy`.
+    /// As [`Self::for_rows`], with room to double if `room_to_double`.
     ///
     /// # Errors
     /// As [`Self::for_rows`].
-    pub fn with_room(rows: u64, columns: usize, roomy: bool) -> Result<Self, TableError> {
-        let load = if roomy { ROOMY_LOAD_PERCENT } else { TARGET_LOAD_PERCENT };
+    pub fn with_room(rows: u64, columns: usize, room_to_double: bool) -> Result<Self, TableError> {
+        let load = if room_to_double { DOUBLING_LOAD_PERCENT } else { TARGET_LOAD_PERCENT };
         let slots = rows.saturating_mul(100).div_ceil(load).max(16);
         let regions = slots.div_ceil(MAX_REGION_SLOTS);
         let region_slots = slots.div_ceil(regions);
@@ -219,11 +219,15 @@ impl Layout {
         self.slots() as u64 * MAX_LOAD_PERCENT / 100
     }
 
-    /// Whether a table of `rows` rows should rather be laid out anew, smaller; one that may be `roomy` if it is much too
+    /// Whether a table of `rows` rows should rather be laid out anew, smaller; one with `room_to_double` if it is much too
     /// large.
-    pub fn is_sparse(&self, rows: u64, roomy: bool) -> bool {
+    pub fn is_sparse(&self, rows: u64, room_to_double: bool) -> bool {
         let slots = self.slots() as u64;
-        if roomy { slots > rows * ROOMY_SPARSE_SLOTS } else { rows * 100 < slots * SPARSE_LOAD_PERCENT }
+        if room_to_double {
+            slots > rows * DOUBLING_SPARSE_SLOTS
+        } else {
+            rows * 100 < slots * SPARSE_LOAD_PERCENT
+        }
     }
 
     /// Where the slots begin.

@@ -22,11 +22,11 @@ pub(crate) struct LookupEntry {
 
 impl LookupEntry {
     /// Of a dimension whose features begin at place `first` of the vector of values.
-    pub(crate) fn new(layout: &Layout, table_at: usize, first: usize, max_age_seconds: u32) -> Self {
+    pub(crate) fn new(layout: &Layout, table_offset: usize, first: usize, max_age_seconds: u32) -> Self {
         // A schema has no more features than fit; places beyond the vector would be left alone.
-        let narrow = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        let narrow = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         Self {
-            locator: Locator::new(layout, table_at),
+            locator: Locator::new(layout, table_offset),
             first: narrow(first),
             columns: narrow(layout.columns()),
             max_age_seconds: if max_age_seconds == 0 { u32::MAX } else { max_age_seconds },
@@ -34,7 +34,7 @@ impl LookupEntry {
     }
 
     #[inline]
-    fn places(&self) -> core::ops::Range<usize> {
+    fn range(&self) -> core::ops::Range<usize> {
         let first = self.first as usize;
         first..first + self.columns as usize
     }
@@ -91,7 +91,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     #[inline]
-    fn age(self, updated_at: u32, max_age_seconds: u32) -> Status {
+    fn classify(self, updated_at: u32, max_age_seconds: u32) -> Status {
         let is_stale = updated_at > self.latest || self.now.saturating_sub(updated_at) > max_age_seconds;
         if is_stale { Status::Stale } else { Status::Fresh }
     }
@@ -117,23 +117,23 @@ pub(crate) fn look_up(
     buffers: &mut Buffers,
 ) {
     match instructions {
-        Instructions::Baseline => passes(lookup, key, buffers),
+        Instructions::Baseline => run_passes(lookup, key, buffers),
         #[cfg(target_arch = "x86_64")]
         // SAFETY:
         // - the processor has AVX2 and BMI2, else there would be no such value: `Instructions::detect`
-        Instructions::Avx2 => unsafe { passes_avx2(lookup, key, buffers) },
+        Instructions::Avx2 => unsafe { run_passes_avx2(lookup, key, buffers) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi2")]
-fn passes_avx2(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
-    passes(lookup, key, buffers);
+fn run_passes_avx2(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
+    run_passes(lookup, key, buffers);
 }
 
 /// Three passes over a batch of dimensions, so that their cache misses overlap: ask for pilots, ask for slots, read.
 #[inline(always)]
-fn passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
+fn run_passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
     let Lookup { entries, features, clock, defaults } = lookup;
     let Buffers { values, statuses, states } = buffers;
     for (batch, (entries, statuses)) in entries.chunks(BATCH).zip(statuses.chunks_mut(BATCH)).enumerate() {
@@ -147,9 +147,9 @@ fn passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffer
                     prefetch(features, state.offset);
                     *status = Status::Missing;
                 }
-                Err(why) => {
+                Err(status_without_key) => {
                     *state = LookupState::NO_KEY;
-                    *status = why;
+                    *status = status_without_key;
                 }
             }
         }
@@ -161,15 +161,15 @@ fn passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffer
             prefetch(features, state.offset + entry.locator.stride() - 1);
         }
         for ((entry, state), status) in entries.iter().zip(&*states).zip(statuses) {
-            let Some(values) = values.get_mut(entry.places()) else { continue };
+            let Some(values) = values.get_mut(entry.range()) else { continue };
             match Row::at(features, state.offset, state.key, entry.columns as usize) {
                 Some(row) => {
                     row.copy_to(values);
-                    *status = clock.age(row.updated_at, entry.max_age_seconds);
+                    *status = clock.classify(row.updated_at, entry.max_age_seconds);
                 }
                 None if *status == Status::Unused => {}
                 None => {
-                    copy_columns(defaults.get(entry.places()).unwrap_or_default(), values);
+                    copy_columns(defaults.get(entry.range()).unwrap_or_default(), values);
                 }
             }
         }

@@ -24,17 +24,17 @@ pub fn schema_id(schema: &Schema) -> Result<u64, FeaturesError> {
     bytes.map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes)).map_err(|e| FeaturesError::Metadata(e.to_string()))
 }
 
-/// A snapshot about to be written whole: its size is known, its tables are not built yet.
+/// Features about to be written whole: their size is known, their tables are not built yet.
 pub struct FeaturesBuilder<'a> {
     metadata: AlignedVec,
     metadata_at: Section,
-    dimensions: Vec<Planned<'a>>,
+    dimensions: Vec<LaidOutTable<'a>>,
     bytes: u64,
 }
 
 /// A table to be, before its layout is chosen.
 #[derive(Debug)]
-struct Content<'a> {
+struct NewTable<'a> {
     name: &'a str,
     width: usize,
     rows: u64,
@@ -47,10 +47,10 @@ struct Content<'a> {
 }
 
 #[derive(Debug)]
-struct Planned<'a> {
-    content: Content<'a>,
+struct LaidOutTable<'a> {
+    table: NewTable<'a>,
     /// The old table's bytes serve as they are.
-    verbatim: bool,
+    is_unchanged: bool,
     layout: Layout,
     section: Section,
 }
@@ -62,7 +62,7 @@ impl core::fmt::Debug for FeaturesBuilder<'_> {
 }
 
 impl<'a> FeaturesBuilder<'a> {
-    /// Plans the snapshot of `schema` that follows `current` by `change`.
+    /// Plans the features of `schema` that follow `current` by `change`.
     ///
     /// A dimension of `current` goes on where name and key are the same; its columns go on where name and type are
     /// the same, and the others take their defaults.
@@ -79,17 +79,17 @@ impl<'a> FeaturesBuilder<'a> {
         let dimensions = schema.dimensions.len();
         change.check(dimensions)?;
         let mut packer = Packer::new();
-        let mut contents = Vec::with_capacity(dimensions);
-        let mut needed = SpaceBudget::default();
+        let mut tables = Vec::with_capacity(dimensions);
+        let mut budget = SpaceBudget::default();
         for (index, dimension) in schema.dimensions.iter().enumerate() {
-            let content = Content::new(schema, dimension, current, change.of(index))?;
-            needed.add(content.rows, content.width);
-            contents.push(content);
+            let table = NewTable::new(schema, dimension, current, change.of(index))?;
+            budget.add(table.rows, table.width);
+            tables.push(table);
         }
-        let planned = contents.into_iter().map(|content| content.lay_out(&needed));
-        let mut planned = planned.collect::<Result<Vec<_>, _>>()?;
+        let tables = tables.into_iter().map(|table| table.lay_out(&budget));
+        let mut tables = tables.collect::<Result<Vec<_>, _>>()?;
         // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
-        // opens the snapshot touches few pages.
+        // opens the features touches few pages.
         let failed = |e: rkyv::rancor::Error| FeaturesError::Metadata(e.to_string());
         let schema_id = schema_id(schema)?;
         let metadata = |tables: Vec<Section>| {
@@ -98,19 +98,19 @@ impl<'a> FeaturesBuilder<'a> {
         };
         let size = metadata(vec![Section { offset: 0, len: 0 }; dimensions])?.len();
         let metadata_at = packer.place(size);
-        for p in &mut planned {
+        for p in &mut tables {
             p.section = packer.place(p.layout.bytes());
         }
-        let metadata = metadata(planned.iter().map(|p| p.section).collect())?;
-        Ok(Self { metadata, metadata_at, dimensions: planned, bytes: packer.bytes() })
+        let metadata = metadata(tables.iter().map(|p| p.section).collect())?;
+        Ok(Self { metadata, metadata_at, dimensions: tables, bytes: packer.bytes() })
     }
 
-    /// Length of the snapshot in bytes.
+    /// Length of the features in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Writes the snapshot into the first [`Self::bytes`] bytes of `dest`.
+    /// Writes the features into the first [`Self::bytes`] bytes of `dest`.
     ///
     /// `run` runs the jobs of a table, at the same time if it likes, and returns the sum of what they return; each
     /// table is split into at most `parts` of them.
@@ -131,13 +131,13 @@ impl<'a> FeaturesBuilder<'a> {
         for p in &self.dimensions {
             let table = &mut dest[p.section.offset as usize..][..p.section.len as usize];
             p.write(table, parts, &run)
-                .map_err(|error| FeaturesError::Table { dimension: p.content.name.into(), error })?;
+                .map_err(|error| FeaturesError::Table { dimension: p.table.name.into(), error })?;
         }
         Ok(())
     }
 }
 
-impl<'a> Content<'a> {
+impl<'a> NewTable<'a> {
     fn new(
         schema: &'a Schema,
         dimension: &'a Dimension,
@@ -174,50 +174,50 @@ impl<'a> Content<'a> {
     }
 
     /// Chooses the layout, given what all tables must hold.
-    fn lay_out(self, needed: &SpaceBudget) -> Result<Planned<'a>, FeaturesError> {
-        let roomy = needed.is_roomy(self.rows, self.width);
-        let fresh = Layout::with_room(self.rows, self.width, roomy)
+    fn lay_out(self, budget: &SpaceBudget) -> Result<LaidOutTable<'a>, FeaturesError> {
+        let room_to_double = budget.has_room_to_double(self.rows, self.width);
+        let fresh = Layout::with_room(self.rows, self.width, room_to_double)
             .map_err(|error| FeaturesError::Table { dimension: self.name.into(), error })?;
         // A table that need not grow or shrink keeps its layout, and its bytes if nothing changes in it.
         let fits = |held: &Layout| {
-            let shrinks = held.is_sparse(self.rows, roomy) && fresh.bytes() < held.bytes();
+            let shrinks = held.is_sparse(self.rows, room_to_double) && fresh.bytes() < held.bytes();
             self.same_columns && self.rows <= held.max_rows() && !shrinks
         };
         let held = self.old.map(|table| *table.layout()).filter(fits);
-        Ok(Planned {
-            verbatim: held.is_some() && self.change.is_none(),
+        Ok(LaidOutTable {
+            is_unchanged: held.is_some() && self.change.is_none(),
             layout: held.unwrap_or(fresh),
             section: Section { offset: 0, len: 0 },
-            content: self,
+            table: self,
         })
     }
 }
 
-impl Planned<'_> {
+impl LaidOutTable<'_> {
     fn write(
         &self,
         dest: &mut [u8],
         parts: usize,
         run: &impl Fn(Vec<BuildJob<'_>>) -> Result<u64, TableError>,
     ) -> Result<(), TableError> {
-        if let (Some(old), true) = (self.content.old, self.verbatim) {
+        if let (Some(old), true) = (self.table.old, self.is_unchanged) {
             dest.copy_from_slice(old.bytes());
             return Ok(());
         }
         let none = Rows::new(self.layout.columns());
-        let (upserts, deletes, last_wins) = match self.content.change {
+        let (upserts, deletes, last_wins) = match self.table.change {
             None => (&none, [].as_slice(), true),
             Some(DimensionChange::Replace(rows)) => (rows, [].as_slice(), false),
             Some(DimensionChange::Patch { upserts, deletes }) => (upserts, deletes.as_slice(), true),
         };
-        let old = self.content.old.map(|table| (table, self.content.columns.as_slice()));
+        let old = self.table.old.map(|table| (table, self.table.columns.as_slice()));
         let source = Source { old, upserts, last_wins, deletes };
         let rows = run(table::build_jobs(dest, self.layout, &source, parts)?)?;
         table::finish(dest, &self.layout, rows)
     }
 }
 
-/// The dimension of the current snapshot whose rows have the same keys, with its index.
+/// The dimension of the current features whose rows have the same keys, with its index.
 fn same_key<'a>(
     schema: &Schema,
     dimension: &Dimension,

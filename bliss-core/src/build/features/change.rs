@@ -53,7 +53,7 @@ impl Change {
     }
 
     /// Whether each dimension named is one of so many, and named once: of two changes of one, which counts would depend
-    /// on how the snapshot is made.
+    /// on the order in which they are made.
     ///
     /// # Errors
     /// [`FeaturesError::Dimension`], [`FeaturesError::Twice`].
@@ -74,13 +74,13 @@ impl Change {
     }
 }
 
-/// Why a snapshot cannot be made.
+/// Why features cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeaturesError {
     /// The schema breaks a rule.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// The current snapshot is damaged.
+    /// The current features are damaged.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// A dimension's table cannot be made.
@@ -110,7 +110,7 @@ pub enum FeaturesError {
     Metadata(String),
 }
 
-/// Makes the change of one dimension in a snapshot that has room for it.
+/// Makes the change of one dimension in features that have room for it.
 ///
 /// # Errors
 /// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out anew, by [`super::TableRelocation`] or
@@ -120,11 +120,11 @@ pub fn apply_in_place<T: Target + ?Sized>(
     index: usize,
     change: &DimensionChange,
 ) -> Result<(), FeaturesError> {
-    let snapshot = FeaturesRef::open(target.bytes())?;
-    let dimensions = snapshot.schema().dimensions.len();
-    let dimension = snapshot.schema().dimensions.get(index);
+    let features = FeaturesRef::open(target.bytes())?;
+    let dimensions = features.schema().dimensions.len();
+    let dimension = features.schema().dimensions.get(index);
     let dimension = dimension.ok_or(FeaturesError::Dimension { index, dimensions })?.name.to_string();
-    let (at, _) = snapshot.table_offset(index)?;
+    let (at, _) = features.table_offset(index)?;
     let at_table = |error| FeaturesError::Table { dimension: dimension.clone(), error };
     let DimensionChange::Patch { upserts, deletes } = change else {
         return Err(at_table(TableError::Full { rows: 0, room: 0 }));

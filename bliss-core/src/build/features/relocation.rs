@@ -1,4 +1,4 @@
-//! Laying one table of a snapshot out anew, so that the others need not be copied when it must grow.
+//! Laying one table of the features out again, so that the others need not be copied when it must grow.
 
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
@@ -13,12 +13,12 @@ use crate::publication::features::{FeaturesRef, Metadata};
 use crate::publication::frame::{self, FrameError, HEADER_BYTES, Kind, Section};
 use crate::table::{Layout, TableError};
 
-/// The place of a table that grew stays empty until the snapshot is written anew; at most one byte in so many is lost to
-/// that, and in a small snapshot one in so few.
-const LOST: u64 = 25;
-const LOST_WHERE_ROOMY: u64 = 3;
+/// The place of a table that grew stays empty until the features are rebuilt; at most one byte in so many is lost to
+/// that, and in small features one in so few.
+const LOST_ONE_IN: u64 = 25;
+const LOST_ONE_IN_WHERE_SMALL: u64 = 3;
 
-/// A table of a snapshot about to be laid out anew behind all others, with room for a change.
+/// A table of the features about to be laid out again behind all others, with room for a change.
 #[derive(Debug)]
 pub struct TableRelocation {
     index: usize,
@@ -29,48 +29,48 @@ pub struct TableRelocation {
 }
 
 impl TableRelocation {
-    /// Plans it for the table of dimension `index`. `None` where the snapshot had better be written anew: because a
-    /// dimension is [replaced](DimensionChange::Replace), or too much of the snapshot would lie empty.
+    /// Plans it for the table of dimension `index`. `None` where the features had better be rebuilt: because a
+    /// dimension is [replaced](DimensionChange::Replace), or too much of the features would lie empty.
     ///
     /// # Errors
     /// Where the table would be too large.
     pub fn plan(
-        snapshot: FeaturesRef<'_>,
+        features: FeaturesRef<'_>,
         index: usize,
         change: &DimensionChange,
     ) -> Result<Option<Self>, FeaturesError> {
         let DimensionChange::Patch { upserts, deletes } = change else { return Ok(None) };
-        let old = snapshot.table(index)?;
+        let old = features.table(index)?;
         let rows = rows_after(Some(old), upserts, deletes);
-        let name = || snapshot.schema().dimensions.get(index).map_or(String::new(), |d| d.name.to_string());
+        let name = || features.schema().dimensions.get(index).map_or(String::new(), |d| d.name.to_string());
         let columns = old.layout().columns();
-        let mut needed = SpaceBudget::by(snapshot);
-        needed.set(index, rows, columns);
-        // As when tables still have the room that they were given in a smaller snapshot.
-        if needed.is_exceeded_by(snapshot.bytes.len() as u64) {
+        let mut budget = SpaceBudget::by(features);
+        budget.set(index, rows, columns);
+        // As when tables still have the room that they were given in smaller features.
+        if budget.is_exceeded_by(features.bytes.len() as u64) {
             return Ok(None);
         }
-        let roomy = needed.is_roomy(rows, columns);
-        let layout = Layout::with_room(rows, columns, roomy)
+        let room_to_double = budget.has_room_to_double(rows, columns);
+        let layout = Layout::with_room(rows, columns, room_to_double)
             .map_err(|error| FeaturesError::Table { dimension: name(), error })?;
 
-        let mut packer = Packer::behind(snapshot.bytes.len() as u64);
+        let mut packer = Packer::behind(features.bytes.len() as u64);
         let section = packer.place(layout.bytes());
-        let mut metadata = rkyv::deserialize::<Metadata, rkyv::rancor::Failure>(snapshot.metadata)
+        let mut metadata = rkyv::deserialize::<Metadata, rkyv::rancor::Failure>(features.metadata)
             .map_err(|_| FrameError::Metadata)?;
         *metadata.tables.get_mut(index).ok_or(FrameError::Section { index })? = section;
         let used = metadata.tables.iter().map(|table| table.len).sum::<u64>();
         let metadata = rkyv::to_bytes::<rkyv::rancor::Error>(&metadata)
             .map_err(|error| FeaturesError::Metadata(error.to_string()))?;
-        let metadata_at = frame::metadata(snapshot.bytes, Kind::Features)?;
+        let metadata_at = frame::metadata(features.bytes, Kind::Features)?;
         let lost = packer.bytes().saturating_sub(HEADER_BYTES as u64 + metadata_at.len + used);
         let fits = metadata_at.len == metadata.len() as u64;
-        let one_in = if needed.all_are_roomy() { LOST_WHERE_ROOMY } else { LOST };
+        let one_in = if budget.all_have_room_to_double() { LOST_ONE_IN_WHERE_SMALL } else { LOST_ONE_IN };
         let worth_it = lost.saturating_mul(one_in) <= packer.bytes();
         Ok((fits && worth_it).then_some(Self { index, layout, section, metadata_at, metadata }))
     }
 
-    /// Length of the snapshot in bytes.
+    /// Length of the features in bytes.
     pub fn bytes(&self) -> u64 {
         self.section.offset + self.section.len
     }
@@ -81,12 +81,12 @@ impl TableRelocation {
     }
 
     /// Lays the table out, with the change made, in the first [`Self::bytes`] bytes of `dest`, which begin with the
-    /// snapshot that it was planned for. Part of the change may be made in that already.
+    /// features that it was planned for. Part of the change may be made in that already.
     ///
     /// `run` and `parts` are as for [`super::FeaturesBuilder::write`].
     ///
     /// # Errors
-    /// Where rows do not fit the schema; `dest` then holds the snapshot as it was.
+    /// Where rows do not fit the schema; `dest` then holds the features as they were.
     pub fn write(
         &self,
         dest: &mut [u8],
@@ -98,16 +98,16 @@ impl TableRelocation {
         let all = dest.get_mut(..self.bytes() as usize);
         let all = all.ok_or(FrameError::CutOff { expected: self.bytes(), found })?;
         let (before, place) = all.split_at_mut(self.section.offset as usize);
-        let snapshot = FeaturesRef::open(before)?;
+        let features = FeaturesRef::open(before)?;
         let columns: Vec<_> = (0..self.layout.columns()).map(Column::Old).collect();
         let DimensionChange::Patch { upserts, deletes } = change else { return Ok(()) };
-        let old = Some((snapshot.table(self.index)?, columns.as_slice()));
+        let old = Some((features.table(self.index)?, columns.as_slice()));
         let source = Source { old, upserts, last_wins: true, deletes };
         let built = table::build_jobs(place, self.layout, &source, parts)
             .and_then(run)
             .and_then(|rows| table::finish(place, &self.layout, rows));
         built.map_err(|error| {
-            let dimension = snapshot.schema().dimensions.get(self.index);
+            let dimension = features.schema().dimensions.get(self.index);
             FeaturesError::Table { dimension: dimension.map_or(String::new(), |d| d.name.to_string()), error }
         })?;
         before[self.metadata_at.offset as usize..][..self.metadata.len()].copy_from_slice(&self.metadata);

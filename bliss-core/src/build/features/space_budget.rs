@@ -1,19 +1,19 @@
-//! How much room the tables of a snapshot are given beside what they must hold.
+//! How much room the tables of the features are given beside what they must hold.
 
 use crate::publication::features::FeaturesRef;
 use crate::table::SLOT_HEAD_BYTES;
 
 /// Below so many rows over all tables each of them has room to double: memory hardly matters then, and a table that moves
 /// because it grows is out of its readers' caches.
-const ROOMY_ROWS: u64 = 100_000;
+const SMALL_TOTAL_ROWS: u64 = 100_000;
 /// From there on only the smallest tables have it, which together hold at most one of so many bytes.
-const ROOMY_SHARE: u64 = 60;
-/// From [`ROOMY_ROWS`] on a snapshot that takes more than so many percent of what it must hold is too large. Tables that
+const SMALLEST_TABLES_ONE_IN: u64 = 60;
+/// From [`SMALL_TOTAL_ROWS`] on features that take more than so many percent of what they must hold are too large. Tables that
 /// are written anew only where they are sparse stay below, as far as it is rows that take the room: with 1.3 times
 /// promised, what is left is for tables that have hardly any.
 const MAX_PERCENT: u64 = 127;
 
-/// What the tables of a snapshot must hold: keys, times of update and columns of all rows.
+/// What the tables of the features must hold: keys, times of update and columns of all rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpaceBudget {
     /// Rows, and bytes of all of them, of each table.
@@ -21,13 +21,13 @@ pub struct SpaceBudget {
 }
 
 impl SpaceBudget {
-    /// By all tables of a snapshot.
-    pub fn by(snapshot: FeaturesRef<'_>) -> Self {
-        let mut needed = Self::default();
-        for table in (0..snapshot.metadata.tables.len()).filter_map(|index| snapshot.table(index).ok()) {
-            needed.add(table.rows(), table.layout().columns());
+    /// By all tables of the features.
+    pub fn by(features: FeaturesRef<'_>) -> Self {
+        let mut budget = Self::default();
+        for table in (0..features.metadata.tables.len()).filter_map(|index| features.table(index).ok()) {
+            budget.add(table.rows(), table.layout().columns());
         }
-        needed
+        budget
     }
 
     /// Takes up the next table.
@@ -48,21 +48,21 @@ impl SpaceBudget {
     }
 
     /// Whether all tables are to have room to double.
-    pub(super) fn all_are_roomy(&self) -> bool {
-        self.tables.iter().fold(0_u64, |sum, table| sum.saturating_add(table.0)) < ROOMY_ROWS
+    pub(super) fn all_have_room_to_double(&self) -> bool {
+        self.tables.iter().fold(0_u64, |sum, table| sum.saturating_add(table.0)) < SMALL_TOTAL_ROWS
     }
 
     /// Whether one of the tables, of so many rows and columns, is to have room to double.
-    pub(super) fn is_roomy(&self, rows: u64, columns: usize) -> bool {
+    pub(super) fn has_room_to_double(&self, rows: u64, columns: usize) -> bool {
         let not_larger = self.tables.iter().filter(|table| table.1 <= bytes(rows, columns));
         let not_larger = not_larger.fold(0_u64, |sum, table| sum.saturating_add(table.1));
-        self.all_are_roomy() || not_larger.saturating_mul(ROOMY_SHARE) <= self.bytes()
+        self.all_have_room_to_double() || not_larger.saturating_mul(SMALLEST_TABLES_ONE_IN) <= self.bytes()
     }
 
-    /// Whether a snapshot of this length takes more than it may, so that it should be written anew if that makes it
+    /// Whether features of this length take more than they may, so that they should be rebuilt if that makes them
     /// smaller.
     pub fn is_exceeded_by(&self, len: u64) -> bool {
-        !self.all_are_roomy() && len.saturating_mul(100) > self.bytes().saturating_mul(MAX_PERCENT)
+        !self.all_have_room_to_double() && len.saturating_mul(100) > self.bytes().saturating_mul(MAX_PERCENT)
     }
 }
 

@@ -24,15 +24,15 @@ fn secret() -> KeySecret {
     KeySecret([7; SECRET_BYTES])
 }
 
-fn sequentially(jobs: Vec<BuildJob<'_>>) -> Result<u64, TableError> {
+fn run_in_turn(jobs: Vec<BuildJob<'_>>) -> Result<u64, TableError> {
     jobs.into_iter().map(BuildJob::run).sum()
 }
 
-fn written(schema: &Schema, current: Option<FeaturesRef<'_>>, change: &Change) -> AlignedVec<64> {
-    let writing = FeaturesBuilder::plan(schema, &secret(), current, change).unwrap();
+fn build_features(schema: &Schema, current: Option<FeaturesRef<'_>>, change: &Change) -> AlignedVec<64> {
+    let builder = FeaturesBuilder::plan(schema, &secret(), current, change).unwrap();
     let mut bytes = AlignedVec::with_capacity(0);
-    bytes.resize(writing.bytes() as usize, 0xee);
-    writing.write(&mut bytes, 2, sequentially).unwrap();
+    bytes.resize(builder.bytes() as usize, 0xee);
+    builder.write(&mut bytes, 2, run_in_turn).unwrap();
     bytes
 }
 
@@ -52,8 +52,8 @@ fn patch(upserts: Rows, deletes: Vec<u64>) -> Change {
     Change { dimensions: vec![(0, DimensionChange::Patch { upserts, deletes })] }
 }
 
-fn values(snapshot: &FeaturesRef<'_>, dimension: usize, i: u32) -> Option<Vec<f32>> {
-    snapshot.table(dimension).unwrap().get(key(i)).map(|row| row.values().collect())
+fn values(features: &FeaturesRef<'_>, dimension: usize, i: u32) -> Option<Vec<f32>> {
+    features.table(dimension).unwrap().get(key(i)).map(|row| row.values().collect())
 }
 
 #[test]
@@ -61,14 +61,14 @@ fn goes_on_from_the_current_snapshot() {
     let schema = schema(&["a", "b"]);
     let both =
         vec![(0, DimensionChange::Replace(rows(2, 0..100))), (1, DimensionChange::Replace(rows(2, 0..9)))];
-    let first = written(&schema, None, &Change { dimensions: both });
+    let first = build_features(&schema, None, &Change { dimensions: both });
     let first = FeaturesRef::open(&first).unwrap();
     let published: Schema = rkyv::deserialize::<_, rkyv::rancor::Failure>(first.schema()).unwrap();
     assert_eq!(published, schema);
     assert_eq!(first.secret(), secret());
     assert_eq!(values(&first, 0, 99).unwrap(), [990.0, 991.0]);
 
-    let next = written(&schema, Some(first), &patch(rows(2, 99..5000), vec![key(0)]));
+    let next = build_features(&schema, Some(first), &patch(rows(2, 99..5000), vec![key(0)]));
     let next = FeaturesRef::open(&next).unwrap();
     assert_eq!(next.table(0).unwrap().rows(), 4999);
     assert_eq!(values(&next, 0, 0), None);
@@ -77,7 +77,7 @@ fn goes_on_from_the_current_snapshot() {
     assert_eq!(next.table(1).unwrap().rows(), 9);
 
     let replaced = Change { dimensions: vec![(0, DimensionChange::Replace(rows(2, 5..6)))] };
-    let replaced = written(&schema, Some(next), &replaced);
+    let replaced = build_features(&schema, Some(next), &replaced);
     let replaced = FeaturesRef::open(&replaced).unwrap();
     assert_eq!(replaced.table(0).unwrap().rows(), 1);
     assert_eq!(replaced.table(1).unwrap().rows(), 9);
@@ -86,14 +86,14 @@ fn goes_on_from_the_current_snapshot() {
 #[test]
 fn in_place_equals_writing_anew() {
     let schema = schema(&["a", "b"]);
-    let first = written(&schema, None, &patch(rows(2, 0..2000), vec![]));
+    let first = build_features(&schema, None, &patch(rows(2, 0..2000), vec![]));
     let change = patch(rows(2, 1500..2300), (0..300).map(key).collect());
-    let anew = written(&schema, Some(FeaturesRef::open(&first).unwrap()), &change);
+    let rebuilt = build_features(&schema, Some(FeaturesRef::open(&first).unwrap()), &change);
     let mut in_place = first.clone();
     apply_in_place(&mut in_place[..], 0, &change.dimensions[0].1).unwrap();
-    let (anew, in_place) = (FeaturesRef::open(&anew).unwrap(), FeaturesRef::open(&in_place).unwrap());
-    assert_eq!(anew.table(0).unwrap().rows(), in_place.table(0).unwrap().rows());
-    (0..2700).for_each(|i| assert_eq!(values(&anew, 0, i), values(&in_place, 0, i), "{i}"));
+    let (rebuilt, in_place) = (FeaturesRef::open(&rebuilt).unwrap(), FeaturesRef::open(&in_place).unwrap());
+    assert_eq!(rebuilt.table(0).unwrap().rows(), in_place.table(0).unwrap().rows());
+    (0..2700).for_each(|i| assert_eq!(values(&rebuilt, 0, i), values(&in_place, 0, i), "{i}"));
 }
 
 #[test]
@@ -103,30 +103,30 @@ fn a_table_that_grows_leaves_the_others_alone() {
         (0, DimensionChange::Patch { upserts: rows(2, 0..2000), deletes: vec![] }),
         (1, DimensionChange::Replace(rows(2, 0..200_000))),
     ];
-    let first = written(&schema, None, &Change { dimensions: both });
+    let first = build_features(&schema, None, &Change { dimensions: both });
     let change = patch(rows(2, 1500..5000), (0..300).map(key).collect());
     let (index, change_of) = &change.dimensions[0];
     let mut grown = first.clone();
     let full = apply_in_place(&mut grown[..], *index, change_of).unwrap_err();
     assert!(matches!(full, FeaturesError::Table { error: TableError::Full { .. }, .. }), "{full}");
-    let growth =
+    let relocation =
         TableRelocation::plan(FeaturesRef::open(&grown).unwrap(), *index, change_of).unwrap().unwrap();
-    assert!(growth.bytes() > first.len() as u64 && growth.bytes() < first.len() as u64 * 104 / 100);
-    grown.resize(growth.bytes() as usize, 0xdd);
-    growth.write(&mut grown, change_of, 2, sequentially).unwrap();
-    let changes = growth.changes().start as usize..growth.changes().end as usize;
+    assert!(relocation.bytes() > first.len() as u64 && relocation.bytes() < first.len() as u64 * 104 / 100);
+    grown.resize(relocation.bytes() as usize, 0xdd);
+    relocation.write(&mut grown, change_of, 2, run_in_turn).unwrap();
+    let changes = relocation.changes().start as usize..relocation.changes().end as usize;
     let other = FeaturesRef::open(&first).unwrap().table_offset(1).unwrap();
-    let anew = written(&schema, Some(FeaturesRef::open(&first).unwrap()), &change);
-    let anew = FeaturesRef::open(&anew).unwrap();
+    let rebuilt = build_features(&schema, Some(FeaturesRef::open(&first).unwrap()), &change);
+    let rebuilt = FeaturesRef::open(&rebuilt).unwrap();
     let grown_ref = FeaturesRef::open(&grown).unwrap();
     assert_eq!(grown_ref.table_offset(1).unwrap(), other, "it stays where it is");
     assert!((changes.end..).contains(&(other.0 as usize)));
-    assert_eq!(anew.table(0).unwrap().rows(), grown_ref.table(0).unwrap().rows());
-    (0..5100).for_each(|i| assert_eq!(values(&anew, 0, i), values(&grown_ref, 0, i), "{i}"));
-    assert_eq!(grown_ref.schema_id(), anew.schema_id());
+    assert_eq!(rebuilt.table(0).unwrap().rows(), grown_ref.table(0).unwrap().rows());
+    (0..5100).for_each(|i| assert_eq!(values(&rebuilt, 0, i), values(&grown_ref, 0, i), "{i}"));
+    assert_eq!(grown_ref.schema_id(), rebuilt.schema_id());
     assert_eq!(grown_ref.secret(), secret());
 
-    // Where it is most of the snapshot, writing that anew is cheaper.
+    // Where it is most of the features, rebuilding them is cheaper.
     let change = DimensionChange::Patch { upserts: rows(2, 200_000..300_000), deletes: vec![] };
     assert!(TableRelocation::plan(grown_ref, 1, &change).unwrap().is_none());
     assert!(TableRelocation::plan(grown_ref, 0, &DimensionChange::Replace(rows(2, 0..1))).unwrap().is_none());
@@ -140,7 +140,7 @@ fn a_snapshot_that_passes_100_000_rows_is_not_grown_but_written_anew() {
         (0, DimensionChange::Patch { upserts: rows(2, 0..1000), deletes: vec![] }),
         (1, DimensionChange::Replace(rows(2, 0..95_000))),
     ];
-    let first = written(&schema, None, &Change { dimensions: both });
+    let first = build_features(&schema, None, &Change { dimensions: both });
     let first = FeaturesRef::open(&first).unwrap();
     let add = |count: u32| DimensionChange::Patch { upserts: rows(2, 1000..1000 + count), deletes: vec![] };
     assert!(TableRelocation::plan(first, 0, &add(2000)).unwrap().is_some());
@@ -173,15 +173,15 @@ fn space_is_bounded_above_100_000_rows_in_many_dimensions() {
 
 #[test]
 fn columns_follow_their_names() {
-    let first = written(&schema(&["a", "b"]), None, &patch(rows(2, 0..10), vec![]));
+    let first = build_features(&schema(&["a", "b"]), None, &patch(rows(2, 0..10), vec![]));
     let next = schema(&["b", "new"]);
-    let next = written(&next, Some(FeaturesRef::open(&first).unwrap()), &Change::default());
+    let next = build_features(&next, Some(FeaturesRef::open(&first).unwrap()), &Change::default());
     assert_eq!(values(&FeaturesRef::open(&next).unwrap(), 0, 3).unwrap(), [31.0, -1.0]);
 
     // Another key makes another dimension: its old rows mean nothing any more.
     let mut other_key = schema(&["a", "b"]);
     other_key.dimensions[0].key = vec![KeyPart::subnet("ip", 24, 48)];
-    let next = written(&other_key, Some(FeaturesRef::open(&first).unwrap()), &Change::default());
+    let next = build_features(&other_key, Some(FeaturesRef::open(&first).unwrap()), &Change::default());
     assert_eq!(FeaturesRef::open(&next).unwrap().table(0).unwrap().rows(), 0);
 }
 
@@ -191,9 +191,9 @@ fn refusals_name_the_dimension() {
     let mut twice = rows(2, 0..3);
     twice.push(key(0), 1, &[1.0, 1.0]);
     let change = Change { dimensions: vec![(1, DimensionChange::Replace(twice))] };
-    let writing = FeaturesBuilder::plan(&schema, &secret(), None, &change).unwrap();
-    let mut bytes = vec![0; writing.bytes() as usize];
-    let error = writing.write(&mut bytes, 1, sequentially).unwrap_err();
+    let builder = FeaturesBuilder::plan(&schema, &secret(), None, &change).unwrap();
+    let mut bytes = vec![0; builder.bytes() as usize];
+    let error = builder.write(&mut bytes, 1, run_in_turn).unwrap_err();
     assert!(error.to_string().starts_with("dimension \"user_agent\": key"), "{error}");
 
     let unknown = Change { dimensions: vec![(2, DimensionChange::Replace(rows(2, 0..1)))] };
@@ -209,7 +209,7 @@ fn refusals_name_the_dimension() {
     assert_eq!(twice.check(2), Err(FeaturesError::Twice { index: 0 }));
 
     let wide = patch(rows(3, 0..1), vec![]);
-    let mut bytes = written(&schema, None, &Change::default());
+    let mut bytes = build_features(&schema, None, &Change::default());
     let error = apply_in_place(&mut bytes[..], 0, &wide.dimensions[0].1).unwrap_err();
     assert!(error.to_string().contains("\"ip\": rows of 3 columns for a table of 2"), "{error}");
 }
@@ -217,7 +217,7 @@ fn refusals_name_the_dimension() {
 /// Every prefix, every flipped byte of header and metadata: an error or some answer, never a panic.
 #[test]
 fn damaged_snapshots_are_errors_or_readable() {
-    let good = written(&schema(&["a", "b"]), None, &patch(rows(2, 0..50), vec![]));
+    let good = build_features(&schema(&["a", "b"]), None, &patch(rows(2, 0..50), vec![]));
     for len in 0..good.len() {
         let mut cut = AlignedVec::<64>::new();
         cut.extend_from_slice(&good[..len]);
@@ -228,9 +228,9 @@ fn damaged_snapshots_are_errors_or_readable() {
         for flip in [1u8, 0x80, 0xff] {
             let mut bad = good.clone();
             bad[at] ^= flip;
-            if let Ok(snapshot) = FeaturesRef::open(&bad) {
-                let dimensions = snapshot.schema().dimensions.len();
-                (0..dimensions).for_each(|d| (0..60).for_each(|i| drop(values(&snapshot, d, i))));
+            if let Ok(features) = FeaturesRef::open(&bad) {
+                let dimensions = features.schema().dimensions.len();
+                (0..dimensions).for_each(|d| (0..60).for_each(|i| drop(values(&features, d, i))));
             }
         }
     }
@@ -242,7 +242,7 @@ fn damaged_snapshots_are_errors_or_readable() {
 
 #[test]
 fn a_table_of_another_width_than_its_dimension_is_refused() {
-    let mut bytes = written(&schema(&["a", "b"]), None, &patch(rows(2, 0..50), vec![]));
+    let mut bytes = build_features(&schema(&["a", "b"]), None, &patch(rows(2, 0..50), vec![]));
     let at = FeaturesRef::open(&bytes).unwrap().table_offset(1).unwrap().0 as usize;
     // One column of 4 bytes in slots of 16, which fits where two columns were.
     bytes[at + 12..at + 16].copy_from_slice(&1u32.to_le_bytes());

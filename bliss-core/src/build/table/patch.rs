@@ -75,7 +75,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
         let stride = self.layout.stride();
         let mut rows = self.as_ref().rows();
         for (i, &key) in deletes.iter().enumerate() {
-            self.ask_ahead(deletes, i);
+            self.prefetch_ahead(deletes, i);
             if let Some(at) = self.find(key) {
                 self.change(at..at + 8, |key| key.fill(0));
                 rows = rows.saturating_sub(1);
@@ -83,7 +83,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
         }
         let mut inserts = Vec::new();
         for (i, &key) in upserts.keys.iter().enumerate() {
-            self.ask_ahead(&upserts.keys, i);
+            self.prefetch_ahead(&upserts.keys, i);
             match self.find(key) {
                 Some(at) => {
                     let row = |slot: &mut [u8]| write_row(slot, key, upserts.updated_at[i], upserts.row(i));
@@ -119,7 +119,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
 
     /// Asks the processor for what keys after the `i`th will need: the pilot of one, then the slot of one whose pilot was
     /// asked for before.
-    fn ask_ahead(&self, keys: &[u64], i: usize) {
+    fn prefetch_ahead(&self, keys: &[u64], i: usize) {
         let (bytes, locator) = (self.bytes(), &self.locator);
         if let Some(&key) = keys.get(i + 16) {
             prefetch(bytes, locator.start(key).offset);

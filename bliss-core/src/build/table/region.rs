@@ -18,8 +18,8 @@ pub(super) struct Entry<S> {
     pub(super) source: S,
 }
 
-/// Nobody, in the lists below.
-const NONE: u16 = u16::MAX;
+/// No entry or no bucket, in the lists below.
+const NO_INDEX: u16 = u16::MAX;
 
 /// Working memory for arranging one region; reused from region to region.
 pub(super) struct Arrangement {
@@ -50,12 +50,12 @@ impl Arrangement {
             fractions: Vec::new(),
             next: Vec::new(),
             buckets: Vec::new(),
-            heads: vec![NONE; layout.region_pilots()],
+            heads: vec![NO_INDEX; layout.region_pilots()],
             sizes: vec![0; layout.region_pilots()],
             pilots: vec![0; layout.region_pilots()],
-            owners: vec![NONE; layout.region_slots()],
+            owners: vec![NO_INDEX; layout.region_slots()],
             waiting: Vec::new(),
-            recent: [NONE; 8],
+            recent: [NO_INDEX; 8],
             recent_at: 0,
         }
     }
@@ -66,20 +66,20 @@ impl Arrangement {
         self.next.clear();
         self.buckets.clear();
         self.waiting.clear();
-        self.heads.fill(NONE);
+        self.heads.fill(NO_INDEX);
         self.sizes.fill(0);
         self.pilots.fill(0);
-        self.owners.fill(NONE);
-        self.recent = [NONE; 8];
+        self.owners.fill(NO_INDEX);
+        self.recent = [NO_INDEX; 8];
     }
 
-    /// The entry in `slot`, as the index that [`Self::link`] gave; `None` if it is free, or there is no such slot.
+    /// The entry in `slot`, as the index that [`Self::add_entry`] gave; `None` if it is free, or there is no such slot.
     pub(super) fn entry_at(&self, slot: usize) -> Option<usize> {
-        self.owners.get(slot).copied().filter(|&e| e != NONE).map(usize::from)
+        self.owners.get(slot).copied().filter(|&e| e != NO_INDEX).map(usize::from)
     }
 
     /// Takes up a key without giving it a slot; returns its index.
-    fn link(&mut self, key: u64) -> Result<u16, TableError> {
+    fn add_entry(&mut self, key: u64) -> Result<u16, TableError> {
         let entry = u16::try_from(self.fractions.len()).ok().filter(|&e| usize::from(e) < self.owners.len());
         let entry = entry.ok_or(TableError::Crowded { key })?;
         let probe = self.layout.probe(key);
@@ -94,74 +94,74 @@ impl Arrangement {
 
     /// Takes up a key that already has `slot` under the pilots of the region.
     pub(super) fn add_placed(&mut self, key: u64, slot: usize) -> Result<(), TableError> {
-        let entry = self.link(key)?;
+        let entry = self.add_entry(key)?;
         self.owners[slot] = entry;
         Ok(())
     }
 
     /// Takes up a key and finds a slot for it, moving others if need be.
     pub(super) fn insert(&mut self, key: u64) -> Result<(), TableError> {
-        let entry = self.link(key)?;
+        let entry = self.add_entry(key)?;
         let bucket = self.buckets[usize::from(entry)];
-        let slot = self.slot(entry, self.pilots[usize::from(bucket)]);
-        if self.owners[slot] == NONE {
+        let slot = self.slot_of(entry, self.pilots[usize::from(bucket)]);
+        if self.owners[slot] == NO_INDEX {
             self.owners[slot] = entry;
             return Ok(());
         }
-        self.unseat(bucket);
+        self.free_slots(bucket);
         self.waiting.push(bucket);
-        self.settle(key)
+        self.place_waiting(key)
     }
 
     /// Takes up all `keys` of an empty region and finds slots for them, largest buckets first.
     pub(super) fn insert_all(&mut self, keys: impl Iterator<Item = u64>) -> Result<(), TableError> {
         let mut last = 0;
         for key in keys {
-            self.link(key)?;
+            self.add_entry(key)?;
             last = key;
         }
         self.waiting.extend((0..self.sizes.len() as u16).filter(|&b| self.sizes[usize::from(b)] > 0));
-        // The largest last, since `settle` takes from the end.
+        // The largest last, since `place_waiting` takes from the end.
         let sizes = &self.sizes;
         self.waiting.sort_unstable_by_key(|&b| sizes[usize::from(b)]);
-        self.settle(last)
+        self.place_waiting(last)
     }
 
-    fn slot(&self, entry: u16, pilot: u8) -> usize {
+    fn slot_of(&self, entry: u16, pilot: u8) -> usize {
         slot_in_region(self.fractions[usize::from(entry)], pilot, self.owners.len() as u32) as usize
     }
 
-    fn members(&self, bucket: u16) -> impl Iterator<Item = u16> + '_ {
-        let head = Some(self.heads[usize::from(bucket)]).filter(|&e| e != NONE);
-        core::iter::successors(head, |&e| Some(self.next[usize::from(e)]).filter(|&e| e != NONE))
+    fn entries_of(&self, bucket: u16) -> impl Iterator<Item = u16> + '_ {
+        let head = Some(self.heads[usize::from(bucket)]).filter(|&e| e != NO_INDEX);
+        core::iter::successors(head, |&e| Some(self.next[usize::from(e)]).filter(|&e| e != NO_INDEX))
     }
 
     /// Frees the slots of a bucket's entries.
-    fn unseat(&mut self, bucket: u16) {
+    fn free_slots(&mut self, bucket: u16) {
         let pilot = self.pilots[usize::from(bucket)];
         let mut entry = self.heads[usize::from(bucket)];
-        while entry != NONE {
-            let slot = self.slot(entry, pilot);
+        while entry != NO_INDEX {
+            let slot = self.slot_of(entry, pilot);
             if self.owners[slot] == entry {
-                self.owners[slot] = NONE;
+                self.owners[slot] = NO_INDEX;
             }
             entry = self.next[usize::from(entry)];
         }
     }
 
     /// Finds pilots for all waiting buckets.
-    fn settle(&mut self, key: u64) -> Result<(), TableError> {
+    fn place_waiting(&mut self, key: u64) -> Result<(), TableError> {
         let mut steps = 100 * self.pilots.len() + 1000;
         while let Some(bucket) = self.waiting.pop() {
-            let pilot = self.best_pilot(bucket).ok_or(TableError::Crowded { key })?;
+            let pilot = self.find_pilot(bucket).ok_or(TableError::Crowded { key })?;
             self.pilots[usize::from(bucket)] = pilot;
             let mut entry = self.heads[usize::from(bucket)];
-            while entry != NONE {
-                let slot = self.slot(entry, pilot);
+            while entry != NO_INDEX {
+                let slot = self.slot_of(entry, pilot);
                 let owner = self.owners[slot];
-                if owner != NONE {
+                if owner != NO_INDEX {
                     let displaced = self.buckets[usize::from(owner)];
-                    self.unseat(displaced);
+                    self.free_slots(displaced);
                     self.waiting.push(displaced);
                 }
                 self.owners[slot] = entry;
@@ -177,8 +177,8 @@ impl Arrangement {
         Ok(())
     }
 
-    /// The first pilot under which the bucket displaces nobody, else the one that displaces the least.
-    fn best_pilot(&self, bucket: u16) -> Option<u8> {
+    /// The first pilot under which the bucket displaces none, else the one that displaces the least.
+    fn find_pilot(&self, bucket: u16) -> Option<u8> {
         // Start elsewhere each time, so that two buckets that displace each other do not go round in circles.
         let start = (self.recent_at as u8).wrapping_mul(37);
         let pilots = || (0..=u8::MAX).map(|p| p.wrapping_add(start));
@@ -187,7 +187,8 @@ impl Arrangement {
         }
         let mut best = None;
         for pilot in pilots() {
-            if let Some(cost) = self.cost(bucket, pilot, best.map_or(u32::MAX, |(cost, _)| cost)) {
+            if let Some(cost) = self.displacement_cost(bucket, pilot, best.map_or(u32::MAX, |(cost, _)| cost))
+            {
                 best = Some((cost, pilot));
             }
         }
@@ -197,25 +198,25 @@ impl Arrangement {
     /// Whether all keys of the bucket fall on free slots under `pilot`, each on one of its own. Most pilots are ruled
     /// out by the first key.
     fn is_free(&self, bucket: u16, pilot: u8) -> bool {
-        self.members(bucket).all(|entry| self.owners[self.slot(entry, pilot)] == NONE)
-            && !self.meet(bucket, pilot)
+        self.entries_of(bucket).all(|entry| self.owners[self.slot_of(entry, pilot)] == NO_INDEX)
+            && !self.has_collision(bucket, pilot)
     }
 
     /// Whether two keys of the bucket fall on one slot under `pilot`.
-    fn meet(&self, bucket: u16, pilot: u8) -> bool {
-        self.members(bucket).enumerate().any(|(i, entry)| {
-            let slot = self.slot(entry, pilot);
-            self.members(bucket).take(i).any(|earlier| self.slot(earlier, pilot) == slot)
+    fn has_collision(&self, bucket: u16, pilot: u8) -> bool {
+        self.entries_of(bucket).enumerate().any(|(i, entry)| {
+            let slot = self.slot_of(entry, pilot);
+            self.entries_of(bucket).take(i).any(|earlier| self.slot_of(earlier, pilot) == slot)
         })
     }
 
     /// How much the bucket would displace under `pilot`: the squares of the sizes of displaced buckets; `None` where
     /// two of its own keys meet, or the cost would not be below `limit`.
-    fn cost(&self, bucket: u16, pilot: u8, limit: u32) -> Option<u32> {
+    fn displacement_cost(&self, bucket: u16, pilot: u8, limit: u32) -> Option<u32> {
         let mut cost = 0u32;
-        for entry in self.members(bucket) {
-            let owner = self.owners[self.slot(entry, pilot)];
-            if owner != NONE {
+        for entry in self.entries_of(bucket) {
+            let owner = self.owners[self.slot_of(entry, pilot)];
+            if owner != NO_INDEX {
                 let displaced = self.buckets[usize::from(owner)];
                 let size = u32::from(self.sizes[usize::from(displaced)]);
                 let penalty = if self.recent.contains(&displaced) { 1000 } else { 0 };
@@ -225,6 +226,6 @@ impl Arrangement {
                 }
             }
         }
-        if self.meet(bucket, pilot) { None } else { Some(cost) }
+        if self.has_collision(bucket, pilot) { None } else { Some(cost) }
     }
 }

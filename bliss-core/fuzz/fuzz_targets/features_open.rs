@@ -15,7 +15,7 @@ use bliss_core::build::{BuildJob, Rows};
 use libfuzzer_sys::fuzz_target;
 use rkyv::util::AlignedVec;
 
-static SNAPSHOT: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
+static FEATURES: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
     let category = Feature { kind: FeatureKind::Category, ..Feature::number("kind") };
     let dimension = |name: &str, key, features| Dimension { name: name.into(), key, max_age_seconds: 60, features };
     let schema = Schema {
@@ -32,16 +32,16 @@ static SNAPSHOT: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
     };
     let dimensions = vec![(0, DimensionChange::Replace(rows(2))), (1, DimensionChange::Replace(rows(1)))];
     let change = Change { dimensions };
-    let writing = FeaturesBuilder::plan(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
+    let builder = FeaturesBuilder::plan(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
     let mut bytes = AlignedVec::new();
-    bytes.resize(writing.bytes() as usize, 0);
-    writing.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).expect("rows fit");
+    bytes.resize(builder.bytes() as usize, 0);
+    builder.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).expect("rows fit");
     bytes
 });
 
 fuzz_target!(|input: &[u8]| {
     let mut changed = AlignedVec::<64>::new();
-    changed.extend_from_slice(&SNAPSHOT);
+    changed.extend_from_slice(&FEATURES);
     let (edits, rest) = input.as_chunks::<4>();
     for [a, b, c, byte] in edits {
         let at = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
@@ -52,20 +52,20 @@ fuzz_target!(|input: &[u8]| {
     }
     let cut = rest.iter().fold(0usize, |n, b| n * 256 + usize::from(*b)) % changed.len();
     let bytes = &changed[..changed.len() - cut];
-    let Ok(snapshot) = FeaturesRef::open(bytes) else { return };
-    for index in 0..snapshot.schema().dimensions.len() {
-        let table = snapshot.table(index).expect("checked");
+    let Ok(features) = FeaturesRef::open(bytes) else { return };
+    for index in 0..features.schema().dimensions.len() {
+        let table = features.table(index).expect("checked");
         (0..400u64).for_each(|i| drop(table.get(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))));
         assert!(table.iter().count() <= table.layout().slots());
     }
     let mut names = Names::default();
     let (ip, path) = (names.attribute("ip").expect("room"), names.attribute("path").expect("room"));
-    let mut plan = Scorer::new();
-    if plan.bind_features(bytes, &names).is_ok() {
+    let mut scorer = Scorer::new();
+    if scorer.bind_features(bytes, &names).is_ok() {
         let mut request = Request::new();
-        request.set(ip, "192.0.2.1".into());
-        request.set(path, "/".into());
-        let (values, statuses) = plan.look_up(bytes, &request, 10);
+        request.set_attribute(ip, "192.0.2.1".into());
+        request.set_attribute(path, "/".into());
+        let (values, statuses) = scorer.look_up(bytes, &request, 10);
         let _ = (values.len(), statuses.len());
     }
 });
