@@ -7,6 +7,7 @@
 //! | [`fetch`](mod@fetch) (as `lookup`) | reading the rows of 12 dimensions for one request |
 //! | [`publish`] | publishing all rows, or a change of some |
 //! | [`sync`] | pins, typed reads and writes of the synchronizer alone |
+//! | [`ipc`] | messages to another process and back |
 //! | [`score`] | evaluating a model for one row |
 //!
 //! [`records`] keeps runs as JSON beside their [`goals`], [`chart`] draws them.
@@ -18,9 +19,11 @@
 pub mod chart;
 pub mod fetch;
 pub mod goals;
+pub mod ipc;
 pub mod machine;
 pub mod measure;
 pub mod peers;
+pub mod process;
 pub mod publish;
 pub mod records;
 pub mod report;

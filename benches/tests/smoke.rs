@@ -3,7 +3,7 @@
 use benches::fetch::{self, Subject};
 use benches::report::{Report, Row};
 use benches::workload::Distribution;
-use benches::{publish, score, sync};
+use benches::{ipc, publish, score, sync};
 
 fn subjects(report: &Report, bench: &str) -> Vec<String> {
     report.rows().iter().filter(|row: &&Row| row.bench == bench).map(|row| row.subject.clone()).collect()
@@ -92,5 +92,26 @@ fn score_is_bit_equal_and_measures_every_path() {
     score::run(&options, &mut report).unwrap();
     for bench in ["score_scale_bias", "score_2x_scale_bias_displaced", "score_ctr"] {
         assert!(subjects(&report, bench).iter().any(|s| s == "bliss portable"), "{bench}");
+    }
+}
+
+#[test]
+fn ipc_measures_every_way() {
+    let options = ipc::Options { bytes: vec![1, 1024], batches: vec![1, 10], seconds: 0.02 };
+    let mut report = Report::new(true);
+    ipc::run(&options, &mut report).unwrap();
+    for bench in ["ipc_1b_1", "ipc_1b_10", "ipc_1024b_1", "ipc_1024b_10"] {
+        let found = subjects(&report, bench);
+        for way in [
+            "memory-mapped file",
+            "POSIX shared memory",
+            "Unix socket",
+            "TCP loopback",
+            "pipe",
+            "FIFO",
+            "eventfd",
+        ] {
+            assert!(found.iter().any(|f| f == way), "{way} not in {found:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use benches::records::{self, Record};
 use benches::report::Report;
-use benches::{chart, fetch, machine, publish, score, sync};
+use benches::{chart, fetch, ipc, machine, publish, score, sync};
 use clap::{Parser, Subcommand};
 
 /// Measures BLISS and its peers in one run, and prints a table with ratios.
@@ -41,6 +41,8 @@ enum Name {
     Sync(sync::Options),
     /// One row per call through CatBoost models.
     Score(score::Options),
+    /// Messages to another process and back, by the ways of the source post.
+    Ipc(ipc::Options),
     /// Draws records of earlier runs as one HTML file: of each benchmark the newest.
     Report {
         /// The file to write.
@@ -69,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Name::Publish(options) => publish::run(&options, &mut report)?,
         Name::Sync(options) => sync::run(&options, &mut report)?,
         Name::Score(options) => score::run(&options, &mut report)?,
+        Name::Ipc(options) => ipc::run(&options, &mut report)?,
         Name::Report { .. } => {}
     }
     report.finish();
