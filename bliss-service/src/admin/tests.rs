@@ -52,5 +52,5 @@ async fn s9_pages_report_and_nothing_changes_state() {
             assert_eq!(request(method, format!("{base}/{page}")).await.0, 405, "{method} /{page}");
         }
     }
-    assert!(config.admin.listen.ip().is_loopback());
+    assert!(config.listen.ip().is_loopback());
 }
