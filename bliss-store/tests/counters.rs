@@ -496,10 +496,10 @@ fn names_of_the_publication_are_what_entries_are_found_by() {
     assert_eq!(
         ids.map(|id| format!("{id:?}")),
         [
-            "Id(4596665711405213985)",
-            "Id(1203019891439351386)",
-            "Id(11820243450798171891)",
-            "Id(2292392090772940884)"
+            "SeriesId(4596665711405213985)",
+            "SeriesId(1203019891439351386)",
+            "SeriesId(11820243450798171891)",
+            "SeriesId(2292392090772940884)"
         ]
     );
 }
