@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`schema`] | dimensions, their keys and their features |
 //! | [`attribute`] | a request's attributes and their canonical bytes |
+//! | [`http`] | from what a web server knows of a request to attributes |
 //! | [`key`] | the keyed 64-bit hash that names a row |
 //! | [`table`] | the feature table of a dimension: one cache miss per lookup |
 //! | [`publication`] | the two publications, features and models, and the frame around them |
@@ -27,6 +28,7 @@
 pub mod attribute;
 #[cfg(feature = "build")]
 pub mod build;
+pub mod http;
 pub mod key;
 pub mod metrics;
 mod name;

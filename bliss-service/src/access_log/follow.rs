@@ -37,8 +37,6 @@ pub struct FollowCounters {
     pub rotations: u64,
     /// Times that the file was truncated or rewritten in place.
     pub truncations: u64,
-    /// Lines longer than [`MAX_LINE_BYTES`], which were skipped.
-    pub long_lines: u64,
     /// Bytes read.
     pub bytes: u64,
 }
@@ -75,7 +73,8 @@ impl Follower {
         }
     }
 
-    /// Passes every new whole line to `line`, without its line end. `now` is any monotonic clock.
+    /// Passes every new whole line to `line`, without its line end; of one longer than [`MAX_LINE_BYTES`] a beginning that is
+    /// longer than that too. `now` is any monotonic clock.
     ///
     /// # Errors
     /// The file does not exist, cannot be opened or read, or is not a regular file; the next poll tries again, and no
@@ -214,11 +213,11 @@ impl Tail {
             counters.bytes += read as u64;
             self.tail.extend_from_slice(&bytes[read.saturating_sub(TAIL_BYTES)..]);
             self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES));
-            self.split(bytes, counters, line);
+            self.split(bytes, line);
         }
     }
 
-    fn split(&mut self, mut bytes: &[u8], counters: &mut FollowCounters, line: &mut impl FnMut(&[u8])) {
+    fn split(&mut self, mut bytes: &[u8], line: &mut impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
@@ -235,9 +234,14 @@ impl Tail {
         if self.skipping {
             return;
         }
+        if self.partial.is_empty() {
+            // A server that does not append leaves them after a truncation in place, as many as the file was long.
+            let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+            bytes = &bytes[start..];
+        }
         self.partial.extend_from_slice(bytes);
         if self.partial.len() > MAX_LINE_BYTES {
-            counters.long_lines += 1;
+            line(&self.partial);
             self.partial = Vec::new();
             self.skipping = true;
         }

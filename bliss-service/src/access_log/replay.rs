@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::aggregate::Aggregator;
-use super::parse::{MAX_LINE_BYTES, ParseError, Parser, Record};
+use super::parse::{MAX_LINE_BYTES, Malformed, ParseError, Parser, Record};
 use bliss_core::build::Change;
 
 /// How a log is replayed.
@@ -33,10 +33,12 @@ impl Default for ReplayOptions {
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Lines that are requests.
+    /// Lines that can be read.
     pub requests: u64,
-    /// Lines that cannot be read.
+    /// Lines that cannot be read, or only in part.
     pub malformed: u64,
+    /// Those of them that count nevertheless, since the client's address can be read.
+    pub partial: u64,
     /// The first of them: its number, and why.
     pub first_malformed: Option<(u64, ParseError)>,
     /// Requests that do not count, because their line came too late.
@@ -57,7 +59,7 @@ pub enum Event<'a> {
         /// The rows that changed.
         change: Change,
     },
-    /// A request, which reads what was published so far.
+    /// A request, which reads what was published so far; none for a line that can only be read in part.
     Request {
         /// The number of its line, from 1.
         line: u64,
@@ -72,6 +74,7 @@ struct Entry {
     line: u64,
     bytes: u32,
     late: bool,
+    is_partial: bool,
 }
 
 /// A log file that was scanned, ready to be replayed.
@@ -98,23 +101,24 @@ impl Replay {
         let mut summary = Summary::default();
         let mut newest_ms = 0;
         for_each_line(BufReader::with_capacity(1 << 18, &file), |line, offset, bytes| {
-            let parsed = bytes.ok_or(ParseError::TooLong).and_then(|bytes| Ok((bytes, parser.parse(bytes)?)));
-            match parsed {
-                Ok((bytes, Record { time_ms, .. })) => {
-                    newest_ms = time_ms.max(newest_ms);
-                    let late = time_ms.saturating_add(options.lateness_ms) < newest_ms;
-                    summary.late += u64::from(late);
-                    entries.push(Entry { time_ms, offset, line, bytes: bytes.len() as u32, late });
-                }
-                Err(error) => {
+            let (time_ms, is_partial) = match parser.parse(bytes) {
+                Ok(record) => (Some(record.time_ms), false),
+                Err(Malformed { error, partial }) => {
                     summary.malformed += 1;
                     summary.first_malformed.get_or_insert((line, error));
+                    (partial.and_then(|partial| partial.time_ms.or((newest_ms > 0).then_some(newest_ms))), true)
                 }
-            }
+            };
+            let Some(time_ms) = time_ms else { return };
+            newest_ms = time_ms.max(newest_ms);
+            let late = time_ms.saturating_add(options.lateness_ms) < newest_ms;
+            summary.late += u64::from(late);
+            summary.partial += u64::from(is_partial);
+            entries.push(Entry { time_ms, offset, line, bytes: bytes.len() as u32, late, is_partial });
         })?;
         // Stable: requests of one moment stay in the order of their lines.
         entries.sort_by_key(|entry| entry.time_ms);
-        summary.requests = entries.len() as u64;
+        summary.requests = entries.len() as u64 - summary.partial;
         summary.first_ms = entries.first().map_or(0, |entry| entry.time_ms);
         summary.last_ms = entries.last().map_or(0, |entry| entry.time_ms);
         let interval_ms = options.interval_ms.max(1);
@@ -140,11 +144,24 @@ impl Replay {
         for entry in &self.entries {
             self.publish_until(entry.time_ms, aggregator, &mut on)?;
             let bytes = self.line(entry, &mut buffer)?;
-            let changed = |_| io::Error::other(format!("{}: changed during the read", self.path.display()));
-            let record = self.parser.parse(bytes).map_err(changed)?;
-            on(Event::Request { line: entry.line, record: &record })?;
-            if !entry.late {
-                aggregator.ingest(&record);
+            let parsed = self.parser.parse(bytes);
+            let partial = match &parsed {
+                Err(malformed) if entry.is_partial => malformed.partial.map(|found| found.record(entry.time_ms)),
+                _ => None,
+            };
+            match (parsed, partial) {
+                (Ok(record), _) => {
+                    on(Event::Request { line: entry.line, record: &record })?;
+                    if !entry.late {
+                        aggregator.ingest(&record);
+                    }
+                }
+                (Err(_), Some(record)) if !entry.late => aggregator.ingest(&record),
+                (Err(_), Some(_)) => {}
+                (Err(_), None) => {
+                    let message = format!("{}: changed during the read", self.path.display());
+                    return Err(io::Error::other(message).into());
+                }
             }
         }
         self.publish_until(self.summary.last_ms + self.interval_ms, aggregator, &mut on)
@@ -178,8 +195,9 @@ impl Replay {
     }
 }
 
-/// Passes each line that is not empty: its number, its offset, and its bytes, or `None` where there are too many.
-fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, Option<&[u8]>)) -> io::Result<()> {
+/// Passes each line that is not empty: its number, its offset, and its bytes; of one longer than [`MAX_LINE_BYTES`] a
+/// beginning that is longer than that too.
+fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, &[u8])) -> io::Result<()> {
     let (mut number, mut offset) = (0, 0);
     let mut buffer = Vec::new();
     loop {
@@ -195,7 +213,7 @@ fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, Option<&
             buffer.pop();
         }
         if !ended && read == limit {
-            on(number, offset, None);
+            on(number, offset, &buffer);
             loop {
                 buffer.clear();
                 read += reader.by_ref().take(limit).read_until(b'\n', &mut buffer)? as u64;
@@ -204,7 +222,7 @@ fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, Option<&
                 }
             }
         } else if !buffer.is_empty() {
-            on(number, offset, Some(&buffer));
+            on(number, offset, &buffer);
         }
         offset += read;
     }

@@ -14,7 +14,7 @@ use super::{Context, Resolver, Target};
 use crate::access_log::aggregate::{AggregateCounters, AggregateOptions, Aggregator};
 use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
 use crate::access_log::follow::{FollowCounters, Follower, Poll, Start};
-use crate::access_log::parse::{FieldKind, Format, Parser};
+use crate::access_log::parse::{FieldKind, Format, Malformed, Parser, Record};
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
 use crate::config::defaults::seconds;
 use crate::config::source::ConfigError;
@@ -145,6 +145,7 @@ impl super::Kind for AccessLog {
             interval_ms: u64::try_from(publish_interval.as_millis()).unwrap_or(u64::MAX).max(1),
             waiting: None,
             rows: 0,
+            newest_ms: now_ms(),
         };
         let name = format!("log {}", origin.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
@@ -170,6 +171,8 @@ struct LogThread {
     /// The answer to the change sent last.
     waiting: Option<oneshot::Receiver<Result<(), String>>>,
     rows: u64,
+    /// The time of the line that was read last, for lines whose time cannot be read.
+    newest_ms: u64,
     reported: Reported,
 }
 
@@ -235,15 +238,25 @@ impl LogThread {
     }
 
     fn poll(&mut self, follower: &mut Follower, now: Duration, backlog: bool) -> io::Result<Poll> {
-        let Self { aggregator, options, context, .. } = self;
+        let Self { aggregator, options, context, newest_ms, .. } = self;
+        let mut ingest = |record: &Record<'_>| {
+            if backlog { aggregator.ingest_backlog(record) } else { aggregator.ingest(record) }
+        };
         follower.poll(now, |line| {
             if line.is_empty() {
                 return;
             }
             match options.parser.parse(line) {
-                Ok(record) if backlog => aggregator.ingest_backlog(&record),
-                Ok(record) => aggregator.ingest(&record),
-                Err(error) => context.state.malformed_line(context.index, &error),
+                Ok(record) => {
+                    *newest_ms = record.time_ms;
+                    ingest(&record);
+                }
+                Err(Malformed { error, partial }) => {
+                    context.state.malformed_line(context.index, &error);
+                    if let Some(partial) = partial {
+                        ingest(&partial.record(*newest_ms));
+                    }
+                }
             }
         })
     }
@@ -359,7 +372,6 @@ impl Reported {
             (&metrics.log_rotations, followed.rotations, self.followed.rotations),
             (&metrics.log_truncations, followed.truncations, self.followed.truncations),
             (&metrics.log_read_bytes, followed.bytes, self.followed.bytes),
-            (&metrics.log_malformed_lines, followed.long_lines, self.followed.long_lines),
         ];
         for (metric, now, before) in counters {
             metric.get_or_create(&self.label).inc_by(now.saturating_sub(before));

@@ -108,13 +108,27 @@ fn truncation_in_place_begins_anew() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_skipped_and_counted() {
+fn of_a_line_that_is_too_long_the_beginning_is_passed_once() {
     let mut log = Log::new("a\n", Start::Backlog(u64::MAX));
-    log.append("access.log", &"x".repeat(3 * CHUNK_BYTES));
-    assert_eq!(log.lines(), ["a"]);
+    log.append("access.log", &format!("y{}", "x".repeat(MAX_LINE_BYTES + 2 * CHUNK_BYTES)));
+    let lines = log.lines();
+    assert_eq!((lines.len(), lines[0].as_str()), (2, "a"));
+    assert!(lines[1].starts_with("yx") && lines[1].len() > MAX_LINE_BYTES, "{}", lines[1].len());
     log.append("access.log", "\nb\n");
     assert_eq!(log.lines(), ["b"]);
-    assert_eq!(log.follower.counters().long_lines, 1);
+}
+
+#[test]
+fn nuls_that_a_truncation_in_place_leaves_hide_no_line() {
+    let mut log = Log::new("a\n", Start::Backlog(u64::MAX));
+    assert_eq!(log.lines(), ["a"]);
+    // A server that does not append goes on where it was.
+    log.append("access.log", &"\0".repeat(2 * MAX_LINE_BYTES));
+    assert!(log.lines().is_empty());
+    log.append("access.log", "b\nc\n");
+    assert_eq!(log.lines().last().unwrap(), "c");
+    log.append("access.log", "d\n");
+    assert_eq!(log.lines(), ["d"]);
 }
 
 #[test]

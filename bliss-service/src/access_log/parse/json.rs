@@ -1,14 +1,15 @@
 //! JSON lines, whose fields are known by their names.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::IpAddr;
 
-use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
+use bliss_core::http;
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{
-    ParseError, Record, any_time, epoch_seconds, field, ip, path_of, present, split_request, status,
-};
+use super::values::{any_time, epoch_seconds, field, ip, status};
+use super::{Malformed, ParseError, Partial, Record, split_request, with};
 
 /// What a field of a JSON line means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
@@ -35,9 +36,7 @@ pub enum FieldKind {
     Status,
 }
 
-const FIELD_KINDS: usize = 9;
-
-/// Field names that are known without configuration, the preferred name of each kind first.
+/// Field names that are known without configuration, the preferred name of each kind first. Those with dots are Caddy's.
 const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("msec", FieldKind::Time),
     ("time_iso8601", FieldKind::Time),
@@ -45,203 +44,363 @@ const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("@timestamp", FieldKind::Time),
     ("timestamp", FieldKind::Time),
     ("time", FieldKind::Time),
+    ("ts", FieldKind::Time),
     ("remote_addr", FieldKind::Ip),
     ("client_ip", FieldKind::Ip),
     ("ip", FieldKind::Ip),
+    ("request.client_ip", FieldKind::Ip),
+    ("request.remote_ip", FieldKind::Ip),
     ("http_user_agent", FieldKind::UserAgent),
     ("user_agent", FieldKind::UserAgent),
+    ("request.headers.User-Agent", FieldKind::UserAgent),
     ("http_referer", FieldKind::Referrer),
     ("http_referrer", FieldKind::Referrer),
     ("referer", FieldKind::Referrer),
     ("referrer", FieldKind::Referrer),
+    ("request.headers.Referer", FieldKind::Referrer),
     ("request_method", FieldKind::Method),
     ("method", FieldKind::Method),
+    ("request.method", FieldKind::Method),
     ("request_uri", FieldKind::Path),
     ("uri", FieldKind::Path),
     ("path", FieldKind::Path),
+    ("request.uri", FieldKind::Path),
     ("request", FieldKind::Request),
     ("host", FieldKind::Host),
     ("http_host", FieldKind::Host),
+    ("request.host", FieldKind::Host),
     ("status", FieldKind::Status),
 ];
 
-/// From a field's name to its meaning and rank; the lowest rank of a kind wins in a line.
+/// The names of fields.
 #[derive(Clone, Debug)]
-pub(super) struct Fields(HashMap<String, (FieldKind, usize)>);
+pub(super) struct Fields {
+    /// From a name to its meaning and rank; the lowest rank of a kind wins in a line. The name of a field of a nested
+    /// object is preceded by the names of the objects around it and dots.
+    known: HashMap<String, (FieldKind, usize)>,
+    /// Names of objects that hold known fields.
+    objects: HashSet<String>,
+}
 
 impl Fields {
     pub(super) fn new(own: &[(FieldKind, String)]) -> Self {
-        let known = KNOWN_FIELDS.iter().map(|(name, kind)| ((*name).to_owned(), *kind));
+        let built_in = KNOWN_FIELDS.iter().map(|(name, kind)| ((*name).to_owned(), *kind));
         let own = own.iter().map(|(kind, name)| (name.clone(), *kind));
-        let mut table = HashMap::new();
-        for (rank, (name, kind)) in own.chain(known).enumerate() {
-            table.entry(name).or_insert((kind, rank));
+        let mut known = HashMap::new();
+        for (rank, (name, kind)) in own.chain(built_in).enumerate() {
+            known.entry(name).or_insert((kind, rank));
         }
-        Self(table)
+        let dots = |name: &String| name.match_indices('.').map(|(dot, _)| dot).collect::<Vec<_>>();
+        let objects =
+            known.keys().flat_map(|name| dots(name).into_iter().map(|dot| name[..dot].to_owned())).collect();
+        Self { known, objects }
     }
 
-    pub(super) fn parse<'a>(&self, line: &'a [u8]) -> Result<Record<'a>, ParseError> {
-        let mut found: Found<'a> = Default::default();
-        let mut deserializer = serde_json::Deserializer::from_slice(line);
-        LineSeed { fields: &self.0, found: &mut found }
-            .deserialize(&mut deserializer)
-            .and_then(|()| deserializer.end())
-            .map_err(|error| ParseError::Json(error.to_string()))?;
-        let mut take = |kind: FieldKind| found.0[kind as usize].take().map(|(_, value)| value);
-
-        let time_ms = match take(FieldKind::Time).ok_or(ParseError::MissingField("time"))? {
-            Scalar::Number(seconds) => epoch_seconds(seconds),
-            Scalar::Text(text) => any_time(&text),
-        }?;
-        let ip = ip(&text(take(FieldKind::Ip)).ok_or(ParseError::MissingField("client's address"))?)?;
-        let status = match take(FieldKind::Status).ok_or(ParseError::MissingField("status"))? {
-            Scalar::Number(number) if (0.0..1000.0).contains(&number) => number as u16,
-            Scalar::Number(number) => return Err(field("a status", number.to_string().as_bytes())),
-            Scalar::Text(text) => status(&text)?,
-        };
-        let (mut method, mut target) = (text(take(FieldKind::Method)), text(take(FieldKind::Path)));
-        if method.is_none() || target.is_none() {
-            let request = text(take(FieldKind::Request)).ok_or(ParseError::MissingField("method or path"))?;
-            let (request_method, request_target) = split_request(request);
-            method.get_or_insert(request_method);
-            target.get_or_insert(request_target);
+    /// Reads one line.
+    pub(super) fn parse<'a>(&self, line: &'a [u8]) -> Result<Record<'a>, Malformed> {
+        // nginx writes a header's bytes as they came, and they need not be UTF-8.
+        match std::str::from_utf8(line) {
+            Ok(text) => self.parse_text(text, |bytes| bytes),
+            Err(_) => self.parse_text(&stand_ins::of(line), |bytes| Cow::Owned(stand_ins::bytes(&bytes))),
         }
+    }
+
+    fn parse_text<'t, 'a>(
+        &self,
+        text: &'t str,
+        bytes: impl Fn(Cow<'t, [u8]>) -> Cow<'a, [u8]>,
+    ) -> Result<Record<'a>, Malformed> {
+        let mut found = Found::default();
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let read = Object { fields: self, found: &mut found, name: &mut String::new() }
+            .deserialize(&mut deserializer)
+            .and_then(|()| deserializer.end());
+        let partial = found.ip.value.map(|ip| Partial { ip, time_ms: found.time.value });
+        match read {
+            Ok(()) => found.record(bytes),
+            Err(error) => Err(ParseError::Json(error.to_string())),
+        }
+        .map_err(|error| Malformed { error, partial })
+    }
+}
+
+/// The best value of a field so far, and why another was not taken.
+struct Best<T> {
+    rank: usize,
+    value: Option<T>,
+    error: Option<ParseError>,
+}
+
+impl<T> Default for Best<T> {
+    fn default() -> Self {
+        Self { rank: usize::MAX, value: None, error: None }
+    }
+}
+
+impl<T> Best<T> {
+    fn offer(&mut self, rank: usize, value: Result<T, ParseError>) {
+        match value {
+            Ok(value) if rank < self.rank => (self.rank, self.value) = (rank, Some(value)),
+            Ok(_) => {}
+            Err(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+
+    fn required(self, name: &'static str) -> Result<T, ParseError> {
+        self.value.ok_or(self.error.unwrap_or(ParseError::MissingField(name)))
+    }
+}
+
+/// The fields found in a line.
+#[derive(Default)]
+struct Found<'t> {
+    time: Best<u64>,
+    ip: Best<IpAddr>,
+    status: Best<u16>,
+    user_agent: Best<Cow<'t, [u8]>>,
+    referrer: Best<Cow<'t, [u8]>>,
+    method: Best<Cow<'t, [u8]>>,
+    path: Best<Cow<'t, [u8]>>,
+    request: Best<Cow<'t, [u8]>>,
+    host: Best<Cow<'t, [u8]>>,
+}
+
+impl<'t> Found<'t> {
+    /// A value that is neither text nor a number is of another program's making, and not the field that is meant.
+    fn offer(&mut self, (kind, rank): (FieldKind, usize), scalar: Scalar<'t>) {
+        match (kind, scalar) {
+            (FieldKind::Time, Scalar::Number(seconds)) => self.time.offer(rank, epoch_seconds(seconds)),
+            (FieldKind::Time, Scalar::Text(text)) => self.time.offer(rank, any_time(text.as_bytes())),
+            (FieldKind::Status, Scalar::Text(text)) => self.status.offer(rank, status(text.as_bytes())),
+            (FieldKind::Status, Scalar::Number(number)) => {
+                let valid = (0.0..1000.0).contains(&number);
+                let bad = || field("a status", number.to_string().as_bytes());
+                self.status.offer(rank, valid.then_some(number as u16).ok_or_else(bad));
+            }
+            (FieldKind::Ip, Scalar::Text(text)) => self.ip.offer(rank, ip(text.as_bytes())),
+            (FieldKind::Ip, Scalar::Number(number)) => {
+                self.ip.offer(rank, Err(field("an IP address", number.to_string().as_bytes())));
+            }
+            (_, Scalar::Number(_)) => {}
+            (kind, Scalar::Text(text)) => {
+                let text = match text {
+                    Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                    Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+                };
+                let best = match kind {
+                    FieldKind::UserAgent => &mut self.user_agent,
+                    FieldKind::Referrer => &mut self.referrer,
+                    FieldKind::Method => &mut self.method,
+                    FieldKind::Path => &mut self.path,
+                    FieldKind::Request => &mut self.request,
+                    FieldKind::Host => &mut self.host,
+                    FieldKind::Time | FieldKind::Status | FieldKind::Ip => return,
+                };
+                best.offer(rank, Ok(text));
+            }
+        }
+    }
+
+    fn record<'a>(self, bytes: impl Fn(Cow<'t, [u8]>) -> Cow<'a, [u8]>) -> Result<Record<'a>, ParseError> {
+        let taken = |best: Best<Cow<'t, [u8]>>| best.value.map(&bytes);
+        let time_ms = self.time.required("time")?;
+        let ip = self.ip.required("client's address")?;
+        let status = self.status.required("status")?;
+        let (mut method, mut target) = (taken(self.method), taken(self.path));
+        if method.is_none() || target.is_none() {
+            let request = taken(self.request).ok_or(ParseError::MissingField("method or path"))?;
+            let (request_method, request_target) = split_request(request);
+            method = method.or(request_method);
+            target = target.or(request_target);
+        }
+        let host = taken(self.host).and_then(|host| with(host, http::host)).map(|mut host| {
+            if host.iter().any(u8::is_ascii_uppercase) {
+                host.to_mut().make_ascii_lowercase();
+            }
+            host
+        });
         Ok(Record {
             time_ms,
             ip,
-            user_agent: text(take(FieldKind::UserAgent)).and_then(present),
-            referrer: text(take(FieldKind::Referrer)).and_then(present),
-            method: method.unwrap_or_default(),
-            path: path_of(target.unwrap_or_default()),
-            host: text(take(FieldKind::Host)).and_then(present),
+            user_agent: taken(self.user_agent).and_then(|value| with(value, http::header)),
+            referrer: taken(self.referrer).and_then(|value| with(value, http::header)),
+            method: method.and_then(|method| with(method, http::method)).unwrap_or_default(),
+            path: target.and_then(|target| with(target, http::path)).unwrap_or_default(),
+            host,
             status,
         })
     }
 }
 
-/// A JSON value that may be a field: text or a number.
-enum Scalar<'a> {
-    Text(Cow<'a, [u8]>),
+/// A JSON value that may be a field.
+enum Scalar<'t> {
+    Text(Cow<'t, str>),
     Number(f64),
 }
 
-fn text(value: Option<Scalar<'_>>) -> Option<Cow<'_, [u8]>> {
-    value.map(|value| match value {
-        Scalar::Text(text) => text,
-        Scalar::Number(number) => Cow::Owned(number.to_string().into_bytes()),
-    })
+/// An object whose fields are looked at; `name` is that of the object, empty for the line itself.
+struct Object<'s, 't> {
+    fields: &'s Fields,
+    found: &'s mut Found<'t>,
+    name: &'s mut String,
 }
 
-/// The fields found in a line, by kind, each with the rank of its name.
-#[derive(Default)]
-struct Found<'a>([Option<(usize, Scalar<'a>)>; FIELD_KINDS]);
-
-struct LineSeed<'s, 'a> {
-    fields: &'s HashMap<String, (FieldKind, usize)>,
-    found: &'s mut Found<'a>,
-}
-
-impl<'a> DeserializeSeed<'a> for LineSeed<'_, 'a> {
+impl<'t> DeserializeSeed<'t> for Object<'_, 't> {
     type Value = ();
-    fn deserialize<D: de::Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: de::Deserializer<'t>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'a> Visitor<'a> for LineSeed<'_, 'a> {
+impl<'t> Visitor<'t> for Object<'_, 't> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(known) = map.next_key_seed(NameSeed(self.fields))? {
-            let Some((kind, rank)) = known else {
-                map.next_value::<de::IgnoredAny>()?;
-                continue;
-            };
-            let value = map.next_value_seed(ScalarSeed { number: NUMBERS.contains(&kind) })?;
-            let slot = &mut self.found.0[kind as usize];
-            if let Some(value) = value
-                && slot.as_ref().is_none_or(|(other, _)| rank < *other)
-            {
-                *slot = Some((rank, value));
+    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { fields, found, name } = self;
+        let end = name.len();
+        while let Some(key) = map.next_key_seed(Key)? {
+            if end > 0 {
+                name.push('.');
             }
+            name.push_str(&key);
+            let known = fields.known.get(name.as_str()).copied();
+            if known.is_some() || fields.objects.contains(name.as_str()) {
+                map.next_value_seed(Field { known, object: Object { fields, found, name } })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            name.truncate(end);
         }
         Ok(())
     }
 }
 
-/// Looks up a field's name; `None` for fields that are ignored.
-struct NameSeed<'s>(&'s HashMap<String, (FieldKind, usize)>);
+struct Key;
 
-impl<'a> DeserializeSeed<'a> for NameSeed<'_> {
-    type Value = Option<(FieldKind, usize)>;
-    fn deserialize<D: de::Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_identifier(self)
+impl<'t> DeserializeSeed<'t> for Key {
+    type Value = Cow<'t, str>;
+    fn deserialize<D: de::Deserializer<'t>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for NameSeed<'_> {
-    type Value = Option<(FieldKind, usize)>;
+impl<'t> Visitor<'t> for Key {
+    type Value = Cow<'t, str>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field name")
     }
+    fn visit_borrowed_str<E>(self, name: &'t str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.get(name).copied())
+        Ok(Cow::Owned(name.to_owned()))
     }
 }
 
-/// Kinds that may be JSON numbers; the rest are text.
-const NUMBERS: [FieldKind; 2] = [FieldKind::Time, FieldKind::Status];
-
-struct ScalarSeed {
-    number: bool,
+/// A value that is a known field, an object that holds one, or either.
+struct Field<'s, 't> {
+    known: Option<(FieldKind, usize)>,
+    object: Object<'s, 't>,
 }
 
-impl<'a> DeserializeSeed<'a> for ScalarSeed {
-    type Value = Option<Scalar<'a>>;
-    fn deserialize<D: de::Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        if self.number { deserializer.deserialize_any(self) } else { deserializer.deserialize_option(self) }
+impl<'t> Field<'_, 't> {
+    fn offer(self, scalar: Scalar<'t>) {
+        if let Some(known) = self.known {
+            self.object.found.offer(known, scalar);
+        }
     }
 }
 
-impl<'a> Visitor<'a> for ScalarSeed {
-    type Value = Option<Scalar<'a>>;
+impl<'t> DeserializeSeed<'t> for Field<'_, 't> {
+    type Value = ();
+    fn deserialize<D: de::Deserializer<'t>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'t> Visitor<'t> for Field<'_, 't> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.number { "text or a number" } else { "text" })
+        f.write_str("any value")
     }
-    fn visit_some<D: de::Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        // Bytes, not a string: nginx writes a header's bytes as they came, and they need not be UTF-8.
-        deserializer.deserialize_bytes(self)
+    fn visit_map<A: MapAccess<'t>>(self, map: A) -> Result<(), A::Error> {
+        self.object.visit_map(map)
     }
-    fn visit_borrowed_bytes<E>(self, value: &'a [u8]) -> Result<Self::Value, E> {
-        Ok(Some(Scalar::Text(Cow::Borrowed(value))))
+    /// The first element counts: Caddy lists a header's values.
+    fn visit_seq<A: SeqAccess<'t>>(self, mut seq: A) -> Result<(), A::Error> {
+        seq.next_element_seed(self)?;
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
     }
-    fn visit_bytes<E>(self, value: &[u8]) -> Result<Self::Value, E> {
-        Ok(Some(Scalar::Text(Cow::Owned(value.to_vec()))))
+    fn visit_borrowed_str<E>(self, value: &'t str) -> Result<(), E> {
+        self.offer(Scalar::Text(Cow::Borrowed(value)));
+        Ok(())
     }
-    fn visit_borrowed_str<E>(self, value: &'a str) -> Result<Self::Value, E> {
-        Ok(Some(Scalar::Text(Cow::Borrowed(value.as_bytes()))))
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        self.offer(Scalar::Text(Cow::Owned(value.to_owned())));
+        Ok(())
     }
-    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Some(Scalar::Text(Cow::Owned(value.as_bytes().to_vec()))))
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.offer(Scalar::Number(value as f64));
+        Ok(())
     }
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Some(Scalar::Number(value as f64)))
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.offer(Scalar::Number(value as f64));
+        Ok(())
     }
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Some(Scalar::Number(value as f64)))
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.offer(Scalar::Number(value));
+        Ok(())
     }
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Some(Scalar::Number(value)))
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+}
+
+/// Bytes that are no UTF-8 as characters that hardly anything else uses, so that a line can be read as text.
+mod stand_ins {
+    /// The last 256 characters there are.
+    const FIRST: u32 = 0x10_ff00;
+
+    fn push(text: &mut String, byte: u8) {
+        text.extend(char::from_u32(FIRST + u32::from(byte)));
+    }
+
+    /// `line` with a stand-in for each byte that is no UTF-8, and for each byte of a character that is one itself.
+    pub(super) fn of(line: &[u8]) -> String {
+        let mut text = String::with_capacity(line.len() + 64);
+        for chunk in line.utf8_chunks() {
+            for char in chunk.valid().chars() {
+                if u32::from(char) < FIRST {
+                    text.push(char);
+                } else {
+                    char.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push(&mut text, byte));
+                }
+            }
+            chunk.invalid().iter().for_each(|byte| push(&mut text, *byte));
+        }
+        text
+    }
+
+    /// The bytes that `text`, a part of what [`of`] returned, stands for.
+    pub(super) fn bytes(text: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(text.len());
+        for char in String::from_utf8_lossy(text).chars() {
+            match u32::from(char).checked_sub(FIRST).and_then(|byte| u8::try_from(byte).ok()) {
+                Some(byte) => bytes.push(byte),
+                None => bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        bytes
     }
 }

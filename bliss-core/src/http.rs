@@ -1,0 +1,147 @@
+//! From what a web server knows of a request to the values of attributes.
+//!
+//! The access log and the worker see one request through different variables: the log has the request line as the client
+//! sent it, the worker nginx's `$request_uri`. These functions give both the same value, so that a request finds the rows
+//! that requests like it made. Each is idempotent: what went through once is not changed the second time.
+//!
+//! | attribute | value |
+//! |---|---|
+//! | `path` | [`path`] of the request's target |
+//! | `method` | [`method`] |
+//! | `host` | [`host`] of the `Host` header or of `$host`, in lower case |
+//! | `user_agent`, `referrer` | [`header`] |
+
+/// A header's value; `None` where the request has none. Empty and `-`, which logs write for no value, are none.
+pub fn header(value: &[u8]) -> Option<&[u8]> {
+    (!value.is_empty() && value != b"-").then_some(value)
+}
+
+/// A method; `None` where it is not a token of RFC 9110, as when a TLS greeting was sent to a plain port.
+pub fn method(value: &[u8]) -> Option<&[u8]> {
+    (!value.is_empty() && value != b"-" && value.iter().all(|byte| is_token(*byte))).then_some(value)
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The path of a request's target: undecoded, up to `?`, without spaces around it. An absolute URL
+/// (`http://shop.example/x`) loses scheme and host, as in `$request_uri`; without a path after the host it is `/`. `None`
+/// where there is no target.
+pub fn path(target: &[u8]) -> Option<&[u8]> {
+    let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let path = trim_spaces(target.get(..end)?);
+    let Some(after_scheme) = after_scheme(path) else {
+        return header(path);
+    };
+    match after_scheme.iter().position(|byte| *byte == b'/') {
+        Some(slash) => after_scheme.get(slash..),
+        None => Some(b"/"),
+    }
+}
+
+/// What follows `scheme://`, if the target begins with a scheme of RFC 3986.
+fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    let colon = target.iter().position(|byte| *byte == b':')?;
+    let (scheme, rest) = target.split_at_checked(colon)?;
+    let is_scheme = scheme.first()?.is_ascii_alphabetic()
+        && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
+    if is_scheme { rest.strip_prefix(b"://") } else { None }
+}
+
+fn trim_spaces(mut text: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
+        text = rest;
+    }
+    text
+}
+
+/// The host without port and without dots at its end; upper case stays, and keys are made in lower case. `None` where
+/// there is none.
+pub fn host(value: &[u8]) -> Option<&[u8]> {
+    // The colons of an IPv6 address stand in brackets.
+    let from = value.iter().position(|byte| *byte == b']').unwrap_or(0);
+    let colon = value.get(from..)?.iter().position(|byte| *byte == b':');
+    let name = value.get(..colon.map_or(value.len(), |at| from + at))?;
+    let end = name.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
+    header(name.get(..end)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn paths_of_targets() {
+        for (target, expected) in [
+            ("/", Some("/")),
+            ("/a?b?c", Some("/a")),
+            ("/h#frag?x=1", Some("/h#frag")),
+            ("/?u=http://x/y", Some("/")),
+            ("//x/y", Some("//x/y")),
+            ("http://shop.example/abs?x", Some("/abs")),
+            ("HTTP://shop.example/up?x", Some("/up")),
+            ("http://shop.example", Some("/")),
+            ("http://shop.example?x=/y", Some("/")),
+            ("http://shop.example:8080/", Some("/")),
+            ("coap+tcp://h/x", Some("/x")),
+            ("1http://h/x", Some("1http://h/x")),
+            ("://h/x", Some("://h/x")),
+            ("http:/x", Some("http:/x")),
+            ("shop.example:443", Some("shop.example:443")),
+            ("*", Some("*")),
+            (" /sp ", Some("/sp")),
+            ("/a b c", Some("/a b c")),
+            ("?x", None),
+            ("-", None),
+            ("", None),
+            ("  ", None),
+        ] {
+            let expected = expected.map(str::as_bytes);
+            assert_eq!(path(target.as_bytes()), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn hosts_lose_port_and_dot() {
+        for (value, expected) in [
+            ("shop.example", Some("shop.example")),
+            ("shop.example:443", Some("shop.example")),
+            ("shop.example.", Some("shop.example")),
+            ("shop.example.:80", Some("shop.example")),
+            ("[2001:db8::1]:443", Some("[2001:db8::1]")),
+            ("[2001:db8::1]", Some("[2001:db8::1]")),
+            ("-", None),
+            ("", None),
+            (":80", None),
+            (".", None),
+        ] {
+            assert_eq!(host(value.as_bytes()), expected.map(str::as_bytes), "{value}");
+        }
+    }
+
+    #[test]
+    fn methods_are_tokens_and_headers_are_not_a_dash() {
+        for known in ["GET", "M-SEARCH", "VERSION_CONTROL", "get", "X2"] {
+            assert_eq!(method(known.as_bytes()), Some(known.as_bytes()));
+        }
+        for unknown in ["", "-", "\x16\x03", "GE T", "GET/"] {
+            assert_eq!(method(unknown.as_bytes()), None);
+        }
+        assert_eq!((header(b""), header(b"-"), header(b"--")), (None, None, Some(b"--".as_slice())));
+    }
+
+    proptest! {
+        #[test]
+        fn what_went_through_once_does_not_change(
+            value in proptest::collection::vec(prop::sample::select(b"ab:/?#. -[]%\xff".to_vec()), 0..20),
+        ) {
+            for rule in [header, method, path, host] {
+                if let Some(once) = rule(&value) {
+                    prop_assert_eq!(rule(once), Some(once));
+                }
+            }
+        }
+    }
+}
