@@ -142,7 +142,8 @@ impl Parser {
     /// # Errors
     /// [`Malformed`] says what is wrong with the line, and holds what can be read nevertheless.
     pub fn parse<'a>(&self, line: &'a [u8]) -> Result<Record<'a>, Malformed> {
-        let text = line.iter().position(|byte| *byte != 0).and_then(|start| line.get(start..)).unwrap_or_default();
+        let text =
+            line.iter().position(|byte| *byte != 0).and_then(|start| line.get(start..)).unwrap_or_default();
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         match text.get(..MAX_LINE_BYTES) {

@@ -106,7 +106,10 @@ impl Replay {
                 Err(Malformed { error, partial }) => {
                     summary.malformed += 1;
                     summary.first_malformed.get_or_insert((line, error));
-                    (partial.and_then(|partial| partial.time_ms.or((newest_ms > 0).then_some(newest_ms))), true)
+                    (
+                        partial.and_then(|partial| partial.time_ms.or((newest_ms > 0).then_some(newest_ms))),
+                        true,
+                    )
                 }
             };
             let Some(time_ms) = time_ms else { return };
@@ -146,7 +149,9 @@ impl Replay {
             let bytes = self.line(entry, &mut buffer)?;
             let parsed = self.parser.parse(bytes);
             let partial = match &parsed {
-                Err(malformed) if entry.is_partial => malformed.partial.map(|found| found.record(entry.time_ms)),
+                Err(malformed) if entry.is_partial => {
+                    malformed.partial.map(|found| found.record(entry.time_ms))
+                }
                 _ => None,
             };
             match (parsed, partial) {

@@ -3,7 +3,11 @@ use super::*;
 const LINE: &str = r#"83.149.9.216 - frank [17/May/2015:10:05:03 +0000] "GET /a/b.png?x=1 HTTP/1.1" 200 203023 "http://s.com/p/" "Mozilla/5.0 (X)""#;
 
 fn parse(line: &str) -> Result<Record<'_>, ParseError> {
-    Parser::default().parse(line.as_bytes())
+    Parser::default().parse(line.as_bytes()).map_err(|malformed| malformed.error)
+}
+
+fn partial(line: &str) -> Option<Partial> {
+    Parser::default().parse(line.as_bytes()).unwrap_err().partial
 }
 
 fn bytes(text: &str) -> Option<Cow<'_, [u8]>> {
@@ -65,7 +69,10 @@ fn paths_lose_query_and_host() {
         ("/a b c", "/a b c"),
         ("/?q=/x", "/"),
         ("http://host/x/y?z", "/x/y"),
-        ("http://host", ""),
+        ("http://host", "/"),
+        ("HTTP://host/up?x", "/up"),
+        ("/h#frag?x=1", "/h#frag"),
+        (" /sp ", "/sp"),
         ("*", "*"),
         ("//double", "//double"),
     ] {
@@ -86,7 +93,8 @@ fn broken_combined_lines_say_what_was_expected() {
     for (line, expected) in [
         ("", "address"),
         ("83.149.9.216", "address"),
-        ("garbage in here", "`[`"),
+        ("garbage in here", "IP address"),
+        ("192.0.2.1 in here", "`[time] \"request\"`"),
         (&LINE[..70], "quoted request"),
         (&LINE[..LINE.len() - 1], "quoted user agent"),
         (&LINE.replace("May", "Mai"), "17/May/2015"),
@@ -100,8 +108,9 @@ fn broken_combined_lines_say_what_was_expected() {
         let error = parse(line).unwrap_err().to_string();
         assert!(error.contains(expected), "{line}: {error}");
     }
-    let long = format!("{LINE}{}", "x".repeat(MAX_LINE_BYTES));
+    let long = format!("{LINE} {}", "x".repeat(MAX_LINE_BYTES));
     assert_eq!(parse(&long).unwrap_err(), ParseError::TooLong);
+    assert_eq!(partial(&long).unwrap().time_ms, Some(1_431_857_103_000));
 }
 
 #[test]
@@ -168,7 +177,7 @@ fn broken_json_lines_say_what_is_wrong() {
         (r#"{"msec":1,"remote_addr":"192.0.2.1"}"#, "status"),
         (r#"{"msec":1,"remote_addr":"192.0.2.1","status":1e9}"#, "a status"),
         (r#"{"msec":1,"remote_addr":"192.0.2.1","status":200}"#, "method or path"),
-        (r#"{"msec":1,"remote_addr":7}"#, "expected text"),
+        (r#"{"msec":1,"remote_addr":7}"#, "expected an IP address, found `7`"),
         (r#"{"msec":1} x"#, "trailing"),
     ] {
         let error = parse(line).unwrap_err().to_string();
@@ -176,7 +185,60 @@ fn broken_json_lines_say_what_is_wrong() {
     }
 }
 
+/// What a Basic user, a target, a referrer and an agent may hold once nginx or Apache has escaped them.
+fn escaped() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    use proptest::prelude::*;
+    let pieces = [
+        "[",
+        "]",
+        " ",
+        "\\x22",
+        "\\\"",
+        "\\\\",
+        "a",
+        "-",
+        "] \\x22",
+        "[01/Jan/2020:00:00:00 +0000]",
+        "{",
+        "#",
+        "?",
+        ":",
+        "\u{e9}",
+    ];
+    proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..12)
+        .prop_map(|pieces| pieces.concat().into_bytes())
+}
+
 proptest::proptest! {
+    #[test]
+    fn whatever_a_client_sends_its_line_is_whole(user in escaped(), target in escaped(), referrer in escaped(), agent in escaped()) {
+        let parts: [&[u8]; 9] = [
+            b"192.0.2.9 - ", &user, b" [17/May/2015:10:05:03 +0000] \"GET /", &target, b" HTTP/1.1\" 200 1 \"", &referrer, b"\" \"", &agent, b"\"",
+        ];
+        let line = parts.concat();
+        let record = Parser::default().parse(&line).unwrap();
+        proptest::prop_assert_eq!((record.time_ms, record.status), (1_431_857_103_000, 200));
+        proptest::prop_assert_eq!(record.ip.to_string(), "192.0.2.9");
+        proptest::prop_assert_eq!(record.method.as_ref(), b"GET");
+        proptest::prop_assert!(record.path.starts_with(b"/"));
+        let absent = agent.is_empty() || agent == b"-";
+        proptest::prop_assert_eq!(record.user_agent.is_none(), absent);
+    }
+
+    #[test]
+    fn where_a_line_is_cut_or_damaged_its_address_counts(at in 13usize..LINE.len(), byte: u8) {
+        let cut = &LINE.as_bytes()[..at];
+        let mut damaged = LINE.as_bytes().to_vec();
+        damaged[at] = byte;
+        for line in [cut, damaged.as_slice()] {
+            let ip = match Parser::default().parse(line) {
+                Ok(record) => record.ip,
+                Err(malformed) => malformed.partial.unwrap().ip,
+            };
+            proptest::prop_assert_eq!(ip.to_string(), "83.149.9.216");
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(line in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
         let _ = Parser::default().parse(&line);
@@ -188,5 +250,142 @@ proptest::proptest! {
         let mut line = LINE.as_bytes().to_vec();
         line[at] = byte;
         let _ = Parser::default().parse(&line);
+    }
+}
+
+#[test]
+fn users_with_brackets_hide_no_line() {
+    for user in ["-", "a[b", ";run [one];stop", "CN=x,[OU=y]", "x [01/Jan/2020:00:00:00 +0000]", "[]", "a] b"]
+    {
+        let line = LINE.replace("frank", user);
+        assert_eq!(parse(&line).as_ref(), parse(LINE).as_ref(), "{user}");
+    }
+}
+
+#[test]
+fn vhost_combined_has_the_host_in_front() {
+    for (host, expected) in
+        [("www.Example.com:443", "www.example.com"), ("[2001:db8::1]:80", "[2001:db8::1]")]
+    {
+        let line = format!("{host} {LINE}");
+        let record = parse(&line).unwrap();
+        assert_eq!(record.host, bytes(expected));
+        assert_eq!(Record { host: None, ..record }, parse(LINE).unwrap());
+    }
+    assert!(parse(&format!("a b {LINE}")).is_err());
+}
+
+#[test]
+fn quotes_that_are_not_escaped_leave_no_part_of_a_value() {
+    for (from, to) in [
+        ("Mozilla/5.0 (X)", r#"Mozilla "quoted" UA"#),
+        ("Mozilla/5.0 (X)", r#""x"#),
+        ("http://s.com/p/", r#"http://example.com/?q="a""#),
+        ("/a/b.png", r#"/a"b.png"#),
+    ] {
+        let line = LINE.replace(from, to);
+        assert!(parse(&line).is_err(), "{line}");
+        assert_eq!(partial(&line).unwrap().time_ms, Some(1_431_857_103_000));
+    }
+}
+
+#[test]
+fn byte_order_mark_and_nuls_in_front_of_a_line_are_skipped() {
+    for front in ["\u{feff}", "\0\0\0", "\0\u{feff}"] {
+        assert_eq!(parse(&format!("{front}{LINE}")).unwrap(), parse(LINE).unwrap());
+    }
+}
+
+#[test]
+fn methods_are_any_token() {
+    for method in ["M-SEARCH", "VERSION_CONTROL", "X2", "get"] {
+        let line = LINE.replace("\"GET", &format!("\"{method}"));
+        assert_eq!(parse(&line).unwrap().method.as_ref(), method.as_bytes());
+    }
+}
+
+const JSON: &str = r#"{"msec":1431857103,"remote_addr":"192.0.2.1","status":200,"request":"GET /p HTTP/1.1","http_user_agent":"UA"#;
+
+#[test]
+fn values_of_other_types_under_known_names_do_not_matter() {
+    let plain = format!("{JSON}\"}}");
+    for name in [
+        "host",
+        "http_host",
+        "time",
+        "timestamp",
+        "ip",
+        "client_ip",
+        "method",
+        "path",
+        "uri",
+        "user_agent",
+        "referrer",
+        "ts",
+    ] {
+        for value in [
+            r#"{"name":"shipper","os":{"a":[1]}}"#,
+            "7",
+            "-1e300",
+            "true",
+            "null",
+            "[]",
+            "[1,[2]]",
+            "[{}]",
+            "{}",
+        ] {
+            let line = format!("{JSON}\",\"{name}\":{value}}}");
+            assert_eq!(parse(&line), parse(&plain), "{line}");
+            let line = format!("{{\"{name}\":{value},{}\"}}", &JSON[1..]);
+            assert_eq!(parse(&line), parse(&plain), "{line}");
+        }
+    }
+    let line = format!(r#"{JSON}","status":{{"code":1}},"request":{{"id":1}}}}"#);
+    assert_eq!(parse(&line), parse(&plain));
+}
+
+#[test]
+fn lines_of_caddy_are_read_without_configuration() {
+    let line = r#"{"level":"info","ts":1431857103.5,"msg":"handled request","request":{"remote_ip":"10.0.0.1","remote_port":"41342",
+        "client_ip":"192.0.2.7","proto":"HTTP/2.0","method":"GET","host":"Shop.Example:8443","uri":"/x?y","headers":{"User-Agent":["curl/7.82.0"],
+        "Accept":["*/*"],"Referer":["http://a/"]},"tls":{"version":772}},"duration":0.0009,"status":404}"#;
+    let record = parse(line).unwrap();
+    assert_eq!((record.time_ms, record.status), (1_431_857_103_500, 404));
+    assert_eq!(record.ip.to_string(), "192.0.2.7");
+    assert_eq!((record.method.as_ref(), record.path.as_ref()), (&b"GET"[..], &b"/x"[..]));
+    assert_eq!(record.host, bytes("shop.example"));
+    assert_eq!((record.user_agent, record.referrer), (bytes("curl/7.82.0"), bytes("http://a/")));
+}
+
+#[test]
+fn dotted_names_reach_nested_fields_and_flat_ones() {
+    let parser = Parser::new(Format::Json, &[(FieldKind::Ip, "client.geo.ip".to_owned())]);
+    for line in [
+        format!(r#"{JSON}","client":{{"geo":{{"ip":"192.0.2.9"}},"ip":"192.0.2.8"}}}}"#),
+        format!(r#"{JSON}","client.geo.ip":"192.0.2.9"}}"#),
+        format!(r#"{JSON}","client":{{"geo.ip":"192.0.2.9"}}}}"#),
+    ] {
+        assert_eq!(parser.parse(line.as_bytes()).unwrap().ip.to_string(), "192.0.2.9", "{line}");
+    }
+}
+
+#[test]
+fn json_lines_that_are_cut_or_too_long_count_for_their_address() {
+    let whole = format!("{JSON}\"}}");
+    for end in 45..whole.len() {
+        let found = partial(&whole[..end]).unwrap();
+        assert_eq!((found.ip.to_string().as_str(), found.time_ms), ("192.0.2.1", Some(1_431_857_103_000)));
+    }
+    let long = format!("{JSON}{}\"}}", "\\u0001".repeat(MAX_LINE_BYTES / 6));
+    assert_eq!(parse(&long).unwrap_err(), ParseError::TooLong);
+    assert_eq!(partial(&long).unwrap().ip.to_string(), "192.0.2.1");
+}
+
+#[test]
+fn json_bytes_that_are_no_utf8_come_back_as_they_were() {
+    for value in [&b"\xff"[..], b"a\xc3\xa9\xe9z", b"\xf4\x8f\xbc\x80\xff", b"\xed\xa0\x80", b"\xf0\x9f\x98"]
+    {
+        let line = [JSON.replace("UA", "").as_bytes(), value, b"\"}"].concat();
+        assert_eq!(Parser::default().parse(&line).unwrap().user_agent.unwrap().as_ref(), value);
     }
 }
