@@ -40,13 +40,13 @@ pub(crate) const MIN_SLOT_BYTES: usize = 256;
 pub(crate) const MAX_SLOTS: usize = 1 << 16;
 
 /// The trees have any shape: sections NODES and on are used, BLOCKS and on are empty.
-pub(crate) const FLAG_ANY_SHAPE: u32 = 1;
+pub(crate) const FLAG_NON_SYMMETRIC: u32 = 1;
 /// A slot's number has two bytes in TESTS.
 pub(crate) const FLAG_WIDE_SLOTS: u32 = 2;
 /// Each output dimension is a class against all others: probabilities do not add up to 1.
 pub(crate) const FLAG_ONE_VS_ALL: u32 = 4;
 /// The bits that have a meaning.
-pub(crate) const FLAGS: u32 = FLAG_ANY_SHAPE | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL;
+pub(crate) const FLAGS: u32 = FLAG_NON_SYMMETRIC | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL;
 
 /// Marks types of which every bit pattern is valid, without padding.
 ///

@@ -1,6 +1,6 @@
 //! Memory that an evaluation works in.
 
-use super::layout::{BLOCK, FLAG_ANY_SHAPE, Group, LANES, SectionId, slot_bytes};
+use super::layout::{BLOCK, FLAG_NON_SYMMETRIC, Group, LANES, SectionId, slot_bytes};
 use super::reference::ModelRef;
 
 /// Cache lines that [`Scratch::bounded`] allocates for each of its three parts.
@@ -44,7 +44,7 @@ impl Lines {
         Self {
             lanes: model.section::<Group>(SectionId::Groups).len(),
             slots: slot_bytes(header.slots as usize) / 64,
-            positions: if header.flags & FLAG_ANY_SHAPE == 0 {
+            positions: if header.flags & FLAG_NON_SYMMETRIC == 0 {
                 0
             } else {
                 (header.trees as usize).div_ceil(BLOCK) * (BLOCK / LANES)

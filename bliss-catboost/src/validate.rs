@@ -4,7 +4,7 @@ use rkyv::Archived;
 
 use super::error::ModelError;
 use super::layout::{
-    ALIGN, BLOCK, Block, Element, FLAG_ANY_SHAPE, FLAG_WIDE_SLOTS, FLAGS, Group, Header, LANES, MAGIC,
+    ALIGN, BLOCK, Block, Element, FLAG_NON_SYMMETRIC, FLAG_WIDE_SLOTS, FLAGS, Group, Header, LANES, MAGIC,
     MAX_LEVELS, MAX_ROWS, MAX_SLOTS, MIN_SLOT_BYTES, Node, OneHot, Pages, Pod, Projection, Row, SECTIONS,
     SectionId, Traversal, UNREACHABLE_THRESHOLD, VERSION, entry_bytes, level_bytes, slot_bytes,
 };
@@ -45,7 +45,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModelError> {
     model.check_header()?;
     model.check_inputs()?;
     model.check_projections()?;
-    if header.flags & FLAG_ANY_SHAPE == 0 { model.check_oblivious() } else { model.check_shapes() }
+    if header.flags & FLAG_NON_SYMMETRIC == 0 { model.check_oblivious() } else { model.check_non_symmetric() }
 }
 
 struct Unchecked<'a> {
@@ -214,7 +214,7 @@ impl<'a> Unchecked<'a> {
         Ok(())
     }
 
-    fn check_shapes(&self) -> Result<(), ModelError> {
+    fn check_non_symmetric(&self) -> Result<(), ModelError> {
         let h = self.header;
         let trees = h.trees as usize;
         let nodes = self.section::<Node>(SectionId::Nodes, "nodes")?;

@@ -137,7 +137,7 @@ impl Feature {
 pub enum FeatureKind {
     /// A finite number.
     F32,
-    /// CatBoost's 32-bit hash of a string, stored bit for bit in the place of the `f32`.
+    /// CatBoost's 32-bit hash of a string, stored bit for bit in place of the `f32`.
     Category,
 }
 
@@ -184,7 +184,7 @@ impl Schema {
         kind_of(name, self.attributes.iter().map(|a| (a.name.as_str(), a.kind)))
     }
 
-    /// The place of dimension `name`.
+    /// The index of dimension `name`.
     pub fn dimension_index(&self, name: &str) -> Option<usize> {
         self.dimensions.iter().position(|d| d.name == name)
     }

@@ -10,7 +10,8 @@ mod x86;
 use super::error::EvalError;
 use super::instruction_set::InstructionSet;
 use super::layout::{
-    Block, Element, FLAG_ANY_SHAPE, Group, Header, Node, OneHot, Pages, Projection, Row, SectionId, Traversal,
+    Block, Element, FLAG_NON_SYMMETRIC, Group, Header, Node, OneHot, Pages, Projection, Row, SectionId,
+    Traversal,
 };
 use super::reference::ModelRef;
 use super::scratch::{Parts, Scratch};
@@ -50,7 +51,7 @@ struct Oblivious<'a> {
 
 /// The sections of trees of any shape.
 #[derive(Clone, Copy)]
-struct Shapes<'a> {
+struct NonSymmetric<'a> {
     nodes: &'a [Node],
     values: &'a [u32],
     roots: &'a [u32],
@@ -79,7 +80,7 @@ impl ModelRef<'_> {
     ) -> Result<(), EvalError> {
         let parts = scratch.parts(self).ok_or(EvalError::Scratch)?;
         let job = self.job(values, binding, parts, out.len(), false)?;
-        if job.header.flags & FLAG_ANY_SHAPE == 0 {
+        if job.header.flags & FLAG_NON_SYMMETRIC == 0 {
             let trees = self.oblivious();
             // SAFETY:
             // - the job was checked above
@@ -94,7 +95,7 @@ impl ModelRef<'_> {
                 }
             }
         } else {
-            let trees = Shapes {
+            let trees = NonSymmetric {
                 nodes: self.section(SectionId::Nodes),
                 values: self.section(SectionId::NodeLeaves),
                 roots: self.section(SectionId::Roots),
@@ -105,10 +106,10 @@ impl ModelRef<'_> {
             unsafe {
                 match self.instruction_set() {
                     #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx512 => x86::avx512::shapes(&job, &trees, out),
+                    InstructionSet::Avx512 => x86::avx512::non_symmetric(&job, &trees, out),
                     #[cfg(target_arch = "x86_64")]
-                    InstructionSet::Avx2 => x86::avx2::shapes(&job, &trees, out),
-                    _ => portable::shapes(&job, &trees, out),
+                    InstructionSet::Avx2 => x86::avx2::non_symmetric(&job, &trees, out),
+                    _ => portable::non_symmetric(&job, &trees, out),
                 }
             }
         }

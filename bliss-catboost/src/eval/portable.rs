@@ -1,7 +1,7 @@
 //! The kernel for any processor.
 
 use super::trees::{Positions, Sum};
-use super::{Job, Oblivious, Shapes, inputs, trees};
+use super::{Job, NonSymmetric, Oblivious, inputs, trees};
 use crate::layout::{BLOCK, LANES};
 
 /// Fills all slots.
@@ -92,7 +92,7 @@ pub(super) unsafe fn positions(
 /// # Safety
 ///
 /// - the job is one that `ModelRef::raw` made, and the trees are of the same model
-pub(super) unsafe fn shapes(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
+pub(super) unsafe fn non_symmetric(job: &Job<'_>, trees: &NonSymmetric<'_>, out: &mut [f64]) {
     // SAFETY:
     // - the caller's promise
     unsafe { fill_slots(job) };

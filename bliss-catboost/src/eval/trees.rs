@@ -1,6 +1,6 @@
 //! From slots to sums: parts that every kernel shares.
 
-use super::{Job, Oblivious, Shapes};
+use super::{Job, NonSymmetric, Oblivious};
 use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, TRAVERSAL_TREES, level_bytes};
 
 /// Positions of the leaf values of up to 64 trees.
@@ -180,7 +180,7 @@ pub(super) fn trees_from(job: &Job<'_>, first: usize) -> usize {
 ///
 /// - the job is one that `ModelRef::raw` made, its slots are filled, and the trees are of the same model
 #[inline(always)]
-pub(super) unsafe fn walk(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
+pub(super) unsafe fn walk(job: &Job<'_>, trees: &NonSymmetric<'_>, out: &mut [f64]) {
     let slots = job.parts.slots;
     let positions = job.parts.positions;
     for walk in trees.walks {

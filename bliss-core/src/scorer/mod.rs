@@ -9,7 +9,7 @@
 //!
 //! A lookup fills one `f32` vector: the features of all dimensions in the order of the schema, then, from
 //! [`INPUTS_AT`] on, the numbers and categories of the request itself in the order of their registration, and from
-//! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes. Models' inputs are bound to places of
+//! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes. Models' inputs are bound to indices in
 //! this vector. Categories are bit patterns of their hash.
 
 mod dimensions;
@@ -157,11 +157,11 @@ impl Scorer {
         route: &str,
         now: u32,
     ) -> Answer {
-        let Some((place, route)) = self.models.route(route) else {
+        let Some((route_index, route)) = self.models.route(route) else {
             self.forget();
             return Answer::unscored(Unscored::NoActiveModel);
         };
-        self.last_route = Some(place);
+        self.last_route = Some(route_index);
         let mask = route.dimensions;
         self.dimensions.look_up(features, request, now, mask, &mut self.buffers);
         let counts = Counts::of(self.last().1);
@@ -189,7 +189,7 @@ impl Scorer {
         self.evaluator.clear();
     }
 
-    /// The route of the request that was scored last, by its place among those bound.
+    /// The route of the request that was scored last, as an index in those bound.
     fn last_route(&self) -> Option<usize> {
         self.last_route
     }

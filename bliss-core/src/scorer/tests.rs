@@ -488,7 +488,7 @@ fn rebinds_to_a_changed_schema() {
     assert_eq!(
         bench.score(&request, ""),
         Answer::unscored(Unscored::NoActiveModel),
-        "models are bound to old places"
+        "models are bound to old indices"
     );
     bench.scorer.bind_models(&bench.models, &bench.names).unwrap();
     assert_eq!(bench.score(&request, "").outcome.unwrap(), before);

@@ -2,8 +2,8 @@
 
 mod ctr;
 mod error;
+mod non_symmetric;
 mod oblivious;
-mod shapes;
 mod slots;
 mod used;
 
@@ -11,7 +11,7 @@ use rkyv::util::AlignedVec;
 
 use super::ir::{Model, Trees};
 use crate::layout::{
-    ALIGN, FLAG_ANY_SHAPE, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Pod, SECTIONS, Section,
+    ALIGN, FLAG_NON_SYMMETRIC, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Pod, SECTIONS, Section,
     SectionId, VERSION,
 };
 use crate::meta::Meta;
@@ -115,9 +115,9 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
                 sections.push::<u8>(at, &[]);
             }
         }
-        Trees::Any(trees) => {
-            flags |= FLAG_ANY_SHAPE;
-            let compiled = shapes::compile(trees, model.dimensions, &slots)?;
+        Trees::NonSymmetric(trees) => {
+            flags |= FLAG_NON_SYMMETRIC;
+            let compiled = non_symmetric::compile(trees, model.dimensions, &slots)?;
             for at in [SectionId::Blocks, SectionId::Pages, SectionId::Tests, SectionId::LeafBases] {
                 sections.push::<u8>(at, &[]);
             }

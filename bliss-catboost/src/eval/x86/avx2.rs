@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::eval::trees::{InterleavedSums, Positions, Sum};
-use crate::eval::{Job, Oblivious, Shapes, inputs, trees};
+use crate::eval::{Job, NonSymmetric, Oblivious, inputs, trees};
 use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, Group, LANES};
 
 /// Trees that are indexed together.
@@ -79,10 +79,10 @@ impl<const P: usize> Tables<P> {
         Self(tables)
     }
 
-    /// The slots of 32 trees: fetched from every page, then chosen by the bits of the page's number. No branches.
+    /// The slots of 32 trees: read from every page, then chosen by the bits of the page's number. No branches.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn fetch(&self, slot: __m256i) -> __m256i {
+    fn look_up(&self, slot: __m256i) -> __m256i {
         // A shuffle looks at bits 0 to 3, and gives 0 where bit 7 is set.
         let within = if P > 8 { _mm256_and_si256(slot, _mm256_set1_epi8(0x0f)) } else { slot };
         let mut found = self.0;
@@ -139,7 +139,7 @@ unsafe fn half_positions<const P: usize, const HALF_AT: usize, const A: usize, c
         let mut tests = trees.tests.as_ptr().add(block.first_level as usize * 2 * BLOCK + HALF_AT * HALF);
         for level in 0..block.levels {
             let threshold = _mm256_load_si256(tests.add(BLOCK).cast());
-            let found = tables.fetch(_mm256_load_si256(tests.cast()));
+            let found = tables.look_up(_mm256_load_si256(tests.cast()));
             let holds = _mm256_cmpeq_epi8(_mm256_max_epu8(found, threshold), found);
             let bit = _mm256_and_si256(holds, _mm256_set1_epi8((1_u8 << (level & 7)) as i8));
             if level < 8 {
@@ -323,7 +323,7 @@ unsafe fn paged<const P: usize>(job: &Job<'_>, trees: &Oblivious<'_>, out: &mut 
 ///
 /// - the job is one that `ModelRef::raw` made, and the trees are of the same model
 #[target_feature(enable = "avx2")]
-pub(in crate::eval) unsafe fn shapes(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
+pub(in crate::eval) unsafe fn non_symmetric(job: &Job<'_>, trees: &NonSymmetric<'_>, out: &mut [f64]) {
     // SAFETY:
     // - the caller's promise
     unsafe {

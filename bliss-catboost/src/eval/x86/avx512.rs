@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::avx2;
 use crate::eval::trees::{InterleavedSums, Positions, Sum};
-use crate::eval::{Job, Oblivious, Shapes, inputs, trees};
+use crate::eval::{Job, NonSymmetric, Oblivious, inputs, trees};
 use crate::layout::{BLOCK, Block, FLAG_WIDE_SLOTS, LANES, Pages, level_bytes};
 
 /// Slots up to which pages are permuted; with more, slots are read one by one.
@@ -261,7 +261,7 @@ pub(in crate::eval) unsafe fn oblivious(job: &Job<'_>, trees: &Oblivious<'_>, ou
 ///
 /// - the job is one that `ModelRef::raw` made, and the trees are of the same model
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-pub(in crate::eval) unsafe fn shapes(job: &Job<'_>, trees: &Shapes<'_>, out: &mut [f64]) {
+pub(in crate::eval) unsafe fn non_symmetric(job: &Job<'_>, trees: &NonSymmetric<'_>, out: &mut [f64]) {
     // SAFETY:
     // - the caller's promise
     unsafe {
