@@ -251,6 +251,4 @@ impl Scorer {
 }
 
 #[cfg(test)]
-mod lookup_tests;
-#[cfg(test)]
 mod tests;
