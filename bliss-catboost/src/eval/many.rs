@@ -5,6 +5,7 @@
 //! A sum waits three cycles for each addition, and for its leaf to come from the second-level cache. Alone, a model can
 //! hide some of that behind finding its own leaves; with another model behind it, nearly all.
 
+use super::job::Job;
 use super::trees::Sum;
 use crate::error::EvalError;
 use crate::layout::{BLOCK, FLAG_NON_SYMMETRIC};
@@ -56,7 +57,7 @@ impl ModelRef<'_> {
     ) -> Result<(), EvalError> {
         // Each half of the positions belongs to every other model.
         let half = scratch.positions() / 2 / BLOCK * BLOCK;
-        let mut before: Option<(&mut Evaluation<'_, '_>, Sum)> = None;
+        let mut before: Option<(&mut Evaluation<'_, '_>, Sum<'_>)> = None;
         // Which slots are filled, from where.
         let mut filled: Option<(u64, &[u32])> = None;
         for (number, evaluation) in evaluations.iter_mut().enumerate() {
@@ -67,27 +68,29 @@ impl ModelRef<'_> {
                 evaluation.model.raw(values, evaluation.binding, scratch, evaluation.out)?;
                 continue;
             }
-            let parts = scratch.parts(&evaluation.model).ok_or(EvalError::Scratch)?;
-            let slots =
-                Some((evaluation.model.header().slots_id, evaluation.binding)).filter(|(id, _)| *id != 0);
+            let model = evaluation.model;
+            let mut parts = scratch.parts(&model).ok_or(EvalError::Scratch)?;
+            let slots = Some((model.header().slots_id, evaluation.binding)).filter(|(id, _)| *id != 0);
             let same_slots = slots.is_some() && slots == filled;
-            let job =
-                evaluation.model.job(values, evaluation.binding, parts, evaluation.out.len(), same_slots)?;
+            let job = Job::new(model, values, evaluation.binding, evaluation.out.len(), same_slots)?;
             filled = slots;
             let mut none = Sum::new(&job);
             let waiting = before.as_mut().map_or(&mut none, |(_, sum)| sum);
             // SAFETY:
-            // - the job was checked (its binding by an earlier evaluation, where that had the same), and a evaluation that wants positions has oblivious trees and one output dimension
-            // - it wants at most a half of the positions, which begins at a multiple of 64, so that it is aligned
-            // - the trees that wait, if any, are those of the evaluation just before, in the other half; nobody writes there
-            //   before `finish`
-            // - slots that another model filled are bytes like any others: if they were not the same after all, the
-            //   answer would be wrong, but each test leads to one of the leaves whatever they are
-            let sum = unsafe {
-                let positions = parts.positions.add(number % 2 * half);
-                evaluation.model.find_positions(&job, same_slots, positions, waiting)
+            // - the job was checked (its binding by an earlier evaluation, where that had the same)
+            // - an evaluation that wants positions has oblivious trees and one output dimension
+            // - it wants at most a half of the positions, all of which lie in `parts.positions`
+            // - the trees that wait, if any, are those of the evaluation just before, in the other half; nobody writes
+            //   there before `finish`
+            // - slots that another model filled are bytes like any others (`Parts`): if they were not the same after all,
+            //   the answer would be wrong, but each test leads to one of the leaves whatever they are
+            let own = unsafe {
+                let mut own =
+                    Sum::begin(&job, parts.positions.as_mut_ptr().cast::<u32>().add(number % 2 * half));
+                model.find_positions(&job, same_slots, &mut parts, waiting, &mut own);
+                own
             };
-            finish(before.replace((evaluation, sum)));
+            finish(before.replace((evaluation, own)));
         }
         finish(before);
         Ok(())
@@ -95,11 +98,10 @@ impl ModelRef<'_> {
 }
 
 /// Adds what still waits.
-fn finish(before: Option<(&mut Evaluation<'_, '_>, Sum)>) {
+fn finish(before: Option<(&mut Evaluation<'_, '_>, Sum<'_>)>) {
     if let Some((evaluation, mut sum)) = before {
-        // SAFETY:
-        // - its positions are there still: `raw_many` finishes a sum before it lets go of them
-        unsafe { sum.finish() };
+        // Its positions are there still: `raw_many` finishes a sum before it lets go of them.
+        sum.finish();
         evaluation.set_output(sum.total);
     }
 }
