@@ -55,6 +55,7 @@ impl<const P: usize> Tables<P> {
         // There are always 256 bytes of slots (`Scratch`).
         const { assert!(P <= 16) };
         let mut tables = [_mm256_setzero_si256(); P];
+        let slots = slots.first_chunk::<256>().unwrap_or(&[0; 256]);
         for (table, slots) in tables.iter_mut().zip(slots.as_chunks::<16>().0) {
             *table = _mm256_broadcastsi128_si256(load(slots));
         }
