@@ -40,13 +40,13 @@ pub(crate) const MIN_SLOT_BYTES: usize = 256;
 pub(crate) const MAX_SLOTS: usize = 1 << 16;
 
 /// The trees have any shape: sections NODES and on are used, BLOCKS and on are empty.
-pub(crate) const FLAG_ANY_SHAPE: u32 = 1;
+pub(crate) const FLAG_NON_SYMMETRIC: u32 = 1;
 /// A slot's number has two bytes in TESTS.
 pub(crate) const FLAG_WIDE_SLOTS: u32 = 2;
 /// Each output dimension is a class against all others: probabilities do not add up to 1.
 pub(crate) const FLAG_ONE_VS_ALL: u32 = 4;
 /// The bits that have a meaning.
-pub(crate) const FLAGS: u32 = FLAG_ANY_SHAPE | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL;
+pub(crate) const FLAGS: u32 = FLAG_NON_SYMMETRIC | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL;
 
 /// Marks types of which every bit pattern is valid, without padding.
 ///
@@ -58,11 +58,49 @@ pub(crate) unsafe trait Pod: Copy + 'static {}
 macro_rules! plain {
     ($($ty:ty),*) => { $(
         // SAFETY:
-        // - numbers and `repr(C)` structs of numbers without padding (sizes asserted below)
-        unsafe impl Pod for $ty {}
+        // - numbers, vectors of numbers, and `repr(C)` structs of numbers without padding (sizes asserted below)
+        unsafe impl $crate::layout::Pod for $ty {}
     )* };
 }
-plain!(u8, u32, f32, f64, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
+pub(crate) use plain;
+plain!(u8, u32, f32, f64, Header, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
+
+// SAFETY:
+// - an array has no padding between or after its elements
+unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
+
+/// `count` elements from `offset` on, if they lie inside of `bytes` and are aligned.
+pub(crate) fn elements<T: Pod>(bytes: &[u8], offset: usize, count: usize) -> Option<&[T]> {
+    let part = bytes.get(offset..)?.get(..count.checked_mul(size_of::<T>())?)?;
+    if !part.as_ptr().cast::<T>().is_aligned() {
+        return None;
+    }
+    // SAFETY:
+    // - the length is that of `count` elements, and they are aligned (both checked above)
+    // - any bits are a `Pod`
+    Some(unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<T>(), count) })
+}
+
+/// The bytes of elements.
+#[cfg(feature = "build")]
+pub(crate) fn bytes_of<T: Pod>(elements: &[T]) -> &[u8] {
+    // SAFETY:
+    // - the length is that of the elements, whose bytes are all initialised: a `Pod` has no padding
+    // - a byte has no alignment
+    unsafe { std::slice::from_raw_parts(elements.as_ptr().cast::<u8>(), size_of_val(elements)) }
+}
+
+/// Elements seen as their parts, for instance a line as 16 numbers.
+pub(crate) fn parts_of_mut<T: Pod, U: Pod>(elements: &mut [T]) -> &mut [U] {
+    const { assert!(align_of::<T>() >= align_of::<U>() && size_of::<T>().is_multiple_of(size_of::<U>())) };
+    // SAFETY:
+    // - as many parts as the elements hold, and aligned as they are (asserted above)
+    // - any bits are a `T` and a `U`
+    unsafe {
+        let count = size_of_val(elements) / size_of::<U>();
+        std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast::<U>(), count)
+    }
+}
 
 /// The range of a section.
 #[derive(Clone, Copy, Debug, Default)]

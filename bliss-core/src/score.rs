@@ -131,14 +131,14 @@ pub struct Scored {
     pub score: u8,
     /// Probability that the request is automated.
     pub bot_probability: f64,
-    /// The model, by its place in the publication.
+    /// Index of the model in the publication.
     pub model: usize,
 }
 
 /// What a shadow model says of one request: a model that is evaluated beside the active one and decides nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shadow {
-    /// The model, by its place in the publication.
+    /// Index of the model in the publication.
     pub model: usize,
     /// Its score, or why there is none.
     pub outcome: Result<Scored, Unscored>,

@@ -192,7 +192,7 @@ pub enum Trees {
     /// Trees with one split per level.
     Oblivious(Vec<ObliviousTree>),
     /// Trees of any shape (Lossguide, Depthwise).
-    Any(Vec<Tree>),
+    NonSymmetric(Vec<Tree>),
 }
 
 impl Default for Trees {
@@ -207,7 +207,7 @@ impl Trees {
     pub fn len(&self) -> usize {
         match self {
             Self::Oblivious(trees) => trees.len(),
-            Self::Any(trees) => trees.len(),
+            Self::NonSymmetric(trees) => trees.len(),
         }
     }
 
@@ -222,7 +222,7 @@ impl Trees {
     pub fn depth(&self) -> usize {
         match self {
             Self::Oblivious(trees) => trees.iter().map(|t| t.splits.len()).max().unwrap_or(0),
-            Self::Any(trees) => {
+            Self::NonSymmetric(trees) => {
                 trees.iter().map(|t| t.depths().into_iter().max().unwrap_or(0)).max().unwrap_or(0)
             }
         }
@@ -286,7 +286,7 @@ impl Model {
                     self.check_oblivious(tree).map_err(|e| format!("tree {t}: {e}"))?;
                 }
             }
-            Trees::Any(trees) => {
+            Trees::NonSymmetric(trees) => {
                 for (t, tree) in trees.iter().enumerate() {
                     self.check_tree(tree).map_err(|e| format!("tree {t}: {e}"))?;
                 }

@@ -82,7 +82,7 @@ pub enum TableError {
         room: u64,
     },
     /// Keys so alike that no arrangement of a region holds them; hashed keys never are.
-    #[error("feature table cannot place key {key:016x}: too many keys share its region")]
+    #[error("feature table has no slot for key {key:016x}: too many keys share its region")]
     Crowded {
         /// One of the keys.
         key: u64,

@@ -413,6 +413,6 @@ fn read_trees(trees: Vec<JsonNode>, splits: &[Split], model: &mut Model) -> Resu
         result.push(tree);
     }
     model.dimensions = dimensions.unwrap_or(model.bias.len().max(1));
-    model.trees = Trees::Any(result);
+    model.trees = Trees::NonSymmetric(result);
     Ok(())
 }

@@ -97,9 +97,9 @@ impl<'a> FeaturesBuilder<'a> {
             rkyv::to_bytes::<rkyv::rancor::Error>(&metadata).map_err(failed)
         };
         let size = metadata(vec![Section { offset: 0, len: 0 }; dimensions])?.len();
-        let metadata_at = packer.place(size);
+        let metadata_at = packer.append(size);
         for p in &mut tables {
-            p.section = packer.place(p.layout.bytes());
+            p.section = packer.append(p.layout.bytes());
         }
         let metadata = metadata(tables.iter().map(|p| p.section).collect())?;
         Ok(Self { metadata, metadata_at, dimensions: tables, bytes: packer.bytes() })
@@ -154,8 +154,8 @@ impl<'a> NewTable<'a> {
             columns.extend(dimension.features.iter().map(|feature| {
                 let same =
                     |f: &crate::schema::ArchivedFeature| f.name == feature.name && f.kind == feature.kind;
-                let place = held.features.iter().position(same);
-                place.map_or(Column::Default(feature.default), Column::Old)
+                let column = held.features.iter().position(same);
+                column.map_or(Column::Default(feature.default), Column::Old)
             }));
             same_columns = held.features.len() == columns.len()
                 && columns.iter().enumerate().all(|(i, c)| *c == Column::Old(i));

@@ -154,7 +154,7 @@ fn a_region_that_is_nearly_full_is_arranged() {
     }
 }
 
-/// Keys that differ in one bit only, at any place: alike in slot, bucket or region, never confused.
+/// Keys that differ in one bit only, whichever it is: alike in slot, bucket or region, never confused.
 #[test]
 fn similar_keys_stay_apart() {
     let base = spread(1);

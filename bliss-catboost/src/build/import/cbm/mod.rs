@@ -61,7 +61,7 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
     }
     let splits = split_table(&trees, &model, &index)?;
     model.trees = if trees.steps().is_some_and(|s| !s.is_empty()) {
-        Trees::Any(read_trees(&trees, &splits, model.dimensions)?)
+        Trees::NonSymmetric(read_trees(&trees, &splits, model.dimensions)?)
     } else {
         Trees::Oblivious(read_oblivious(&trees, &splits, model.dimensions)?)
     };
