@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bliss_store::{Made, PublishedFeatures};
+use bliss_store::{PublishMethod, PublishedFeatures};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -281,10 +281,10 @@ impl State {
         let now = Timestamp::now();
         let metrics = &self.metrics;
         let made = match made {
-            Made::InPlace => "in_place",
-            Made::Grown => "grown",
-            Made::Copied => "copied",
-            Made::Built => "built",
+            PublishMethod::InPlace => "in_place",
+            PublishMethod::Grown => "grown",
+            PublishMethod::Copied => "copied",
+            PublishMethod::Built => "built",
         };
         metrics.publications.get_or_create(&label("made", made)).inc();
         metrics.publication_seconds.observe(took.as_secs_f64());

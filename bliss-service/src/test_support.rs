@@ -10,7 +10,7 @@ use bliss_core::build::ModelSet;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::publication::features::FeaturesRef;
-use bliss_store::{Made, PublishedFeatures};
+use bliss_store::{PublishMethod, PublishedFeatures};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ impl Store for Kept {
             generation: changes.len() as u64,
             bytes: 0,
             fresh_file: false,
-            made: Made::Built,
+            made: PublishMethod::Built,
         })
     }
 

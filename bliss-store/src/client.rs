@@ -10,7 +10,7 @@ use bliss_core::score::{Answer, Shadow, Status, Unscored};
 use bliss_core::scorer::Scorer;
 use mmap_sync::{Error, Guard, Options, Reader};
 
-use crate::counters::{NotCounting, Worker};
+use crate::metrics::{MetricsError, WorkerMetrics};
 use crate::{FEATURES, MODELS};
 
 /// Looks up features and scores requests from a directory that a daemon publishes to. For one thread; may move to
@@ -24,8 +24,8 @@ pub struct Client {
     bound_features: Bound,
     bound_models: Bound,
     models_bound: u64,
-    trouble: Option<Trouble>,
-    counters: Worker,
+    last_error: Option<ClientError>,
+    metrics: WorkerMetrics,
 }
 
 /// How a directory is opened.
@@ -59,15 +59,15 @@ impl ClientOptions {
             bound_features: Bound::nothing(Unscored::NoSnapshot),
             bound_models: Bound::nothing(Unscored::NoModels),
             models_bound: 0,
-            trouble: None,
-            counters: Worker::open(directory),
+            last_error: None,
+            metrics: WorkerMetrics::open(directory),
         })
     }
 }
 
 /// Why there is nothing to read, or why it is not used.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum ClientError {
     /// The files.
     #[error(transparent)]
     Sync(#[from] Error),
@@ -141,14 +141,14 @@ impl Client {
 
     /// What was the matter when an answer was last unscored because of what is published: the file, what was found
     /// there, and what to do. Stays until another answer is.
-    pub fn trouble(&self) -> Option<&Trouble> {
-        self.trouble.as_ref()
+    pub fn last_error(&self) -> Option<&ClientError> {
+        self.last_error.as_ref()
     }
 
     /// Why this handle does not count for the daemon's metrics what it looks up and scores, if it does not. That never
     /// keeps it from answering, and [`Self::maintain`] tries again.
-    pub fn not_counting(&self) -> Option<NotCounting> {
-        self.counters.not_counting()
+    pub fn metrics_error(&self) -> Option<MetricsError> {
+        self.metrics.metrics_error()
     }
 
     /// Does ahead of time what the next request would have to do after a publication: looks whether files were
@@ -158,11 +158,11 @@ impl Client {
     /// # Errors
     /// Where features or models are not there or damaged.
     pub fn maintain(&mut self) -> Result<(), Unscored> {
-        self.counters.maintain();
+        self.metrics.maintain();
         // What is wrong, if anything, is told by the pins.
         let _ = (self.features.maintain(), self.models.maintain());
         let bound = self.bind_all(|_, _, _| ());
-        self.counters.bind(&self.plan);
+        self.metrics.bind(&self.plan);
         bound
     }
 
@@ -173,18 +173,18 @@ impl Client {
         plan: &mut Scorer,
         bound: &mut Bound,
         bound_models: &mut Bound,
-        trouble: &mut Option<Trouble>,
+        last_error: &mut Option<ClientError>,
     ) -> Result<Guard<'a>, Unscored> {
         let guard = features
             .pin()
-            .map_err(|error| reason(error, Unscored::NoSnapshot, Unscored::BadSnapshot, trouble))?;
+            .map_err(|error| reason(error, Unscored::NoSnapshot, Unscored::BadSnapshot, last_error))?;
         if !bound.is(&guard, names) {
             let outcome = plan.bind_features(&guard, names);
             if outcome != Ok(false) {
                 bound_models.generation = None;
             }
             let outcome = outcome.map(drop).map_err(|error| {
-                *trouble = Some(error.into());
+                *last_error = Some(error.into());
                 Unscored::BadSnapshot
             });
             bound.set(&guard, names, outcome);
@@ -198,10 +198,10 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn look_up(&mut self, request: &Request<'_>, now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, counters, .. } = self;
-        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
+        let Self { features, names, plan, bound_features, bound_models, last_error, metrics, .. } = self;
+        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, last_error)?;
         plan.look_up(&guard, request, now);
-        counters.count_lookup(plan);
+        metrics.count_lookup(plan);
         Ok(plan.looked_up())
     }
 
@@ -210,10 +210,10 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn look_up_keys(&mut self, keys: &[u64], now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, counters, .. } = self;
-        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
+        let Self { features, names, plan, bound_features, bound_models, last_error, metrics, .. } = self;
+        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, last_error)?;
         plan.look_up_keys(&guard, keys, now);
-        counters.count_lookup(plan);
+        metrics.count_lookup(plan);
         Ok(plan.looked_up())
     }
 
@@ -223,8 +223,8 @@ impl Client {
     /// # Errors
     /// Where nothing is published, or it is damaged.
     pub fn key(&mut self, index: usize, values: &[Value<'_>]) -> Result<Option<u64>, Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, .. } = self;
-        let _guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
+        let Self { features, names, plan, bound_features, bound_models, last_error, .. } = self;
+        let _guard = Self::pin_features(features, names, plan, bound_features, bound_models, last_error)?;
         Ok(plan.dimensions().key(index, values))
     }
 
@@ -235,7 +235,7 @@ impl Client {
             self.plan.forget();
             Answer::unscored(reason)
         });
-        self.counters.count_score(&self.plan, &answer);
+        self.metrics.count_score(&self.plan, &answer);
         answer
     }
 
@@ -257,15 +257,24 @@ impl Client {
     #[inline]
     fn bind_all<R>(&mut self, then: impl FnOnce(&mut Scorer, &[u8], &[u8]) -> R) -> Result<R, Unscored> {
         let Self {
-            features, models, names, plan, bound_features, bound_models, models_bound, trouble, ..
+            features,
+            models,
+            names,
+            plan,
+            bound_features,
+            bound_models,
+            models_bound,
+            last_error,
+            ..
         } = self;
-        let snapshot = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
-        let models =
-            models.pin().map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, trouble))?;
+        let snapshot = Self::pin_features(features, names, plan, bound_features, bound_models, last_error)?;
+        let models = models
+            .pin()
+            .map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, last_error))?;
         if !bound_models.is(&models, names) {
             *models_bound += 1;
             let outcome = plan.bind_models(&models, names).map_err(|error| {
-                *trouble = Some(error.into());
+                *last_error = Some(error.into());
                 Unscored::BadModels
             });
             bound_models.set(&models, names, outcome);
@@ -276,8 +285,8 @@ impl Client {
 }
 
 /// Nothing there is one thing, something wrong another.
-fn reason(error: Error, nothing: Unscored, bad: Unscored, trouble: &mut Option<Trouble>) -> Unscored {
+fn reason(error: Error, nothing: Unscored, bad: Unscored, last_error: &mut Option<ClientError>) -> Unscored {
     let reason = if matches!(error, Error::NotPublished) { nothing } else { bad };
-    *trouble = Some(error.into());
+    *last_error = Some(error.into());
     reason
 }

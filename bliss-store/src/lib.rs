@@ -45,18 +45,18 @@
 )]
 
 mod client;
-mod counters;
+mod metrics;
 #[cfg(feature = "publish")]
 mod publisher;
 #[cfg(feature = "publish")]
 mod sweep;
 
-pub use client::{Client, ClientOptions, Trouble};
-pub use counters::{BadHead, COUNTERS, NotCounting};
+pub use client::{Client, ClientError, ClientOptions};
+pub use metrics::{HeaderError, METRICS, MetricsError};
 #[cfg(feature = "publish")]
-pub use counters::{CountersError, CountersFile};
+pub use metrics::{MetricsFile, MetricsFileError};
 #[cfg(feature = "publish")]
-pub use publisher::{Made, PublishError, PublishOptions, PublishedFeatures, Publisher};
+pub use publisher::{PublishError, PublishMethod, PublishOptions, PublishedFeatures, Publisher};
 #[cfg(feature = "publish")]
 pub use sweep::{Expired, Sweeper};
 

@@ -68,7 +68,7 @@ const WORTH_IT: u64 = 50;
 
 /// How a publication of features was made, from cheapest to dearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
+pub enum PublishMethod {
     /// The change, and the one before it, were applied to the copy that was not current.
     InPlace,
     /// The same, and tables that had no room were laid out anew behind the others.
@@ -90,7 +90,7 @@ pub struct PublishedFeatures {
     /// Whether readers still held the copy after the grace period, so that a fresh file was made.
     pub fresh_file: bool,
     /// How it was made.
-    pub made: Made,
+    pub made: PublishMethod,
 }
 
 /// Why something could not be published; what was published before stays.
@@ -240,10 +240,10 @@ impl Publisher {
         let patched = if is_patch { self.patch(&change)? } else { None };
         let (made, published) = match patched {
             Some(done) => done,
-            None => (Made::Built, self.build(&change)?),
+            None => (PublishMethod::Built, self.build(&change)?),
         };
         // What is dearer to apply again than to copy is not kept.
-        let worth_keeping = made != Made::Built && change.len() as u64 <= published.bytes / 512;
+        let worth_keeping = made != PublishMethod::Built && change.len() as u64 <= published.bytes / 512;
         self.last = worth_keeping.then_some((published.generation, change));
         Ok(PublishedFeatures {
             generation: published.generation,
@@ -255,7 +255,7 @@ impl Publisher {
 
     /// Applies a change to the copy that is not current; `None` where all tables had better be written anew: because the
     /// change does not fit, or the copy would take too much.
-    fn patch(&mut self, change: &Change) -> Result<Option<(Made, Published)>, PublishError> {
+    fn patch(&mut self, change: &Change) -> Result<Option<(PublishMethod, Published)>, PublishError> {
         let (Some(generation), threads) = (self.features.generation(), self.threads) else { return Ok(None) };
         change.check(self.schema.dimensions.len())?;
         let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
@@ -273,14 +273,14 @@ impl Publisher {
             Some(made) => made,
             None => {
                 standby.copy_current()?;
-                Made::Copied
+                PublishMethod::Copied
             }
         };
         let Some(changed) = apply(&mut standby, change, threads)? else { return Ok(None) };
         if takes_too_much(&mut standby, &self.schema, &self.secret, &mut self.no_smaller)? {
             return Ok(None);
         }
-        let made = if made == Made::InPlace { changed } else { made };
+        let made = if made == PublishMethod::InPlace { changed } else { made };
         Ok(Some((made, standby.publish()?)))
     }
 
@@ -333,15 +333,19 @@ impl Target for Editing<'_> {
 
 /// Applies a patch, in place or with tables that grow; `None` where it does not fit, and the copy is then of no use as
 /// it is.
-fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<Option<Made>, PublishError> {
-    let mut made = Made::InPlace;
+fn apply(
+    standby: &mut Standby<'_>,
+    change: &Change,
+    threads: usize,
+) -> Result<Option<PublishMethod>, PublishError> {
+    let mut made = PublishMethod::InPlace;
     for (index, change) in &change.dimensions {
         match apply_in_place(&mut Editing(standby.edit()), *index, change) {
             Ok(()) => {}
             Err(FeaturesError::Table {
                 error: TableError::Full { .. } | TableError::Crowded { .. }, ..
             }) => {
-                made = Made::Grown;
+                made = PublishMethod::Grown;
                 if !grow(standby, *index, change, threads)? {
                     return Ok(None);
                 }

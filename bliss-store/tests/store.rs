@@ -10,7 +10,7 @@ use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
-use bliss_store::{Client, Made, PublishError, PublishOptions, Publisher, Sweeper};
+use bliss_store::{Client, PublishError, PublishMethod, PublishOptions, Publisher, Sweeper};
 
 fn schema(features: usize) -> Schema {
     let features = (0..features).map(|i| Feature::number(&format!("f{i}"))).collect();
@@ -156,7 +156,7 @@ fn copies_stay_small_whether_rows_come_or_go() {
                 let ratio = published.bytes as f64 / (held * (12 + 12)) as f64;
                 assert!(ratio <= 1.3, "{held} rows, {:?}: {ratio}", published.made);
             }
-            if held >= 100_000 && published.made == bliss_store::Made::InPlace {
+            if held >= 100_000 && published.made == bliss_store::PublishMethod::InPlace {
                 for file in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
                     let blocks = file.metadata().unwrap().blocks() * 512;
                     let is_copy = file.file_name().to_string_lossy().starts_with("features_data");
@@ -197,7 +197,7 @@ fn keys_that_a_change_names_several_times_are_counted_once() {
     let mut deletes: Vec<u64> = rows(&publisher, 0..60_000, 0.0).keys;
     deletes.extend(deletes.clone());
     let published = publisher.publish(patch(rows(&publisher, 0..40_000, 0.5), deletes.clone())).unwrap();
-    assert_eq!(published.made, bliss_store::Made::Built);
+    assert_eq!(published.made, bliss_store::PublishMethod::Built);
     assert_eq!(publisher.current().unwrap().rows(), 130_000);
     assert!(published.bytes <= 130_000 * 24 * 13 / 10);
     for i in (0..150_000).step_by(991) {
@@ -212,7 +212,7 @@ fn keys_that_a_change_names_several_times_are_counted_once() {
         publisher.publish(patch(rows(&publisher, 0..40_000, 0.5), deletes.clone())).unwrap();
     }
     let published = publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
-    assert_ne!(published.made, bliss_store::Made::Built, "once is enough");
+    assert_ne!(published.made, bliss_store::PublishMethod::Built, "once is enough");
 }
 
 /// The hash of a category may be a bit pattern that is no number, and so not equal to itself.
@@ -226,7 +226,7 @@ fn a_default_that_is_no_number_is_no_change_of_the_schema() {
     let made: Vec<_> = (0..4)
         .map(|i| publisher.publish(patch(rows(&publisher, i..i + 1, 0.0), vec![])).unwrap().made)
         .collect();
-    assert_eq!(made[3], bliss_store::Made::InPlace, "{made:?}");
+    assert_eq!(made[3], bliss_store::PublishMethod::InPlace, "{made:?}");
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_second_publisher_is_refused_and_the_next_one_goes_on() {
     let mut client = Client::open(directory.path()).unwrap();
     assert_eq!(value(&mut client, 9), Ok((9.5, Status::Fresh)));
     let published = publisher.publish(Change::default()).unwrap();
-    assert_eq!((published.made, published.generation), (Made::Built, 2));
+    assert_eq!((published.made, published.generation), (PublishMethod::Built, 2));
     assert_eq!(value(&mut client, 9), Ok((9.5, Status::Fresh)));
     assert_eq!(client.plan().dimensions().width(), 3);
 }

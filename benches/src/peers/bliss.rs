@@ -7,7 +7,7 @@ use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::Status;
-use bliss_store::{Client, CountersFile, PublishOptions, Publisher};
+use bliss_store::{Client, MetricsFile, PublishOptions, Publisher};
 
 use super::Fetch;
 use crate::workload::{DIMENSIONS, NOW, WIDTH, Workload, values};
@@ -31,7 +31,7 @@ pub fn schema() -> Schema {
 pub fn publisher(directory: &Path) -> anyhow::Result<Publisher> {
     let options = PublishOptions::default();
     let publisher = Publisher::open(directory, &options, schema())?;
-    CountersFile::open(directory, &options)?;
+    MetricsFile::open(directory, &options)?;
     Ok(publisher)
 }
 
@@ -78,7 +78,7 @@ impl Bliss {
         let width = client.plan().dimensions().width();
         anyhow::ensure!(width == DIMENSIONS * WIDTH, "the snapshot has {width} features");
         client.features_generation().context("nothing published")?;
-        anyhow::ensure!(client.not_counting().is_none(), "it does not count: {:?}", client.not_counting());
+        anyhow::ensure!(client.metrics_error().is_none(), "it does not count: {:?}", client.metrics_error());
         Ok(Self { client, bytes })
     }
 }

@@ -14,7 +14,7 @@ use bliss_os::fork::{self, PrivateFd};
 use bliss_os::lock::Lock;
 use bliss_os::map::Map;
 
-use super::{BadHead, COUNTERS, HEADER_BYTES, check_head, slot_offset};
+use super::{HEADER_BYTES, HeaderError, METRICS, check_head, slot_offset};
 
 /// Slots that are tried at a time, once all of them were found taken.
 const TRIED_AGAIN: u32 = 64;
@@ -22,7 +22,7 @@ const TRIED_AGAIN: u32 = 64;
 /// Why a handle does not count. It scores all the same, and tries again at its next maintenance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NotCounting {
+pub enum MetricsError {
     /// The daemon has not made the file yet, or its directory.
     #[error("counters: the file is not there; the daemon makes it when it starts")]
     NoFile,
@@ -44,7 +44,7 @@ pub enum NotCounting {
     Stranger,
     /// It is not what a daemon of this release makes.
     #[error("counters: {0}; the daemon replaces it when it starts")]
-    Head(BadHead),
+    Head(HeaderError),
     /// More workers than slots.
     #[error("counters: all {slots} slots are taken by other handles")]
     NoSlot {
@@ -63,10 +63,10 @@ pub enum NotCounting {
 
 /// Counts for one handle, if it can.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct WorkerMetrics {
     /// The file and its directory; none where they cannot be named.
     paths: Option<(CString, CString)>,
-    taken: Result<Taken, NotCounting>,
+    taken: Result<Taken, MetricsError>,
     tally: RequestMetrics,
     /// Where to try next once all slots were found taken.
     next: u32,
@@ -83,32 +83,32 @@ struct Taken {
     _lock: PrivateFd,
 }
 
-fn failed(call: &'static str) -> impl Fn(Errno) -> NotCounting {
+fn failed(call: &'static str) -> impl Fn(Errno) -> MetricsError {
     move |errno| match errno {
-        libc::ENOENT | libc::ENOTDIR => NotCounting::NoFile,
+        libc::ENOENT | libc::ENOTDIR => MetricsError::NoFile,
         // What opening says of a link that is not followed.
-        libc::ELOOP | libc::EISDIR | libc::ENXIO => NotCounting::Stranger,
-        errno => NotCounting::Failed { call, errno },
+        libc::ELOOP | libc::EISDIR | libc::ENXIO => MetricsError::Stranger,
+        errno => MetricsError::Failed { call, errno },
     }
 }
 
-impl Worker {
-    /// Takes a slot of the directory's file. Never fails: what is the matter is [told](Self::not_counting).
+impl WorkerMetrics {
+    /// Takes a slot of the directory's file. Never fails: what is the matter is [told](Self::metrics_error).
     pub(crate) fn open(directory: &Path) -> Self {
         let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
-        let paths = name(&directory.join(COUNTERS)).zip(name(directory));
+        let paths = name(&directory.join(METRICS)).zip(name(directory));
         // So that `maintain` need not allocate.
         fork::make_room();
         let mut worker =
-            Self { paths, taken: Err(NotCounting::NoFile), tally: RequestMetrics::new(), next: 0 };
+            Self { paths, taken: Err(MetricsError::NoFile), tally: RequestMetrics::new(), next: 0 };
         worker.take();
         worker
     }
 
     /// Why nothing is counted.
-    pub(crate) fn not_counting(&self) -> Option<NotCounting> {
+    pub(crate) fn metrics_error(&self) -> Option<MetricsError> {
         match &self.taken {
-            Ok(taken) if !taken.is_ours() => Some(NotCounting::Forked),
+            Ok(taken) if !taken.is_ours() => Some(MetricsError::Forked),
             Ok(_) => None,
             Err(why) => Some(*why),
         }
@@ -129,9 +129,9 @@ impl Worker {
     fn take(&mut self) {
         self.tally.unbind();
         // What was had is given back first, so that it can be had again.
-        self.taken = Err(NotCounting::NoFile);
+        self.taken = Err(MetricsError::NoFile);
         let Some((path, directory)) = &self.paths else {
-            self.taken = Err(NotCounting::Path);
+            self.taken = Err(MetricsError::Path);
             return;
         };
         self.taken = Taken::take(path, directory, &mut self.next);
@@ -171,28 +171,28 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for WorkerMetrics {
     fn drop(&mut self) {
         fork::release_room();
     }
 }
 
 impl Taken {
-    fn take(path: &CString, directory: &CString, next: &mut u32) -> Result<Self, NotCounting> {
+    fn take(path: &CString, directory: &CString, next: &mut u32) -> Result<Self, MetricsError> {
         fork::init().map_err(failed("pthread_atfork"))?;
         let token = fork::token();
         let mapped = file::open(path, Access::ReadWrite).map_err(failed("open"))?;
         let file = file::fstat(&mapped).map_err(failed("fstat"))?;
         let parent = file::stat(directory).map_err(failed("stat"))?;
         if !file.is_regular() || ![0, file::effective_user(), parent.owner].contains(&file.owner) {
-            return Err(NotCounting::Stranger);
+            return Err(MetricsError::Stranger);
         }
         let head = file::read_head::<HEADER_BYTES>(&mapped).map_err(failed("read"))?;
-        let slots = check_head(&head, file.size).map_err(NotCounting::Head)?;
+        let slots = check_head(&head, file.size).map_err(MetricsError::Head)?;
         // A second description, as a mapping keeps its own alive, and the lock with it.
         let lock = PrivateFd::open(path, Access::ReadWrite).map_err(failed("open"))?;
         if !lock.info().map_err(failed("fstat"))?.same_file(&file) {
-            return Err(NotCounting::NoFile);
+            return Err(MetricsError::NoFile);
         }
         let tries = if *next == 0 { slots } else { TRIED_AGAIN.min(slots) };
         for index in (0..tries).map(|i| next.wrapping_add(i) % slots) {
@@ -208,7 +208,7 @@ impl Taken {
         }
         // Never 0, so that the next try is a short one.
         *next = (next.wrapping_add(tries) % slots).max(1);
-        Err(NotCounting::NoSlot { slots })
+        Err(MetricsError::NoSlot { slots })
     }
 
     /// Whether this process took it, and is not a child of a fork.

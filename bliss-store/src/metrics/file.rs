@@ -13,13 +13,13 @@ use bliss_core::metrics::{SLOT_BYTES, SLOT_WORDS, Slot};
 use bliss_os::file::{self, Access, FileInfo};
 use bliss_os::map::Map;
 
-use super::{BadHead, COUNTERS, DEFAULT_SLOTS, HEADER_BYTES, check_head, file_bytes, head, slot_offset};
+use super::{DEFAULT_SLOTS, HEADER_BYTES, HeaderError, METRICS, check_head, file_bytes, head, slot_offset};
 use crate::PublishOptions;
 
 /// Why there is no file of counters.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: workers' counters cannot be kept: {what} failed: {error}", path.display())]
-pub struct CountersError {
+pub struct MetricsFileError {
     path: PathBuf,
     what: &'static str,
     error: io::Error,
@@ -28,7 +28,7 @@ pub struct CountersError {
 /// The file in which workers count, for the daemon. Opened next to a [`Publisher`](crate::Publisher) of the directory, so
 /// that there is one at a time.
 #[derive(Debug)]
-pub struct CountersFile {
+pub struct MetricsFile {
     path: PathBuf,
     name: CString,
     mode: u32,
@@ -46,16 +46,16 @@ struct Open {
     map: Map,
 }
 
-impl CountersFile {
+impl MetricsFile {
     /// Goes on with the file of `directory`, or makes it anew where there is none or it cannot be used. The old one is
     /// never truncated: whoever has it mapped keeps it, and moves over at its next maintenance. Permissions and group are
     /// those of the file in which readers announce themselves; of a file that is there, they stay.
     ///
     /// # Errors
     /// Where it cannot be made or mapped.
-    pub fn open(directory: &Path, options: &PublishOptions) -> Result<Self, CountersError> {
-        let path = directory.join(COUNTERS);
-        let fail = |what, error| CountersError { path: path.clone(), what, error };
+    pub fn open(directory: &Path, options: &PublishOptions) -> Result<Self, MetricsFileError> {
+        let path = directory.join(METRICS);
+        let fail = |what, error| MetricsFileError { path: path.clone(), what, error };
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|e| fail("naming it", e.into()))?;
         let (mode, group) = (options.readers_mode, options.group);
         let open = find_or_make(&path, &name, mode, group).map_err(|(what, error)| fail(what, error))?;
@@ -67,8 +67,8 @@ impl CountersFile {
     ///
     /// # Errors
     /// Where it cannot be made or read.
-    pub fn slots(&mut self, mut each: impl FnMut(Slot<'_>)) -> Result<(), CountersError> {
-        let fail = |what, error| CountersError { path: self.path.clone(), what, error };
+    pub fn slots(&mut self, mut each: impl FnMut(Slot<'_>)) -> Result<(), MetricsFileError> {
+        let fail = |what, error| MetricsFileError { path: self.path.clone(), what, error };
         if !self.open.is_still(&self.name) {
             self.open = find_or_make(&self.path, &self.name, self.mode, self.group)
                 .map_err(|(what, error)| fail(what, error))?;
@@ -118,12 +118,12 @@ fn find_or_make(path: &Path, name: &CString, mode: u32, group: Option<u32>) -> R
     }
 }
 
-fn find(name: &CString) -> io::Result<Result<Open, BadHead>> {
+fn find(name: &CString) -> io::Result<Result<Open, HeaderError>> {
     let os = io::Error::from_raw_os_error;
     let fd = file::open(name, Access::ReadWrite).map_err(os)?;
     let info = file::fstat(&fd).map_err(os)?;
     if !info.is_regular() || ![0, file::effective_user()].contains(&info.owner) {
-        return Ok(Err(BadHead::Magic));
+        return Ok(Err(HeaderError::Magic));
     }
     let head = file::read_head::<HEADER_BYTES>(&fd).map_err(os)?;
     let slots = match check_head(&head, info.size) {

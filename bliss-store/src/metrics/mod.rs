@@ -32,14 +32,14 @@ mod file;
 mod worker;
 
 #[cfg(feature = "publish")]
-pub use file::{CountersError, CountersFile};
-pub use worker::NotCounting;
-pub(crate) use worker::Worker;
+pub use file::{MetricsFile, MetricsFileError};
+pub use worker::MetricsError;
+pub(crate) use worker::WorkerMetrics;
 
 use bliss_core::metrics::{LAYOUT, SLOT_BYTES};
 
-/// The file's name in the published directory.
-pub const COUNTERS: &str = "counters";
+/// The file's name in the published directory: as released first, so that releases find each other's.
+pub const METRICS: &str = "counters";
 /// Slots of a file that is made.
 #[cfg(feature = "publish")]
 const DEFAULT_SLOTS: u32 = 1024;
@@ -63,7 +63,7 @@ fn file_bytes(slots: u32) -> u64 {
 /// Why a file's head is none of this library's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BadHead {
+pub enum HeaderError {
     /// It is another kind of file.
     #[error("it does not begin with BLISSCNT; it is another kind of file, or damaged")]
     Magic,
@@ -83,21 +83,21 @@ pub enum BadHead {
 }
 
 /// Checks what the file begins with against its length; gives the number of slots.
-fn check_head(head: &[u8; HEADER_BYTES], bytes: u64) -> Result<u32, BadHead> {
+fn check_head(head: &[u8; HEADER_BYTES], bytes: u64) -> Result<u32, HeaderError> {
     let word = |at: usize| {
         let word = head.get(at..).and_then(|rest| rest.first_chunk::<4>());
         word.map_or(0, |word| u32::from_le_bytes(*word))
     };
     if !head.starts_with(&MAGIC) {
-        return Err(BadHead::Magic);
+        return Err(HeaderError::Magic);
     }
     let (layout, slots, slot_bytes) = (word(8), word(12), word(16));
     if layout != LAYOUT {
-        return Err(BadHead::Layout(layout));
+        return Err(HeaderError::Layout(layout));
     }
     let fits = usize::try_from(slot_bytes) == Ok(SLOT_BYTES) && file_bytes(slots) == bytes;
     if !fits || slots == 0 || slots > MAX_SLOTS {
-        return Err(BadHead::Size { bytes, slots, slot_bytes });
+        return Err(HeaderError::Size { bytes, slots, slot_bytes });
     }
     Ok(slots)
 }
