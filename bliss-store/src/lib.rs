@@ -56,7 +56,7 @@ pub use metrics::{HeaderError, METRICS, MetricsError};
 #[cfg(feature = "publish")]
 pub use metrics::{MetricsFile, MetricsFileError};
 #[cfg(feature = "publish")]
-pub use publisher::{PublishError, PublishMethod, PublishOptions, PublishedFeatures, Publisher};
+pub use publisher::{Publication, PublishError, PublishMethod, PublishOptions, Publisher};
 #[cfg(feature = "publish")]
 pub use sweep::{Expired, Sweeper};
 

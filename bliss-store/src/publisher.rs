@@ -17,7 +17,7 @@ use bliss_core::publication::frame::FrameError;
 use bliss_core::publication::models::{ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::table::TableError;
-use mmap_sync::{Edit, Options, Publication as Published, Standby, Writer};
+use mmap_sync::{Edit, Options, Standby, Writer};
 
 use crate::{FEATURES, MODELS};
 
@@ -80,17 +80,24 @@ pub enum PublishMethod {
     Built,
 }
 
-/// A publication of features.
-#[derive(Clone, Copy, Debug)]
-pub struct PublishedFeatures {
+/// One published version of the features or of the models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publication {
     /// Its generation.
     pub generation: u64,
     /// Its length in bytes.
     pub bytes: u64,
-    /// Whether readers still held the copy after the grace period, so that a fresh file was made.
+    /// Whether readers still held the standby copy after the grace period, so that a fresh file took its place.
     pub fresh_file: bool,
-    /// How it was made.
-    pub made: PublishMethod,
+    /// How it was written; models are always [built](PublishMethod::Built).
+    pub method: PublishMethod,
+}
+
+impl Publication {
+    fn new(written: mmap_sync::Publication, method: PublishMethod) -> Self {
+        let mmap_sync::Publication { generation, bytes, reset } = written;
+        Self { generation, bytes, fresh_file: reset, method }
+    }
 }
 
 /// Why something could not be published; what was published before stays.
@@ -235,27 +242,23 @@ impl Publisher {
     ///
     /// # Errors
     /// Where rows do not fit the schema or each other, or there is no space; the current features stay.
-    pub fn publish(&mut self, change: Change) -> Result<PublishedFeatures, PublishError> {
+    pub fn publish(&mut self, change: Change) -> Result<Publication, PublishError> {
         let is_patch = change.is_patch() && self.current_by_schema().is_some();
         let patched = if is_patch { self.patch(&change)? } else { None };
-        let (made, published) = match patched {
-            Some(done) => done,
-            None => (PublishMethod::Built, self.build(&change)?),
+        let publication = match patched {
+            Some(publication) => publication,
+            None => self.build(&change)?,
         };
         // What is dearer to apply again than to copy is not kept.
-        let worth_keeping = made != PublishMethod::Built && change.len() as u64 <= published.bytes / 512;
-        self.last = worth_keeping.then_some((published.generation, change));
-        Ok(PublishedFeatures {
-            generation: published.generation,
-            bytes: published.bytes,
-            fresh_file: published.reset,
-            made,
-        })
+        let worth_keeping =
+            publication.method != PublishMethod::Built && change.len() as u64 <= publication.bytes / 512;
+        self.last = worth_keeping.then_some((publication.generation, change));
+        Ok(publication)
     }
 
     /// Applies a change to the copy that is not current; `None` where all tables had better be written anew: because the
     /// change does not fit, or the copy would take too much.
-    fn patch(&mut self, change: &Change) -> Result<Option<(PublishMethod, Published)>, PublishError> {
+    fn patch(&mut self, change: &Change) -> Result<Option<Publication>, PublishError> {
         let (Some(generation), threads) = (self.features.generation(), self.threads) else { return Ok(None) };
         change.check(self.schema.dimensions.len())?;
         let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
@@ -269,8 +272,8 @@ impl Publisher {
             }
             _ => None,
         };
-        let made = match caught_up {
-            Some(made) => made,
+        let method = match caught_up {
+            Some(method) => method,
             None => {
                 standby.copy_current()?;
                 PublishMethod::Copied
@@ -280,12 +283,12 @@ impl Publisher {
         if takes_too_much(&mut standby, &self.schema, &self.secret, &mut self.no_smaller)? {
             return Ok(None);
         }
-        let made = if made == PublishMethod::InPlace { changed } else { made };
-        Ok(Some((made, standby.publish()?)))
+        let method = if method == PublishMethod::InPlace { changed } else { method };
+        Ok(Some(Publication::new(standby.publish()?, method)))
     }
 
     /// Writes all tables anew.
-    fn build(&mut self, change: &Change) -> Result<Published, PublishError> {
+    fn build(&mut self, change: &Change) -> Result<Publication, PublishError> {
         // Its size first, since the space is reserved before anything is written; then again from the standby copy's
         // view of the current one.
         let current = self.features.current().and_then(|bytes| FeaturesRef::open(bytes).ok());
@@ -297,16 +300,16 @@ impl Publisher {
             let writing = FeaturesBuilder::plan(&self.schema, &self.secret, current, change)?;
             writing.write(dest, self.threads, run_in_threads)?;
         }
-        Ok(standby.publish()?)
+        Ok(Publication::new(standby.publish()?, PublishMethod::Built))
     }
 
     /// Publishes models in place of those published before.
     ///
     /// # Errors
     /// Where a model is damaged, a name is wrong, or there is no space; the current models stay.
-    pub fn publish_models(&mut self, set: &ModelSet) -> Result<u64, PublishError> {
+    pub fn publish_models(&mut self, set: &ModelSet) -> Result<Publication, PublishError> {
         let bytes = set.pack()?;
-        Ok(self.models.write_bytes(&bytes)?.generation)
+        Ok(Publication::new(self.models.write_bytes(&bytes)?, PublishMethod::Built))
     }
 
     /// Tells readers that the publisher is alive; to be called about once a second.
@@ -338,14 +341,14 @@ fn apply(
     change: &Change,
     threads: usize,
 ) -> Result<Option<PublishMethod>, PublishError> {
-    let mut made = PublishMethod::InPlace;
+    let mut method = PublishMethod::InPlace;
     for (index, change) in &change.dimensions {
         match apply_in_place(&mut Editing(standby.edit()), *index, change) {
             Ok(()) => {}
             Err(FeaturesError::Table {
                 error: TableError::Full { .. } | TableError::Crowded { .. }, ..
             }) => {
-                made = PublishMethod::Grown;
+                method = PublishMethod::Grown;
                 if !grow(standby, *index, change, threads)? {
                     return Ok(None);
                 }
@@ -353,7 +356,7 @@ fn apply(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Some(made))
+    Ok(Some(method))
 }
 
 /// Whether a copy takes more than it may for its rows, as when many were deleted, and would be smaller if it were written
