@@ -370,7 +370,7 @@ fn m8_an_unusable_file_is_replaced_and_never_truncated() {
     for (bad, expected) in [
         (&other_layout[..], "version 9"),
         (&other_magic, "another kind of file"),
-        (&too_many, "says that it has 4294967295 slots"),
+        (&too_many, "its header says 4294967295 slots"),
         (&good[..100_000], "it has 100000 bytes"),
         (b"short", "another kind of file"),
         (b"", "another kind of file"),

@@ -267,7 +267,7 @@ fn a_second_publisher_is_refused_and_the_next_one_goes_on() {
     let published = publisher.publish(Change::default()).unwrap();
     assert_eq!((published.method, published.generation), (PublishMethod::Built, 2));
     assert_eq!(value(&mut client, 9), Ok((9.5, Status::Fresh)));
-    assert_eq!(client.plan().dimensions().width(), 3);
+    assert_eq!(client.scorer().dimensions().width(), 3);
 }
 
 #[test]
@@ -291,11 +291,11 @@ fn models_come_and_go_while_serving() {
     };
     publisher.publish_models(&set(&model, "1")).unwrap();
     assert!((1..=99).contains(&client.score(&Request::new(), "", 1000).outcome.unwrap().score));
-    assert_eq!(client.plan().models().models()[0].version(), "1");
+    assert_eq!(client.scorer().models().models()[0].version(), "1");
     model.floats[gone].name = "ip.gone".into();
     publisher.publish_models(&set(&model, "2")).unwrap();
     assert_eq!(client.score(&Request::new(), "", 1000).outcome, Err(Unscored::MissingInput));
-    assert_eq!(client.plan().models().models()[0].missing_input(), Some("ip.gone"));
+    assert_eq!(client.scorer().models().models()[0].missing_input(), Some("ip.gone"));
     assert_eq!(client.models_generation(), Some(2));
 }
 

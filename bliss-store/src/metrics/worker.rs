@@ -1,4 +1,4 @@
-//! A worker's side: taking a slot and counting in it.
+//! The worker's side: takes a slot and counts in it.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -14,112 +14,112 @@ use bliss_os::fork::{self, PrivateFd};
 use bliss_os::lock::Lock;
 use bliss_os::map::Map;
 
-use super::{HEADER_BYTES, HeaderError, METRICS, check_head, slot_offset};
+use super::{HEADER_BYTES, HeaderError, METRICS, check_header, slot_offset};
 
-/// Slots that are tried at a time, once all of them were found taken.
-const TRIED_AGAIN: u32 = 64;
+/// Slots tried per retry, once all of them were found taken.
+const SLOTS_PER_RETRY: u32 = 64;
 
-/// Why a handle does not count. It scores all the same, and tries again at its next maintenance.
+/// Why a handle does not count. It answers all the same, and tries again at its next maintenance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// The daemon has not made the file yet, or its directory.
-    #[error("counters: the file is not there; the daemon makes it when it starts")]
+    /// The daemon has not created the file yet, or its directory.
+    #[error("counters: the file does not exist; the daemon creates it when it starts")]
     NoFile,
     /// A system call failed.
     #[error(
-        "counters: {call} failed: {}; the worker needs to read and write the file, and 64 KiB of room",
+        "counters: {call} failed: {}; the worker needs to read and write the file, and 64 KiB of space",
         std::io::Error::from_raw_os_error(*errno)
     )]
     Failed {
-        /// Which one.
+        /// Its name.
         call: &'static str,
         /// Its error number.
         errno: i32,
     },
-    /// It is a link, a folder or the like, or somebody else's.
+    /// It is not a regular file, or has another owner.
     #[error(
-        "counters: expected a regular file of root, of this user or of the directory's owner, found another; remove it"
+        "counters: expected a regular file of root, of this user or of the directory's owner; remove what is there"
     )]
     Stranger,
-    /// It is not what a daemon of this release makes.
+    /// Its header is not that of this release.
     #[error("counters: {0}; the daemon replaces it when it starts")]
     Head(HeaderError),
-    /// More workers than slots.
+    /// There are more handles than slots.
     #[error("counters: all {slots} slots are taken by other handles")]
     NoSlot {
-        /// How many there are.
+        /// Slots of the file.
         slots: u32,
     },
-    /// This process is a child of a fork of the one that counts.
+    /// The slot belongs to the parent of this process.
     #[error(
-        "counters: this process is a child of the one that counts; it counts from its next maintenance on"
+        "counters: this process was forked from the one that counts; it counts from its next maintenance on"
     )]
     Forked,
-    /// The file's path cannot be named to the system.
-    #[error("counters: the directory's name holds a NUL")]
+    /// The path cannot be passed to the system.
+    #[error("counters: the directory's name contains a NUL byte")]
     Path,
 }
 
-/// Counts for one handle, if it can.
+/// Counts for one handle, if it has a slot.
 #[derive(Debug)]
 pub(crate) struct WorkerMetrics {
-    /// The file and its directory; none where they cannot be named.
+    /// The file and its directory; `None` if they contain a NUL byte.
     paths: Option<(CString, CString)>,
-    taken: Result<Taken, MetricsError>,
-    tally: RequestMetrics,
-    /// Where to try next once all slots were found taken.
+    slot: Result<OwnedSlot, MetricsError>,
+    metrics: RequestMetrics,
+    /// Index of the slot to try next, once all were found taken.
     next: u32,
 }
 
-/// A slot that this handle has.
+/// The slot of this handle.
 #[derive(Debug)]
-struct Taken {
-    /// The process that took it.
+struct OwnedSlot {
+    /// Token of the process that took it.
     token: u64,
     file: FileInfo,
     map: Map,
-    /// Carries the lock. Never mapped; a child of a fork does not have it.
+    /// Holds the lock. Never mapped; closed in a child of a fork.
     _lock: PrivateFd,
 }
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> MetricsError {
     move |errno| match errno {
         libc::ENOENT | libc::ENOTDIR => MetricsError::NoFile,
-        // What opening says of a link that is not followed.
+        // `open` fails with ELOOP on a link that it does not follow.
         libc::ELOOP | libc::EISDIR | libc::ENXIO => MetricsError::Stranger,
         errno => MetricsError::Failed { call, errno },
     }
 }
 
 impl WorkerMetrics {
-    /// Takes a slot of the directory's file. Never fails: what is the matter is [told](Self::metrics_error).
+    /// Takes a slot of the directory's file. Never fails; see [`Self::error`].
     pub(crate) fn open(directory: &Path) -> Self {
-        let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
-        let paths = name(&directory.join(METRICS)).zip(name(directory));
+        let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
+        let paths = c_path(&directory.join(METRICS)).zip(c_path(directory));
         // So that `maintain` need not allocate.
         fork::make_room();
         let mut worker =
-            Self { paths, taken: Err(MetricsError::NoFile), tally: RequestMetrics::new(), next: 0 };
+            Self { paths, slot: Err(MetricsError::NoFile), metrics: RequestMetrics::new(), next: 0 };
         worker.take();
         worker
     }
 
     /// Why nothing is counted.
-    pub(crate) fn metrics_error(&self) -> Option<MetricsError> {
-        match &self.taken {
-            Ok(taken) if !taken.is_ours() => Some(MetricsError::Forked),
+    pub(crate) fn error(&self) -> Option<MetricsError> {
+        match &self.slot {
+            Ok(slot) if !slot.is_ours() => Some(MetricsError::Forked),
             Ok(_) => None,
-            Err(why) => Some(*why),
+            Err(error) => Some(*error),
         }
     }
 
-    /// Takes a slot if there is none: the file was not there, or is another one now, or this process is a child of the one
-    /// that had it. Does not allocate.
+    /// Takes a slot if the handle has none, the file was replaced, or this process was forked from the slot's owner. Does
+    /// not allocate.
     pub(crate) fn maintain(&mut self) {
-        if let (Ok(taken), Some((path, _))) = (&self.taken, &self.paths)
-            && taken.is_ours()
-            && file::lstat(path).is_ok_and(|there| there.same_file(&taken.file))
+        if let (Ok(slot), Some((path, _))) = (&self.slot, &self.paths)
+            && slot.is_ours()
+            && file::lstat(path).is_ok_and(|info| info.same_file(&slot.file))
         {
             return;
         }
@@ -127,46 +127,46 @@ impl WorkerMetrics {
     }
 
     fn take(&mut self) {
-        self.tally.unbind();
-        // What was had is given back first, so that it can be had again.
-        self.taken = Err(MetricsError::NoFile);
+        self.metrics.unbind();
+        // Releases the old slot first, so that it can be taken again.
+        self.slot = Err(MetricsError::NoFile);
         let Some((path, directory)) = &self.paths else {
-            self.taken = Err(MetricsError::Path);
+            self.slot = Err(MetricsError::Path);
             return;
         };
-        self.taken = Taken::take(path, directory, &mut self.next);
+        self.slot = OwnedSlot::take(path, directory, &mut self.next);
     }
 
     #[inline]
     fn slot(&mut self) -> Option<(Slot<'_>, &mut RequestMetrics)> {
-        let Ok(taken) = &self.taken else { return None };
-        if !taken.is_ours() {
+        let Ok(slot) = &self.slot else { return None };
+        if !slot.is_ours() {
             return None;
         }
-        let slot = taken.map.get_slice(0, SLOT_WORDS).and_then(Slot::new)?;
-        Some((slot, &mut self.tally))
+        let slot = slot.map.get_slice(0, SLOT_WORDS).and_then(Slot::new)?;
+        Some((slot, &mut self.metrics))
     }
 
-    /// Does ahead of time what the next count would have to do after a publication.
-    pub(crate) fn bind(&mut self, plan: &Scorer) {
-        if let Some((slot, tally)) = self.slot() {
-            tally.bind(slot, plan);
+    /// Does in advance what the next count would have to do after a publication.
+    pub(crate) fn bind(&mut self, scorer: &Scorer) {
+        if let Some((slot, metrics)) = self.slot() {
+            metrics.bind(slot, scorer);
         }
     }
 
-    /// Counts how dimensions answered.
+    /// Counts the statuses of dimensions.
     #[inline]
-    pub(crate) fn count_lookup(&mut self, plan: &Scorer) {
-        if let Some((slot, tally)) = self.slot() {
-            tally.count_lookup(slot, plan);
+    pub(crate) fn count_lookup(&mut self, scorer: &Scorer) {
+        if let Some((slot, metrics)) = self.slot() {
+            metrics.count_lookup(slot, scorer);
         }
     }
 
     /// Counts an answer.
     #[inline]
-    pub(crate) fn count_score(&mut self, plan: &Scorer, answer: &Answer) {
-        if let Some((slot, tally)) = self.slot() {
-            tally.count_score(slot, plan, answer);
+    pub(crate) fn count_score(&mut self, scorer: &Scorer, answer: &Answer) {
+        if let Some((slot, metrics)) = self.slot() {
+            metrics.count_score(slot, scorer, answer);
         }
     }
 }
@@ -177,7 +177,7 @@ impl Drop for WorkerMetrics {
     }
 }
 
-impl Taken {
+impl OwnedSlot {
     fn take(path: &CString, directory: &CString, next: &mut u32) -> Result<Self, MetricsError> {
         fork::init().map_err(failed("pthread_atfork"))?;
         let token = fork::token();
@@ -187,14 +187,14 @@ impl Taken {
         if !file.is_regular() || ![0, file::effective_user(), parent.owner].contains(&file.owner) {
             return Err(MetricsError::Stranger);
         }
-        let head = file::read_head::<HEADER_BYTES>(&mapped).map_err(failed("read"))?;
-        let slots = check_head(&head, file.size).map_err(MetricsError::Head)?;
-        // A second description, as a mapping keeps its own alive, and the lock with it.
+        let header = file::read_head::<HEADER_BYTES>(&mapped).map_err(failed("read"))?;
+        let slots = check_header(&header, file.size).map_err(MetricsError::Head)?;
+        // A description of its own, since a mapping would keep it open, and the lock with it.
         let lock = PrivateFd::open(path, Access::ReadWrite).map_err(failed("open"))?;
         if !lock.info().map_err(failed("fstat"))?.same_file(&file) {
             return Err(MetricsError::NoFile);
         }
-        let tries = if *next == 0 { slots } else { TRIED_AGAIN.min(slots) };
+        let tries = if *next == 0 { slots } else { SLOTS_PER_RETRY.min(slots) };
         for index in (0..tries).map(|i| next.wrapping_add(i) % slots) {
             if !lock.try_lock(Lock::Exclusive, slot_offset(index)).map_err(failed("lock"))? {
                 continue;
@@ -206,12 +206,12 @@ impl Taken {
             *next = 0;
             return Ok(Self { token, file, map, _lock: lock });
         }
-        // Never 0, so that the next try is a short one.
+        // Never 0, which would make the next attempt try all slots.
         *next = (next.wrapping_add(tries) % slots).max(1);
         Err(MetricsError::NoSlot { slots })
     }
 
-    /// Whether this process took it, and is not a child of a fork.
+    /// Whether this process took it, not a parent before a fork.
     #[inline]
     fn is_ours(&self) -> bool {
         fork::peek() == self.token
