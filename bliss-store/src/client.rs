@@ -15,6 +15,28 @@ use crate::{FEATURES, MODELS};
 
 /// Looks up features and scores requests from a directory that a daemon publishes to. A client is used by one thread at a
 /// time.
+///
+/// # Examples
+/// ```
+/// use bliss_core::request::Request;
+/// use bliss_core::score::Unscored;
+/// use bliss_store::Client;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let mut client = Client::open(directory)?;
+/// let ip = client.names().attribute("ip")?;
+/// let mut request = Request::new();
+/// request.set_attribute(ip, "192.0.2.1".into());
+///
+/// // Nothing is published yet: the request is unscored, and passes.
+/// let answer = client.score(&request, "", 1_000);
+/// assert_eq!(answer.outcome, Err(Unscored::NoSnapshot));
+/// println!("{}", client.last_error().ok_or("no error")?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     features: Reader,

@@ -115,7 +115,39 @@ pub enum PublishError {
     Secret(getrandom::Error),
 }
 
-/// Publishes features and models to a directory. There is one at a time; the files lock a second one out.
+/// Publishes features and models to a directory. A lock on its files ensures that there is one at a time.
+///
+/// # Examples
+/// ```
+/// use bliss_core::build::{Change, DimensionChange, ModelSet, Rows};
+/// use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+/// use bliss_store::{PublishMethod, PublishOptions, Publisher};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let ip = Dimension {
+///     name: "ip".into(),
+///     key: vec![KeyPart::whole("ip")],
+///     max_age_seconds: 600,
+///     features: vec![Feature::number("requests_1m")],
+/// };
+/// let schema = Schema { dimensions: vec![ip], ..Schema::default() };
+/// let mut publisher = Publisher::open(directory, &PublishOptions::default(), schema)?;
+///
+/// // The first publication writes everything, later ones what changed.
+/// let first = publisher.publish(Change::default())?;
+/// assert_eq!((first.generation, first.method), (1, PublishMethod::Built));
+/// let mut upserts = Rows::new(1);
+/// upserts.push(publisher.key(0, &["192.0.2.1".into()]).ok_or("not an address")?, 1_000, &[42.0]);
+/// let patch = DimensionChange::Patch { upserts, deletes: vec![] };
+/// let second = publisher.publish(Change { dimensions: vec![(0, patch)] })?;
+/// assert_eq!(second.generation, 2);
+///
+/// assert_eq!(publisher.publish_models(&ModelSet::default())?.generation, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Publisher {
     features: Writer,
     models: Writer,

@@ -106,7 +106,7 @@ impl Site {
         totals
     }
 
-    /// Look-ups of dimension `ip`.
+    /// Lookups of dimension `ip`.
     fn lookups(&mut self) -> u64 {
         let totals = self.totals();
         totals.get(&Series::Of(SeriesId::lookups("ip"))).map_or(0, |cells| cells.iter().sum())

@@ -1,4 +1,4 @@
-//! F1: after opening, no look-up and no score allocates, not even at the switch to a new version.
+//! F1: after opening, no lookup and no score allocates, not even at the switch to a new version.
 
 use bliss_catboost::{compile, import};
 use bliss_core::build::Rows;
