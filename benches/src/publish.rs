@@ -168,7 +168,7 @@ fn bliss(workload: &Workload, rounds: u64, report: &mut Report) -> anyhow::Resul
             let published = publisher.publish(change)?;
             if repeat >= 2 {
                 found.add(&begun, published.bytes);
-                *made.entry(format!("{:?}", published.made)).or_default() += 1;
+                *made.entry(format!("{:?}", published.method)).or_default() += 1;
             }
             see(&some)?;
         }

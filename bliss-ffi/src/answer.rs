@@ -121,7 +121,7 @@ pub unsafe extern "C" fn bliss_score(
 impl bliss_t {
     /// Says which input is missing while it is known whose; other reasons are put in words when they are asked for.
     fn why(&mut self, reason: Unscored, route: &str) -> CallError {
-        let model = self.client.plan().active_model(route).filter(|_| reason == Unscored::MissingInput);
+        let model = self.client.scorer().active_model(route).filter(|_| reason == Unscored::MissingInput);
         let Some((model, input)) = model.and_then(|m| Some((m.name(), m.missing_input()?))) else {
             return CallError::Unscored(reason);
         };
@@ -158,7 +158,7 @@ impl bliss_t {
                 out.score = u32::from(scored.score);
                 out.bot_probability = scored.bot_probability;
                 out.model_index = u32::try_from(scored.model).unwrap_or(0);
-                if let Some(model) = client.plan().models().models().get(scored.model) {
+                if let Some(model) = client.scorer().models().models().get(scored.model) {
                     out.model_name = model.name().into();
                     out.model_version = model.version().into();
                 }
@@ -167,7 +167,7 @@ impl bliss_t {
                 out.result = bliss_result_e::from(reason) as i32;
                 out.reason = reason.as_str().into();
                 if reason == Unscored::MissingInput {
-                    let model = client.plan().active_model(route);
+                    let model = client.scorer().active_model(route);
                     out.missing_input =
                         model.and_then(|m| m.missing_input()).map_or(bliss_text_t::NONE, Into::into);
                 }

@@ -60,7 +60,7 @@ impl bliss_t {
     fn explain(&mut self) {
         use Unscored::{BadModels, BadSnapshot, NoModels, NoSnapshot};
         let Some(reason) = self.unscored.take() else { return };
-        match (reason, self.client.trouble()) {
+        match (reason, self.client.last_error()) {
             (NoSnapshot | NoModels | BadSnapshot | BadModels, Some(why)) => {
                 self.message.set(format_args!("{reason}: {why}"));
             }
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn bliss_metrics_error(
     let Some(handle) = (unsafe { owned(handle) }) else { return 0 };
     let mut message = Message::new();
     catch(|| {
-        if let Some(why) = handle.client.not_counting() {
+        if let Some(why) = handle.client.metrics_error() {
             message.set(why);
         }
     });

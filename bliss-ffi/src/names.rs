@@ -35,7 +35,7 @@ unsafe fn give(texts: &[(*mut bliss_text_t, Option<&str>)]) {
 pub unsafe extern "C" fn bliss_dimension_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
     // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.plan().dimensions().len())) }.unwrap_or(0)
+    unsafe { enter(handle, |handle| Ok(handle.client.scorer().dimensions().len())) }.unwrap_or(0)
 }
 
 /// The name of a dimension, by its place in the schema. It may be read until the next call that looks up, scores or
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn bliss_dimension_name(
     // - the contract of this function, for both.
     unsafe {
         call(handle, |handle| {
-            let found = handle.client.plan().dimensions().name(dimension).ok_or(NO_SUCH)?;
+            let found = handle.client.scorer().dimensions().name(dimension).ok_or(NO_SUCH)?;
             give(&[(name, Some(found))]);
             Ok(())
         })
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn bliss_dimension_name(
 pub unsafe extern "C" fn bliss_feature_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
     // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.plan().dimensions().width())) }.unwrap_or(0)
+    unsafe { enter(handle, |handle| Ok(handle.client.scorer().dimensions().width())) }.unwrap_or(0)
 }
 
 /// The names of a feature and of its dimension, by its place in a look-up's values. They may be read until the next
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn bliss_feature_name(
     // - the contract of this function, for all three.
     unsafe {
         call(handle, |handle| {
-            let found = handle.client.plan().dimensions().feature_name(place).ok_or(NO_SUCH)?;
+            let found = handle.client.scorer().dimensions().feature_name(place).ok_or(NO_SUCH)?;
             give(&[(dimension, Some(found.0)), (feature, Some(found.1))]);
             Ok(())
         })
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn bliss_feature_name(
 pub unsafe extern "C" fn bliss_model_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
     // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.plan().models().models().len())) }.unwrap_or(0)
+    unsafe { enter(handle, |handle| Ok(handle.client.scorer().models().models().len())) }.unwrap_or(0)
 }
 
 /// Name and version of a model, and its first input that neither the snapshot nor the caller offers (none if it has all).
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn bliss_model_get(
     // - the contract of this function, for all of them.
     unsafe {
         call(handle, |handle| {
-            let found = handle.client.plan().models().models().get(model).ok_or(NO_SUCH)?;
+            let found = handle.client.scorer().models().models().get(model).ok_or(NO_SUCH)?;
             let texts = [
                 (name, Some(found.name())),
                 (version, Some(found.version())),

@@ -91,7 +91,7 @@ pub unsafe extern "C" fn bliss_shadow_get(
 
 impl bliss_t {
     fn shadow(&self, shadow: &Shadow) -> bliss_shadow_t {
-        let model = self.client.plan().models().models().get(shadow.model);
+        let model = self.client.scorer().models().models().get(shadow.model);
         let mut out = bliss_shadow_t {
             size: 0,
             result: BLISS_OK as i32,

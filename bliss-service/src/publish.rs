@@ -16,7 +16,7 @@ use bliss_core::build::ModelSet;
 use bliss_core::key::KeySecret;
 use bliss_core::publication::features::FeaturesRef;
 use bliss_core::schema::Schema;
-use bliss_store::{PublishError, PublishOptions, PublishedFeatures, Publisher};
+use bliss_store::{Publication, PublishError, PublishOptions, Publisher};
 use tokio::sync::oneshot;
 
 use crate::expiry::{Expiry, Removed};
@@ -69,7 +69,7 @@ impl PublishHandle {
 
 /// What the thread publishes to; a [`Publisher`], or a test's own.
 pub(crate) trait Store: Send {
-    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String>;
+    fn publish(&mut self, change: Change) -> Result<Publication, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
     fn heartbeat(&mut self);
     /// The features published last, if they are by the current schema.
@@ -77,12 +77,13 @@ pub(crate) trait Store: Send {
 }
 
 impl Store for Publisher {
-    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String> {
+    fn publish(&mut self, change: Change) -> Result<Publication, String> {
         Publisher::publish(self, change).map_err(|error| error.to_string())
     }
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
-        Publisher::publish_models(self, set).map_err(|error| error.to_string())
+        let publication = Publisher::publish_models(self, set).map_err(|error| error.to_string())?;
+        Ok(publication.generation)
     }
 
     fn heartbeat(&mut self) {

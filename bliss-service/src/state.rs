@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bliss_store::{Made, PublishedFeatures};
+use bliss_store::{Publication, PublishMethod};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -276,17 +276,17 @@ impl State {
     }
 
     /// Features were published: with so many rows in each dimension, within so much time.
-    pub fn published(&self, published: &PublishedFeatures, rows: &[u64], took: Duration) {
-        let PublishedFeatures { generation, bytes, fresh_file, made } = *published;
+    pub fn published(&self, published: &Publication, rows: &[u64], took: Duration) {
+        let Publication { generation, bytes, fresh_file, method } = *published;
         let now = Timestamp::now();
         let metrics = &self.metrics;
-        let made = match made {
-            Made::InPlace => "in_place",
-            Made::Grown => "grown",
-            Made::Copied => "copied",
-            Made::Built => "built",
+        let method = match method {
+            PublishMethod::InPlace => "in_place",
+            PublishMethod::Grown => "grown",
+            PublishMethod::Copied => "copied",
+            PublishMethod::Built => "built",
         };
-        metrics.publications.get_or_create(&label("made", made)).inc();
+        metrics.publications.get_or_create(&label("made", method)).inc();
         metrics.publication_seconds.observe(took.as_secs_f64());
         metrics.published_timestamp.set(now.as_millisecond() as f64 / 1000.0);
         metrics.published_bytes.set(bytes as i64);
@@ -298,7 +298,7 @@ impl State {
         status.features.published_at = Some(now);
         status.features.bytes = bytes;
         self.found(&mut status, generation, rows);
-        tracing::debug!(generation, made, "published");
+        tracing::debug!(generation, made = method, "published");
     }
 
     /// Features that a previous daemon published are there.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bliss_core::build::ModelSet;
 use bliss_core::metrics::{self, Cells, Kind, MAX_CELLS, Series, SeriesId};
-use bliss_store::{CountersFile, PublishOptions};
+use bliss_store::{MetricsFile, PublishOptions};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -26,7 +26,7 @@ pub struct WorkerMetrics {
 struct Inner {
     /// The directory and how its files are created; none before [`WorkerMetrics::open`].
     location: Option<(PathBuf, PublishOptions)>,
-    file: Option<CountersFile>,
+    file: Option<MetricsFile>,
     /// Why the file cannot be opened, as it was logged.
     failure: Option<String>,
     names: BTreeMap<SeriesId, Vec<String>>,
@@ -93,7 +93,7 @@ impl WorkerMetrics {
 impl Inner {
     fn open(&mut self) {
         let Some((directory, options)) = &self.location else { return };
-        match CountersFile::open(directory, options) {
+        match MetricsFile::open(directory, options) {
             Ok(file) => (self.file, self.failure) = (Some(file), None),
             Err(error) => self.failed(error.to_string()),
         }
