@@ -269,6 +269,51 @@ fn f3_the_library_exports_the_functions_of_the_header_and_nothing_else() {
     assert_eq!(exported, declared);
 }
 
+/// Crates and modules that only the daemon needs: they build tables, import CatBoost's files, or speak HTTP.
+const BUILD_SIDE: [(&str, &str); 7] = [
+    ("bliss_core", "build"),
+    ("bliss_catboost", "build"),
+    ("bliss_store", "publisher"),
+    ("serde_json", ""),
+    ("flatbuffers", ""),
+    ("getrandom", ""),
+    ("tokio", ""),
+];
+
+/// Whether a mangled symbol names something in `module` of `krate`. Paths of generics and trait implementations are
+/// mangled in another way than those of functions.
+fn is_of(symbol: &str, krate: &str, module: &str) -> bool {
+    let (path, mut in_generics) = (format!("{}{krate}", krate.len()), format!("{krate}.."));
+    if module.is_empty() {
+        return symbol.contains(&path) || symbol.contains(&in_generics);
+    }
+    in_generics.push_str(module);
+    symbol.contains(&format!("{path}{}{module}", module.len())) || symbol.contains(&in_generics)
+}
+
+#[test]
+fn f3_the_library_carries_nothing_of_the_build_side() {
+    if !installed("nm") {
+        return;
+    }
+    // The archive has all that was compiled; the shared library, what the linker kept of it.
+    for file in [&library().archive, &library().shared] {
+        let mut nm = Command::new("nm");
+        nm.args(["--defined-only", "--format=just-symbols"]).arg(file);
+        let symbols = run(nm);
+        let find = |krate: &str, module: &str| symbols.lines().find(|symbol| is_of(symbol, krate, module));
+        // That they would be seen.
+        for (krate, module) in
+            [("bliss_core", "scorer"), ("bliss_catboost", "eval"), ("bliss_store", "client")]
+        {
+            assert!(find(krate, module).is_some(), "{}: no symbol of {krate}::{module}", file.display());
+        }
+        for (krate, module) in BUILD_SIDE {
+            assert_eq!(find(krate, module), None, "{}: {krate}::{module} is linked", file.display());
+        }
+    }
+}
+
 #[test]
 fn f3_the_header_is_plain_c_and_cpp() {
     let header = concat!(env!("CARGO_MANIFEST_DIR"), "/include/bliss_ffi.h");
