@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 #[path = "support/mod.rs"]
 mod support;
 
-use support::{Site, expected_score, installed, library, wait_until};
+use support::{Site, expected_score, installed, library, wait_until, web_score};
 
 const COMPILERS: [&str; 2] = ["gcc", "clang"];
 
@@ -19,16 +19,28 @@ enum Linked {
     Static,
 }
 
-/// The C program, compiled into `directory`; `None` where there is no such compiler.
+/// The tests' program, compiled into `directory`; `None` where there is no such compiler.
 fn compile(compiler: &str, linked: Linked, flags: &[&str], directory: &Path) -> Option<PathBuf> {
+    compile_source("bliss-ffi/tests/c/client.c", compiler, linked, flags, directory)
+}
+
+/// A C program of the workspace, compiled into `directory`; `None` where there is no such compiler.
+fn compile_source(
+    source: &str,
+    compiler: &str,
+    linked: Linked,
+    flags: &[&str],
+    directory: &Path,
+) -> Option<PathBuf> {
     if !installed(compiler) {
         return None;
     }
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = directory.join(format!("client-{compiler}-{linked:?}"));
+    let source = crate_dir.with_file_name("").join(source);
+    let program = directory.join(format!("program-{compiler}-{linked:?}"));
     let mut command = Command::new(compiler);
     command.args(["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"]).args(flags);
-    command.arg("-I").arg(crate_dir.join("include")).arg(crate_dir.join("tests/c/client.c"));
+    command.arg("-I").arg(crate_dir.join("include")).arg(source);
     command.arg("-o").arg(&program);
     match linked {
         Linked::Shared => {
@@ -159,6 +171,28 @@ fn f4_programs_score_as_soon_as_something_is_published() {
     for program in programs(directory.path(), &[]) {
         let mut site = Site::empty();
         scores(command(&program, "score", site.path()), &mut site);
+    }
+}
+
+#[test]
+fn the_example_scores_one_request() {
+    let directory = tempfile::tempdir().unwrap();
+    for compiler in COMPILERS {
+        let program = compile_source("examples/c/score.c", compiler, Linked::Shared, &[], directory.path());
+        let Some(program) = program else { continue };
+        let score = |site: &Site| {
+            Command::new(&program).arg(site.path()).args(["192.0.2.70", "curl/8"]).output().unwrap()
+        };
+        let mut site = Site::empty();
+        let output = score(&site);
+        assert_eq!(output.status.code(), Some(1));
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert!(why.starts_with("score: no snapshot"), "{why}");
+        site.publish_features();
+        site.publish_web_model("7");
+        let output = score(&site);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{} web/7\n", web_score(70.0)));
     }
 }
 
