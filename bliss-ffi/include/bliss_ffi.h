@@ -548,7 +548,7 @@ size_t bliss_feature_count(bliss_t *handle);
 // # Safety
 // - `handle` is NULL or open; `dimension` and `feature` are each NULL or may be written.
 bliss_result_e bliss_feature_name(bliss_t *handle,
-                                  size_t place,
+                                  size_t index,
                                   bliss_text_t *dimension,
                                   bliss_text_t *feature);
 

@@ -4,9 +4,10 @@ use core::ffi::c_char;
 
 use bliss_core::score::{Answer, Unscored};
 
-use crate::boundary::{CallError, SizePrefixed, call, slice, write_sized};
 use crate::codes::bliss_result_e::{self, *};
-use crate::handle::bliss_t;
+use crate::error::CallError;
+use crate::handle::{HandleArg, bliss_t};
+use crate::pointer::{InSlice, OutStruct, SizePrefixed};
 
 /// Route names that are longer are no route's.
 const MAX_ROUTE_BYTES: usize = 128;
@@ -23,6 +24,12 @@ pub struct bliss_text_t {
 
 impl bliss_text_t {
     pub(crate) const NONE: Self = Self { data: core::ptr::null(), len: 0 };
+}
+
+impl From<Option<&str>> for bliss_text_t {
+    fn from(text: Option<&str>) -> Self {
+        text.map_or(Self::NONE, Into::into)
+    }
 }
 
 impl From<&str> for bliss_text_t {
@@ -72,12 +79,38 @@ pub struct bliss_answer_t {
     pub missing_input: bliss_text_t,
 }
 
+impl Default for bliss_answer_t {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>(),
+            result: BLISS_OK as i32,
+            score: 0,
+            bot_probability: f64::NAN,
+            features_generation: 0,
+            models_generation: 0,
+            model_index: 0,
+            fresh: 0,
+            stale: 0,
+            missing: 0,
+            absent: 0,
+            model_binding_count: 0,
+            model_name: bliss_text_t::NONE,
+            model_version: bliss_text_t::NONE,
+            reason: bliss_text_t::NONE,
+            missing_input: bliss_text_t::NONE,
+        }
+    }
+}
+
 // SAFETY:
-// - `repr(C)`, begins with its size, and consists of numbers and pointers.
+// - `repr(C)`, begins with its size, and zeros are a valid value.
+// - It consists of integers, floats, raw pointers and structs of those.
 unsafe impl SizePrefixed for bliss_answer_t {
     const FIRST_VERSION: usize = 128;
-    const WRONG: &'static str =
-        "the answer begins with a size that this library does not know; set it to sizeof(bliss_answer_t)";
+    const WRONG_SIZE: CallError = CallError::Invalid(
+        BLISS_ERROR_SIZE,
+        "the answer begins with a size that this library does not know; set it to sizeof(bliss_answer_t)",
+    );
 }
 
 const _: () =
@@ -105,17 +138,20 @@ pub unsafe extern "C" fn bliss_score(
     answer: *mut bliss_answer_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all three.
-    unsafe {
-        call(handle, |handle| {
-            let route = slice(route.cast::<u8>(), route_len, isize::MAX as usize)?;
-            let route = if route.len() > MAX_ROUTE_BYTES { &[] } else { route };
-            let route = core::str::from_utf8(route).unwrap_or_default();
-            let scored = handle.client.score(&handle.request, route, now);
-            write_sized(answer, handle.answer(&scored, route))?;
-            scored.outcome.map(drop).map_err(|reason| handle.why(reason, route))
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `route` is NULL or points to `route_len` bytes, which stay during this call: likewise.
+    // - `answer` is NULL or points to a struct of the size it begins with: likewise.
+    let (handle, route, answer) = unsafe {
+        (HandleArg::new(handle), InSlice::<u8>::new(route.cast(), route_len), OutStruct::new(answer))
+    };
+    handle.call(|handle| {
+        let route = route.get(isize::MAX as usize)?;
+        let route = if route.len() > MAX_ROUTE_BYTES { &[] } else { route };
+        let route = core::str::from_utf8(route).unwrap_or_default();
+        let scored = handle.client.score(&handle.request, route, now);
+        answer.write(handle.answer(&scored, route))?;
+        scored.outcome.map(drop).map_err(|reason| handle.why(reason, route))
+    })
 }
 
 impl bliss_t {
@@ -129,29 +165,21 @@ impl bliss_t {
             "{reason}: model {model:?} takes {input:?}, which neither the published features nor the names registered \
              with this handle offer with that type"
         ));
-        CallError::Explained(reason)
+        CallError::Reported(reason.into())
     }
 
     fn answer(&self, answer: &Answer, route: &str) -> bliss_answer_t {
         let client = &self.client;
         let mut out = bliss_answer_t {
-            size: 0,
-            result: BLISS_OK as i32,
-            score: 0,
-            bot_probability: f64::NAN,
             features_generation: client.features_generation().unwrap_or(0),
             models_generation: client.models_generation().unwrap_or(0),
-            model_index: 0,
             fresh: answer.counts.fresh,
             stale: answer.counts.stale,
             missing: answer.counts.missing,
             absent: answer.counts.absent,
             // Modulo 2^32 is what is promised.
             model_binding_count: client.models_bound() as u32,
-            model_name: bliss_text_t::NONE,
-            model_version: bliss_text_t::NONE,
-            reason: bliss_text_t::NONE,
-            missing_input: bliss_text_t::NONE,
+            ..bliss_answer_t::default()
         };
         match answer.outcome {
             Ok(scored) => {
@@ -168,8 +196,7 @@ impl bliss_t {
                 out.reason = reason.as_str().into();
                 if reason == Unscored::MissingInput {
                     let model = client.scorer().active_model(route);
-                    out.missing_input =
-                        model.and_then(|m| m.missing_input()).map_or(bliss_text_t::NONE, Into::into);
+                    out.missing_input = model.and_then(|m| m.missing_input()).into();
                 }
             }
         }

@@ -13,7 +13,7 @@
 //! | [`lookup`] | features and keys |
 //! | [`names`] | what the publication calls things, for tools |
 //!
-//! Nothing in here panics by intent, and `boundary` catches it if something does.
+//! `handle` catches panics; `pointer` checks what C passes; `error` and `message` say why a call fails.
 
 #![cfg_attr(
     not(test),
@@ -22,9 +22,10 @@
 // The names are C's.
 #![allow(non_camel_case_types)]
 
-mod boundary;
 pub mod codes;
+mod error;
 mod message;
+mod pointer;
 
 // In the order in which the header has them.
 pub mod handle;

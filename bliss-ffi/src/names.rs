@@ -4,26 +4,13 @@
 //! are none.
 
 use crate::answer::bliss_text_t;
-use crate::boundary::{CallError, call, enter};
 use crate::codes::bliss_result_e::{self, *};
-use crate::handle::bliss_t;
+use crate::error::CallError;
+use crate::handle::{HandleArg, bliss_t};
+use crate::pointer::Out;
 
 const NO_SUCH: CallError =
     CallError::Invalid(BLISS_ERROR_ARGUMENT, "there is no such place in the publication");
-
-/// Writes texts where they are asked for.
-///
-/// # Safety
-/// - each pointer is NULL or may be written.
-unsafe fn give(texts: &[(*mut bliss_text_t, Option<&str>)]) {
-    for (to, text) in texts {
-        if !to.is_null() {
-            // SAFETY:
-            // - not NULL, so it may be written: the caller's contract.
-            unsafe { to.write(text.map_or(bliss_text_t::NONE, Into::into)) };
-        }
-    }
-}
 
 /// Number of dimensions of the publication that the last call used; 0 before one was seen.
 ///
@@ -34,8 +21,9 @@ unsafe fn give(texts: &[(*mut bliss_text_t, Option<&str>)]) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_dimension_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.scorer().dimensions().len())) }.unwrap_or(0)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.count(|handle| handle.client.scorer().dimensions().len())
 }
 
 /// The name of a dimension, by its place in the schema. It may be read until the next call that looks up, scores or
@@ -53,14 +41,14 @@ pub unsafe extern "C" fn bliss_dimension_name(
     name: *mut bliss_text_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for both.
-    unsafe {
-        call(handle, |handle| {
-            let found = handle.client.scorer().dimensions().name(dimension).ok_or(NO_SUCH)?;
-            give(&[(name, Some(found))]);
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `name` is NULL or may be written: likewise.
+    let (handle, mut name) = unsafe { (HandleArg::new(handle), Out::new(name)) };
+    handle.call(|handle| {
+        let found = handle.client.scorer().dimensions().name(dimension).ok_or(NO_SUCH)?;
+        name.write_optional(found.into());
+        Ok(())
+    })
 }
 
 /// Number of features of all dimensions together: the length of a look-up's values. 0 before a publication was seen.
@@ -72,8 +60,9 @@ pub unsafe extern "C" fn bliss_dimension_name(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_feature_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.scorer().dimensions().width())) }.unwrap_or(0)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.count(|handle| handle.client.scorer().dimensions().width())
 }
 
 /// The names of a feature and of its dimension, by its place in a look-up's values. They may be read until the next
@@ -86,19 +75,21 @@ pub unsafe extern "C" fn bliss_feature_count(handle: *mut bliss_t) -> usize {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_feature_name(
     handle: *mut bliss_t,
-    place: usize,
+    index: usize,
     dimension: *mut bliss_text_t,
     feature: *mut bliss_text_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all three.
-    unsafe {
-        call(handle, |handle| {
-            let found = handle.client.scorer().dimensions().feature_name(place).ok_or(NO_SUCH)?;
-            give(&[(dimension, Some(found.0)), (feature, Some(found.1))]);
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `dimension` and `feature` are each NULL or may be written: likewise.
+    let (handle, mut dimension, mut feature) =
+        unsafe { (HandleArg::new(handle), Out::new(dimension), Out::new(feature)) };
+    handle.call(|handle| {
+        let found = handle.client.scorer().dimensions().feature_name(index).ok_or(NO_SUCH)?;
+        dimension.write_optional(found.0.into());
+        feature.write_optional(found.1.into());
+        Ok(())
+    })
 }
 
 /// Number of models of the publication that the last score used; 0 before one was seen.
@@ -110,8 +101,9 @@ pub unsafe extern "C" fn bliss_feature_name(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_model_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.scorer().models().models().len())) }.unwrap_or(0)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.count(|handle| handle.client.scorer().models().models().len())
 }
 
 /// Name and version of a model, and its first input that neither the snapshot nor the caller offers (none if it has all).
@@ -130,17 +122,15 @@ pub unsafe extern "C" fn bliss_model_get(
     missing_input: *mut bliss_text_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all of them.
-    unsafe {
-        call(handle, |handle| {
-            let found = handle.client.scorer().models().models().get(model).ok_or(NO_SUCH)?;
-            let texts = [
-                (name, Some(found.name())),
-                (version, Some(found.version())),
-                (missing_input, found.missing_input()),
-            ];
-            give(&texts);
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `name`, `version` and `missing_input` are each NULL or may be written: likewise.
+    let (handle, mut name, mut version, mut missing_input) =
+        unsafe { (HandleArg::new(handle), Out::new(name), Out::new(version), Out::new(missing_input)) };
+    handle.call(|handle| {
+        let found = handle.client.scorer().models().models().get(model).ok_or(NO_SUCH)?;
+        name.write_optional(found.name().into());
+        version.write_optional(found.version().into());
+        missing_input.write_optional(found.missing_input().into());
+        Ok(())
+    })
 }

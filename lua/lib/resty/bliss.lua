@@ -155,7 +155,7 @@ function _M.open(directory, options)
         found = found,
         -- The shadow that was fetched last; its name is NULL where none was since the last score.
         shadow_said = shadow_said,
-        -- Whether a mistake in the library was caught: the handle is of no use any more, and another one is to be opened.
+        -- Whether a bug in the library was caught: close the handle and open another one.
         broken = false,
         -- Values that the library has pointers to, by attribute; they must not be collected before the next request.
         held = table_new(MAX_ATTRIBUTES, 1),
