@@ -283,7 +283,7 @@ fn lane_of(html: &mut String, row: &Row, base: f64, x: &impl Fn(f64) -> f64) {
 
 /// Fields that a table of a benchmark shows where a row has them; what a chart says already is not among them, but for the
 /// figure that ratios are of.
-const COLUMNS: [(&str, &str); 17] = [
+const COLUMNS: [(&str, &str); 18] = [
     ("p50_ns", "p50"),
     ("p90_ns", "p90"),
     ("p99_ns", "p99"),
@@ -296,9 +296,10 @@ const COLUMNS: [(&str, &str); 17] = [
     ("per_second", "per second"),
     ("writes_per_second", "writes per second"),
     ("post_us", "the post"),
+    ("workers", "workers"),
     ("torn_reads", "torn reads"),
     ("writer", "the writer"),
-    ("readers", "other readers"),
+    ("other_readers", "other readers"),
     ("stopped", "the stopped reader"),
     ("publications", "publications"),
 ];

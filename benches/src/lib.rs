@@ -8,6 +8,7 @@
 //! | [`publish`] | publishing all rows, or a change of some |
 //! | [`sync`] | pins, typed reads and writes of the synchronizer alone |
 //! | [`ipc`] | messages to another process and back |
+//! | [`locks`] | one writer and its readers, by locks and without |
 //! | [`score`] | evaluating a model for one row |
 //!
 //! [`records`] keeps runs as JSON beside their [`goals`], [`chart`] draws them.
@@ -20,6 +21,7 @@ pub mod chart;
 pub mod fetch;
 pub mod goals;
 pub mod ipc;
+pub mod locks;
 pub mod machine;
 pub mod measure;
 pub mod peers;

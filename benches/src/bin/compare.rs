@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use benches::records::{self, Record};
 use benches::report::Report;
-use benches::{chart, fetch, ipc, machine, publish, score, sync};
+use benches::{chart, fetch, ipc, locks, machine, publish, score, sync};
 use clap::{Parser, Subcommand};
 
 /// Measures BLISS and its peers in one run, and prints a table with ratios.
@@ -43,6 +43,8 @@ enum Name {
     Score(score::Options),
     /// Messages to another process and back, by the ways of the source post.
     Ipc(ipc::Options),
+    /// One writer and its readers, by locks and without, and with a stopped reader.
+    Locks(locks::Options),
     /// Draws records of earlier runs as one HTML file: of each benchmark the newest.
     Report {
         /// The file to write.
@@ -72,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         Name::Sync(options) => sync::run(&options, &mut report)?,
         Name::Score(options) => score::run(&options, &mut report)?,
         Name::Ipc(options) => ipc::run(&options, &mut report)?,
+        Name::Locks(options) => locks::run(&options, &mut report)?,
         Name::Report { .. } => {}
     }
     report.finish();
