@@ -250,8 +250,8 @@ fn lane_of(html: &mut String, row: &Row, base: f64, x: &impl Fn(f64) -> f64) {
         let _ = write!(html, "<path class=\"area\" d=\"{path}V{base:.1}Z\"/>");
     }
     let marks = marks(row);
-    let places = || marks.iter().map(|(_, ns)| x(*ns));
-    let (least, most) = places().fold((f64::MAX, 0.0_f64), |(a, b), at| (a.min(at), b.max(at)));
+    let positions = || marks.iter().map(|(_, ns)| x(*ns));
+    let (least, most) = positions().fold((f64::MAX, 0.0_f64), |(a, b), at| (a.min(at), b.max(at)));
     let _ =
         write!(html, "<line class=\"mark\" x1=\"{least:.1}\" x2=\"{most:.1}\" y1=\"{base}\" y2=\"{base}\"/>");
     for (label, ns) in marks.iter().skip(1) {
@@ -271,13 +271,13 @@ fn lane_of(html: &mut String, row: &Row, base: f64, x: &impl Fn(f64) -> f64) {
             time(*ns)
         );
     }
-    let told: Vec<String> = marks.iter().map(|(label, ns)| format!("{label} {}", time(*ns))).collect();
+    let texts: Vec<String> = marks.iter().map(|(label, ns)| format!("{label} {}", time(*ns))).collect();
     let _ = writeln!(
         html,
         "<text class=\"axis\" style=\"font-weight:400\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
         LEFT + PLOT + 12.0,
         base - 6.0,
-        told.join(" · ")
+        texts.join(" · ")
     );
 }
 
@@ -355,7 +355,7 @@ fn label(figure: &str) -> &str {
     COLUMNS.iter().find(|(name, _)| *name == figure).map_or(figure, |(_, title)| title)
 }
 
-/// A figure with its unit, as its name tells.
+/// A figure with its unit, by its name.
 fn figure(name: &str, value: f64) -> String {
     if name.ends_with("_ns") {
         time(value)
@@ -433,8 +433,8 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        let told: Vec<_> = [2.7, 621.0, 1142.0, 5e6, 1.35e9].into_iter().map(time).collect();
-        assert_eq!(told, ["2.7 ns", "621 ns", "1.14 µs", "5 ms", "1.35 s"]);
+        let shown: Vec<_> = [2.7, 621.0, 1142.0, 5e6, 1.35e9].into_iter().map(time).collect();
+        assert_eq!(shown, ["2.7 ns", "621 ns", "1.14 µs", "5 ms", "1.35 s"]);
         assert_eq!(grouped(1_908_613.0), "1,908,613");
     }
 }

@@ -10,7 +10,7 @@ pub struct Times {
     histogram: Histogram<u64>,
 }
 
-/// Parts of a nanosecond that are told apart.
+/// Parts of a nanosecond that can be distinguished.
 const PARTS: f64 = 10.0;
 
 /// What a set of times looks like, in nanoseconds.
