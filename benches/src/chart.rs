@@ -49,32 +49,45 @@ pub fn page(records: &[Record]) -> String {
     html += "<p>Of each benchmark the newest record. Axes are logarithmic. Heights are square roots of counts; the marks of a \
              distribution are p50 (dot), p99 and p99.9 (strokes).</p>\n";
     goals(&mut html, records);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     for record in records.iter().rev() {
         let mut is_first = true;
-        for bench in record.results.iter().map(|row| row.bench.as_str()) {
-            if seen.contains(&bench) {
+        for title in record.results.iter().map(title) {
+            if seen.contains(&title) {
                 continue;
             }
-            seen.push(bench);
-            let rows: Vec<&Row> = record.results.iter().filter(|row| row.bench == bench).collect();
-            let _ = writeln!(html, "<h2>{}</h2>", escape(bench));
+            let rows: Vec<&Row> = record.results.iter().filter(|row| self::title(row) == title).collect();
+            let _ = writeln!(html, "<h2>{}</h2>", escape(&title));
             circumstances(&mut html, record, is_first);
             is_first = false;
-            chart(&mut html, bench, &rows);
+            chart(&mut html, &title, &rows);
             table(&mut html, &rows);
+            seen.push(title);
         }
     }
     html + "</body></html>\n"
 }
 
+/// The benchmark and what it was asked for: rows of one title are compared with each other.
+fn title(row: &Row) -> String {
+    let mut title = row.bench.clone();
+    if let Some(keys) = row.number("keys") {
+        let _ = write!(title, ", {} keys", grouped(keys));
+    }
+    if let Some(distribution) = row.field("distribution").and_then(Value::as_str) {
+        let _ = write!(title, ", {distribution}");
+    }
+    title
+}
+
 fn circumstances(html: &mut String, record: &Record, in_full: bool) {
     let _ = writeln!(
         html,
-        "<p>{}, commit {}: <code>{}</code></p>",
+        "<p>{}, commit {}: <code>{}</code>{}</p>",
         escape(&record.date),
         escape(&record.commit),
-        escape(&record.command)
+        escape(&record.command),
+        if record.transcribed.is_some() { "; copied by hand, without distributions" } else { "" }
     );
     if in_full {
         let m = &record.machine;
@@ -95,11 +108,20 @@ fn circumstances(html: &mut String, record: &Record, in_full: bool) {
     }
 }
 
+/// Whether a verdict is on as many keys as the goals are set for, asked for uniformly, or on something without keys.
+fn is_at_scale(record: &Record, verdict: &Verdict) -> bool {
+    let mut rows = record.results.iter().filter(|row| row.bench == verdict.bench);
+    rows.all(|row| {
+        row.number("keys").is_none_or(|keys| keys == 1e7)
+            && row.field("distribution").is_none_or(|distribution| distribution == "uniform")
+    })
+}
+
 /// The newest verdict on each goal.
 fn goals(html: &mut String, records: &[Record]) {
     let mut newest: Vec<(&Record, &Verdict)> = Vec::new();
     for record in records.iter().rev() {
-        for verdict in &record.goals {
+        for verdict in record.goals.iter().filter(|verdict| is_at_scale(record, verdict)) {
             let key = |v: &Verdict| {
                 (v.bench.clone(), v.ours.clone(), v.peer.clone(), v.figure.clone(), v.goal.clone())
             };
@@ -111,7 +133,7 @@ fn goals(html: &mut String, records: &[Record]) {
     if newest.is_empty() {
         return;
     }
-    *html += "<h2>Goals</h2>\n<div class=\"scroll\"><table><tr><th>benchmark</th><th>figure</th><th class=\"n\">ours</th>\
+    *html += "<h2>Goals, at 10 million keys</h2>\n<div class=\"scroll\"><table><tr><th>benchmark</th><th>figure</th><th class=\"n\">ours</th>\
               <th>against</th><th class=\"n\">theirs</th><th class=\"n\">ratio</th><th>goal</th><th>verdict</th><th>date</th></tr>\n";
     for (record, v) in newest {
         let ours = if v.ours == "bliss" { String::new() } else { format!(" ({})", escape(&v.ours)) };
@@ -420,15 +442,32 @@ mod tests {
         let mut times = Times::new();
         (1..=10_000).for_each(|ns| times.add_ns(f64::from(ns)));
         let mut report = Report::new(true);
-        report.add(Row::new("lookup", "bliss").with_times(&times));
-        report.add(Row::new("lookup", "a <b>").with("p50_ns", 50_000.0).with("p99_ns", 90_000.0));
+        let lookup =
+            |subject| Row::new("lookup", subject).with("keys", 10_000_000).with("distribution", "uniform");
+        report.add(lookup("bliss").with_times(&times));
+        report.add(lookup("a <b>").with("p50_ns", 50_000.0).with("p99_ns", 90_000.0));
         report.add(Row::new("publish_all", "bliss").with("seconds", 0.5).with("min_seconds", 0.4));
         report.add(Row::new("locks", "mutex").with("writer", "waits"));
         let html = page(&[Record::of(&report, std::iter::empty())]);
         assert_eq!(html.matches("<svg").count(), 2);
         assert_eq!(html.matches("<table>").count(), 3);
         assert!(html.contains("a &lt;b&gt;") && html.contains("prefers-color-scheme:dark"));
+        assert!(
+            html.contains("<h2>lookup, 10,000,000 keys, uniform</h2>") && html.contains("<h2>locks</h2>")
+        );
         assert!(!html.contains("<script") && !html.contains("NaN"));
+    }
+
+    #[test]
+    fn goals_are_judged_at_their_scale() {
+        let verdicts_of = |keys: u64, peer: f64| {
+            let mut report = Report::new(true);
+            report.add(Row::new("lookup", "bliss").with("keys", keys).with("p50_ns", 100.0));
+            report.add(Row::new("lookup", "mmap-sync 2.0.4").with("keys", keys).with("p50_ns", peer));
+            Record::of(&report, std::iter::empty())
+        };
+        let html = page(&[verdicts_of(10_000_000, 900.0), verdicts_of(1_000_000, 100.0)]);
+        assert!(html.contains(">holds<") && !html.contains(">short<"));
     }
 
     #[test]

@@ -10,16 +10,17 @@ use clap::{Parser, Subcommand};
 
 /// Measures BLISS and its peers in one run, and prints a table with ratios.
 #[derive(Debug, Parser)]
+#[command(arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
-    name: Name,
+    name: Option<Name>,
     /// One JSON object per line instead of a table.
     #[arg(long, global = true)]
     json: bool,
     /// Write a record of the run, with machine, commit and distributions, into this folder [default: benches/records].
     #[arg(long, global = true, value_name = "FOLDER", num_args = 0..=1, require_equals = true)]
     record: Option<Option<PathBuf>>,
-    /// Draw this run.
+    /// Draw this run as one HTML file; without a benchmark, of each the newest in benches/records.
     #[arg(long, global = true, value_name = "FILE.html")]
     report: Option<PathBuf>,
     /// Where files of the subjects lie, in place of /dev/shm.
@@ -56,11 +57,19 @@ enum Name {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    if let Name::Report { file, records } = &arguments.name {
+    let drawn = match (&arguments.name, &arguments.report) {
+        (Some(Name::Report { file, records }), _) => Some((file, records.as_slice())),
+        (None, Some(file)) => Some((file, [].as_slice())),
+        _ => None,
+    };
+    if let Some((file, records)) = drawn {
         let records =
             if records.is_empty() { records::all(&records::folder())? } else { records::read(records)? };
         return write(file, &chart::page(&records));
     }
+    let Some(name) = arguments.name else {
+        anyhow::bail!("name a benchmark to run, or --report FILE.html to draw earlier runs (see --help)");
+    };
     if let Some(directory) = arguments.directory {
         machine::set_base(directory);
     }
@@ -68,7 +77,7 @@ fn main() -> anyhow::Result<()> {
         machine::mount_huge()?;
     }
     let mut report = Report::new(arguments.json);
-    match arguments.name {
+    match name {
         Name::Lookup(options) => lookup::run(&options, &mut report)?,
         Name::Publish(options) => publish::run(&options, &mut report)?,
         Name::Sync(options) => sync::run(&options, &mut report)?,
