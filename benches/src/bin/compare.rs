@@ -6,7 +6,7 @@ use anyhow::Context;
 use benches::records::{self, Record};
 use benches::report::Report;
 use benches::{chart, ipc, locks, lookup, machine, publish, score, sync};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Measures BLISS and its peers in one run, and prints a table with ratios.
 #[derive(Debug, Parser)]
@@ -68,7 +68,8 @@ fn main() -> anyhow::Result<()> {
         return write(file, &chart::page(&records));
     }
     let Some(name) = arguments.name else {
-        anyhow::bail!("name a benchmark to run, or --report FILE.html to draw earlier runs (see --help)");
+        let why = "name a benchmark to run, or --report FILE.html to draw earlier runs";
+        Arguments::command().error(clap::error::ErrorKind::MissingSubcommand, why).exit();
     };
     if let Some(directory) = arguments.directory {
         machine::set_base(directory);
