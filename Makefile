@@ -63,7 +63,7 @@ soak: ## readers and a writer without pause for SECONDS (default 600), every byt
 
 bench: setup-build ## BLISS and its peers in one run
 	tools/setup.sh memcached redis-server zstd
-	$(CARGO) run --locked --release -p benches --bin compare -- fetch
+	$(CARGO) run --locked --release -p benches --bin compare -- lookup
 
 model: ## trains the demo model again, from LOG=access.log
 	tools/train_demo_model.sh $(LOG)

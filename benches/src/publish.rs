@@ -107,7 +107,7 @@ impl Found {
 
     fn row(mut self, bench: &str, subject: &str, keys: u64, changed: u64) -> Row {
         self.seconds.sort_by(f64::total_cmp);
-        let at = |place: usize| self.seconds.get(place).copied().unwrap_or(f64::NAN);
+        let at = |index: usize| self.seconds.get(index).copied().unwrap_or(f64::NAN);
         Row::new(bench, subject)
             .with("keys", keys)
             .with("rows_changed", changed)

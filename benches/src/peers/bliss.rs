@@ -9,7 +9,7 @@ use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::Status;
 use bliss_store::{Client, MetricsFile, PublishOptions, Publisher};
 
-use super::Fetch;
+use super::Lookup;
 use crate::workload::{DIMENSIONS, NOW, WIDTH, Workload, values};
 
 /// The schema of the workload.
@@ -24,7 +24,7 @@ pub fn schema() -> Schema {
     Schema { dimensions: (0..DIMENSIONS).map(dimension).collect(), ..Schema::default() }
 }
 
-/// Opens a publisher for the workload, with the file in which readers count their look-ups, as the daemon does.
+/// Opens a publisher for the workload, with the file in which readers count their lookups, as the daemon does.
 ///
 /// # Errors
 /// As [`Publisher::open`].
@@ -83,9 +83,9 @@ impl Bliss {
     }
 }
 
-impl Fetch for Bliss {
+impl Lookup for Bliss {
     #[inline]
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         self.client.look_up_keys(keys, NOW).is_ok()
     }
 
