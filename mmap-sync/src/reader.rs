@@ -166,11 +166,18 @@ struct Attached {
 // - the `Rc` is never cloned: all of it is sent.
 unsafe impl Send for Reader {}
 
-impl Reader {
-    pub(crate) fn open(options: &Options) -> Result<Reader, Error> {
-        Inner::open(options).map(|inner| Reader { inner })
+impl Options {
+    /// Opens a reader. Succeeds if no file exists yet; [`Reader::pin`] then looks for them, at most once a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_writer`](Self::open_writer), except for [`Error::Locked`].
+    pub fn open_reader(&self) -> Result<Reader, Error> {
+        Inner::open(self).map(|inner| Reader { inner })
     }
+}
 
+impl Reader {
     /// Pins the current generation: until the guard is dropped its bytes do not change.
     ///
     /// Takes a bounded number of steps, without lock, system call or allocation, if the generation is in a file that

@@ -93,11 +93,20 @@ struct Retired {
     path: CString,
 }
 
-impl Writer {
-    pub(crate) fn open(options: &Options) -> Result<Writer, Error> {
-        adopt::open(options)
+impl Options {
+    /// Opens the writer: takes `P_lock`, makes the files that are missing, and goes on from what was published last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if there is another writer; [`Error::Io`], [`Error::NoSpace`]; and if files of this prefix
+    /// exist that are not usable: [`Error::Foreign`], [`Error::Layout`], [`Error::Corrupt`], [`Error::NotRegular`],
+    /// [`Error::Owner`].
+    pub fn open_writer(&self) -> Result<Writer, Error> {
+        adopt::open(self)
     }
+}
 
+impl Writer {
     /// The last published generation; `None` before the first publication.
     pub fn generation(&self) -> Option<u64> {
         (self.generation != 0).then_some(self.generation)
