@@ -154,7 +154,7 @@ impl Writer {
         self.heartbeat();
         if self.generation >= MAX_GENERATION {
             let (what, expected, found) = ("the generation", MAX_GENERATION - 1, self.generation);
-            return Err(Error::Corrupt { place: self.paths.place(FileKind::State), what, expected, found });
+            return Err(Error::Corrupt { path: self.paths.path_of(FileKind::State), what, expected, found });
         }
         self.fresh = None;
         let next = self.generation + 1;
@@ -327,7 +327,7 @@ impl Writer {
         // nobody can have come, but for the names it is too much of a risk.
         let at_once = clock::monotonic_ns() == self.begun_ns;
         if (self.fresh.is_some() || !at_once) && self.lock_is_replaced() {
-            return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
+            return Err(Error::Locked { path: self.paths.path_of(FileKind::Lock) });
         }
         if self.fresh.is_some() {
             self.rename_fresh(index, generation)?;
@@ -372,7 +372,7 @@ impl Writer {
         let kept = generation.saturating_sub(2);
         let (new, aside) = (self.paths.fresh()?, self.paths.old(kept)?);
         if self.fresh.as_ref().is_some_and(|fresh| fresh.is_replaced(&new)) {
-            return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
+            return Err(Error::Locked { path: self.paths.path_of(FileKind::Lock) });
         }
         let old = self.copies.get_mut(index);
         let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.foreign_readers));
