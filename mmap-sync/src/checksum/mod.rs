@@ -1,4 +1,4 @@
-//! The checksum of a copy: a [sum over its lines](lines), each mixed with its place.
+//! The checksum of a copy: a [sum over its lines](lines), each mixed with its index.
 //!
 //! A sum can be brought up to date for what changed: line by line where the bytes of before are at hand
 //! ([`Blocks::edit`]), and by blocks of 4 KiB, whose sums are remembered, where they are not ([`Blocks::update`]). It

@@ -240,11 +240,6 @@ impl<'a> Standby<'a> {
         }
     }
 
-    /// Says that nothing was changed beside what [`touch`](Self::touch) names, even if it is never called.
-    pub fn touch_nothing(&mut self) {
-        self.touched.get_or_insert_default();
-    }
-
     /// Makes these bytes the current publication.
     ///
     /// # Errors
