@@ -21,7 +21,7 @@ pub(crate) const LANES: usize = 16;
 /// Trees whose leaf indexes are computed together.
 pub(crate) const BLOCK: usize = 64;
 
-/// Trees that are walked together where they have any shape.
+/// Non-symmetric trees that are walked together.
 pub(crate) const TRAVERSAL_TREES: usize = 8;
 
 /// Borders that one slot counts at most, so that a threshold of [`UNREACHABLE_THRESHOLD`] is never reached.
@@ -39,7 +39,7 @@ pub(crate) const MIN_SLOT_BYTES: usize = 256;
 /// Bytes of slots at most: a slot's number has 16 bits.
 pub(crate) const MAX_SLOTS: usize = 1 << 16;
 
-/// The trees have any shape: sections NODES and on are used, BLOCKS and on are empty.
+/// The trees are non-symmetric: sections NODES and on are used, BLOCKS and on are empty.
 pub(crate) const FLAG_NON_SYMMETRIC: u32 = 1;
 /// A slot's number has two bytes in TESTS.
 pub(crate) const FLAG_WIDE_SLOTS: u32 = 2;
@@ -142,7 +142,7 @@ pub(crate) enum SectionId {
     LeafBases,
     /// Leaf values.
     Leaves,
-    /// [`Node`]s of trees of any shape.
+    /// [`Node`]s of non-symmetric trees.
     Nodes,
     /// Per node the position of its leaf value.
     NodeLeaves,
@@ -256,8 +256,8 @@ pub(crate) struct Pages {
     pub(crate) of_128: [u16; 2],
 }
 
-/// A node of a tree of any shape: goes on at `base`, or at `base + 1` where the slot reaches the threshold. A leaf
-/// goes on at itself.
+/// A node of a non-symmetric tree: continues at `base`, or at `base + 1` where the slot reaches the threshold. A leaf
+/// continues at itself.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Node {

@@ -23,7 +23,8 @@ pub struct Scratch {
 }
 
 /// A model's parts of the scratch memory. No byte of the slots is ever
-/// [`UNREACHABLE_THRESHOLD`](super::layout::UNREACHABLE_THRESHOLD), whichever model filled them.
+/// [`UNREACHABLE_THRESHOLD`](super::layout::UNREACHABLE_THRESHOLD), whichever model filled them. Kernels get the parts of
+/// their job's model.
 pub(super) struct Parts<'s> {
     /// The numbers of each group.
     pub(super) lanes: &'s mut [[f32; LANES]],
@@ -65,7 +66,7 @@ impl Scratch {
     }
 
     /// Memory for models of up to `BOUNDED_LINES` (4,096) cache lines per part: 65,536 trees, or as many inputs and borders
-    /// as a snapshot's features can have. Allocates now, so that [`Self::reserve_within`] need not.
+    /// as features can have. Allocates now, so that [`Self::reserve_within`] need not.
     #[must_use]
     pub fn bounded() -> Self {
         let part = || Vec::with_capacity(BOUNDED_LINES);
@@ -99,7 +100,7 @@ impl Scratch {
         }
     }
 
-    /// Grows so that [`ModelRef::raw_many`] can go on with the sums of all these models beside each other. Allocates where
+    /// Grows so that [`ModelRef::raw_many`] can add the sums of all these models beside each other. Allocates where
     /// it has to.
     pub fn reserve_for_many<'a>(&mut self, models: impl IntoIterator<Item = ModelRef<'a>>) {
         for model in models {

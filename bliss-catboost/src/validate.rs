@@ -217,7 +217,7 @@ impl<'a> Unchecked<'a> {
         let walks = self.section::<Traversal>(SectionId::Walks, "walks")?;
         let slots = slot_bytes(h.slots as usize);
         all("roots", roots, |root| (*root as usize) < nodes.len())?;
-        // A node with the threshold UNREACHABLE_THRESHOLD goes on at `base` alone.
+        // A node with the threshold UNREACHABLE_THRESHOLD continues at `base` alone.
         all("nodes", nodes, |n| {
             let furthest = u64::from(n.base) + u64::from(n.threshold != UNREACHABLE_THRESHOLD);
             usize::from(n.slot) < slots && furthest < nodes.len() as u64

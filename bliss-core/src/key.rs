@@ -9,7 +9,7 @@
 //!
 //! Canonical bytes are those of [`crate::attribute`]. A result of 0 becomes 1, since 0 marks an empty slot of a
 //! table. With a public secret anyone could compute a user agent that lands on another client's row; the
-//! secret is made by the daemon, travels in the snapshot (whose files other users cannot read) and is never
+//! secret is made by the daemon, travels in the features (whose files other users cannot read) and is never
 //! logged. Test vectors are in `docs/keys.md` and in this module's tests.
 
 use core::fmt;

@@ -2,7 +2,7 @@
 //!
 //! A caller [registers](Names) the names it will use once, when it starts, and gets small ids; per request it fills
 //! in values by id. Which dimensions use which attribute, and which models use which input, is bound by
-//! [`crate::scorer`] when a snapshot or a model is first seen.
+//! [`crate::scorer`] when features or models are first seen.
 
 use crate::attribute::Value;
 use crate::schema::MAX_NAME_BYTES;

@@ -2,7 +2,7 @@
 //!
 //! A *dimension* is one kind of thing that features are kept about (an IP address, a user agent, the pair of
 //! both). Its *key* says which attributes of a request name a row of it, its *features* are the columns.
-//! The schema is part of the daemon's configuration and travels with every snapshot, so that readers need no
+//! The schema is part of the daemon's configuration and travels with the features, so that readers need no
 //! configuration of their own.
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -198,7 +198,7 @@ impl ArchivedSchema {
     }
 }
 
-/// Why a schema is refused; the text names the dimension, feature or attribute and says what to do.
+/// Why a schema is refused; the text names the dimension, feature or attribute and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SchemaError(pub String);

@@ -161,10 +161,10 @@ pub struct ObliviousTree {
     pub leaves: Vec<f64>,
 }
 
-/// A node of a tree of any shape.
+/// A node of a non-symmetric tree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Node {
-    /// Goes on at one of two nodes of the same tree.
+    /// Continues at one of two nodes of the same tree.
     Split {
         /// The test.
         split: Split,
@@ -177,7 +177,7 @@ pub enum Node {
     Leaf(usize),
 }
 
-/// A tree of any shape; node 0 is its root.
+/// A non-symmetric tree; node 0 is its root.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tree {
     /// Its nodes, children behind their parents.
@@ -191,7 +191,7 @@ pub struct Tree {
 pub enum Trees {
     /// Trees with one split per level.
     Oblivious(Vec<ObliviousTree>),
-    /// Trees of any shape (Lossguide, Depthwise).
+    /// Non-symmetric trees (Lossguide, Depthwise).
     NonSymmetric(Vec<Tree>),
 }
 
@@ -369,7 +369,7 @@ impl Model {
                         // Children behind parents: no loop. One parent each: no blow-up when compiled.
                         let seen = parents.get_mut(child).filter(|seen| child > at && **seen == 0);
                         *seen.ok_or_else(|| {
-                            format!("node {at} goes on at node {child}, which is no child of it")
+                            format!("node {at} continues at node {child}, which is not its child")
                         })? = 1;
                     }
                 }

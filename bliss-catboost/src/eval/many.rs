@@ -1,4 +1,4 @@
-//! Several models on one row: one's sum goes on while the next one's leaves are found.
+//! Several models on one row: one's sum continues while the next one's leaves are found.
 //!
 //! Models that ask the same of the same inputs (retrained leaves, copies of one model) fill their slots once.
 //!
@@ -24,7 +24,7 @@ pub struct Evaluation<'m, 'b> {
 }
 
 impl Evaluation<'_, '_> {
-    /// Positions that it wants; none where its sum cannot go on beside others.
+    /// Positions that it wants; none where its sum cannot run beside others.
     fn positions(&self) -> Option<usize> {
         let header = self.model.header();
         let alone = header.flags & FLAG_NON_SYMMETRIC != 0 || header.dimensions != 1 || header.trees == 0;
@@ -80,7 +80,7 @@ impl ModelRef<'_> {
             // - the job was checked (its binding by an earlier evaluation, where that had the same)
             // - an evaluation that wants positions has oblivious trees and one output dimension
             // - it wants at most a half of the positions, all of which lie in `parts.positions`
-            // - the trees that wait, if any, are those of the evaluation just before, in the other half; nobody writes
+            // - the trees that wait, if any, are those of the evaluation just before, in the other half; nothing writes
             //   there before `finish`
             // - slots that another model filled are bytes like any others (`Parts`): if they were not the same after all,
             //   the answer would be wrong, but each test leads to one of the leaves whatever they are

@@ -50,7 +50,7 @@ impl<'m> Sum<'m> {
     /// # Safety
     ///
     /// - the sum [began](Self::begin) with room for this block, and all blocks before wait with 64 trees
-    /// - nobody else reads or writes there until `more` or `finish` was called
+    /// - nothing else reads or writes there until `more` or `finish` was called
     #[inline(always)]
     pub(super) unsafe fn room<'p>(&self) -> &'p mut [u32; BLOCK] {
         // SAFETY:
@@ -89,7 +89,7 @@ impl<'m> Sum<'m> {
     }
 }
 
-/// Two sums that a kernel goes on with between other work: up to A trees of the model before, and B of its own. They do
+/// Two sums that a kernel continues between other work: up to A trees of the model before, and B of its own. They do
 /// not wait for each other.
 pub(super) struct InterleavedSums<'s, 'b, 'o, const A: usize, const B: usize> {
     pub(super) before: &'s mut Sum<'b>,

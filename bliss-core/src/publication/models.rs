@@ -51,7 +51,7 @@ pub struct Route {
     pub shadows: Vec<u32>,
 }
 
-/// A checked publication of models in somebody else's bytes.
+/// A checked publication of models in borrowed bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelsRef<'a> {
     bytes: &'a [u8],

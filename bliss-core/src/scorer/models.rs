@@ -42,7 +42,7 @@ pub struct BoundModel {
     dimensions: u64,
     /// Attributes of the request that it takes as categories, as a mask of their indices.
     attributes: u64,
-    /// The first input that nobody offers.
+    /// The first input that has no source.
     missing: Option<Name>,
 }
 
@@ -94,7 +94,7 @@ impl BoundModel {
         self.version.as_str()
     }
 
-    /// The first input that neither the snapshot nor the caller offers, or that is of the other type there.
+    /// The first input that neither the features nor the caller have, or only with the other type.
     pub fn missing_input(&self) -> Option<&str> {
         self.missing.as_ref().map(Name::as_str)
     }
@@ -179,7 +179,7 @@ impl BoundModels {
             };
             for input in model.inputs() {
                 let wants_category = input.kind == InputKind::Category;
-                // An attribute of which the schema says how its text is written, unless an input has its name.
+                // An attribute whose kind the schema knows, unless an input has its name.
                 let attribute = |name: &str| {
                     let index = names.attribute_index(name)?;
                     dimensions.attribute_kind(index).map(|_| index)
@@ -256,7 +256,7 @@ impl BoundModels {
     }
 
     /// Writes the attributes of `mask` as categories to the vector of values, from [`ATTRIBUTES_AT`] on. Others keep what
-    /// they were: nobody reads them.
+    /// they were; no model reads them.
     #[inline]
     pub(super) fn fill_attributes(
         &self,

@@ -3,7 +3,7 @@
 use super::layout::{Layout, ROWS_AT, SLOT_HEAD_BYTES, TableError, u32_at, u64_at};
 use super::locator::Locator;
 
-/// A table in somebody else's bytes.
+/// A table in borrowed bytes.
 ///
 /// Every access is checked against the slice, so that wrong bytes give a wrong answer at worst.
 #[derive(Clone, Copy, Debug)]

@@ -139,7 +139,7 @@ struct JsonSplit {
     value: Option<i64>,
 }
 
-/// A node of a tree of any shape; the parser limits how deep they nest.
+/// A node of a non-symmetric tree; the parser limits how deep they nest.
 #[derive(Deserialize)]
 struct JsonNode {
     #[serde(default)]

@@ -64,7 +64,7 @@ impl core::fmt::Debug for FeaturesBuilder<'_> {
 impl<'a> FeaturesBuilder<'a> {
     /// Plans the features of `schema` that follow `current` by `change`.
     ///
-    /// A dimension of `current` goes on where name and key are the same; its columns go on where name and type are
+    /// A dimension of `current` is kept where name and key are the same; its columns are kept where name and type are
     /// the same, and the others take their defaults.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl<'a> FeaturesBuilder<'a> {
     /// table is split into at most `parts` of them.
     ///
     /// # Errors
-    /// Where rows do not fit the schema or each other; `dest` is of no use then.
+    /// Where rows do not fit the schema or each other; `dest` is useless then.
     pub fn write(
         &self,
         dest: &mut [u8],

@@ -29,7 +29,7 @@ pub struct TableRelocation {
 }
 
 impl TableRelocation {
-    /// Plans it for the table of dimension `index`. `None` where the features had better be rebuilt: because a
+    /// Plans it for the table of dimension `index`. `None` where the features should be rebuilt: because a
     /// dimension is [replaced](DimensionChange::Replace), or too much of the features would lie empty.
     ///
     /// # Errors

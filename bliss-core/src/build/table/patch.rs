@@ -11,7 +11,7 @@ use super::writer::write_row;
 use crate::table::layout::{HEADER_BYTES, ROWS_AT, u64_at};
 use crate::table::{Layout, Locator, Row, TableError, TableRef, prefetch};
 
-/// Bytes that are changed in place, perhaps those of somebody who keeps account of each change.
+/// Bytes that are changed in place, perhaps of an owner that tracks each change.
 pub trait Target {
     /// The bytes as they are now.
     fn bytes(&self) -> &[u8];
@@ -68,7 +68,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
     /// Takes out the rows of `deletes`, then adds or replaces those of `upserts`, of which the last of a key counts.
     ///
     /// # Errors
-    /// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out anew for more rows; some of
+    /// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out again for more rows; some of
     /// the changes are made then, and making all of them in a new table gives the same as if none were.
     pub fn apply(&mut self, upserts: &Rows, deletes: &[u64]) -> Result<(), TableError> {
         upserts.check(self.layout.columns())?;

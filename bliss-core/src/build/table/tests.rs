@@ -260,7 +260,7 @@ proptest! {
             prop_assert_eq!(&target[..64], &[0xcc; 64]);
             match applied {
                 Ok(()) => {}
-                // As a publisher does: lay out anew, from a table in which part of the change may be made already.
+                // As a publisher does: lay out again, from a table in which part of the change may be made already.
                 Err(_) => {
                     let old = TableRef::open(&bytes).unwrap();
                     let layout = Layout::for_rows(model.len() as u64 + spare.unwrap_or(0), columns).unwrap();

@@ -101,7 +101,7 @@ fn attributes_are_categories_only_and_only_those_the_schema_knows() {
         (categories(&[("request.header_count", "", 1.0)]), "request.header_count"),
     ] {
         let mut bench = Bench::new(rows_of_one_client(), &one_model(&model));
-        // Registered, but nobody says what it is; and one that is a number of the same name.
+        // Registered, but not in the schema; and one that is a number of the same name.
         bench.names.attribute("unknown").unwrap();
         bench.names.attribute("header_count").unwrap();
         bench.bind();

@@ -251,7 +251,7 @@ fn read_trees(trees: &ModelTrees<'_>, table: &[Split], dimensions: usize) -> Res
     Ok(result)
 }
 
-/// One tree of any shape: a difference of 0 ends at the node itself.
+/// One non-symmetric tree: a difference of 0 ends at the node itself.
 fn read_tree(
     splits: &[i32],
     steps: &[(u16, u16)],
