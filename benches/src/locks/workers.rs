@@ -137,10 +137,11 @@ impl<'a> Control<'a> {
         let after = self.counts(plan);
         let elapsed = start.elapsed();
         if plan.is_stopped {
+            // The end first, so that a read that waited is not one among thousands that follow it.
+            self.set(STATE, END);
             self.set(HOLD, 0);
             stop(false)?;
             self.wait(ATTEMPTS, 1)?;
-            std::thread::sleep(SETTLE);
         }
         Ok((after.0 - before.0, after.1 - before.1, elapsed))
     }
