@@ -56,7 +56,7 @@ pub struct bliss_answer_t {
     pub features_generation: u64,
     /// Generation of the models that were used; 0 if there are none.
     pub models_generation: u64,
-    /// The model, by its place in the publication; 0 if there is no score.
+    /// The model's index in the publication; 0 if there is no score.
     pub model_index: u32,
     /// Dimensions that answered with a row young enough.
     pub fresh: u32,
@@ -66,8 +66,8 @@ pub struct bliss_answer_t {
     pub missing: u32,
     /// Dimensions for which the request lacks an attribute; default values were used.
     pub absent: u32,
-    /// How often models were bound with this handle, modulo 2^32. While it stays the same, so do the places of the
-    /// models and their names; callers who keep copies of names make new ones when it changes.
+    /// How many times models were bound with this handle, modulo 2^32. While it stays the same, so do the models'
+    /// indexes and names; callers who keep copies of names renew them when it changes.
     pub model_binding_count: u32,
     /// Name of the model.
     pub model_name: bliss_text_t,
@@ -75,7 +75,7 @@ pub struct bliss_answer_t {
     pub model_version: bliss_text_t,
     /// Why there is no score, in a few words that stay the same between versions.
     pub reason: bliss_text_t,
-    /// With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    /// With BLISS_MISSING_INPUT, the name of the first input that is missing.
     pub missing_input: bliss_text_t,
 }
 
@@ -127,7 +127,7 @@ const _: () =
 /// `answer` is not written.
 ///
 /// # Safety
-/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `route` points
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `route` points
 ///   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_score(
@@ -163,7 +163,7 @@ impl bliss_t {
         };
         self.message.set(format_args!(
             "{reason}: model {model:?} takes {input:?}, which neither the published features nor the names registered \
-             with this handle offer with that type"
+             with this handle provide with that type"
         ));
         CallError::Reported(reason.into())
     }

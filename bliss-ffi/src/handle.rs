@@ -166,7 +166,7 @@ pub struct bliss_options_t {
     /// sizeof(bliss_options_t).
     pub size: usize,
     /// Address space in bytes that is reserved for each of the published copies, four in all; default 16 GiB.
-    /// No memory is reserved by this. A publication that is larger is mapped anew when it grows.
+    /// No memory is reserved by this. A larger publication is remapped when it grows.
     pub max_size_bytes: u64,
 }
 
@@ -270,7 +270,7 @@ fn open(
     })
 }
 
-/// Closes a handle and frees what belongs to it; pointers that it gave out become invalid. NULL is let pass.
+/// Closes a handle and frees what belongs to it; pointers that it returned become invalid. NULL is allowed.
 ///
 /// Any thread, so that a handle can be closed after its thread has ended; no other call with it may be under way or
 /// follow. Cannot fail.
@@ -293,7 +293,7 @@ pub unsafe extern "C" fn bliss_close(handle: *mut bliss_t) {
 /// daemon's metrics, for instance after a fork, tries again here.
 ///
 /// The handle's thread only. Pointers that earlier calls returned become invalid. Returns BLISS_OK if features and
-/// models can be read, else what is the matter (see bliss_result_e).
+/// models can be read, else why not (see bliss_result_e).
 ///
 /// # Safety
 /// - `handle` is NULL or open.
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn bliss_maintain(handle: *mut bliss_t) -> bliss_result_e 
     handle.call(|handle| handle.client.maintain().map_err(CallError::from))
 }
 
-/// What the last call with a result other than BLISS_OK was about, in words: copied to `buffer` with a NUL at the
+/// Why the last call with a result other than BLISS_OK failed, in words: copied to `buffer` with a NUL at the
 /// end, cut to `buffer_len` bytes (512 are always enough). Returns the length of the whole text without the NUL; 0 if
 /// nothing has gone wrong yet, or `handle` is NULL or another thread's. `buffer` may be NULL. For results above 0 it
 /// begins with the words of the reason, after which a colon and details may follow.

@@ -9,7 +9,7 @@
 //! | [`handle`] | opening, closing, the last error |
 //! | [`request`] | names, and the values of one request |
 //! | [`answer`] | bot scores |
-//! | [`shadow`] | what shadow models say |
+//! | [`shadow`] | scores of shadow models |
 //! | [`lookup`] | features and keys |
 //! | [`names`] | what the publication calls things, for tools |
 //!

@@ -12,7 +12,7 @@ use crate::pointer::{InSlice, MAX_VALUE_BYTES, Out, OutStruct, SizePrefixed};
 /// More keys than a schema can have dimensions.
 const MAX_KEYS: usize = 1024;
 
-/// What a look-up found. The arrays are the handle's, and may be read until the next call with it.
+/// What a lookup found. The arrays are the handle's, and may be read until the next call with it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct bliss_features_t {
@@ -61,11 +61,11 @@ const _: () =
 ///
 /// No lock and no allocation; a system call only where files were replaced since the last call.
 ///
-/// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then `features` says 0 of
-/// everything; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+/// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then all of
+/// `features` is 0; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 ///
 /// # Safety
-/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `features` is
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `features` is
 ///   NULL or points to a struct of the size it begins with.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_lookup(

@@ -22,7 +22,7 @@ impl Message {
     /// Replaces the text.
     pub(crate) fn set(&mut self, text: impl fmt::Display) {
         self.clear();
-        // It fails only where the text is cut, and there is nobody to tell.
+        // It fails only where the text is cut, which is intended.
         let _ = write!(self, "{text}");
     }
 

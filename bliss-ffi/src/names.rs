@@ -1,6 +1,6 @@
 //! What the publication calls things, for tools.
 //!
-//! The names are those of the publication that the last look-up, score or `bliss_maintain` came from; before that there
+//! The names are those of the publication that the last lookup, score or `bliss_maintain` came from; before that there
 //! are none.
 
 use crate::answer::bliss_text_t;
@@ -9,8 +9,7 @@ use crate::error::CallError;
 use crate::handle::{HandleArg, bliss_t};
 use crate::pointer::Out;
 
-const NO_SUCH: CallError =
-    CallError::Invalid(BLISS_ERROR_ARGUMENT, "there is no such place in the publication");
+const NO_SUCH: CallError = CallError::Invalid(BLISS_ERROR_ARGUMENT, "the index is out of range");
 
 /// Number of dimensions of the publication that the last call used; 0 before one was seen.
 ///
@@ -26,10 +25,10 @@ pub unsafe extern "C" fn bliss_dimension_count(handle: *mut bliss_t) -> usize {
     handle.count(|handle| handle.client.scorer().dimensions().len())
 }
 
-/// The name of a dimension, by its place in the schema. It may be read until the next call that looks up, scores or
+/// The name of a dimension, by its index in the schema. It may be read until the next call that looks up, scores or
 /// maintains.
 ///
-/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no such place),
+/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (index out of range),
 /// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 ///
 /// # Safety
@@ -51,7 +50,7 @@ pub unsafe extern "C" fn bliss_dimension_name(
     })
 }
 
-/// Number of features of all dimensions together: the length of a look-up's values. 0 before a publication was seen.
+/// Total number of features of all dimensions: the length of a lookup's values. 0 before a publication was seen.
 ///
 /// The handle's thread only; 0 in another one, and where `handle` is NULL.
 ///
@@ -65,7 +64,7 @@ pub unsafe extern "C" fn bliss_feature_count(handle: *mut bliss_t) -> usize {
     handle.count(|handle| handle.client.scorer().dimensions().width())
 }
 
-/// The names of a feature and of its dimension, by its place in a look-up's values. They may be read until the next
+/// The names of a feature and of its dimension, by its index in a lookup's values. They may be read until the next
 /// call that looks up, scores or maintains. Either pointer may be NULL.
 ///
 /// The handle's thread only. Returns what bliss_dimension_name returns.
@@ -106,7 +105,7 @@ pub unsafe extern "C" fn bliss_model_count(handle: *mut bliss_t) -> usize {
     handle.count(|handle| handle.client.scorer().models().models().len())
 }
 
-/// Name and version of a model, and its first input that neither the snapshot nor the caller offers (none if it has all).
+/// Name and version of a model, and its first input that neither the features nor the caller provide (none if it has all).
 /// They may be read until the next call that looks up, scores or maintains. Each of the three pointers may be NULL.
 ///
 /// The handle's thread only. Returns what bliss_dimension_name returns.

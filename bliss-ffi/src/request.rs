@@ -137,7 +137,7 @@ pub unsafe extern "C" fn bliss_request_clear(handle: *mut bliss_t) -> bliss_resu
     })
 }
 
-/// Says the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
+/// Sets the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
 /// attribute's kind in the schema says. A value that does not fit its kind counts as absent.
 ///
 /// The bytes are not copied. They are read by each bliss_score and bliss_lookup that follows, and must be there and
@@ -147,7 +147,7 @@ pub unsafe extern "C" fn bliss_request_clear(handle: *mut bliss_t) -> bliss_resu
 /// bytes; the attribute keeps the value it had), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 ///
 /// # Safety
-/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
+/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as described above.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_request_set_text(
     handle: *mut bliss_t,
@@ -163,13 +163,13 @@ pub unsafe extern "C" fn bliss_request_set_text(
     handle.call(|handle| handle.set(attribute, Value::Text(value.get(MAX_VALUE_BYTES)?)))
 }
 
-/// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
+/// Sets the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
 /// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_set_text, borrowing included.
 ///
 /// The handle's thread only. Returns what bliss_request_set_text returns.
 ///
 /// # Safety
-/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text says.
+/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text requires.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_request_set_binary(
     handle: *mut bliss_t,
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn bliss_request_set_binary(
     handle.call(|handle| handle.set(attribute, Value::Binary(value.get(MAX_VALUE_BYTES)?)))
 }
 
-/// Says the value of an attribute that is a number, for instance `asn`.
+/// Sets the value of an attribute that is a number, for instance `asn`.
 ///
 /// The handle's thread only. Returns what bliss_request_set_text returns.
 ///
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn bliss_request_set_u64(
     handle.call(|handle| handle.set(attribute, Value::U64(value)))
 }
 
-/// Says the value of a number; a number that is not said is NaN to models.
+/// Sets the value of a number; a number that is not set is NaN to models.
 ///
 /// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id),
 /// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn bliss_request_set_number(
     })
 }
 
-/// Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
+/// Sets the value of a category; one that is not set is the empty string to models. The bytes are not needed after
 /// the call.
 ///
 /// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536

@@ -1,4 +1,4 @@
-//! What shadow models say.
+//! Scores of shadow models.
 
 use bliss_core::score::Shadow;
 
@@ -8,7 +8,7 @@ use crate::error::CallError;
 use crate::handle::{HandleArg, bliss_t};
 use crate::pointer::{OutStruct, SizePrefixed};
 
-/// What a shadow model says of one request: a model that is evaluated beside the active one and decides nothing.
+/// The result of a shadow model for one request: a model that is evaluated beside the active one and decides nothing.
 ///
 /// Its texts may be read until the next call with the handle; `reason` as long as the library is loaded.
 #[repr(C)]
@@ -22,7 +22,7 @@ pub struct bliss_shadow_t {
     pub score: u32,
     /// Probability that the request is automated; NaN if there is no score.
     pub bot_probability: f64,
-    /// The model, by its place in the publication.
+    /// The model's index in the publication.
     pub model_index: u32,
     /// Is 0.
     pub reserved: u32,
@@ -32,7 +32,7 @@ pub struct bliss_shadow_t {
     pub model_version: bliss_text_t,
     /// Why there is no score, in a few words that stay the same between versions.
     pub reason: bliss_text_t,
-    /// With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    /// With BLISS_MISSING_INPUT, the name of the first input that is missing.
     pub missing_input: bliss_text_t,
 }
 
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn bliss_shadow_count(handle: *mut bliss_t) -> usize {
     handle.count(|handle| handle.client.shadows().len())
 }
 
-/// What shadow model number `index` said of the request that bliss_score scored last. They come in the order of the
+/// The result of shadow model `index` for the request that bliss_score scored last. They come in the order of the
 /// publication; to be called before anything that looks up or maintains.
 ///
 /// No lock, no allocation, no system call.

@@ -7,7 +7,7 @@
 //! in    u32 number of requests; per request: u32 now, then per ATTRIBUTE: u32 length (0xffffffff for absent), text
 //! out   per request 36 bytes and more: i32 status (0 scored, else why not, as bliss_score returns), u32 score,
 //!       f64 probability of a bot, u64 generation of the features, u32 fetch ns, u32 score ns;
-//!       then u32 number of shadow models, and for each 20 bytes: u32 its place in the publication, i32 status,
+//!       then u32 number of shadow models, and for each 20 bytes: u32 its index in the publication, i32 status,
 //!       u32 score, f64 probability of a bot
 //! ```
 //!
