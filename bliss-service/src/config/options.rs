@@ -20,7 +20,7 @@ use crate::origin;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    /// Where the shared-memory files are. Must be on a tmpfs, or reads wait for a disk. The daemon makes the folder if
+    /// Where the shared-memory files are. Must be on a tmpfs, or reads wait for a disk. The daemon creates the folder if
     /// its parent exists. Required.
     pub(super) directory: PathBuf,
     #[serde(default)]
