@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// `cargo test` builds examples beside the tests, unless it is told to build this test alone.
+/// `cargo test` builds examples beside the tests, unless it builds this test alone.
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);

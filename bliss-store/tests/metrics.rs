@@ -341,7 +341,7 @@ fn without_a_file_a_worker_works_and_counts_once_there_is_one() {
     score(&mut client, 5);
     client.maintain().unwrap();
     assert_eq!(client.metrics_error(), Some(MetricsError::NoFile));
-    assert_eq!(site.lookups(), 0, "the daemon makes the file anew when it looks");
+    assert_eq!(site.lookups(), 0, "the daemon makes the file again when it looks");
     score(&mut client, 5);
     client.maintain().unwrap();
     assert_eq!(client.metrics_error(), None);

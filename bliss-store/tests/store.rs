@@ -135,7 +135,7 @@ fn a_small_table_grows_without_the_others_being_written_anew() {
 }
 
 /// From 100,000 rows on a copy takes at most 1.3 times the bytes of keys, times and rows, whatever was added or deleted; and
-/// is not written anew at every turn for that.
+/// is not rewritten at every turn for that.
 #[test]
 fn copies_stay_small_whether_rows_come_or_go() {
     let directory = tempfile::tempdir().unwrap();
@@ -185,7 +185,7 @@ fn copies_stay_small_whether_rows_come_or_go() {
     assert!(made["InPlace"] > 40 && made["Built"] < 35, "{made:?}");
 }
 
-/// A change may name a key several times: in a copy that is written anew since it takes too much there is still room for
+/// A change may name a key several times: in a copy that is rewritten since it takes too much there is still room for
 /// all of its rows.
 #[test]
 fn keys_that_a_change_names_several_times_are_counted_once() {
@@ -299,7 +299,7 @@ fn models_come_and_go_while_serving() {
     assert_eq!(client.models_generation(), Some(2));
 }
 
-/// The generations begin anew then, so that the number alone does not tell another model from the one that is bound.
+/// The generations begin again then, so that the number alone does not tell another model from the one that is bound.
 #[test]
 fn a_remade_directory_is_bound_anew_even_where_maintenance_saw_it_first() {
     let parent = tempfile::tempdir().unwrap();

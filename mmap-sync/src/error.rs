@@ -187,7 +187,7 @@ pub enum Error {
     },
     /// Other files took the place of these, and the handle cannot move to them while guards are alive on it.
     #[error(
-        "{path}: made anew while this handle looked into the files of before; drop all its guards and pin again"
+        "{path}: made again while this handle looked into the files of before; drop all its guards and pin again"
     )]
     Replaced {
         /// The state.

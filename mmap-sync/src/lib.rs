@@ -54,7 +54,7 @@
 //!   call is missing or forbidden, a pin costs two fences. A reader that knows nothing of a writer without `membarrier`
 //!   counts as pinning everything until its next look at the clock or at a new generation.
 //! * A reader holds guards on up to 12 different generations at once ([`Error::TooManyGuards`]).
-//! * A handle on which a guard is alive does not move to files that were made anew under the same path: the guard's pin
+//! * A handle on which a guard is alive does not move to files that were made again under the same path: the guard's pin
 //!   is in the old `P_readers`. If there is always one alive (each dropped after the next one was made), it stays with the
 //!   last value of the old files for ever (or gets [`Error::Replaced`]); [`Reader::is_superseded`] and [`Reader::writer_age`] tell.
 //!   Drop all guards now and then, or use a handle of its own for what is held for long.

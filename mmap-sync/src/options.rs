@@ -97,7 +97,7 @@ impl Options {
     }
 
     /// Address space in bytes that is reserved for each copy; default 16 GiB. A copy grows up to this size without
-    /// being mapped anew. Larger publications are possible, at the price of a new mapping in every reader.
+    /// being mapped again. Larger publications are possible, at the price of a new mapping in every reader.
     /// Memory is not reserved by this.
     pub fn max_size(mut self, bytes: u64) -> Self {
         self.max_size = bytes;

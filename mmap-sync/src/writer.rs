@@ -305,7 +305,7 @@ impl Writer {
         }
     }
 
-    /// Gives back the memory of retired files that nobody pins.
+    /// Releases the memory of retired files that nobody pins.
     fn reclaim(&self) {
         let generations: Vec<u64> = self.retired.borrow().iter().map(|retired| retired.generation).collect();
         let held = self.held(&generations);
@@ -403,7 +403,7 @@ impl Writer {
 impl Retired {
     /// Gives the memory back, mapped or not, and forgets the name. The first page stays: readers look at it.
     fn punch(&self) {
-        // Best effort: what fails here is memory that the last reader's death gives back.
+        // Best effort: what fails here is memory that the last reader's death releases.
         if let Ok(info) = file::fstat(&self.fd)
             && info.size >= PAGE
             && let Ok(map) = Map::new(&self.fd, PAGE, true)

@@ -1,4 +1,4 @@
-//! Files and directories that are removed, made anew, or marked as given up: writer and readers find what is there now.
+//! Files and directories that are removed, made again, or marked as given up: writer and readers find what is there now.
 
 mod common;
 

@@ -365,8 +365,8 @@ function Handle:shadow_count()
 end
 
 -- Fetches a shadow model's result, counted from 1, for the last request; `shadow_model` and `shadow_probability`
--- are about the one fetched last. Returns its score; or nil and the reason why there is none, "no such shadow" included.
--- To be called before anything but `model` and `counts` is done with the handle.
+-- are about the one fetched last. Returns its score; or nil and the reason why there is none, which may be "no such
+-- shadow". To be called before anything but `model` and `counts` is done with the handle.
 function Handle:shadow_score(index)
     local shadow = self.shadow
     if lib.bliss_shadow_get(self.pointer, index - 1, shadow) ~= OK then

@@ -227,7 +227,7 @@ mod avx2 {
             // SAFETY:
             // - a line is 64 bytes long, and both halves lie in it.
             // - streaming stores need alignment, which the caller promises; they are visible to others in order only
-            //   after `drain`, before which nobody else is told of the copy.
+            //   after `drain`, before which nobody else knows of the copy.
             unsafe {
                 if PAST_THE_CACHE {
                     _mm256_stream_si256(start, low);

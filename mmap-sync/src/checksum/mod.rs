@@ -91,7 +91,7 @@ impl Blocks {
         });
     }
 
-    /// Begins anew; the blocks follow by [`push`](Self::push) and [`push_copy`](Self::push_copy), in order.
+    /// Starts again; the blocks follow by [`push`](Self::push) and [`push_copy`](Self::push_copy), in order.
     pub(crate) fn begin(&mut self) {
         self.sums.clear();
         self.sum = 0;
@@ -151,7 +151,7 @@ impl Blocks {
     }
 
     /// Lets `change` change a range of `bytes`, which is all that they differ in from what the sums are of, beside what
-    /// the next [`update`](Self::update) is told; they [fit](Self::fit). If `change` panics, the sums are forgotten.
+    /// the next [`update`](Self::update) is passed; they [fit](Self::fit). If `change` panics, the sums are forgotten.
     pub(crate) fn edit<R>(
         &mut self,
         bytes: &mut [u8],

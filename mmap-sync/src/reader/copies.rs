@@ -326,7 +326,7 @@ impl Context<'_> {
         }
         let [ours, adopted] = self.readers_ids;
         if fields.readers_id != ours && (fields.readers_id != adopted || adopted == 0) {
-            // It belongs to files that were made anew under the same path, whose writer does not see our pins.
+            // It belongs to files that were made again under the same path, whose writer does not see our pins.
             return Err(self.corrupt(index, "the number of P_readers", ours, fields.readers_id));
         }
         if fields.bytes > fields.reserved_bytes {

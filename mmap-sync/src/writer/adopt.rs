@@ -39,7 +39,7 @@ pub(super) fn open(options: &Options) -> Result<Writer, Error> {
     open_locked(options, paths, Arc::new(lock), 0)
 }
 
-/// Opens, or makes anew what was removed, while `writer` still has the files that had these names: the last
+/// Opens, or makes again what was removed, while `writer` still has the files that had these names: the last
 /// publication is carried over, and readers are told to look at the path again.
 pub(super) fn reopen(writer: &mut Writer) -> Result<(), Error> {
     let options = writer.options.clone();
@@ -292,7 +292,7 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Dat
             copy.holds = None;
         }
         if copy.holds == Some(writer.generation) {
-            // A state that was made anew does not have these yet.
+            // A state that was made again does not have these yet.
             let version = InstanceVersion::new(index, fields.bytes, fields.checksum);
             writer.state().version.store(version.0, Ordering::Relaxed);
             writer.state().published_ns.store(fields.published_ns, Ordering::Relaxed);
