@@ -11,7 +11,7 @@ export BLISS_TEST_DATA
 # How long `make soak` runs.
 SECONDS ?= 600
 
-.PHONY: help demo demo-nginx test quick check deny loom asan soak fuzz bench model setup-build setup-test setup-nginx
+.PHONY: help demo demo-nginx test quick check deny loom asan soak fuzz bench model setup-build setup-check setup-test setup-nginx
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
@@ -34,9 +34,11 @@ test: setup-test ## everything that must hold: format, lints, unit, integration,
 quick: ## format, lints and unit tests of what changed since main, under two minutes when built before
 	tools/quick.sh
 
-check: ## format, lints, and where cargo-deny is installed, licences and duplicate versions
+check: setup-check ## format, lints, and where cargo-deny is installed, licences and duplicate versions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v luacheck >/dev/null; then luacheck -q lua examples; \
+	else echo "SKIPPED: luacheck (Debian package lua-check)" >&2; fi
 	@if command -v cargo-deny >/dev/null; then $(MAKE) deny; \
 	else echo "SKIPPED: make deny (cargo install --locked cargo-deny, some minutes, makes it run)" >&2; fi
 
@@ -61,13 +63,16 @@ soak: ## readers and a writer without pause for SECONDS (default 600), every byt
 
 bench: setup-build ## BLISS and its peers in one run
 	tools/setup.sh memcached redis-server zstd
-	$(CARGO) run --locked --release -p benches --bin compare -- fetch
+	$(CARGO) run --locked --release -p benches --bin compare -- lookup
 
 model: ## trains the demo model again, from LOG=access.log
 	tools/train_demo_model.sh $(LOG)
 
 setup-build:
 	tools/setup.sh gcc libc6-dev
+
+setup-check:
+	@tools/setup.sh lua-check || echo "cannot install lua-check; going on without" >&2
 
 setup-test: setup-build setup-nginx
 	tools/setup.sh clang pkg-config valgrind memcached redis-server util-linux python3-venv

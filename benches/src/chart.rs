@@ -49,32 +49,51 @@ pub fn page(records: &[Record]) -> String {
     html += "<p>Of each benchmark the newest record. Axes are logarithmic. Heights are square roots of counts; the marks of a \
              distribution are p50 (dot), p99 and p99.9 (strokes).</p>\n";
     goals(&mut html, records);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     for record in records.iter().rev() {
         let mut is_first = true;
-        for bench in record.results.iter().map(|row| row.bench.as_str()) {
-            if seen.contains(&bench) {
+        for title in record.results.iter().map(title) {
+            if seen.contains(&title) {
                 continue;
             }
-            seen.push(bench);
-            let rows: Vec<&Row> = record.results.iter().filter(|row| row.bench == bench).collect();
-            let _ = writeln!(html, "<h2>{}</h2>", escape(bench));
+            let rows: Vec<&Row> = record.results.iter().filter(|row| self::title(row) == title).collect();
+            let _ = writeln!(html, "<h2>{}</h2>", escape(&title));
             circumstances(&mut html, record, is_first);
             is_first = false;
-            chart(&mut html, bench, &rows);
+            chart(&mut html, &title, &rows);
             table(&mut html, &rows);
+            seen.push(title);
         }
     }
     html + "</body></html>\n"
 }
 
+/// The number of keys that was asked for: a workload has as many in each dimension, and so a few less.
+fn asked(keys: f64) -> f64 {
+    let unit = 10_f64.powf(keys.max(1.0).log10().ceil() - 3.0).max(1.0);
+    (keys / unit).round() * unit
+}
+
+/// The benchmark and what it was asked for: rows of one title are compared with each other.
+fn title(row: &Row) -> String {
+    let mut title = row.bench.clone();
+    if let Some(keys) = row.number("keys") {
+        let _ = write!(title, ", {} keys", grouped(asked(keys)));
+    }
+    if let Some(distribution) = row.field("distribution").and_then(Value::as_str) {
+        let _ = write!(title, ", {distribution}");
+    }
+    title
+}
+
 fn circumstances(html: &mut String, record: &Record, in_full: bool) {
     let _ = writeln!(
         html,
-        "<p>{}, commit {}: <code>{}</code></p>",
+        "<p>{}, commit {}: <code>{}</code>{}</p>",
         escape(&record.date),
         escape(&record.commit),
-        escape(&record.command)
+        escape(&record.command),
+        if record.transcribed.is_some() { "; copied by hand, without distributions" } else { "" }
     );
     if in_full {
         let m = &record.machine;
@@ -95,11 +114,20 @@ fn circumstances(html: &mut String, record: &Record, in_full: bool) {
     }
 }
 
+/// Whether a verdict is on as many keys as the goals are set for, asked for uniformly, or on something without keys.
+fn is_at_scale(record: &Record, verdict: &Verdict) -> bool {
+    let mut rows = record.results.iter().filter(|row| row.bench == verdict.bench);
+    rows.all(|row| {
+        row.number("keys").is_none_or(|keys| asked(keys) == 1e7)
+            && row.field("distribution").is_none_or(|distribution| distribution == "uniform")
+    })
+}
+
 /// The newest verdict on each goal.
 fn goals(html: &mut String, records: &[Record]) {
     let mut newest: Vec<(&Record, &Verdict)> = Vec::new();
     for record in records.iter().rev() {
-        for verdict in &record.goals {
+        for verdict in record.goals.iter().filter(|verdict| is_at_scale(record, verdict)) {
             let key = |v: &Verdict| {
                 (v.bench.clone(), v.ours.clone(), v.peer.clone(), v.figure.clone(), v.goal.clone())
             };
@@ -111,7 +139,7 @@ fn goals(html: &mut String, records: &[Record]) {
     if newest.is_empty() {
         return;
     }
-    *html += "<h2>Goals</h2>\n<div class=\"scroll\"><table><tr><th>benchmark</th><th>figure</th><th class=\"n\">ours</th>\
+    *html += "<h2>Goals, at 10 million keys</h2>\n<div class=\"scroll\"><table><tr><th>benchmark</th><th>figure</th><th class=\"n\">ours</th>\
               <th>against</th><th class=\"n\">theirs</th><th class=\"n\">ratio</th><th>goal</th><th>verdict</th><th>date</th></tr>\n";
     for (record, v) in newest {
         let ours = if v.ours == "bliss" { String::new() } else { format!(" ({})", escape(&v.ours)) };
@@ -250,8 +278,8 @@ fn lane_of(html: &mut String, row: &Row, base: f64, x: &impl Fn(f64) -> f64) {
         let _ = write!(html, "<path class=\"area\" d=\"{path}V{base:.1}Z\"/>");
     }
     let marks = marks(row);
-    let places = || marks.iter().map(|(_, ns)| x(*ns));
-    let (least, most) = places().fold((f64::MAX, 0.0_f64), |(a, b), at| (a.min(at), b.max(at)));
+    let positions = || marks.iter().map(|(_, ns)| x(*ns));
+    let (least, most) = positions().fold((f64::MAX, 0.0_f64), |(a, b), at| (a.min(at), b.max(at)));
     let _ =
         write!(html, "<line class=\"mark\" x1=\"{least:.1}\" x2=\"{most:.1}\" y1=\"{base}\" y2=\"{base}\"/>");
     for (label, ns) in marks.iter().skip(1) {
@@ -271,19 +299,19 @@ fn lane_of(html: &mut String, row: &Row, base: f64, x: &impl Fn(f64) -> f64) {
             time(*ns)
         );
     }
-    let told: Vec<String> = marks.iter().map(|(label, ns)| format!("{label} {}", time(*ns))).collect();
+    let texts: Vec<String> = marks.iter().map(|(label, ns)| format!("{label} {}", time(*ns))).collect();
     let _ = writeln!(
         html,
         "<text class=\"axis\" style=\"font-weight:400\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
         LEFT + PLOT + 12.0,
         base - 6.0,
-        told.join(" · ")
+        texts.join(" · ")
     );
 }
 
 /// Fields that a table of a benchmark shows where a row has them; what a chart says already is not among them, but for the
 /// figure that ratios are of.
-const COLUMNS: [(&str, &str); 17] = [
+const COLUMNS: [(&str, &str); 18] = [
     ("p50_ns", "p50"),
     ("p90_ns", "p90"),
     ("p99_ns", "p99"),
@@ -296,9 +324,10 @@ const COLUMNS: [(&str, &str); 17] = [
     ("per_second", "per second"),
     ("writes_per_second", "writes per second"),
     ("post_us", "the post"),
+    ("workers", "workers"),
     ("torn_reads", "torn reads"),
     ("writer", "the writer"),
-    ("readers", "other readers"),
+    ("other_readers", "other readers"),
     ("stopped", "the stopped reader"),
     ("publications", "publications"),
 ];
@@ -354,7 +383,7 @@ fn label(figure: &str) -> &str {
     COLUMNS.iter().find(|(name, _)| *name == figure).map_or(figure, |(_, title)| title)
 }
 
-/// A figure with its unit, as its name tells.
+/// A figure with its unit, by its name.
 fn figure(name: &str, value: f64) -> String {
     if name.ends_with("_ns") {
         time(value)
@@ -419,21 +448,39 @@ mod tests {
         let mut times = Times::new();
         (1..=10_000).for_each(|ns| times.add_ns(f64::from(ns)));
         let mut report = Report::new(true);
-        report.add(Row::new("lookup", "bliss").with_times(&times));
-        report.add(Row::new("lookup", "a <b>").with("p50_ns", 50_000.0).with("p99_ns", 90_000.0));
+        let lookup =
+            |subject| Row::new("lookup", subject).with("keys", 10_000_000).with("distribution", "uniform");
+        report.add(lookup("bliss").with_times(&times));
+        report.add(lookup("a <b>").with("p50_ns", 50_000.0).with("p99_ns", 90_000.0));
         report.add(Row::new("publish_all", "bliss").with("seconds", 0.5).with("min_seconds", 0.4));
         report.add(Row::new("locks", "mutex").with("writer", "waits"));
         let html = page(&[Record::of(&report, std::iter::empty())]);
         assert_eq!(html.matches("<svg").count(), 2);
         assert_eq!(html.matches("<table>").count(), 3);
         assert!(html.contains("a &lt;b&gt;") && html.contains("prefers-color-scheme:dark"));
+        assert!(
+            html.contains("<h2>lookup, 10,000,000 keys, uniform</h2>") && html.contains("<h2>locks</h2>")
+        );
         assert!(!html.contains("<script") && !html.contains("NaN"));
     }
 
     #[test]
+    fn goals_are_judged_at_their_scale() {
+        let verdicts_of = |keys: u64, peer: f64| {
+            let mut report = Report::new(true);
+            report.add(Row::new("lookup", "bliss").with("keys", keys).with("p50_ns", 100.0));
+            report.add(Row::new("lookup", "mmap-sync 2.0.4").with("keys", keys).with("p50_ns", peer));
+            Record::of(&report, std::iter::empty())
+        };
+        let html = page(&[verdicts_of(9_999_996, 900.0), verdicts_of(1_000_000, 100.0)]);
+        assert!(html.contains(">holds<") && !html.contains(">short<"));
+    }
+
+    #[test]
     fn times_have_units() {
-        let told: Vec<_> = [2.7, 621.0, 1142.0, 5e6, 1.35e9].into_iter().map(time).collect();
-        assert_eq!(told, ["2.7 ns", "621 ns", "1.14 µs", "5 ms", "1.35 s"]);
+        let shown: Vec<_> = [2.7, 621.0, 1142.0, 5e6, 1.35e9].into_iter().map(time).collect();
+        assert_eq!(shown, ["2.7 ns", "621 ns", "1.14 µs", "5 ms", "1.35 s"]);
+        assert_eq!([asked(9_999_996.0), asked(120_000.0), asked(996.0)], [1e7, 120_000.0, 996.0]);
         assert_eq!(grouped(1_908_613.0), "1,908,613");
     }
 }

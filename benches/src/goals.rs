@@ -172,10 +172,10 @@ mod tests {
             Row::new("publish_one", "bliss").with("seconds", 0.0001),
         ];
         let found = verdicts(&rows);
-        let told: Vec<_> =
+        let shown: Vec<_> =
             found.iter().map(|v| (v.peer.as_str(), v.ratio, v.goal.as_str(), v.word())).collect();
         assert_eq!(
-            told,
+            shown,
             [
                 (CRATE, 10.0, "8x faster", "holds"),
                 ("floor (own mapping)", 1.5, "within 1.3x", "short"),

@@ -4,10 +4,11 @@
 //!
 //! | module | what is measured |
 //! |---|---|
-//! | [`fetch`](mod@fetch) (as `lookup`) | reading the rows of 12 dimensions for one request |
+//! | [`lookup`] | reading the rows of 12 dimensions for one request |
 //! | [`publish`] | publishing all rows, or a change of some |
 //! | [`sync`] | pins, typed reads and writes of the synchronizer alone |
 //! | [`ipc`] | messages to another process and back |
+//! | [`locks`] | one writer and its readers, by locks and without |
 //! | [`score`] | evaluating a model for one row |
 //!
 //! [`records`] keeps runs as JSON beside their [`goals`], [`chart`] draws them.
@@ -17,9 +18,10 @@
 //! how it stands.
 
 pub mod chart;
-pub mod fetch;
 pub mod goals;
 pub mod ipc;
+pub mod locks;
+pub mod lookup;
 pub mod machine;
 pub mod measure;
 pub mod peers;

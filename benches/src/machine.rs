@@ -161,7 +161,7 @@ pub fn memory() -> Memory {
     Memory { peak: field("VmHWM"), now: field("VmRSS"), private: field("RssAnon") }
 }
 
-/// Gives freed memory back to the system and starts [`Memory::peak`] anew.
+/// Returns freed memory to the system and restarts [`Memory::peak`].
 pub fn reset_peak() {
     // SAFETY:
     // - has no conditions.

@@ -10,7 +10,7 @@ pub struct Times {
     histogram: Histogram<u64>,
 }
 
-/// Parts of a nanosecond that are told apart.
+/// Parts of a nanosecond that can be distinguished.
 const PARTS: f64 = 10.0;
 
 /// What a set of times looks like, in nanoseconds.
@@ -83,9 +83,19 @@ impl Times {
 }
 
 impl Times {
-    /// Adds `count` times that are all `ns`.
-    pub fn add_many_ns(&mut self, ns: f64, count: u64) {
-        self.histogram.saturating_record_n((ns * PARTS) as u64, count);
+    /// The times as pairs of a value in this set's own unit and a count, for [`add_pairs`](Self::add_pairs) elsewhere.
+    pub fn pairs(&self) -> Vec<(u64, u64)> {
+        self.histogram
+            .iter_recorded()
+            .map(|value| (value.value_iterated_to(), value.count_at_value()))
+            .collect()
+    }
+
+    /// Adds what [`pairs`](Self::pairs) of another set gave.
+    pub fn add_pairs(&mut self, pairs: &[(u64, u64)]) {
+        for (value, count) in pairs {
+            self.histogram.saturating_record_n(*value, *count);
+        }
     }
 
     /// How many times there are in each step of a logarithmic scale of [`STEPS`] per decade, as pairs of the step's lower

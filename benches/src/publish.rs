@@ -107,7 +107,7 @@ impl Found {
 
     fn row(mut self, bench: &str, subject: &str, keys: u64, changed: u64) -> Row {
         self.seconds.sort_by(f64::total_cmp);
-        let at = |place: usize| self.seconds.get(place).copied().unwrap_or(f64::NAN);
+        let at = |index: usize| self.seconds.get(index).copied().unwrap_or(f64::NAN);
         Row::new(bench, subject)
             .with("keys", keys)
             .with("rows_changed", changed)
@@ -168,7 +168,7 @@ fn bliss(workload: &Workload, rounds: u64, report: &mut Report) -> anyhow::Resul
             let published = publisher.publish(change)?;
             if repeat >= 2 {
                 found.add(&begun, published.bytes);
-                *made.entry(format!("{:?}", published.made)).or_default() += 1;
+                *made.entry(format!("{:?}", published.method)).or_default() += 1;
             }
             see(&some)?;
         }

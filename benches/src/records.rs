@@ -24,9 +24,14 @@ pub struct Record {
     /// What else must be known to read it, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The text from which it was copied by hand, where `compare` did not write it: figures are as rounded there, and there
+    /// are no distributions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcribed: Option<String>,
     /// The rows.
     pub results: Vec<Row>,
-    /// How they stand against the goals.
+    /// How they stand against the goals; against those of today where the file has none.
+    #[serde(default)]
     pub goals: Vec<Verdict>,
 }
 
@@ -53,7 +58,12 @@ pub fn all(folder: &Path) -> anyhow::Result<Vec<Record>> {
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Record>> {
     let one = |path: &PathBuf| -> anyhow::Result<Record> {
         let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is not a record", path.display()))
+        let mut record: Record =
+            serde_json::from_slice(&text).with_context(|| format!("{} is not a record", path.display()))?;
+        if record.goals.is_empty() {
+            record.goals = verdicts(&record.results);
+        }
+        Ok(record)
     };
     let mut records = paths.iter().map(one).collect::<anyhow::Result<Vec<_>>>()?;
     records.sort_by(|a, b| a.date.cmp(&b.date));
@@ -69,6 +79,7 @@ impl Record {
             command: std::iter::once("compare".to_owned()).chain(arguments).collect::<Vec<_>>().join(" "),
             machine: report.machine().clone(),
             note: None,
+            transcribed: None,
             goals: verdicts(report.rows()),
             results: report.rows().to_vec(),
         }
@@ -181,6 +192,15 @@ mod tests {
         assert_eq!(found[0].results[0].number("p50_ns"), report.rows()[0].number("p50_ns"));
         assert_eq!(found[0].goals, record.goals);
         assert_eq!(record.goals[0].word(), "holds");
+    }
+
+    #[test]
+    fn the_records_of_the_repository_are_records() {
+        let records = all(&folder()).unwrap();
+        let lookup = |record: &&Record| record.results.iter().any(|row| row.bench == "lookup");
+        assert!(records.iter().filter(lookup).all(|record| !record.goals.is_empty()));
+        let is_known = |record: &Record| !record.commit.is_empty() && !record.machine.cpu.is_empty();
+        assert!(!records.is_empty() && records.iter().all(is_known));
     }
 
     #[test]

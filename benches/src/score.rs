@@ -60,7 +60,7 @@ model.fit(x, y)
 assert model.tree_count_ == trees, model.tree_count_
 model.save_model(os.path.join(folder, name + ".cbm"))
 rows(1024).tofile(os.path.join(folder, name + ".x.f32"))
-# Last, so that what was cut short is trained anew.
+# Last, so that what was cut short is trained again.
 with open(os.path.join(folder, "manifest.json"), "w") as manifest:
     json.dump({name: {"rows": 1024, "floats": floats, "cats": 0}}, manifest)
 "#;
@@ -244,7 +244,7 @@ fn one(
         }
     }
 
-    // As published: several models are several places in memory. Copies fill the same slots; models whose borders differ a
+    // As published: several models lie at several addresses. Copies fill the same slots; models whose borders differ a
     // little each fill their own.
     let copies = vec![compiled.clone(); options.together.max(1)];
     let others = (0..options.together).map(|by| moved(&case.file, by)).collect::<Result<Vec<_>, _>>()?;

@@ -88,13 +88,13 @@ impl Workload {
         (0..rows).map(move |row| key(dimension, row as u64))
     }
 
-    /// A place for each row, below the number of rows, such that rows often asked for under [`Distribution::Zipf`] are not
+    /// An index for each row, below the number of rows, such that rows often asked for under [`Distribution::Zipf`] are not
     /// side by side.
     #[inline]
     pub fn scattered(&self, row: u64) -> usize {
-        let place = u128::from(row) * u128::from(self.stride) % u128::from(self.rows_each);
+        let index = u128::from(row) * u128::from(self.stride) % u128::from(self.rows_each);
         // Below a number of rows that is in memory.
-        place as usize
+        index as usize
     }
 
     /// `count` rows that are spread over all dimensions, as pairs of dimension and key: different ones in each

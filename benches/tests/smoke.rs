@@ -1,6 +1,6 @@
 //! Every benchmark runs on a few rows and gets right answers; nothing here looks at a time.
 
-use benches::fetch::{self, Subject};
+use benches::lookup::{self, Subject};
 use benches::report::{Report, Row};
 use benches::workload::Distribution;
 use benches::{ipc, publish, score, sync};
@@ -12,7 +12,7 @@ fn subjects(report: &Report, bench: &str) -> Vec<String> {
 #[test]
 fn fetch_measures_all_that_are_installed() {
     for distribution in [Distribution::Uniform, Distribution::Zipf] {
-        let options = fetch::Options {
+        let options = lookup::Options {
             keys: 1200,
             distribution,
             subjects: vec![
@@ -31,7 +31,7 @@ fn fetch_measures_all_that_are_installed() {
             rounds: 2,
         };
         let mut report = Report::new(true);
-        fetch::run(&options, &mut report).unwrap();
+        lookup::run(&options, &mut report).unwrap();
         let found = subjects(&report, "lookup");
         for subject in
             ["bliss", "bliss C ABI", "mmap-sync 2.0.4", "lmdb", "HashMap", "floor", "floor (own mapping)"]

@@ -8,7 +8,7 @@ use super::instruction_set::InstructionSet;
 pub enum ModelError {
     /// The bytes do not start at a multiple of 64.
     #[error(
-        "expected a compiled model at an address that is a multiple of 64, found remainder {remainder}; place it 64-byte aligned"
+        "expected a compiled model at an address that is a multiple of 64, found remainder {remainder}; align it to 64 bytes"
     )]
     Misaligned {
         /// Remainder of the address.

@@ -21,7 +21,7 @@ pub(crate) const LANES: usize = 16;
 /// Trees whose leaf indexes are computed together.
 pub(crate) const BLOCK: usize = 64;
 
-/// Trees that are walked together where they have any shape.
+/// Non-symmetric trees that are walked together.
 pub(crate) const TRAVERSAL_TREES: usize = 8;
 
 /// Borders that one slot counts at most, so that a threshold of [`UNREACHABLE_THRESHOLD`] is never reached.
@@ -39,14 +39,14 @@ pub(crate) const MIN_SLOT_BYTES: usize = 256;
 /// Bytes of slots at most: a slot's number has 16 bits.
 pub(crate) const MAX_SLOTS: usize = 1 << 16;
 
-/// The trees have any shape: sections NODES and on are used, BLOCKS and on are empty.
-pub(crate) const FLAG_ANY_SHAPE: u32 = 1;
+/// The trees are non-symmetric: sections NODES and on are used, BLOCKS and on are empty.
+pub(crate) const FLAG_NON_SYMMETRIC: u32 = 1;
 /// A slot's number has two bytes in TESTS.
 pub(crate) const FLAG_WIDE_SLOTS: u32 = 2;
 /// Each output dimension is a class against all others: probabilities do not add up to 1.
 pub(crate) const FLAG_ONE_VS_ALL: u32 = 4;
 /// The bits that have a meaning.
-pub(crate) const FLAGS: u32 = FLAG_ANY_SHAPE | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL;
+pub(crate) const FLAGS: u32 = FLAG_NON_SYMMETRIC | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL;
 
 /// Marks types of which every bit pattern is valid, without padding.
 ///
@@ -58,11 +58,49 @@ pub(crate) unsafe trait Pod: Copy + 'static {}
 macro_rules! plain {
     ($($ty:ty),*) => { $(
         // SAFETY:
-        // - numbers and `repr(C)` structs of numbers without padding (sizes asserted below)
-        unsafe impl Pod for $ty {}
+        // - numbers, vectors of numbers, and `repr(C)` structs of numbers without padding (sizes asserted below)
+        unsafe impl $crate::layout::Pod for $ty {}
     )* };
 }
-plain!(u8, u32, f32, f64, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
+pub(crate) use plain;
+plain!(u8, u32, f32, f64, Header, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
+
+// SAFETY:
+// - an array has no padding between or after its elements
+unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
+
+/// `count` elements from `offset` on, if they lie inside of `bytes` and are aligned.
+pub(crate) fn elements<T: Pod>(bytes: &[u8], offset: usize, count: usize) -> Option<&[T]> {
+    let part = bytes.get(offset..)?.get(..count.checked_mul(size_of::<T>())?)?;
+    if !part.as_ptr().cast::<T>().is_aligned() {
+        return None;
+    }
+    // SAFETY:
+    // - the length is that of `count` elements, and they are aligned (both checked above)
+    // - any bits are a `Pod`
+    Some(unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<T>(), count) })
+}
+
+/// The bytes of elements.
+#[cfg(feature = "build")]
+pub(crate) fn bytes_of<T: Pod>(elements: &[T]) -> &[u8] {
+    // SAFETY:
+    // - the length is that of the elements, whose bytes are all initialised: a `Pod` has no padding
+    // - a byte has no alignment
+    unsafe { std::slice::from_raw_parts(elements.as_ptr().cast::<u8>(), size_of_val(elements)) }
+}
+
+/// Elements seen as their parts, for instance a line as 16 numbers.
+pub(crate) fn parts_of_mut<T: Pod, U: Pod>(elements: &mut [T]) -> &mut [U] {
+    const { assert!(align_of::<T>() >= align_of::<U>() && size_of::<T>().is_multiple_of(size_of::<U>())) };
+    // SAFETY:
+    // - as many parts as the elements hold, and aligned as they are (asserted above)
+    // - any bits are a `T` and a `U`
+    unsafe {
+        let count = size_of_val(elements) / size_of::<U>();
+        std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast::<U>(), count)
+    }
+}
 
 /// The range of a section.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,7 +142,7 @@ pub(crate) enum SectionId {
     LeafBases,
     /// Leaf values.
     Leaves,
-    /// [`Node`]s of trees of any shape.
+    /// [`Node`]s of non-symmetric trees.
     Nodes,
     /// Per node the position of its leaf value.
     NodeLeaves,
@@ -218,8 +256,8 @@ pub(crate) struct Pages {
     pub(crate) of_128: [u16; 2],
 }
 
-/// A node of a tree of any shape: goes on at `base`, or at `base + 1` where the slot reaches the threshold. A leaf
-/// goes on at itself.
+/// A node of a non-symmetric tree: continues at `base`, or at `base + 1` where the slot reaches the threshold. A leaf
+/// continues at itself.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Node {

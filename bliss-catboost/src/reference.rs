@@ -4,7 +4,7 @@ use rkyv::{Archived, access_unchecked};
 
 use super::error::ModelError;
 use super::instruction_set::InstructionSet;
-use super::layout::{ALIGN, FLAG_ANY_SHAPE, Header, MAGIC, Pod, Section, SectionId};
+use super::layout::{ALIGN, FLAG_NON_SYMMETRIC, Header, MAGIC, Pod, Section, SectionId};
 use super::meta::Meta;
 use super::validate;
 
@@ -109,7 +109,7 @@ impl<'a> ModelRef<'a> {
     /// Whether all nodes of a level test the same split in every tree.
     #[must_use]
     pub fn is_oblivious(&self) -> bool {
-        self.header().flags & FLAG_ANY_SHAPE == 0
+        self.header().flags & FLAG_NON_SYMMETRIC == 0
     }
 
     /// Values per row: what [`raw`](Self::raw) writes.

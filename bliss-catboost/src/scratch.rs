@@ -1,6 +1,6 @@
 //! Memory that an evaluation works in.
 
-use super::layout::{BLOCK, FLAG_ANY_SHAPE, Group, LANES, SectionId, slot_bytes};
+use super::layout::{BLOCK, FLAG_NON_SYMMETRIC, Group, LANES, SectionId, parts_of_mut, plain, slot_bytes};
 use super::reference::ModelRef;
 
 /// Cache lines that [`Scratch::bounded`] allocates for each of its three parts.
@@ -9,7 +9,9 @@ pub(super) const BOUNDED_LINES: usize = 4096;
 /// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(super) struct Line([u8; 64]);
+
+plain!(Line);
 
 /// Memory that an evaluation works in, made when models are opened, so that evaluating never allocates. For one
 /// thread at a time; serves any number of models, one after the other.
@@ -20,15 +22,16 @@ pub struct Scratch {
     positions: Vec<Line>,
 }
 
-/// Where a model's parts of the scratch memory are.
-#[derive(Clone, Copy)]
-pub(super) struct Parts {
-    /// 16 numbers per group.
-    pub(super) lanes: *mut f32,
+/// A model's parts of the scratch memory. No byte of the slots is ever
+/// [`UNREACHABLE_THRESHOLD`](super::layout::UNREACHABLE_THRESHOLD), whichever model filled them. Kernels get the parts of
+/// their job's model.
+pub(super) struct Parts<'s> {
+    /// The numbers of each group.
+    pub(super) lanes: &'s mut [[f32; LANES]],
     /// `slot_bytes` bytes.
-    pub(super) slots: *mut u8,
-    /// Per tree the position of its leaf value, a multiple of 64 of them.
-    pub(super) positions: *mut u32,
+    pub(super) slots: &'s mut [u8],
+    /// Positions of leaf values, 16 in a line.
+    pub(super) positions: &'s mut Vec<Line>,
 }
 
 /// Cache lines that a model wants of each part.
@@ -44,7 +47,7 @@ impl Lines {
         Self {
             lanes: model.section::<Group>(SectionId::Groups).len(),
             slots: slot_bytes(header.slots as usize) / 64,
-            positions: if header.flags & FLAG_ANY_SHAPE == 0 {
+            positions: if header.flags & FLAG_NON_SYMMETRIC == 0 {
                 0
             } else {
                 (header.trees as usize).div_ceil(BLOCK) * (BLOCK / LANES)
@@ -63,7 +66,7 @@ impl Scratch {
     }
 
     /// Memory for models of up to `BOUNDED_LINES` (4,096) cache lines per part: 65,536 trees, or as many inputs and borders
-    /// as a snapshot's features can have. Allocates now, so that [`Self::reserve_within`] need not.
+    /// as features can have. Allocates now, so that [`Self::reserve_within`] need not.
     #[must_use]
     pub fn bounded() -> Self {
         let part = || Vec::with_capacity(BOUNDED_LINES);
@@ -97,7 +100,7 @@ impl Scratch {
         }
     }
 
-    /// Grows so that [`ModelRef::raw_many`] can go on with the sums of all these models beside each other. Allocates where
+    /// Grows so that [`ModelRef::raw_many`] can add the sums of all these models beside each other. Allocates where
     /// it has to.
     pub fn reserve_for_many<'a>(&mut self, models: impl IntoIterator<Item = ModelRef<'a>>) {
         for model in models {
@@ -121,18 +124,15 @@ impl Scratch {
     }
 
     /// The parts, if they are large enough for this model.
-    pub(super) fn parts(&mut self, model: &ModelRef<'_>) -> Option<Parts> {
+    pub(super) fn parts(&mut self, model: &ModelRef<'_>) -> Option<Parts<'_>> {
         let lines = Lines::of(model);
-        if self.lanes.len() < lines.lanes
-            || self.slots.len() < lines.slots
-            || self.positions.len() < lines.positions
-        {
+        if self.positions.len() < lines.positions {
             return None;
         }
         Some(Parts {
-            lanes: self.lanes.as_mut_ptr().cast(),
-            slots: self.slots.as_mut_ptr().cast(),
-            positions: self.positions.as_mut_ptr().cast(),
+            lanes: parts_of_mut(self.lanes.get_mut(..lines.lanes)?),
+            slots: parts_of_mut(self.slots.get_mut(..lines.slots)?),
+            positions: &mut self.positions,
         })
     }
 }

@@ -4,9 +4,9 @@ use rkyv::Archived;
 
 use super::error::ModelError;
 use super::layout::{
-    ALIGN, BLOCK, Block, Element, FLAG_ANY_SHAPE, FLAG_WIDE_SLOTS, FLAGS, Group, Header, LANES, MAGIC,
+    ALIGN, BLOCK, Block, Element, FLAG_NON_SYMMETRIC, FLAG_WIDE_SLOTS, FLAGS, Group, Header, LANES, MAGIC,
     MAX_LEVELS, MAX_ROWS, MAX_SLOTS, MIN_SLOT_BYTES, Node, OneHot, Pages, Pod, Projection, Row, SECTIONS,
-    SectionId, Traversal, UNREACHABLE_THRESHOLD, VERSION, entry_bytes, level_bytes, slot_bytes,
+    SectionId, Traversal, UNREACHABLE_THRESHOLD, VERSION, elements, entry_bytes, level_bytes, slot_bytes,
 };
 use super::meta::Meta;
 
@@ -28,13 +28,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModelError> {
     if !bytes.starts_with(&MAGIC) {
         return Err(ModelError::Magic);
     }
-    if bytes.len() < size_of::<Header>() {
+    let Some([header]) = elements::<Header>(bytes, 0, 1) else {
         let (expected, found) = (size_of::<Header>() as u64, bytes.len() as u64);
         return Err(ModelError::Length { expected, found });
-    }
-    // SAFETY:
-    // - aligned and long enough (above); any bits are a `Header`
-    let header = unsafe { &*bytes.as_ptr().cast::<Header>() };
+    };
     if header.version != VERSION {
         return Err(ModelError::Version { expected: VERSION, found: header.version });
     }
@@ -45,7 +42,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ModelError> {
     model.check_header()?;
     model.check_inputs()?;
     model.check_projections()?;
-    if header.flags & FLAG_ANY_SHAPE == 0 { model.check_oblivious() } else { model.check_shapes() }
+    if header.flags & FLAG_NON_SYMMETRIC == 0 { model.check_oblivious() } else { model.check_non_symmetric() }
 }
 
 struct Unchecked<'a> {
@@ -68,14 +65,10 @@ impl<'a> Unchecked<'a> {
         let wrong = ModelError::Section { section: name, found: section.count };
         let offset = usize::try_from(section.offset).map_err(|_| wrong)?;
         let count = usize::try_from(section.count).map_err(|_| wrong)?;
-        let len = count.checked_mul(size_of::<T>()).ok_or(wrong)?;
-        let end = offset.checked_add(len).ok_or(wrong)?;
-        if offset % ALIGN != 0 || offset < size_of::<Header>() || end > self.bytes.len() {
+        if offset % ALIGN != 0 || offset < size_of::<Header>() {
             return Err(wrong);
         }
-        // SAFETY:
-        // - inside the bytes and aligned (just checked; no `Pod` type wants more than 64); any bits are a `Pod`
-        Ok(unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(offset).cast::<T>(), count) })
+        elements(self.bytes, offset, count).ok_or(wrong)
     }
 
     /// A section of exactly this many elements.
@@ -214,7 +207,7 @@ impl<'a> Unchecked<'a> {
         Ok(())
     }
 
-    fn check_shapes(&self) -> Result<(), ModelError> {
+    fn check_non_symmetric(&self) -> Result<(), ModelError> {
         let h = self.header;
         let trees = h.trees as usize;
         let nodes = self.section::<Node>(SectionId::Nodes, "nodes")?;
@@ -224,7 +217,7 @@ impl<'a> Unchecked<'a> {
         let walks = self.section::<Traversal>(SectionId::Walks, "walks")?;
         let slots = slot_bytes(h.slots as usize);
         all("roots", roots, |root| (*root as usize) < nodes.len())?;
-        // A node with the threshold UNREACHABLE_THRESHOLD goes on at `base` alone.
+        // A node with the threshold UNREACHABLE_THRESHOLD continues at `base` alone.
         all("nodes", nodes, |n| {
             let furthest = u64::from(n.base) + u64::from(n.threshold != UNREACHABLE_THRESHOLD);
             usize::from(n.slot) < slots && furthest < nodes.len() as u64

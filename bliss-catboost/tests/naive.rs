@@ -74,7 +74,7 @@ fn naive(model: &Model, row: &Row) -> Vec<f64> {
                 add(&tree.leaves[bits.sum::<usize>() * model.dimensions..]);
             }
         }
-        Trees::Any(trees) => {
+        Trees::NonSymmetric(trees) => {
             for tree in trees {
                 let mut at = 0;
                 while let Node::Split { split, left, right } = tree.nodes[at] {
@@ -308,7 +308,7 @@ fn model(shape: &Shape) -> Model {
             }
             tree
         };
-        Trees::Any((0..shape.trees).map(|_| tree(&mut random)).collect())
+        Trees::NonSymmetric((0..shape.trees).map(|_| tree(&mut random)).collect())
     } else {
         let tree = |random: &mut Random| {
             let depth = if random.below(4) == 0 { random.below(depth + 1) } else { depth };
@@ -416,7 +416,7 @@ proptest! {
             let mut retrained = first.clone();
             match &mut retrained.trees {
                 Trees::Oblivious(trees) => trees.iter_mut().for_each(|tree| tree.leaves.reverse()),
-                Trees::Any(trees) => trees.iter_mut().for_each(|tree| tree.leaves.reverse()),
+                Trees::NonSymmetric(trees) => trees.iter_mut().for_each(|tree| tree.leaves.reverse()),
             }
             let mut moved = first.clone();
             if let Some(border) = moved.floats.iter_mut().find_map(|float| float.borders.first_mut()) {

@@ -9,7 +9,7 @@
 //!
 //! Canonical bytes are those of [`crate::attribute`]. A result of 0 becomes 1, since 0 marks an empty slot of a
 //! table. With a public secret anyone could compute a user agent that lands on another client's row; the
-//! secret is made by the daemon, travels in the snapshot (whose files other users cannot read) and is never
+//! secret is made by the daemon, travels in the features (whose files other users cannot read) and is never
 //! logged. Test vectors are in `docs/keys.md` and in this module's tests.
 
 use core::fmt;
@@ -48,7 +48,33 @@ pub enum KeyError {
 
 /// Builds the keys of one dimension, for readers and writers alike: both must agree to the bit.
 ///
-/// It takes values by the index of the key part, and it holds no references and never allocates.
+/// It takes values by the index of the key part, holds no references and never allocates.
+///
+/// ```
+/// use bliss_core::attribute::Value;
+/// use bliss_core::key::{KeyBuilder, KeyError, KeySecret, SECRET_BYTES};
+/// use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+///
+/// let dimension = Dimension {
+///     name: "subnet_path".into(),
+///     key: vec![KeyPart::subnet("ip", 24, 48), KeyPart::whole("path")],
+///     max_age_seconds: 600,
+///     features: vec![Feature::number("requests_1m")],
+/// };
+/// let schema = Schema { dimensions: vec![dimension], ..Schema::default() };
+/// let secret = KeySecret([7; SECRET_BYTES]);
+/// let keys = KeyBuilder::new(&schema, &schema.dimensions[0]).unwrap();
+///
+/// // One subnet, as text and as bytes.
+/// let text = [Value::from("192.0.2.1"), "/login".into()];
+/// let binary = [Value::Binary(&[192, 0, 2, 99]), "/login".into()];
+/// let key = keys.key(&secret, |part| text.get(part).copied())?;
+/// assert_eq!(keys.key(&secret, |part| binary.get(part).copied())?, key);
+///
+/// // A request that lacks an attribute of the key has no row.
+/// assert_eq!(keys.key(&secret, |part| text[..1].get(part).copied()), Err(KeyError::Absent(1)));
+/// # Ok::<(), KeyError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct KeyBuilder {
     dimension: Name,

@@ -15,6 +15,9 @@
 //! | [`metrics`] | what workers count in memory that they share with the daemon |
 //! | `build` | making publications, and changing them in place |
 //!
+//! Start with [`Scorer`](scorer::Scorer), [`Schema`](schema::Schema) and [`KeyBuilder`](key::KeyBuilder), or with
+//! `examples/score_request.rs`, which goes from rows and a model to a score.
+//!
 //! # Read path
 //!
 //! Nothing reachable from [`scorer::Scorer`] allocates, locks, makes a system call or panics; the crate's lints forbid

@@ -5,17 +5,17 @@
 //!
 //! | words | what |
 //! |---|---|
-//! | 8 i, i < 320 | small entries: look-ups of a dimension, unscored requests of a route |
+//! | 8 i, i < 320 | small entries: lookups of a dimension, unscored requests of a route |
 //! | 2,560 + 24 i, i < 234 | large entries: scores of a route and model, a route's shadow model |
 //!
 //! The first entries of each kind are fixed and have no id: they count what has no entry of its own, since the table is
-//! full, and the unscored requests of no route. The others are claimed when a worker binds a publication, at a place that
-//! the id gives, or one of the [`PROBES`] after it. An entry is never given back: the next worker that gets the slot goes
+//! full, and the unscored requests of no route. The others are claimed when a worker binds a publication, at an index that
+//! the id gives, or one of the [`PROBES`] after it. An entry is never released: the next worker that gets the slot goes
 //! on from its counts, so that totals never fall.
 //!
 //! # Trust
 //!
-//! All bytes of a slot may be anything. A place comes from the id and from nothing that is read, lies inside the table,
+//! All bytes of a slot may be anything. An index comes from the id and from nothing that is read, lies inside the table,
 //! and reads and additions are checked against the slot's length. Wrong bytes lead to wrong counts and no further.
 //!
 //! # Orderings
@@ -38,7 +38,7 @@ pub const LAYOUT: u32 = 1;
 pub const SLOT_BYTES: usize = 65_536;
 /// Length of a slot in words.
 pub const SLOT_WORDS: usize = SLOT_BYTES / 8;
-/// Places at which an entry may be, beginning with the one that its id gives.
+/// Indices at which an entry may be, beginning with the one that its id gives.
 pub const PROBES: usize = 32;
 
 /// Scores up to each of these are counted together.
@@ -89,7 +89,7 @@ impl Table {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
-    /// How look-ups of a dimension were answered.
+    /// How lookups of a dimension were answered.
     Lookups = 1,
     /// Requests of a route without a score, by reason.
     Unscored = 2,
@@ -134,7 +134,7 @@ impl SeriesId {
         Self(hash.digest() & !7 | kind as u64)
     }
 
-    /// Of the look-ups of a dimension.
+    /// Of the lookups of a dimension.
     pub fn lookups(dimension: &str) -> Self {
         Self::new(Kind::Lookups, &[dimension])
     }
@@ -203,14 +203,14 @@ impl<'a> Slot<'a> {
         let count = table.entries - table.fixed;
         let first = usize::try_from(id.0 >> 3).map_or(0, |hash| hash % count);
         for probe in 0..PROBES {
-            let place = table.at(table.fixed + (first + probe) % count);
-            let Some(word) = self.words.get(usize::from(place)) else { break };
+            let index = table.at(table.fixed + (first + probe) % count);
+            let Some(word) = self.words.get(usize::from(index)) else { break };
             match word.load(Relaxed) {
                 0 => word.store(id.0, Relaxed),
                 found if found == id.0 => {}
                 _ => continue,
             }
-            return EntryIndex(place);
+            return EntryIndex(index);
         }
         kind.other()
     }
@@ -222,7 +222,7 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// Counts a look-up of a dimension.
+    /// Counts a lookup of a dimension.
     #[inline]
     pub fn add_lookup(self, entry: EntryIndex, status: Status) {
         if let Some(cell) = (status as usize).checked_sub(1) {
@@ -271,19 +271,19 @@ impl<'a> Slot<'a> {
         });
         let claimed = [SMALL, LARGE].into_iter().flat_map(move |table| {
             (table.fixed..table.entries).filter_map(move |entry| {
-                let place = table.at(entry);
-                let id = SeriesId(self.words.get(usize::from(place))?.load(Relaxed));
+                let index = table.at(entry);
+                let id = SeriesId(self.words.get(usize::from(index))?.load(Relaxed));
                 // An id of the other size is not one that a claim has left here.
                 let fits = id.kind().is_some_and(|kind| kind.table().words == table.words);
-                fits.then(|| (Series::Of(id), self.cells(place, table)))
+                fits.then(|| (Series::Of(id), self.cells(index, table)))
             })
         });
         fixed.chain(claimed).filter(|(_, cells)| cells.iter().any(|count| *count != 0))
     }
 
-    fn cells(self, place: u16, table: Table) -> Cells {
+    fn cells(self, index: u16, table: Table) -> Cells {
         let mut cells = [0; MAX_CELLS];
-        let first = usize::from(place) + 1;
+        let first = usize::from(index) + 1;
         let words = self.words.get(first..first + table.words - 1).unwrap_or_default();
         cells.iter_mut().zip(words).for_each(|(to, word)| *to = word.load(Relaxed));
         cells
@@ -384,12 +384,12 @@ mod tests {
         let slot = Slot::new(&words).unwrap();
         for (i, kind) in (0..5000).flat_map(|i| Kind::ALL.map(|kind| (i, kind))) {
             let id = SeriesId::new(kind, &[&format!("{i}")]);
-            let place = slot.claim(id);
+            let entry = slot.claim(id);
             match kind {
-                Kind::Lookups => slot.add_lookup(place, Status::Stale),
-                Kind::Unscored => slot.add_unscored(place, Unscored::NoProbability),
-                Kind::Scores => slot.add_score(place, 99),
-                Kind::Shadow => slot.add_difference(place, -98),
+                Kind::Lookups => slot.add_lookup(entry, Status::Stale),
+                Kind::Unscored => slot.add_unscored(entry, Unscored::NoProbability),
+                Kind::Scores => slot.add_score(entry, 99),
+                Kind::Shadow => slot.add_difference(entry, -98),
             }
         }
         let of_kind = |series| match series {

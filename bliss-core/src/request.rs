@@ -2,7 +2,7 @@
 //!
 //! A caller [registers](Names) the names it will use once, when it starts, and gets small ids; per request it fills
 //! in values by id. Which dimensions use which attribute, and which models use which input, is bound by
-//! [`crate::scorer`] when a snapshot or a model is first seen.
+//! [`crate::scorer`] when features or models are first seen.
 
 use crate::attribute::Value;
 use crate::schema::MAX_NAME_BYTES;
@@ -108,23 +108,23 @@ impl Names {
         u8::try_from(index).map(InputId).map_err(|_| NameError::TooMany { limit: MAX_INPUTS })
     }
 
-    /// The place of a registered attribute.
+    /// The index of a registered attribute.
     pub(crate) fn attribute_index(&self, name: &str) -> Option<usize> {
         self.attributes.iter().position(|n| n == name)
     }
 
-    /// The registered attributes, by place.
+    /// The registered attributes, by index.
     pub(crate) fn attributes(&self) -> &[String] {
         &self.attributes
     }
 
-    /// The place of a registered input, given without its prefix, and whether it is a category.
+    /// The index of a registered input, given without its prefix, and whether it is a category.
     pub(crate) fn input_index(&self, name: &str) -> Option<(usize, bool)> {
-        let place = self.inputs.iter().position(|(n, _)| n == name)?;
-        Some((place, self.inputs.get(place)?.1))
+        let index = self.inputs.iter().position(|(n, _)| n == name)?;
+        Some((index, self.inputs.get(index)?.1))
     }
 
-    /// Which of the registered inputs are categories, as a mask by place.
+    /// Which of the registered inputs are categories, as a mask by index.
     pub(crate) fn categories(&self) -> u64 {
         self.inputs.iter().rev().fold(0, |mask, (_, category)| mask << 1 | u64::from(*category))
     }
@@ -179,25 +179,25 @@ impl<'a> Request<'a> {
         self.inputs_set = 0;
     }
 
-    /// Says the value of an attribute; without one, dimensions keyed by it answer `absent`.
+    /// Sets the value of an attribute; without one, dimensions keyed by it answer `absent`.
     #[inline]
     pub fn set_attribute(&mut self, id: AttributeId, value: Value<'a>) {
-        if let Some(place) = self.attributes.get_mut(id.index()) {
-            *place = value;
+        if let Some(slot) = self.attributes.get_mut(id.index()) {
+            *slot = value;
             self.attributes_set |= 1 << id.0;
         }
     }
 
-    /// Says the value of a number; without one, models see NaN.
+    /// Sets the value of a number; without one, models see NaN.
     #[inline]
     pub fn set_number(&mut self, id: InputId, value: f32) {
-        if let Some(place) = self.inputs.get_mut(id.index()) {
-            *place = value;
+        if let Some(slot) = self.inputs.get_mut(id.index()) {
+            *slot = value;
             self.inputs_set |= 1 << id.0;
         }
     }
 
-    /// Says the value of a category; without one, models see the empty string.
+    /// Sets the value of a category; without one, models see the empty string.
     #[inline]
     pub fn set_category(&mut self, id: InputId, value: &[u8]) {
         self.set_number(id, f32::from_bits(bliss_catboost::category_hash(value)));

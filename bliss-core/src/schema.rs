@@ -2,7 +2,7 @@
 //!
 //! A *dimension* is one kind of thing that features are kept about (an IP address, a user agent, the pair of
 //! both). Its *key* says which attributes of a request name a row of it, its *features* are the columns.
-//! The schema is part of the daemon's configuration and travels with every snapshot, so that readers need no
+//! The schema is part of the daemon's configuration and travels with the features, so that readers need no
 //! configuration of their own.
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -17,6 +17,31 @@ pub const MAX_KEY_PARTS: usize = 8;
 pub const MAX_NAME_BYTES: usize = 128;
 
 /// Which facts are kept about what.
+///
+/// ```
+/// use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+///
+/// let subnet_path = Dimension {
+///     name: "subnet_path".into(),
+///     key: vec![KeyPart::subnet("ip", 24, 48), KeyPart::whole("path")],
+///     max_age_seconds: 600,
+///     features: vec![
+///         Feature::number("requests_1m"),
+///         Feature { min: Some(0.0), max: Some(1.0), ..Feature::number("error_share") },
+///     ],
+/// };
+/// let mut schema = Schema { dimensions: vec![subnet_path], ..Schema::default() };
+/// schema.validate()?;
+/// assert_eq!(schema.width(), 2);
+///
+/// schema.dimensions[0].features[1].default = 2.0;
+/// let error = schema.validate().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     r#"dimension "subnet_path": feature "error_share": its default 2 is out of its range"#
+/// );
+/// # Ok::<(), bliss_core::schema::SchemaError>(())
+/// ```
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct Schema {
     /// Attributes beside or instead of the [built-in ones](builtin_attributes).
@@ -137,7 +162,7 @@ impl Feature {
 pub enum FeatureKind {
     /// A finite number.
     F32,
-    /// CatBoost's 32-bit hash of a string, stored bit for bit in the place of the `f32`.
+    /// CatBoost's 32-bit hash of a string, stored bit for bit in place of the `f32`.
     Category,
 }
 
@@ -173,7 +198,7 @@ impl ArchivedSchema {
     }
 }
 
-/// Why a schema is refused; the text names the dimension, feature or attribute and says what to do.
+/// Why a schema is refused; the text names the dimension, feature or attribute and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SchemaError(pub String);
@@ -184,7 +209,7 @@ impl Schema {
         kind_of(name, self.attributes.iter().map(|a| (a.name.as_str(), a.kind)))
     }
 
-    /// The place of dimension `name`.
+    /// The index of dimension `name`.
     pub fn dimension_index(&self, name: &str) -> Option<usize> {
         self.dimensions.iter().position(|d| d.name == name)
     }

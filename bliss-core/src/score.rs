@@ -22,7 +22,7 @@ pub enum Unscored {
     NoModels = 2,
     /// The request's route, and the default one, have no active model.
     NoActiveModel = 3,
-    /// The active model has an input that neither the snapshot nor the caller offers.
+    /// The active model has an input that neither the features nor the caller have.
     MissingInput = 4,
     /// The published features are damaged or of another version.
     BadSnapshot = 5,
@@ -131,14 +131,14 @@ pub struct Scored {
     pub score: u8,
     /// Probability that the request is automated.
     pub bot_probability: f64,
-    /// The model, by its place in the publication.
+    /// Index of the model in the publication.
     pub model: usize,
 }
 
-/// What a shadow model says of one request: a model that is evaluated beside the active one and decides nothing.
+/// The outcome of a shadow model for one request: one that is evaluated beside the active model and decides nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shadow {
-    /// The model, by its place in the publication.
+    /// Index of the model in the publication.
     pub model: usize,
     /// Its score, or why there is none.
     pub outcome: Result<Scored, Unscored>,

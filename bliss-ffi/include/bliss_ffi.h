@@ -5,16 +5,16 @@
  *
  * - A handle belongs to the thread that opened it, and after a fork to the same thread of parent and of child, each
  *   for itself. Another thread gets BLISS_ERROR_THREAD. Functions without a handle may be called from any thread.
- * - NULL where a pointer is needed is answered by BLISS_ERROR_NULL (by 0 where a count is returned); nothing is done.
+ * - NULL where a pointer is needed returns BLISS_ERROR_NULL (0 where a count is returned); nothing is done.
  *   A pointer that is not NULL must be valid for what the function does with it: libblissffi cannot check that.
  * - Text is a pointer and a length in bytes; it need not end in NUL, neither in what you give nor in what you get.
  *   A length of 0 may come with a NULL pointer.
  * - What a function returns: BLISS_OK; a number above 0 where a request cannot be answered now (unscored, and why); a
  *   number below 0 for a mistake in the call or a failure. bliss_last_error says it in words.
- * - No function ends the process, unwinds, or raises a signal. Should there be a mistake in the library itself
+ * - No function ends the process, unwinds, or raises a signal. If there is a bug in the library itself
  *   (a panic), the call returns BLISS_ERROR_PANIC, and so does every later one with this handle except bliss_close.
- * - After bliss_open only the bliss_attribute_register, bliss_number_register and bliss_category_register calls allocate memory, not even
- *   a new publication makes the others do so.
+ * - After bliss_open only bliss_attribute_register, bliss_number_register and bliss_category_register allocate
+ *   memory; the others do not, even after a new publication.
  * - Structs begin with their size: set it to sizeof the struct before the call.
  *   A library older or newer than the header you compiled with then still knows which fields are yours.
  */
@@ -48,27 +48,27 @@ enum bliss_result_e
     BLISS_NO_MODELS = 2,
     // The request's route, and the default one, have no active model.
     BLISS_NO_ACTIVE_MODEL = 3,
-    // The active model has an input that neither the snapshot nor the caller offers.
+    // The active model has an input that neither the features nor the caller provide.
     BLISS_MISSING_INPUT = 4,
     // The published features are damaged or of another version.
     BLISS_BAD_SNAPSHOT = 5,
     // The published models are damaged or of another version.
     BLISS_BAD_MODELS = 6,
-    // The model's answer is no probability.
+    // The model's result is not a probability.
     BLISS_NO_PROBABILITY = 7,
-    // A pointer is NULL that must not be.
+    // A pointer that must not be NULL is.
     BLISS_ERROR_NULL = -1,
-    // An id, a name, a number or a length is none that this function takes.
+    // An id, a name, a number or a length is not valid for this function.
     BLISS_ERROR_ARGUMENT = -2,
-    // The size that a struct begins with is none of this or a known earlier version.
+    // The size that a struct begins with is neither this version's nor a known earlier one's.
     BLISS_ERROR_SIZE = -3,
     // The handle belongs to another thread.
     BLISS_ERROR_THREAD = -4,
     // Files in the directory cannot be used.
     BLISS_ERROR_OPEN = -5,
-    // As many names are registered as there may be.
+    // No more names can be registered.
     BLISS_ERROR_FULL = -6,
-    // A mistake in the library was caught; close the handle and open another one.
+    // A bug in the library was caught; close the handle and open another one.
     BLISS_ERROR_PANIC = -7,
 };
 #ifndef __cplusplus
@@ -133,7 +133,7 @@ typedef struct {
     // sizeof(bliss_options_t).
     size_t size;
     // Address space in bytes that is reserved for each of the published copies, four in all; default 16 GiB.
-    // No memory is reserved by this. A publication that is larger is mapped anew when it grows.
+    // No memory is reserved by this. A larger publication is remapped when it grows.
     uint64_t max_size_bytes;
 } bliss_options_t;
 
@@ -161,7 +161,7 @@ typedef struct {
     uint64_t features_generation;
     // Generation of the models that were used; 0 if there are none.
     uint64_t models_generation;
-    // The model, by its place in the publication; 0 if there is no score.
+    // The model's index in the publication; 0 if there is no score.
     uint32_t model_index;
     // Dimensions that answered with a row young enough.
     uint32_t fresh;
@@ -171,8 +171,8 @@ typedef struct {
     uint32_t missing;
     // Dimensions for which the request lacks an attribute; default values were used.
     uint32_t absent;
-    // How often models were bound with this handle, modulo 2^32. While it stays the same, so do the places of the
-    // models and their names; callers who keep copies of names make new ones when it changes.
+    // How many times models were bound with this handle, modulo 2^32. While it stays the same, so do the models'
+    // indexes and names; callers who keep copies of names renew them when it changes.
     uint32_t model_binding_count;
     // Name of the model.
     bliss_text_t model_name;
@@ -180,11 +180,11 @@ typedef struct {
     bliss_text_t model_version;
     // Why there is no score, in a few words that stay the same between versions.
     bliss_text_t reason;
-    // With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    // With BLISS_MISSING_INPUT, the name of the first input that is missing.
     bliss_text_t missing_input;
 } bliss_answer_t;
 
-// What a shadow model says of one request: a model that is evaluated beside the active one and decides nothing.
+// The result of a shadow model for one request: a model that is evaluated beside the active one and decides nothing.
 //
 // Its texts may be read until the next call with the handle; `reason` as long as the library is loaded.
 typedef struct {
@@ -196,7 +196,7 @@ typedef struct {
     uint32_t score;
     // Probability that the request is automated; NaN if there is no score.
     double bot_probability;
-    // The model, by its place in the publication.
+    // The model's index in the publication.
     uint32_t model_index;
     // Is 0.
     uint32_t reserved;
@@ -206,11 +206,11 @@ typedef struct {
     bliss_text_t model_version;
     // Why there is no score, in a few words that stay the same between versions.
     bliss_text_t reason;
-    // With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    // With BLISS_MISSING_INPUT, the name of the first input that is missing.
     bliss_text_t missing_input;
 } bliss_shadow_t;
 
-// What a look-up found. The arrays are the handle's, and may be read until the next call with it.
+// What a lookup found. The arrays are the handle's, and may be read until the next call with it.
 typedef struct {
     // sizeof(bliss_features_t), set before the call.
     size_t size;
@@ -274,7 +274,7 @@ bliss_result_e bliss_open(const char *directory,
                           char *error,
                           size_t error_len);
 
-// Closes a handle and frees what belongs to it; pointers that it gave out become invalid. NULL is let pass.
+// Closes a handle and frees what belongs to it; pointers that it returned become invalid. NULL is allowed.
 //
 // Any thread, so that a handle can be closed after its thread has ended; no other call with it may be under way or
 // follow. Cannot fail.
@@ -289,13 +289,13 @@ void bliss_close(bliss_t *handle);
 // daemon's metrics, for instance after a fork, tries again here.
 //
 // The handle's thread only. Pointers that earlier calls returned become invalid. Returns BLISS_OK if features and
-// models can be read, else what is the matter (see bliss_result_e).
+// models can be read, else why not (see bliss_result_e).
 //
 // # Safety
 // - `handle` is NULL or open.
 bliss_result_e bliss_maintain(bliss_t *handle);
 
-// What the last call with a result other than BLISS_OK was about, in words: copied to `buffer` with a NUL at the
+// Why the last call with a result other than BLISS_OK failed, in words: copied to `buffer` with a NUL at the
 // end, cut to `buffer_len` bytes (512 are always enough). Returns the length of the whole text without the NUL; 0 if
 // nothing has gone wrong yet, or `handle` is NULL or another thread's. `buffer` may be NULL. For results above 0 it
 // begins with the words of the reason, after which a colon and details may follow.
@@ -367,7 +367,7 @@ int32_t bliss_category_register(bliss_t *handle,
 // - `handle` is NULL or open.
 bliss_result_e bliss_request_clear(bliss_t *handle);
 
-// Says the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
+// Sets the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
 // attribute's kind in the schema says. A value that does not fit its kind counts as absent.
 //
 // The bytes are not copied. They are read by each bliss_score and bliss_lookup that follows, and must be there and
@@ -377,25 +377,25 @@ bliss_result_e bliss_request_clear(bliss_t *handle);
 // bytes; the attribute keeps the value it had), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 //
 // # Safety
-// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
+// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as described above.
 bliss_result_e bliss_request_set_text(bliss_t *handle,
                                       int32_t attribute,
                                       const char *value,
                                       size_t value_len);
 
-// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
+// Sets the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
 // string, or 8 bytes of a little-endian number. Otherwise as bliss_request_set_text, borrowing included.
 //
 // The handle's thread only. Returns what bliss_request_set_text returns.
 //
 // # Safety
-// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text says.
+// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text requires.
 bliss_result_e bliss_request_set_binary(bliss_t *handle,
                                         int32_t attribute,
                                         const uint8_t *value,
                                         size_t value_len);
 
-// Says the value of an attribute that is a number, for instance `asn`.
+// Sets the value of an attribute that is a number, for instance `asn`.
 //
 // The handle's thread only. Returns what bliss_request_set_text returns.
 //
@@ -403,7 +403,7 @@ bliss_result_e bliss_request_set_binary(bliss_t *handle,
 // - `handle` is NULL or open.
 bliss_result_e bliss_request_set_u64(bliss_t *handle, int32_t attribute, uint64_t value);
 
-// Says the value of a number; a number that is not said is NaN to models.
+// Sets the value of a number; a number that is not set is NaN to models.
 //
 // The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id),
 // BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
@@ -412,7 +412,7 @@ bliss_result_e bliss_request_set_u64(bliss_t *handle, int32_t attribute, uint64_
 // - `handle` is NULL or open.
 bliss_result_e bliss_request_set_number(bliss_t *handle, int32_t number, float value);
 
-// Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
+// Sets the value of a category; one that is not set is the empty string to models. The bytes are not needed after
 // the call.
 //
 // The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
@@ -436,7 +436,7 @@ bliss_result_e bliss_request_set_category(bliss_t *handle,
 // `answer` is not written.
 //
 // # Safety
-// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `route` points
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `route` points
 //   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
 bliss_result_e bliss_score(bliss_t *handle,
                            const char *route,
@@ -453,7 +453,7 @@ bliss_result_e bliss_score(bliss_t *handle,
 // - `handle` is NULL or open.
 size_t bliss_shadow_count(bliss_t *handle);
 
-// What shadow model number `index` said of the request that bliss_score scored last. They come in the order of the
+// The result of shadow model `index` for the request that bliss_score scored last. They come in the order of the
 // publication; to be called before anything that looks up or maintains.
 //
 // No lock, no allocation, no system call.
@@ -471,11 +471,11 @@ bliss_result_e bliss_shadow_get(bliss_t *handle,
 //
 // No lock and no allocation; a system call only where files were replaced since the last call.
 //
-// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then `features` says 0 of
-// everything; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then all of
+// `features` is 0; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 //
 // # Safety
-// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `features` is
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `features` is
 //   NULL or points to a struct of the size it begins with.
 bliss_result_e bliss_lookup(bliss_t *handle,
                             uint32_t now,
@@ -520,10 +520,10 @@ bliss_result_e bliss_key_compute(bliss_t *handle,
 // - `handle` is NULL or open.
 size_t bliss_dimension_count(bliss_t *handle);
 
-// The name of a dimension, by its place in the schema. It may be read until the next call that looks up, scores or
+// The name of a dimension, by its index in the schema. It may be read until the next call that looks up, scores or
 // maintains.
 //
-// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no such place),
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (index out of range),
 // BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 //
 // # Safety
@@ -532,7 +532,7 @@ bliss_result_e bliss_dimension_name(bliss_t *handle,
                                     size_t dimension,
                                     bliss_text_t *name);
 
-// Number of features of all dimensions together: the length of a look-up's values. 0 before a publication was seen.
+// Total number of features of all dimensions: the length of a lookup's values. 0 before a publication was seen.
 //
 // The handle's thread only; 0 in another one, and where `handle` is NULL.
 //
@@ -540,7 +540,7 @@ bliss_result_e bliss_dimension_name(bliss_t *handle,
 // - `handle` is NULL or open.
 size_t bliss_feature_count(bliss_t *handle);
 
-// The names of a feature and of its dimension, by its place in a look-up's values. They may be read until the next
+// The names of a feature and of its dimension, by its index in a lookup's values. They may be read until the next
 // call that looks up, scores or maintains. Either pointer may be NULL.
 //
 // The handle's thread only. Returns what bliss_dimension_name returns.
@@ -548,7 +548,7 @@ size_t bliss_feature_count(bliss_t *handle);
 // # Safety
 // - `handle` is NULL or open; `dimension` and `feature` are each NULL or may be written.
 bliss_result_e bliss_feature_name(bliss_t *handle,
-                                  size_t place,
+                                  size_t index,
                                   bliss_text_t *dimension,
                                   bliss_text_t *feature);
 
@@ -560,7 +560,7 @@ bliss_result_e bliss_feature_name(bliss_t *handle,
 // - `handle` is NULL or open.
 size_t bliss_model_count(bliss_t *handle);
 
-// Name and version of a model, and its first input that neither the snapshot nor the caller offers (none if it has all).
+// Name and version of a model, and its first input that neither the features nor the caller provide (none if it has all).
 // They may be read until the next call that looks up, scores or maintains. Each of the three pointers may be NULL.
 //
 // The handle's thread only. Returns what bliss_dimension_name returns.

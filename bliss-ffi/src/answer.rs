@@ -4,9 +4,10 @@ use core::ffi::c_char;
 
 use bliss_core::score::{Answer, Unscored};
 
-use crate::boundary::{CallError, SizePrefixed, call, slice, write_sized};
 use crate::codes::bliss_result_e::{self, *};
-use crate::handle::bliss_t;
+use crate::error::CallError;
+use crate::handle::{HandleArg, bliss_t};
+use crate::pointer::{InSlice, OutStruct, SizePrefixed};
 
 /// Route names that are longer are no route's.
 const MAX_ROUTE_BYTES: usize = 128;
@@ -23,6 +24,12 @@ pub struct bliss_text_t {
 
 impl bliss_text_t {
     pub(crate) const NONE: Self = Self { data: core::ptr::null(), len: 0 };
+}
+
+impl From<Option<&str>> for bliss_text_t {
+    fn from(text: Option<&str>) -> Self {
+        text.map_or(Self::NONE, Into::into)
+    }
 }
 
 impl From<&str> for bliss_text_t {
@@ -49,7 +56,7 @@ pub struct bliss_answer_t {
     pub features_generation: u64,
     /// Generation of the models that were used; 0 if there are none.
     pub models_generation: u64,
-    /// The model, by its place in the publication; 0 if there is no score.
+    /// The model's index in the publication; 0 if there is no score.
     pub model_index: u32,
     /// Dimensions that answered with a row young enough.
     pub fresh: u32,
@@ -59,8 +66,8 @@ pub struct bliss_answer_t {
     pub missing: u32,
     /// Dimensions for which the request lacks an attribute; default values were used.
     pub absent: u32,
-    /// How often models were bound with this handle, modulo 2^32. While it stays the same, so do the places of the
-    /// models and their names; callers who keep copies of names make new ones when it changes.
+    /// How many times models were bound with this handle, modulo 2^32. While it stays the same, so do the models'
+    /// indexes and names; callers who keep copies of names renew them when it changes.
     pub model_binding_count: u32,
     /// Name of the model.
     pub model_name: bliss_text_t,
@@ -68,16 +75,42 @@ pub struct bliss_answer_t {
     pub model_version: bliss_text_t,
     /// Why there is no score, in a few words that stay the same between versions.
     pub reason: bliss_text_t,
-    /// With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    /// With BLISS_MISSING_INPUT, the name of the first input that is missing.
     pub missing_input: bliss_text_t,
 }
 
+impl Default for bliss_answer_t {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>(),
+            result: BLISS_OK as i32,
+            score: 0,
+            bot_probability: f64::NAN,
+            features_generation: 0,
+            models_generation: 0,
+            model_index: 0,
+            fresh: 0,
+            stale: 0,
+            missing: 0,
+            absent: 0,
+            model_binding_count: 0,
+            model_name: bliss_text_t::NONE,
+            model_version: bliss_text_t::NONE,
+            reason: bliss_text_t::NONE,
+            missing_input: bliss_text_t::NONE,
+        }
+    }
+}
+
 // SAFETY:
-// - `repr(C)`, begins with its size, and consists of numbers and pointers.
+// - `repr(C)`, begins with its size, and zeros are a valid value.
+// - It consists of integers, floats, raw pointers and structs of those.
 unsafe impl SizePrefixed for bliss_answer_t {
     const FIRST_VERSION: usize = 128;
-    const WRONG: &'static str =
-        "the answer begins with a size that this library does not know; set it to sizeof(bliss_answer_t)";
+    const WRONG_SIZE: CallError = CallError::Invalid(
+        BLISS_ERROR_SIZE,
+        "the answer begins with a size that this library does not know; set it to sizeof(bliss_answer_t)",
+    );
 }
 
 const _: () =
@@ -94,7 +127,7 @@ const _: () =
 /// `answer` is not written.
 ///
 /// # Safety
-/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `route` points
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `route` points
 ///   to `route_len` bytes; `answer` is NULL or points to a struct of the size it begins with.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_score(
@@ -105,60 +138,55 @@ pub unsafe extern "C" fn bliss_score(
     answer: *mut bliss_answer_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all three.
-    unsafe {
-        call(handle, |handle| {
-            let route = slice(route.cast::<u8>(), route_len, isize::MAX as usize)?;
-            let route = if route.len() > MAX_ROUTE_BYTES { &[] } else { route };
-            let route = core::str::from_utf8(route).unwrap_or_default();
-            let scored = handle.client.score(&handle.request, route, now);
-            write_sized(answer, handle.answer(&scored, route))?;
-            scored.outcome.map(drop).map_err(|reason| handle.why(reason, route))
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `route` is NULL or points to `route_len` bytes, which stay during this call: likewise.
+    // - `answer` is NULL or points to a struct of the size it begins with: likewise.
+    let (handle, route, answer) = unsafe {
+        (HandleArg::new(handle), InSlice::<u8>::new(route.cast(), route_len), OutStruct::new(answer))
+    };
+    handle.call(|handle| {
+        let route = route.get(isize::MAX as usize)?;
+        let route = if route.len() > MAX_ROUTE_BYTES { &[] } else { route };
+        let route = core::str::from_utf8(route).unwrap_or_default();
+        let scored = handle.client.score(&handle.request, route, now);
+        answer.write(handle.answer(&scored, route))?;
+        scored.outcome.map(drop).map_err(|reason| handle.why(reason, route))
+    })
 }
 
 impl bliss_t {
     /// Says which input is missing while it is known whose; other reasons are put in words when they are asked for.
     fn why(&mut self, reason: Unscored, route: &str) -> CallError {
-        let model = self.client.plan().active_model(route).filter(|_| reason == Unscored::MissingInput);
+        let model = self.client.scorer().active_model(route).filter(|_| reason == Unscored::MissingInput);
         let Some((model, input)) = model.and_then(|m| Some((m.name(), m.missing_input()?))) else {
             return CallError::Unscored(reason);
         };
         self.message.set(format_args!(
             "{reason}: model {model:?} takes {input:?}, which neither the published features nor the names registered \
-             with this handle offer with that type"
+             with this handle provide with that type"
         ));
-        CallError::Explained(reason)
+        CallError::Reported(reason.into())
     }
 
     fn answer(&self, answer: &Answer, route: &str) -> bliss_answer_t {
         let client = &self.client;
         let mut out = bliss_answer_t {
-            size: 0,
-            result: BLISS_OK as i32,
-            score: 0,
-            bot_probability: f64::NAN,
             features_generation: client.features_generation().unwrap_or(0),
             models_generation: client.models_generation().unwrap_or(0),
-            model_index: 0,
             fresh: answer.counts.fresh,
             stale: answer.counts.stale,
             missing: answer.counts.missing,
             absent: answer.counts.absent,
             // Modulo 2^32 is what is promised.
             model_binding_count: client.models_bound() as u32,
-            model_name: bliss_text_t::NONE,
-            model_version: bliss_text_t::NONE,
-            reason: bliss_text_t::NONE,
-            missing_input: bliss_text_t::NONE,
+            ..bliss_answer_t::default()
         };
         match answer.outcome {
             Ok(scored) => {
                 out.score = u32::from(scored.score);
                 out.bot_probability = scored.bot_probability;
                 out.model_index = u32::try_from(scored.model).unwrap_or(0);
-                if let Some(model) = client.plan().models().models().get(scored.model) {
+                if let Some(model) = client.scorer().models().models().get(scored.model) {
                     out.model_name = model.name().into();
                     out.model_version = model.version().into();
                 }
@@ -167,9 +195,8 @@ impl bliss_t {
                 out.result = bliss_result_e::from(reason) as i32;
                 out.reason = reason.as_str().into();
                 if reason == Unscored::MissingInput {
-                    let model = client.plan().active_model(route);
-                    out.missing_input =
-                        model.and_then(|m| m.missing_input()).map_or(bliss_text_t::NONE, Into::into);
+                    let model = client.scorer().active_model(route);
+                    out.missing_input = model.and_then(|m| m.missing_input()).into();
                 }
             }
         }

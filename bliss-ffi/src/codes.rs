@@ -17,27 +17,27 @@ pub enum bliss_result_e {
     BLISS_NO_MODELS = 2,
     /// The request's route, and the default one, have no active model.
     BLISS_NO_ACTIVE_MODEL = 3,
-    /// The active model has an input that neither the snapshot nor the caller offers.
+    /// The active model has an input that neither the features nor the caller provide.
     BLISS_MISSING_INPUT = 4,
     /// The published features are damaged or of another version.
     BLISS_BAD_SNAPSHOT = 5,
     /// The published models are damaged or of another version.
     BLISS_BAD_MODELS = 6,
-    /// The model's answer is no probability.
+    /// The model's result is not a probability.
     BLISS_NO_PROBABILITY = 7,
-    /// A pointer is NULL that must not be.
+    /// A pointer that must not be NULL is.
     BLISS_ERROR_NULL = -1,
-    /// An id, a name, a number or a length is none that this function takes.
+    /// An id, a name, a number or a length is not valid for this function.
     BLISS_ERROR_ARGUMENT = -2,
-    /// The size that a struct begins with is none of this or a known earlier version.
+    /// The size that a struct begins with is neither this version's nor a known earlier one's.
     BLISS_ERROR_SIZE = -3,
     /// The handle belongs to another thread.
     BLISS_ERROR_THREAD = -4,
     /// Files in the directory cannot be used.
     BLISS_ERROR_OPEN = -5,
-    /// As many names are registered as there may be.
+    /// No more names can be registered.
     BLISS_ERROR_FULL = -6,
-    /// A mistake in the library was caught; close the handle and open another one.
+    /// A bug in the library was caught; close the handle and open another one.
     BLISS_ERROR_PANIC = -7,
 }
 

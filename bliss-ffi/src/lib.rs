@@ -9,11 +9,11 @@
 //! | [`handle`] | opening, closing, the last error |
 //! | [`request`] | names, and the values of one request |
 //! | [`answer`] | bot scores |
-//! | [`shadow`] | what shadow models say |
+//! | [`shadow`] | scores of shadow models |
 //! | [`lookup`] | features and keys |
 //! | [`names`] | what the publication calls things, for tools |
 //!
-//! Nothing in here panics by intent, and `boundary` catches it if something does.
+//! `handle` catches panics; `pointer` checks what C passes; `error` and `message` say why a call fails.
 
 #![cfg_attr(
     not(test),
@@ -22,9 +22,10 @@
 // The names are C's.
 #![allow(non_camel_case_types)]
 
-mod boundary;
 pub mod codes;
+mod error;
 mod message;
+mod pointer;
 
 // In the order in which the header has them.
 pub mod handle;

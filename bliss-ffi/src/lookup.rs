@@ -2,15 +2,17 @@
 
 use bliss_core::attribute::Value;
 use bliss_core::schema::MAX_KEY_PARTS;
+use bliss_core::score::{Status, Unscored};
 
-use crate::boundary::{CallError, MAX_VALUE_BYTES, SizePrefixed, call, slice, write_sized};
 use crate::codes::bliss_result_e::{self, *};
-use crate::handle::bliss_t;
+use crate::error::CallError;
+use crate::handle::{HandleArg, bliss_t};
+use crate::pointer::{InSlice, MAX_VALUE_BYTES, Out, OutStruct, SizePrefixed};
 
 /// More keys than a schema can have dimensions.
 const MAX_KEYS: usize = 1024;
 
-/// What a look-up found. The arrays are the handle's, and may be read until the next call with it.
+/// What a lookup found. The arrays are the handle's, and may be read until the next call with it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct bliss_features_t {
@@ -28,12 +30,28 @@ pub struct bliss_features_t {
     pub dimension_count: usize,
 }
 
+impl Default for bliss_features_t {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>(),
+            generation: 0,
+            values: core::ptr::null(),
+            value_count: 0,
+            statuses: core::ptr::null(),
+            dimension_count: 0,
+        }
+    }
+}
+
 // SAFETY:
-// - `repr(C)`, begins with its size, and consists of integers and pointers.
+// - `repr(C)`, begins with its size, and zeros are a valid value.
+// - It consists of integers and raw pointers.
 unsafe impl SizePrefixed for bliss_features_t {
     const FIRST_VERSION: usize = 48;
-    const WRONG: &'static str =
-        "the features begin with a size that this library does not know; set it to sizeof(bliss_features_t)";
+    const WRONG_SIZE: CallError = CallError::Invalid(
+        BLISS_ERROR_SIZE,
+        "the features begin with a size that this library does not know; set it to sizeof(bliss_features_t)",
+    );
 }
 
 const _: () =
@@ -43,11 +61,11 @@ const _: () =
 ///
 /// No lock and no allocation; a system call only where files were replaced since the last call.
 ///
-/// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then `features` says 0 of
-/// everything; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+/// The handle's thread only. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT, and then all of
+/// `features` is 0; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 ///
 /// # Safety
-/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text says; `features` is
+/// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `features` is
 ///   NULL or points to a struct of the size it begins with.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_lookup(
@@ -56,14 +74,14 @@ pub unsafe extern "C" fn bliss_lookup(
     features: *mut bliss_features_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for both.
-    unsafe {
-        call(handle, |handle| {
-            let found =
-                handle.client.look_up(&handle.request, now).map(|(values, statuses)| found(values, statuses));
-            handle.write_features(found, features)
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `features` is NULL or points to a struct of the size it begins with: likewise.
+    let (handle, features) = unsafe { (HandleArg::new(handle), OutStruct::new(features)) };
+    handle.call(|handle| {
+        let found =
+            handle.client.look_up(&handle.request, now).map(|(values, statuses)| found(values, statuses));
+        handle.write_features(found, features)
+    })
 }
 
 /// Looks up by keys that bliss_key_compute made, one per dimension in the order of the schema; dimensions beyond `key_count`
@@ -84,50 +102,40 @@ pub unsafe extern "C" fn bliss_lookup_keys(
     features: *mut bliss_features_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all three.
-    unsafe {
-        call(handle, |handle| {
-            let keys = slice(keys, key_count, MAX_KEYS)?;
-            let found =
-                handle.client.look_up_keys(keys, now).map(|(values, statuses)| found(values, statuses));
-            handle.write_features(found, features)
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `keys` is NULL or points to `key_count` keys, which stay during this call: likewise.
+    // - `features` is NULL or points to a struct of the size it begins with: likewise.
+    let (handle, keys, features) =
+        unsafe { (HandleArg::new(handle), InSlice::new(keys, key_count), OutStruct::new(features)) };
+    handle.call(|handle| {
+        let keys = keys.get(MAX_KEYS)?;
+        let found = handle.client.look_up_keys(keys, now).map(|(values, statuses)| found(values, statuses));
+        handle.write_features(found, features)
+    })
 }
 
-fn found(values: &[f32], statuses: &[bliss_core::score::Status]) -> bliss_features_t {
+fn found(values: &[f32], statuses: &[Status]) -> bliss_features_t {
     bliss_features_t {
-        size: 0,
-        generation: 0,
         values: values.as_ptr(),
         value_count: values.len(),
         // A status is a byte with the numbers of `bliss_status_e`, as `codes` asserts.
         statuses: statuses.as_ptr().cast(),
         dimension_count: statuses.len(),
+        ..bliss_features_t::default()
     }
 }
 
 impl bliss_t {
-    /// # Safety
-    /// - `features` is NULL or points to a struct of the size it begins with.
-    unsafe fn write_features(
+    fn write_features(
         &self,
-        found: Result<bliss_features_t, bliss_core::score::Unscored>,
-        features: *mut bliss_features_t,
+        found: Result<bliss_features_t, Unscored>,
+        features: OutStruct<'_, bliss_features_t>,
     ) -> Result<(), CallError> {
-        let nothing = bliss_features_t {
-            size: 0,
-            generation: 0,
-            values: core::ptr::null(),
-            value_count: 0,
-            statuses: core::ptr::null(),
-            dimension_count: 0,
-        };
         let generation = self.client.features_generation().unwrap_or(0);
-        let out = found.map_or(nothing, |found| bliss_features_t { generation, ..found });
-        // SAFETY:
-        // - the contract of this function.
-        unsafe { write_sized(features, out) }?;
+        features.write(found.map_or_else(
+            |_| bliss_features_t::default(),
+            |found| bliss_features_t { generation, ..found },
+        ))?;
         found.map(drop).map_err(CallError::from)
     }
 }
@@ -160,22 +168,40 @@ pub struct bliss_value_t {
     pub len: usize,
 }
 
-impl bliss_value_t {
+/// The values that a key is computed from.
+struct KeyValues<'a>(InSlice<'a, bliss_value_t>);
+
+impl<'a> KeyValues<'a> {
     /// # Safety
-    /// - where its kind asks for bytes, `data` points to `len` of them that do not change during `'a`.
-    unsafe fn value<'a>(self) -> Result<Value<'a>, CallError> {
+    /// - `values` is NULL, or `count` values can be read from it.
+    /// - Where the kind of a value asks for bytes, its `data` is NULL or points to `len` of them.
+    /// - Values and bytes do not change during `'a`.
+    unsafe fn new(values: *const bliss_value_t, count: usize) -> Self {
         // SAFETY:
-        // - the same contract.
-        let bytes = || unsafe { slice(self.data, self.len, MAX_VALUE_BYTES) };
-        match self.kind {
-            kind if kind == bliss_value_e::BLISS_VALUE_TEXT as u32 => Ok(Value::Text(bytes()?)),
-            kind if kind == bliss_value_e::BLISS_VALUE_BINARY as u32 => Ok(Value::Binary(bytes()?)),
-            kind if kind == bliss_value_e::BLISS_VALUE_U64 as u32 => Ok(Value::U64(self.number)),
-            _ => Err(CallError::Invalid(
-                BLISS_ERROR_ARGUMENT,
-                "a value is of no kind that bliss_value_e names",
-            )),
+        // - NULL, or `count` values can be read: the caller's contract.
+        // - they do not change during `'a`: likewise.
+        Self(unsafe { InSlice::new(values, count) })
+    }
+
+    /// Reads them into `out` and returns those that were read.
+    fn read<'o>(self, out: &'o mut [Value<'a>; MAX_KEY_PARTS]) -> Result<&'o [Value<'a>], CallError> {
+        let values = self.0.get(MAX_KEY_PARTS)?;
+        for (to, from) in out.iter_mut().zip(values) {
+            // SAFETY:
+            // - `data` is NULL, or `len` bytes can be read, if they are wanted: contract of `new`.
+            // - they do not change during `'a`: likewise.
+            let bytes = || unsafe { InSlice::<'a, u8>::new(from.data, from.len) }.get(MAX_VALUE_BYTES);
+            *to = match from.kind {
+                kind if kind == bliss_value_e::BLISS_VALUE_TEXT as u32 => Value::Text(bytes()?),
+                kind if kind == bliss_value_e::BLISS_VALUE_BINARY as u32 => Value::Binary(bytes()?),
+                kind if kind == bliss_value_e::BLISS_VALUE_U64 as u32 => Value::U64(from.number),
+                _ => {
+                    let text = "the kind of a value is none of bliss_value_e";
+                    return Err(CallError::Invalid(BLISS_ERROR_ARGUMENT, text));
+                }
+            };
         }
+        Ok(out.get(..values.len()).unwrap_or_default())
     }
 }
 
@@ -198,24 +224,20 @@ pub unsafe extern "C" fn bliss_key_compute(
     key: *mut u64,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all of them.
-    unsafe {
-        call(handle, |handle| {
-            if key.is_null() {
-                return Err(CallError::Invalid(BLISS_ERROR_NULL, "the pointer to the key is NULL"));
-            }
-            let given = slice(values, value_count, MAX_KEY_PARTS)?;
-            let mut values = [Value::U64(0); MAX_KEY_PARTS];
-            for (to, from) in values.iter_mut().zip(given) {
-                *to = from.value()?;
-            }
-            let values = values.get(..given.len()).unwrap_or_default();
-            let found = handle.client.key(dimension, values)?.ok_or(CallError::Invalid(
-                BLISS_ERROR_ARGUMENT,
-                "no such dimension, or its key has another number of values or other kinds",
-            ))?;
-            key.write_unaligned(found);
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `values` is NULL or points to `value_count` values, each as its kind says, which stay during this call: likewise.
+    // - `key` is NULL or may be written: likewise.
+    let (handle, values, mut key) =
+        unsafe { (HandleArg::new(handle), KeyValues::new(values, value_count), Out::new(key)) };
+    handle.call(|handle| {
+        key.check()?;
+        let mut buffer = [Value::U64(0); MAX_KEY_PARTS];
+        let values = values.read(&mut buffer)?;
+        let found = handle.client.key(dimension, values)?.ok_or(CallError::Invalid(
+            BLISS_ERROR_ARGUMENT,
+            "no such dimension, or its key has another number of values or other kinds",
+        ))?;
+        key.write_optional(found);
+        Ok(())
+    })
 }

@@ -1,20 +1,18 @@
 //! Texts of bounded length that are written without allocation.
 
-use core::ffi::c_char;
 use core::fmt::{self, Write};
 
-/// Longest error text in bytes; what is longer is cut.
-const MAX_BYTES: usize = 512;
+use crate::pointer::{MAX_TEXT_BYTES, OutText};
 
 /// The text of an error.
 pub(crate) struct Message {
-    bytes: [u8; MAX_BYTES],
+    bytes: [u8; MAX_TEXT_BYTES],
     len: usize,
 }
 
 impl Message {
     pub(crate) const fn new() -> Self {
-        Self { bytes: [0; MAX_BYTES], len: 0 }
+        Self { bytes: [0; MAX_TEXT_BYTES], len: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -24,7 +22,7 @@ impl Message {
     /// Replaces the text.
     pub(crate) fn set(&mut self, text: impl fmt::Display) {
         self.clear();
-        // It fails only where the text is cut, and there is nobody to tell.
+        // It fails only where the text is cut, which is intended.
         let _ = write!(self, "{text}");
     }
 
@@ -33,20 +31,12 @@ impl Message {
     }
 
     /// Copies the text and a NUL to `buffer`, cut where it does not fit, and returns its whole length without the NUL.
-    ///
-    /// # Safety
-    /// - `buffer` is NULL, or `buffer_len` bytes may be written to it.
-    pub(crate) unsafe fn copy_to(&self, buffer: *mut c_char, buffer_len: usize) -> usize {
+    pub(crate) fn copy_to(&self, buffer: OutText<'_>) -> usize {
         let text = self.as_bytes();
-        if !buffer.is_null() && buffer_len > 0 {
-            let fits = fitting(text, buffer_len - 1);
-            // SAFETY:
-            // - `fits.len() + 1` is at most `buffer_len`, so many bytes may be written: the caller's contract.
-            // - the text is this struct's own, of which the caller has no mutable pointer.
-            unsafe {
-                core::ptr::copy_nonoverlapping(fits.as_ptr(), buffer.cast::<u8>(), fits.len());
-                buffer.add(fits.len()).write(0);
-            }
+        let buffer = buffer.into_bytes();
+        if let Some(room) = buffer.len().checked_sub(1) {
+            let with_nul = fitting(text, room).iter().chain(&[0]);
+            buffer.iter_mut().zip(with_nul).for_each(|(to, from)| _ = to.write(*from));
         }
         text.len()
     }
@@ -79,7 +69,7 @@ mod tests {
 
     fn copied(message: &Message, room: usize) -> (usize, Vec<u8>) {
         let mut buffer = vec![b'#'; room + 1];
-        let whole = unsafe { message.copy_to(buffer.as_mut_ptr().cast(), room) };
+        let whole = message.copy_to(unsafe { OutText::new(buffer.as_mut_ptr().cast(), room) });
         assert_eq!(buffer[room], b'#', "written beyond the buffer");
         (whole, buffer)
     }
@@ -88,9 +78,9 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         let mut message = Message::new();
         message.set("ü".repeat(400));
-        assert_eq!(message.as_bytes().len(), MAX_BYTES);
+        assert_eq!(message.as_bytes().len(), MAX_TEXT_BYTES);
         message.set(format_args!("x{}", "ü".repeat(400)));
-        assert_eq!(message.as_bytes().len(), MAX_BYTES - 1);
+        assert_eq!(message.as_bytes().len(), MAX_TEXT_BYTES - 1);
         assert!(core::str::from_utf8(message.as_bytes()).is_ok());
     }
 
@@ -103,6 +93,6 @@ mod tests {
         assert_eq!(copied(&message, 3).1[..2], *b"a\0");
         assert_eq!(copied(&message, 1), (4, b"\0#".to_vec()));
         assert_eq!(copied(&message, 0), (4, b"#".to_vec()));
-        assert_eq!(unsafe { message.copy_to(core::ptr::null_mut(), 9) }, 4);
+        assert_eq!(message.copy_to(unsafe { OutText::new(core::ptr::null_mut(), 9) }), 4);
     }
 }

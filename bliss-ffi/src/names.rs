@@ -1,29 +1,15 @@
 //! What the publication calls things, for tools.
 //!
-//! The names are those of the publication that the last look-up, score or `bliss_maintain` came from; before that there
+//! The names are those of the publication that the last lookup, score or `bliss_maintain` came from; before that there
 //! are none.
 
 use crate::answer::bliss_text_t;
-use crate::boundary::{CallError, call, enter};
 use crate::codes::bliss_result_e::{self, *};
-use crate::handle::bliss_t;
+use crate::error::CallError;
+use crate::handle::{HandleArg, bliss_t};
+use crate::pointer::Out;
 
-const NO_SUCH: CallError =
-    CallError::Invalid(BLISS_ERROR_ARGUMENT, "there is no such place in the publication");
-
-/// Writes texts where they are asked for.
-///
-/// # Safety
-/// - each pointer is NULL or may be written.
-unsafe fn give(texts: &[(*mut bliss_text_t, Option<&str>)]) {
-    for (to, text) in texts {
-        if !to.is_null() {
-            // SAFETY:
-            // - not NULL, so it may be written: the caller's contract.
-            unsafe { to.write(text.map_or(bliss_text_t::NONE, Into::into)) };
-        }
-    }
-}
+const NO_SUCH: CallError = CallError::Invalid(BLISS_ERROR_ARGUMENT, "the index is out of range");
 
 /// Number of dimensions of the publication that the last call used; 0 before one was seen.
 ///
@@ -34,14 +20,15 @@ unsafe fn give(texts: &[(*mut bliss_text_t, Option<&str>)]) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_dimension_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.plan().dimensions().len())) }.unwrap_or(0)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.count(|handle| handle.client.scorer().dimensions().len())
 }
 
-/// The name of a dimension, by its place in the schema. It may be read until the next call that looks up, scores or
+/// The name of a dimension, by its index in the schema. It may be read until the next call that looks up, scores or
 /// maintains.
 ///
-/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no such place),
+/// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (index out of range),
 /// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 ///
 /// # Safety
@@ -53,17 +40,17 @@ pub unsafe extern "C" fn bliss_dimension_name(
     name: *mut bliss_text_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for both.
-    unsafe {
-        call(handle, |handle| {
-            let found = handle.client.plan().dimensions().name(dimension).ok_or(NO_SUCH)?;
-            give(&[(name, Some(found))]);
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `name` is NULL or may be written: likewise.
+    let (handle, mut name) = unsafe { (HandleArg::new(handle), Out::new(name)) };
+    handle.call(|handle| {
+        let found = handle.client.scorer().dimensions().name(dimension).ok_or(NO_SUCH)?;
+        name.write_optional(found.into());
+        Ok(())
+    })
 }
 
-/// Number of features of all dimensions together: the length of a look-up's values. 0 before a publication was seen.
+/// Total number of features of all dimensions: the length of a lookup's values. 0 before a publication was seen.
 ///
 /// The handle's thread only; 0 in another one, and where `handle` is NULL.
 ///
@@ -72,11 +59,12 @@ pub unsafe extern "C" fn bliss_dimension_name(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_feature_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.plan().dimensions().width())) }.unwrap_or(0)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.count(|handle| handle.client.scorer().dimensions().width())
 }
 
-/// The names of a feature and of its dimension, by its place in a look-up's values. They may be read until the next
+/// The names of a feature and of its dimension, by its index in a lookup's values. They may be read until the next
 /// call that looks up, scores or maintains. Either pointer may be NULL.
 ///
 /// The handle's thread only. Returns what bliss_dimension_name returns.
@@ -86,19 +74,21 @@ pub unsafe extern "C" fn bliss_feature_count(handle: *mut bliss_t) -> usize {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_feature_name(
     handle: *mut bliss_t,
-    place: usize,
+    index: usize,
     dimension: *mut bliss_text_t,
     feature: *mut bliss_text_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all three.
-    unsafe {
-        call(handle, |handle| {
-            let found = handle.client.plan().dimensions().feature_name(place).ok_or(NO_SUCH)?;
-            give(&[(dimension, Some(found.0)), (feature, Some(found.1))]);
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `dimension` and `feature` are each NULL or may be written: likewise.
+    let (handle, mut dimension, mut feature) =
+        unsafe { (HandleArg::new(handle), Out::new(dimension), Out::new(feature)) };
+    handle.call(|handle| {
+        let found = handle.client.scorer().dimensions().feature_name(index).ok_or(NO_SUCH)?;
+        dimension.write_optional(found.0.into());
+        feature.write_optional(found.1.into());
+        Ok(())
+    })
 }
 
 /// Number of models of the publication that the last score used; 0 before one was seen.
@@ -110,11 +100,12 @@ pub unsafe extern "C" fn bliss_feature_name(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_model_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.plan().models().models().len())) }.unwrap_or(0)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.count(|handle| handle.client.scorer().models().models().len())
 }
 
-/// Name and version of a model, and its first input that neither the snapshot nor the caller offers (none if it has all).
+/// Name and version of a model, and its first input that neither the features nor the caller provide (none if it has all).
 /// They may be read until the next call that looks up, scores or maintains. Each of the three pointers may be NULL.
 ///
 /// The handle's thread only. Returns what bliss_dimension_name returns.
@@ -130,17 +121,15 @@ pub unsafe extern "C" fn bliss_model_get(
     missing_input: *mut bliss_text_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for all of them.
-    unsafe {
-        call(handle, |handle| {
-            let found = handle.client.plan().models().models().get(model).ok_or(NO_SUCH)?;
-            let texts = [
-                (name, Some(found.name())),
-                (version, Some(found.version())),
-                (missing_input, found.missing_input()),
-            ];
-            give(&texts);
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `name`, `version` and `missing_input` are each NULL or may be written: likewise.
+    let (handle, mut name, mut version, mut missing_input) =
+        unsafe { (HandleArg::new(handle), Out::new(name), Out::new(version), Out::new(missing_input)) };
+    handle.call(|handle| {
+        let found = handle.client.scorer().models().models().get(model).ok_or(NO_SUCH)?;
+        name.write_optional(found.name().into());
+        version.write_optional(found.version().into());
+        missing_input.write_optional(found.missing_input().into());
+        Ok(())
+    })
 }

@@ -4,9 +4,10 @@ use core::ffi::c_char;
 
 use bliss_core::attribute::Value;
 
-use crate::boundary::{CallError, MAX_VALUE_BYTES, call, enter, slice};
 use crate::codes::bliss_result_e::{self, *};
-use crate::handle::bliss_t;
+use crate::error::CallError;
+use crate::handle::{HandleArg, bliss_t};
+use crate::pointer::{InSlice, MAX_VALUE_BYTES};
 
 /// Longest name that is looked at; the names that are taken are shorter.
 const MAX_NAME_BYTES: usize = 1024;
@@ -24,14 +25,9 @@ const UNKNOWN_CATEGORY: CallError = CallError::Invalid(
     "no category has this id; use what bliss_category_register returned for this handle",
 );
 
-/// The name at `name`.
-///
-/// # Safety
-/// - `name` is NULL, or `len` bytes can be read from it and do not change during `'a`.
-unsafe fn name<'a>(name: *const c_char, len: usize) -> Result<&'a str, CallError> {
-    // SAFETY:
-    // - the same contract.
-    let bytes = unsafe { slice(name.cast::<u8>(), len, MAX_NAME_BYTES) }?;
+/// The text of a name.
+fn name(name: InSlice<'_, u8>) -> Result<&str, CallError> {
+    let bytes = name.get(MAX_NAME_BYTES)?;
     core::str::from_utf8(bytes).map_err(|_| CallError::Invalid(BLISS_ERROR_ARGUMENT, "the name is not UTF-8"))
 }
 
@@ -60,16 +56,15 @@ pub unsafe extern "C" fn bliss_attribute_register(
     name_len: usize,
 ) -> i32 {
     // SAFETY:
-    // - the contract of this function, for both.
-    let outcome = unsafe {
-        enter(handle, |handle| {
-            let id = handle.client.names().attribute(self::name(name, name_len)?)?;
-            let place = handle.attributes.get_mut(id.index()).ok_or(UNKNOWN_ATTRIBUTE)?;
-            *place = Some(id);
-            Ok(id.index())
-        })
-    };
-    id_or_error(outcome)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `name` is NULL or points to `name_len` bytes, which stay during this call: likewise.
+    let (handle, name) = unsafe { (HandleArg::new(handle), InSlice::new(name.cast(), name_len)) };
+    id_or_error(handle.enter(|handle| {
+        let id = handle.client.names().attribute(self::name(name)?)?;
+        let slot = handle.attributes.get_mut(id.index()).ok_or(UNKNOWN_ATTRIBUTE)?;
+        *slot = Some(id);
+        Ok(id.index())
+    }))
 }
 
 /// Registers a number that requests bring of their own, and returns its id, which is 0 or above. Models call it
@@ -87,8 +82,10 @@ pub unsafe extern "C" fn bliss_number_register(
     name_len: usize,
 ) -> i32 {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { input(handle, name, name_len, false) }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `name` is NULL or points to `name_len` bytes, which stay during this call: likewise.
+    let (handle, name) = unsafe { (HandleArg::new(handle), InSlice::new(name.cast(), name_len)) };
+    register_input(handle, name, false)
 }
 
 /// Registers a category that requests bring of their own, for instance `country`, and returns its id, which is 0 or
@@ -106,26 +103,21 @@ pub unsafe extern "C" fn bliss_category_register(
     name_len: usize,
 ) -> i32 {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { input(handle, name, name_len, true) }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `name` is NULL or points to `name_len` bytes, which stay during this call: likewise.
+    let (handle, name) = unsafe { (HandleArg::new(handle), InSlice::new(name.cast(), name_len)) };
+    register_input(handle, name, true)
 }
 
-/// # Safety
-/// - `handle` is NULL or open; `name` points to `name_len` bytes.
-unsafe fn input(handle: *mut bliss_t, name: *const c_char, name_len: usize, is_category: bool) -> i32 {
-    // SAFETY:
-    // - the contract of this function, for both.
-    let outcome = unsafe {
-        enter(handle, |handle| {
-            let name = self::name(name, name_len)?;
-            let names = handle.client.names();
-            let id = if is_category { names.category(name) } else { names.number(name) }?;
-            let place = handle.inputs.get_mut(id.index()).ok_or(UNKNOWN_NUMBER)?;
-            *place = Some((id, is_category));
-            Ok(id.index())
-        })
-    };
-    id_or_error(outcome)
+fn register_input(handle: HandleArg<'_>, name: InSlice<'_, u8>, is_category: bool) -> i32 {
+    id_or_error(handle.enter(|handle| {
+        let name = self::name(name)?;
+        let names = handle.client.names();
+        let id = if is_category { names.category(name) } else { names.number(name) }?;
+        let slot = handle.inputs.get_mut(id.index()).ok_or(UNKNOWN_NUMBER)?;
+        *slot = Some((id, is_category));
+        Ok(id.index())
+    }))
 }
 
 /// Begins a new request: forgets the values of the one before, and all pointers to them.
@@ -137,16 +129,15 @@ unsafe fn input(handle: *mut bliss_t, name: *const c_char, name_len: usize, is_c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_request_clear(handle: *mut bliss_t) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function.
-    unsafe {
-        call(handle, |handle| {
-            handle.request.clear();
-            Ok(())
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.call(|handle| {
+        handle.request.clear();
+        Ok(())
+    })
 }
 
-/// Says the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
+/// Sets the value of an attribute as text: an address, hexadecimal digits, a string, or a decimal number, as the
 /// attribute's kind in the schema says. A value that does not fit its kind counts as absent.
 ///
 /// The bytes are not copied. They are read by each bliss_score and bliss_lookup that follows, and must be there and
@@ -156,7 +147,7 @@ pub unsafe extern "C" fn bliss_request_clear(handle: *mut bliss_t) -> bliss_resu
 /// bytes; the attribute keeps the value it had), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
 ///
 /// # Safety
-/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as said above.
+/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as described above.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_request_set_text(
     handle: *mut bliss_t,
@@ -165,22 +156,20 @@ pub unsafe extern "C" fn bliss_request_set_text(
     value_len: usize,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for both; it also keeps the bytes as long as the handle may read them.
-    unsafe {
-        call(handle, |handle| {
-            let value = slice(value.cast::<u8>(), value_len, MAX_VALUE_BYTES)?;
-            handle.set(attribute, Value::Text(value))
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `value` is NULL or points to `value_len` bytes: likewise.
+    // - They stay, unchanged, as long as the handle may read them: likewise.
+    let (handle, value) = unsafe { (HandleArg::new(handle), InSlice::new(value.cast(), value_len)) };
+    handle.call(|handle| handle.set(attribute, Value::Text(value.get(MAX_VALUE_BYTES)?)))
 }
 
-/// Says the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
+/// Sets the value of an attribute as the bytes themselves: 4 or 16 bytes of an address in network order, a digest, a
 /// string, or 8 bytes of a little-endian number. Otherwise as bliss_request_set_text, borrowing included.
 ///
 /// The handle's thread only. Returns what bliss_request_set_text returns.
 ///
 /// # Safety
-/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text says.
+/// - `handle` is NULL or open; `value` points to `value_len` bytes that stay as bliss_request_set_text requires.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_request_set_binary(
     handle: *mut bliss_t,
@@ -189,16 +178,14 @@ pub unsafe extern "C" fn bliss_request_set_binary(
     value_len: usize,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for both; it also keeps the bytes as long as the handle may read them.
-    unsafe {
-        call(handle, |handle| {
-            let value = slice(value, value_len, MAX_VALUE_BYTES)?;
-            handle.set(attribute, Value::Binary(value))
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `value` is NULL or points to `value_len` bytes: likewise.
+    // - They stay, unchanged, as long as the handle may read them: likewise.
+    let (handle, value) = unsafe { (HandleArg::new(handle), InSlice::new(value, value_len)) };
+    handle.call(|handle| handle.set(attribute, Value::Binary(value.get(MAX_VALUE_BYTES)?)))
 }
 
-/// Says the value of an attribute that is a number, for instance `asn`.
+/// Sets the value of an attribute that is a number, for instance `asn`.
 ///
 /// The handle's thread only. Returns what bliss_request_set_text returns.
 ///
@@ -211,11 +198,12 @@ pub unsafe extern "C" fn bliss_request_set_u64(
     value: u64,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { call(handle, |handle| handle.set(attribute, Value::U64(value))) }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.call(|handle| handle.set(attribute, Value::U64(value)))
 }
 
-/// Says the value of a number; a number that is not said is NaN to models.
+/// Sets the value of a number; a number that is not set is NaN to models.
 ///
 /// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id),
 /// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
@@ -229,19 +217,18 @@ pub unsafe extern "C" fn bliss_request_set_number(
     value: f32,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function.
-    unsafe {
-        call(handle, |handle| match handle.input(number) {
-            Some((id, false)) => {
-                handle.request.set_number(id, value);
-                Ok(())
-            }
-            _ => Err(UNKNOWN_NUMBER),
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.call(|handle| match handle.input(number) {
+        Some((id, false)) => {
+            handle.request.set_number(id, value);
+            Ok(())
+        }
+        _ => Err(UNKNOWN_NUMBER),
+    })
 }
 
-/// Says the value of a category; one that is not said is the empty string to models. The bytes are not needed after
+/// Sets the value of a category; one that is not set is the empty string to models. The bytes are not needed after
 /// the call.
 ///
 /// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (unknown id, more than 65536
@@ -257,16 +244,16 @@ pub unsafe extern "C" fn bliss_request_set_category(
     value_len: usize,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for both.
-    unsafe {
-        call(handle, |handle| match handle.input(category) {
-            Some((id, true)) => {
-                handle.request.set_category(id, slice(value.cast::<u8>(), value_len, MAX_VALUE_BYTES)?);
-                Ok(())
-            }
-            _ => Err(UNKNOWN_CATEGORY),
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `value` is NULL or points to `value_len` bytes, which stay during this call: likewise.
+    let (handle, value) = unsafe { (HandleArg::new(handle), InSlice::new(value.cast(), value_len)) };
+    handle.call(|handle| match handle.input(category) {
+        Some((id, true)) => {
+            handle.request.set_category(id, value.get(MAX_VALUE_BYTES)?);
+            Ok(())
+        }
+        _ => Err(UNKNOWN_CATEGORY),
+    })
 }
 
 impl bliss_t {

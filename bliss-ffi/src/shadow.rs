@@ -1,13 +1,14 @@
-//! What shadow models say.
+//! Scores of shadow models.
 
 use bliss_core::score::Shadow;
 
 use crate::answer::bliss_text_t;
-use crate::boundary::{CallError, SizePrefixed, call, enter, write_sized};
 use crate::codes::bliss_result_e::{self, *};
-use crate::handle::bliss_t;
+use crate::error::CallError;
+use crate::handle::{HandleArg, bliss_t};
+use crate::pointer::{OutStruct, SizePrefixed};
 
-/// What a shadow model says of one request: a model that is evaluated beside the active one and decides nothing.
+/// The result of a shadow model for one request: a model that is evaluated beside the active one and decides nothing.
 ///
 /// Its texts may be read until the next call with the handle; `reason` as long as the library is loaded.
 #[repr(C)]
@@ -21,7 +22,7 @@ pub struct bliss_shadow_t {
     pub score: u32,
     /// Probability that the request is automated; NaN if there is no score.
     pub bot_probability: f64,
-    /// The model, by its place in the publication.
+    /// The model's index in the publication.
     pub model_index: u32,
     /// Is 0.
     pub reserved: u32,
@@ -31,16 +32,36 @@ pub struct bliss_shadow_t {
     pub model_version: bliss_text_t,
     /// Why there is no score, in a few words that stay the same between versions.
     pub reason: bliss_text_t,
-    /// With BLISS_MISSING_INPUT, the name of the first input that nobody offers.
+    /// With BLISS_MISSING_INPUT, the name of the first input that is missing.
     pub missing_input: bliss_text_t,
 }
 
+impl Default for bliss_shadow_t {
+    fn default() -> Self {
+        Self {
+            size: size_of::<Self>(),
+            result: BLISS_OK as i32,
+            score: 0,
+            bot_probability: f64::NAN,
+            model_index: 0,
+            reserved: 0,
+            model_name: bliss_text_t::NONE,
+            model_version: bliss_text_t::NONE,
+            reason: bliss_text_t::NONE,
+            missing_input: bliss_text_t::NONE,
+        }
+    }
+}
+
 // SAFETY:
-// - `repr(C)`, begins with its size, and consists of numbers and pointers.
+// - `repr(C)`, begins with its size, and zeros are a valid value.
+// - It consists of integers, floats, raw pointers and structs of those.
 unsafe impl SizePrefixed for bliss_shadow_t {
     const FIRST_VERSION: usize = 96;
-    const WRONG: &'static str =
-        "the shadow begins with a size that this library does not know; set it to sizeof(bliss_shadow_t)";
+    const WRONG_SIZE: CallError = CallError::Invalid(
+        BLISS_ERROR_SIZE,
+        "the shadow begins with a size that this library does not know; set it to sizeof(bliss_shadow_t)",
+    );
 }
 
 const _: () =
@@ -56,11 +77,12 @@ const _: () =
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bliss_shadow_count(handle: *mut bliss_t) -> usize {
     // SAFETY:
-    // - the contract of this function.
-    unsafe { enter(handle, |handle| Ok(handle.client.shadows().len())) }.unwrap_or(0)
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    let handle = unsafe { HandleArg::new(handle) };
+    handle.count(|handle| handle.client.shadows().len())
 }
 
-/// What shadow model number `index` said of the request that bliss_score scored last. They come in the order of the
+/// The result of shadow model `index` for the request that bliss_score scored last. They come in the order of the
 /// publication; to be called before anything that looks up or maintains.
 ///
 /// No lock, no allocation, no system call.
@@ -77,32 +99,26 @@ pub unsafe extern "C" fn bliss_shadow_get(
     shadow: *mut bliss_shadow_t,
 ) -> bliss_result_e {
     // SAFETY:
-    // - the contract of this function, for both.
-    unsafe {
-        call(handle, |handle| {
-            let found = handle.client.shadows().get(index).ok_or(CallError::Invalid(
-                BLISS_ERROR_ARGUMENT,
-                "there is no such shadow; bliss_shadow_count says how many the last score had",
-            ))?;
-            write_sized(shadow, handle.shadow(found))
-        })
-    }
+    // - `handle` is NULL, or open and in no other call of this thread: the contract of this function.
+    // - `shadow` is NULL or points to a struct of the size it begins with: likewise.
+    let (handle, shadow) = unsafe { (HandleArg::new(handle), OutStruct::new(shadow)) };
+    handle.call(|handle| {
+        let found = handle.client.shadows().get(index).ok_or(CallError::Invalid(
+            BLISS_ERROR_ARGUMENT,
+            "there is no such shadow; bliss_shadow_count says how many the last score had",
+        ))?;
+        shadow.write(handle.shadow(found))
+    })
 }
 
 impl bliss_t {
     fn shadow(&self, shadow: &Shadow) -> bliss_shadow_t {
-        let model = self.client.plan().models().models().get(shadow.model);
+        let model = self.client.scorer().models().models().get(shadow.model);
         let mut out = bliss_shadow_t {
-            size: 0,
-            result: BLISS_OK as i32,
-            score: 0,
-            bot_probability: f64::NAN,
             model_index: u32::try_from(shadow.model).unwrap_or(0),
-            reserved: 0,
-            model_name: model.map_or(bliss_text_t::NONE, |m| m.name().into()),
-            model_version: model.map_or(bliss_text_t::NONE, |m| m.version().into()),
-            reason: bliss_text_t::NONE,
-            missing_input: bliss_text_t::NONE,
+            model_name: model.map(|m| m.name()).into(),
+            model_version: model.map(|m| m.version()).into(),
+            ..bliss_shadow_t::default()
         };
         match shadow.outcome {
             Ok(scored) => {
@@ -112,8 +128,7 @@ impl bliss_t {
             Err(reason) => {
                 out.result = bliss_result_e::from(reason) as i32;
                 out.reason = reason.as_str().into();
-                let missing = model.and_then(|m| m.missing_input());
-                out.missing_input = missing.map_or(bliss_text_t::NONE, Into::into);
+                out.missing_input = model.and_then(|m| m.missing_input()).into();
             }
         }
         out

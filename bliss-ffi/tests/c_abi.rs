@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 #[path = "support/mod.rs"]
 mod support;
 
-use support::{Site, expected_score, installed, library, wait_until};
+use support::{Site, expected_score, installed, library, wait_until, web_score};
 
 const COMPILERS: [&str; 2] = ["gcc", "clang"];
 
@@ -19,16 +19,28 @@ enum Linked {
     Static,
 }
 
-/// The C program, compiled into `directory`; `None` where there is no such compiler.
+/// The tests' program, compiled into `directory`; `None` where there is no such compiler.
 fn compile(compiler: &str, linked: Linked, flags: &[&str], directory: &Path) -> Option<PathBuf> {
+    compile_source("bliss-ffi/tests/c/client.c", compiler, linked, flags, directory)
+}
+
+/// A C program of the workspace, compiled into `directory`; `None` where there is no such compiler.
+fn compile_source(
+    source: &str,
+    compiler: &str,
+    linked: Linked,
+    flags: &[&str],
+    directory: &Path,
+) -> Option<PathBuf> {
     if !installed(compiler) {
         return None;
     }
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = directory.join(format!("client-{compiler}-{linked:?}"));
+    let source = crate_dir.with_file_name("").join(source);
+    let program = directory.join(format!("program-{compiler}-{linked:?}"));
     let mut command = Command::new(compiler);
     command.args(["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"]).args(flags);
-    command.arg("-I").arg(crate_dir.join("include")).arg(crate_dir.join("tests/c/client.c"));
+    command.arg("-I").arg(crate_dir.join("include")).arg(source);
     command.arg("-o").arg(&program);
     match linked {
         Linked::Shared => {
@@ -163,6 +175,28 @@ fn f4_programs_score_as_soon_as_something_is_published() {
 }
 
 #[test]
+fn the_example_scores_one_request() {
+    let directory = tempfile::tempdir().unwrap();
+    for compiler in COMPILERS {
+        let program = compile_source("examples/c/score.c", compiler, Linked::Shared, &[], directory.path());
+        let Some(program) = program else { continue };
+        let score = |site: &Site| {
+            Command::new(&program).arg(site.path()).args(["192.0.2.70", "curl/8"]).output().unwrap()
+        };
+        let mut site = Site::empty();
+        let output = score(&site);
+        assert_eq!(output.status.code(), Some(1));
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert!(why.starts_with("score: no snapshot"), "{why}");
+        site.publish_features();
+        site.publish_web_model("7");
+        let output = score(&site);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{} web/7\n", web_score(70.0)));
+    }
+}
+
+#[test]
 fn f2_wrong_calls_return_codes() {
     let directory = tempfile::tempdir().unwrap();
     let site = Site::published();
@@ -267,6 +301,51 @@ fn f3_the_library_exports_the_functions_of_the_header_and_nothing_else() {
         .filter(|name| name.starts_with("bliss_"))
         .collect();
     assert_eq!(exported, declared);
+}
+
+/// Crates and modules that only the daemon needs: they build tables, import CatBoost's files, or speak HTTP.
+const BUILD_SIDE: [(&str, &str); 7] = [
+    ("bliss_core", "build"),
+    ("bliss_catboost", "build"),
+    ("bliss_store", "publisher"),
+    ("serde_json", ""),
+    ("flatbuffers", ""),
+    ("getrandom", ""),
+    ("tokio", ""),
+];
+
+/// Whether a mangled symbol names something in `module` of `krate`. Paths of generics and trait implementations are
+/// mangled in another way than those of functions.
+fn is_of(symbol: &str, krate: &str, module: &str) -> bool {
+    let (path, mut in_generics) = (format!("{}{krate}", krate.len()), format!("{krate}.."));
+    if module.is_empty() {
+        return symbol.contains(&path) || symbol.contains(&in_generics);
+    }
+    in_generics.push_str(module);
+    symbol.contains(&format!("{path}{}{module}", module.len())) || symbol.contains(&in_generics)
+}
+
+#[test]
+fn f3_the_library_carries_nothing_of_the_build_side() {
+    if !installed("nm") {
+        return;
+    }
+    // The archive has all that was compiled; the shared library, what the linker kept of it.
+    for file in [&library().archive, &library().shared] {
+        let mut nm = Command::new("nm");
+        nm.args(["--defined-only", "--format=just-symbols"]).arg(file);
+        let symbols = run(nm);
+        let find = |krate: &str, module: &str| symbols.lines().find(|symbol| is_of(symbol, krate, module));
+        // That they would be seen.
+        for (krate, module) in
+            [("bliss_core", "scorer"), ("bliss_catboost", "eval"), ("bliss_store", "client")]
+        {
+            assert!(find(krate, module).is_some(), "{}: no symbol of {krate}::{module}", file.display());
+        }
+        for (krate, module) in BUILD_SIDE {
+            assert_eq!(find(krate, module), None, "{}: {krate}::{module} is linked", file.display());
+        }
+    }
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn f2_damaged_files_are_no_more_than_unscored() {
         }
         fs::write(&file, bytes).unwrap();
         let (code, text) = use_it(damaged.path());
-        assert!(code == BLISS_OK || !text.is_empty(), "{code:?} without a word");
+        assert!(code == BLISS_OK || !text.is_empty(), "{code:?} without a message");
         assert_ne!(code, BLISS_ERROR_PANIC, "{} {text}", file.display());
         *codes.entry(code as i32).or_default() += 1;
     }

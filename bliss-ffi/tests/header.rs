@@ -15,7 +15,7 @@ fn f3_header_is_up_to_date() {
     let committed = std::fs::read(&header).unwrap_or_default();
     assert!(
         made == committed,
-        "{} is not what the sources say; make it anew with BLISS_WRITE_HEADER=1 cargo test -p bliss-ffi --test header",
+        "{} is not what the sources say; regenerate it with BLISS_WRITE_HEADER=1 cargo test -p bliss-ffi --test header",
         header.display()
     );
 }

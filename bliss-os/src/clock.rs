@@ -35,7 +35,7 @@ pub fn boot_id() -> Option<[u64; 2]> {
     })
 }
 
-/// A number that nobody else has.
+/// A unique number.
 pub fn random() -> u64 {
     let mut bytes = [0_u8; 8];
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {

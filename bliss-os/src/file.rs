@@ -146,7 +146,7 @@ pub fn unlink(path: &CStr) -> Result<()> {
 }
 
 /// Reserves room for a range, and extends the file if need be. Contents stay. Where the file system cannot reserve, the C
-/// library writes into each page, so nobody else may write the file at the same time.
+/// library writes into each page, so nothing else may write the file at the same time.
 pub fn reserve(fd: impl AsFd, from: u64, len: u64) -> Result<()> {
     if len == 0 {
         return Ok(());

@@ -145,7 +145,7 @@ extern "C" fn child() {
 pub struct PrivateFd {
     /// Registered as long as this lives, in the process that opened it.
     fd: RawFd,
-    /// The process that opened it; in another one it is closed already, and the number may be somebody else's.
+    /// The process that opened it; in another one it is closed already, and its number may be reused.
     token: u64,
 }
 
@@ -172,7 +172,7 @@ impl PrivateFd {
         Ok(unsafe { BorrowedFd::borrow_raw(self.fd) })
     }
 
-    /// What the file system says of it.
+    /// Its entry in the file system.
     pub fn info(&self) -> Result<FileInfo> {
         file::fstat(self.get()?)
     }

@@ -7,13 +7,13 @@ use crate::{Result, last_errno, offset};
 /// Who else may have a lock on the same byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
-    /// Nobody.
+    /// No one.
     Exclusive,
-    /// Those who share it too.
+    /// Others that share it.
     Shared,
 }
 
-/// Locks one byte for the open file description behind `fd`; never waits. `Ok(false)`: somebody else has it.
+/// Locks one byte for the open file description behind `fd`; never waits. `Ok(false)`: another description has it.
 pub fn try_lock(fd: impl AsFd, lock: Lock, byte: u64) -> Result<bool> {
     let kind = match lock {
         Lock::Exclusive => libc::F_WRLCK,
@@ -36,7 +36,7 @@ pub fn unlock_all(fd: impl AsFd) {
     let _ = set(fd, libc::F_UNLCK, 0, 0);
 }
 
-/// Whether somebody else holds a lock on the byte that would keep us from locking it.
+/// Whether another description holds a lock on the byte that would keep us from locking it.
 pub fn is_locked(fd: impl AsFd, byte: u64) -> Result<bool> {
     let mut request = request(libc::F_WRLCK, byte, 1)?;
     // SAFETY:

@@ -1,4 +1,4 @@
-//! `bliss-service run`: everything together, until a signal says stop.
+//! `bliss-service run`: runs every part until a signal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +113,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         let _ = published.await;
     };
     if tokio::time::timeout(END, end).await.is_err() {
-        tracing::warn!("a publication under way was abandoned; readers go on with the one before");
+        tracing::warn!("a publication under way was abandoned; readers continue with the previous one");
     }
     admin.abort();
     tracing::info!("stopped");

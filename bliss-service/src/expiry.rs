@@ -1,8 +1,8 @@
 //! Rows that are no longer updated are removed: `publish.expire_after_max_ages`.
 //!
-//! What origins bring is checked before it is published, and what is published is checked a slice at a time, at most once
-//! a second, together with the next publication or, where there is none, by one of its own. So no publication waits for
-//! a scan of tens of millions of rows, and a row that was removed comes back only when its origin has a newer one.
+//! Rows are checked before they are published, and published rows a slice at a time, at most once a second, with the next
+//! publication or, if there is none, by one of its own. So no publication waits for a scan of tens of millions of rows, and
+//! a removed row returns only when its origin has a newer one.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Seconds since the Unix epoch; a test's own.
 pub(crate) type Clock = Box<dyn Fn() -> u32 + Send>;
 
-/// Removes what is too old.
+/// Removes expired rows.
 pub struct Expiry {
     sweeper: Sweeper,
     /// Names of the dimensions.
@@ -32,7 +32,7 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// As `config` says; `None` where nothing ever expires.
+    /// An expiry by `config`; `None` if nothing ever expires.
     pub fn new(config: &Config) -> Option<Self> {
         let clock = || {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -46,7 +46,7 @@ impl Expiry {
         if multiple == 0 {
             return None;
         }
-        // By an origin's own clock its rows are young.
+        // Rows with a clock of their own do not expire by the host's.
         let is_replayed = |index: usize| {
             config
                 .origins
@@ -69,8 +69,8 @@ impl Expiry {
         self.swept.is_none_or(|swept| swept.elapsed() >= self.interval)
     }
 
-    /// Removes from `change` what is too old already, and adds what is found in the next slice of `current`, the features
-    /// published last.
+    /// Removes expired rows from `change`, and adds deletes of those in the next slice of `current`, the features published
+    /// last.
     pub(crate) fn apply(&mut self, current: Option<FeaturesRef<'_>>, change: &mut Change) -> Removed {
         let now = (self.clock)();
         let mut removed = self.sweeper.admit(change, now);

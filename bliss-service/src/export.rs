@@ -52,14 +52,14 @@ pub struct Exported {
 }
 
 /// What is computed, and how lines are read.
-struct Scorer {
+struct Plan {
     schema: Schema,
     dimensions: Vec<usize>,
     parser: Parser,
     aggregate: AggregateOptions,
 }
 
-impl Scorer {
+impl Plan {
     fn new(config: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = config else {
             let dimensions = BUILT_IN_DIMENSIONS.iter().filter_map(|name| built_in_dimension(name)).collect();
@@ -95,7 +95,7 @@ impl Scorer {
 /// # Errors
 /// The log cannot be read, the rows cannot be written, or there is no room for the publications.
 pub fn run(options: &Options) -> anyhow::Result<Exported> {
-    let plan = Scorer::new(options.config.as_deref())?;
+    let plan = Plan::new(options.config.as_deref())?;
     let interval_ms = u64::from(options.interval_seconds) * 1000;
     let replay_options = ReplayOptions { interval_ms, lateness_ms: plan.aggregate.lateness_ms };
     let replay = Replay::open(&options.log, plan.parser.clone(), replay_options)
@@ -119,7 +119,7 @@ pub fn run(options: &Options) -> anyhow::Result<Exported> {
     Ok(exported)
 }
 
-fn write(plan: &Scorer, replay: &Replay, out: impl Write) -> anyhow::Result<Exported> {
+fn write(plan: &Plan, replay: &Replay, out: impl Write) -> anyhow::Result<Exported> {
     let directory = Scratch::new()?;
     let publish_options = PublishOptions { grace: Duration::ZERO, ..PublishOptions::default() };
     let mut publisher = Publisher::open(&directory.0, &publish_options, plan.schema.clone())?;
@@ -195,7 +195,7 @@ fn write_row(
     use std::fmt::Write as _;
     let mut text = |rows: &mut csv::Writer<_>, what: std::fmt::Arguments<'_>| {
         cell.clear();
-        // FeaturesBuilder to a string does not fail.
+        // Writing to a string does not fail.
         let _ = cell.write_fmt(what);
         rows.write_field(cell.as_bytes())
     };

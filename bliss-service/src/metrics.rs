@@ -85,7 +85,7 @@ impl Metrics {
                 "origin_fetches",
                 "Fetches of an origin, by outcome: accepted, unchanged or refused"
             ),
-            refusals: metric!("origin_refusals", "Refusals of what an origin brought, by reason"),
+            refusals: metric!("origin_refusals", "Refusals of an origin's data, by reason"),
             origin_refused: metric!("origin_refused", "1 while what the origin brings is refused"),
             origin_rows: metric!("origin_rows", "Rows that were last accepted"),
             origin_accepted_timestamp: metric!(

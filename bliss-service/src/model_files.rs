@@ -36,8 +36,8 @@ struct Good {
 
 /// Publishes the models of `config`, and again whenever one of their files changes, until the daemon ends.
 ///
-/// A model whose file is bad keeps its last good version. As long as one of the models never had a good one,
-/// nothing is published, so that what a previous daemon published stays whole.
+/// A model whose file is bad keeps its last good version. Until every model has had one, nothing is published, so that
+/// what a previous daemon published stays.
 pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandle, stop: CancellationToken) {
     let mut known: Vec<Known> = config.models.iter().map(|_| Known::default()).collect();
     let mut unpublished = false;

@@ -2,8 +2,8 @@
 //!
 //! Origins send what changed and wait for the answer, so there is never more than one update of an origin under way.
 //! Updates that come within one publication interval are published together, at most once per interval. If that
-//! fails, origins send theirs again and each is published alone, so that one that cannot be published does not delay
-//! the others for long.
+//! fails, origins send their changes again and each is published alone, so that one that cannot be published does not
+//! delay the others for long.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,7 +16,7 @@ use bliss_core::build::ModelSet;
 use bliss_core::key::KeySecret;
 use bliss_core::publication::features::FeaturesRef;
 use bliss_core::schema::Schema;
-use bliss_store::{PublishError, PublishOptions, PublishedFeatures, Publisher};
+use bliss_store::{Publication, PublishError, PublishOptions, Publisher};
 use tokio::sync::oneshot;
 
 use crate::expiry::{Expiry, Removed};
@@ -36,7 +36,7 @@ enum Command {
 #[derive(Clone)]
 pub struct PublishHandle(Sender<Command>);
 
-/// The answer of a publisher that is gone, which happens only when the daemon ends.
+/// The answer once the publishing thread has ended, as it does only when the daemon ends.
 const GONE: &str = "the daemon is shutting down";
 
 impl PublishHandle {
@@ -56,7 +56,7 @@ impl PublishHandle {
         self.send(change).await.unwrap_or_else(|_| Err(GONE.into()))
     }
 
-    /// Publishes models; gives their generation.
+    /// Publishes models and returns their generation.
     ///
     /// # Errors
     /// Why they could not be published; what was published before stays.
@@ -69,20 +69,21 @@ impl PublishHandle {
 
 /// What the thread publishes to; a [`Publisher`], or a test's own.
 pub(crate) trait Store: Send {
-    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String>;
+    fn publish(&mut self, change: Change) -> Result<Publication, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
     fn heartbeat(&mut self);
-    /// The features published last, if they are by the current schema.
+    /// The features published last, if their schema is the current one.
     fn current(&self) -> Option<FeaturesRef<'_>>;
 }
 
 impl Store for Publisher {
-    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String> {
+    fn publish(&mut self, change: Change) -> Result<Publication, String> {
         Publisher::publish(self, change).map_err(|error| error.to_string())
     }
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
-        Publisher::publish_models(self, set).map_err(|error| error.to_string())
+        let publication = Publisher::publish_models(self, set).map_err(|error| error.to_string())?;
+        Ok(publication.generation)
     }
 
     fn heartbeat(&mut self) {
@@ -90,7 +91,7 @@ impl Store for Publisher {
     }
 
     fn current(&self) -> Option<FeaturesRef<'_>> {
-        // By another schema, a previous daemon's, the dimensions are others.
+        // A previous daemon's schema may have had other dimensions.
         self.current_by_schema()
     }
 }
@@ -141,14 +142,14 @@ pub fn open(
         tracing::warn!("directory {shown}: what is published there is unusable and is replaced: {error}");
     }
     if let (Some(generation), Some(_)) = (publisher.generation(), publisher.current()) {
-        // Rows by a new schema are not known before the first publication.
+        // The rows of a new schema are unknown until the first publication.
         tracing::info!(generation, "continuing from the features published in {shown}");
         state.found_published(generation, &rows(publisher.current_by_schema()));
     }
     if let Some(generation) = publisher.models_generation() {
         state.found_models(generation);
     }
-    // Beside the publisher, which keeps a second daemon out.
+    // After the publisher, whose lock keeps a second daemon out.
     let workers = &state.metrics.workers;
     workers.open(directory, options);
     workers.learn_dimensions(schema.dimensions.iter().map(|dimension| dimension.name.as_str()));
@@ -190,7 +191,7 @@ fn cannot_open(directory: &Path, error: &PublishError) -> anyhow::Error {
 /// before that, only a panic can end it.
 ///
 /// # Errors
-/// There is no thread.
+/// The thread cannot be started.
 pub fn start(
     opened: Opened,
     interval: Duration,
@@ -219,7 +220,7 @@ pub(crate) fn start_with(
 struct PublishThread<S> {
     store: S,
     interval: Duration,
-    /// Removes rows that are too old, if that is configured.
+    /// Removes expired rows, if configured.
     expiry: Option<Expiry>,
     state: Arc<State>,
     receiver: Receiver<Command>,
@@ -276,8 +277,8 @@ impl<S: Store> PublishThread<S> {
         now.as_nanos() / self.interval.as_nanos().max(1)
     }
 
-    /// How long until something may be published: nothing if nothing was in this interval yet, else until shortly
-    /// after the next one began, so that what access logs send at its beginning comes along.
+    /// Time until a publication is due: zero if this interval has had none, else until shortly after the next interval
+    /// starts, so that it includes what access logs send at its start.
     fn wait(&self) -> Duration {
         if self.last_slot.is_none_or(|last| last < self.slot()) {
             return Duration::ZERO;
@@ -308,7 +309,7 @@ impl<S: Store> PublishThread<S> {
         done.into_iter().for_each(|done: oneshot::Sender<_>| drop(done.send(result.clone())));
     }
 
-    /// Removes rows that are too old, where there is nothing else to publish.
+    /// Removes expired rows if there is nothing else to publish.
     fn sweep(&mut self) {
         // Not twice in an interval.
         if self.last_slot.is_some_and(|last| last >= self.slot()) {

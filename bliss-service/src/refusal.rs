@@ -1,8 +1,8 @@
-//! Why what an origin brought is refused.
+//! Why an origin's data is refused.
 
 use std::fmt;
 
-/// What is wrong with what an origin brought; a label of metrics.
+/// What is wrong with an origin's data; a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// It could not be fetched: no file, no connection, a status other than success, a time limit, half a body.
@@ -15,9 +15,9 @@ pub enum Reason {
     UnknownFeature,
     /// A key lacks an attribute, has one too many, or one of the wrong type.
     BadKey,
-    /// A key is there twice with different values.
+    /// A key appears twice with different values.
     DuplicateKey,
-    /// A feature is there twice.
+    /// A feature appears twice.
     DuplicateFeature,
     /// NaN, an infinity, or a number that is infinite in 32 bits.
     NotFinite,
@@ -29,7 +29,7 @@ pub enum Reason {
     TooFewRows,
     /// More bytes than `max_bytes`.
     TooLarge,
-    /// It was good and could not be published, for instance for lack of memory.
+    /// It is good but could not be published, for instance for lack of memory.
     Unpublished,
 }
 
@@ -54,7 +54,7 @@ impl Reason {
     }
 }
 
-/// Why what an origin brought is refused. Nothing of it is published.
+/// Why an origin's data is refused. None of it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind of reason.
@@ -69,7 +69,7 @@ impl Refusal {
         Self { reason, message: message.into() }
     }
 
-    /// A refusal of something that is not there or cannot be reached.
+    /// A refusal of something missing or unreachable.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Reason::Unavailable, message)
     }

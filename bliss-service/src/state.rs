@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bliss_store::{Made, PublishedFeatures};
+use bliss_store::{Publication, PublishMethod};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ struct Features {
     published_at: Option<Timestamp>,
     bytes: u64,
     dimensions: Vec<DimensionStatus>,
-    /// Why the last try to publish failed; absent once one succeeded.
+    /// Why the last publication failed; absent once one succeeds.
     failure: Option<String>,
 }
 
@@ -51,15 +51,15 @@ struct DimensionStatus {
     rows: Option<u64>,
 }
 
-/// Where an origin stands.
+/// The state of an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum OriginState {
-    /// Nothing came yet.
+    /// Nothing was fetched yet.
     Waiting,
-    /// What came last was accepted.
+    /// The last fetch was accepted.
     Accepted,
-    /// What came last was refused; what was accepted before stays.
+    /// The last fetch was refused; what was accepted before stays.
     Refused,
     /// A replay that reached its end.
     Finished,
@@ -190,7 +190,7 @@ impl State {
         Err(format!("nothing is published yet; waiting for: {}", waiting.join(", ")))
     }
 
-    /// What the origin at index `origin` brought was accepted and published.
+    /// Rows of the origin at index `origin` were accepted and published.
     pub fn accepted(&self, origin: usize, rows: u64, newest_updated_at: u32, key_collisions: u64) {
         let mut status = self.lock();
         let Some(found) = status.origins.get_mut(origin) else { return };
@@ -229,7 +229,7 @@ impl State {
         }
     }
 
-    /// What the origin brought is refused. It is logged when the state changes, not when the same is tried again.
+    /// What the origin fetched is refused. Logged when the state changes, not at each retry.
     pub fn refused(&self, origin: usize, refusal: &Refusal) {
         let mut status = self.lock();
         let Some(found) = status.origins.get_mut(origin) else { return };
@@ -275,18 +275,18 @@ impl State {
         }
     }
 
-    /// Features were published: with so many rows in each dimension, within so much time.
-    pub fn published(&self, published: &PublishedFeatures, rows: &[u64], took: Duration) {
-        let PublishedFeatures { generation, bytes, fresh_file, made } = *published;
+    /// Features were published, with `rows` rows in each dimension, in the time `took`.
+    pub fn published(&self, published: &Publication, rows: &[u64], took: Duration) {
+        let Publication { generation, bytes, fresh_file, method } = *published;
         let now = Timestamp::now();
         let metrics = &self.metrics;
-        let made = match made {
-            Made::InPlace => "in_place",
-            Made::Grown => "grown",
-            Made::Copied => "copied",
-            Made::Built => "built",
+        let method = match method {
+            PublishMethod::InPlace => "in_place",
+            PublishMethod::Grown => "grown",
+            PublishMethod::Copied => "copied",
+            PublishMethod::Built => "built",
         };
-        metrics.publications.get_or_create(&label("made", made)).inc();
+        metrics.publications.get_or_create(&label("made", method)).inc();
         metrics.publication_seconds.observe(took.as_secs_f64());
         metrics.published_timestamp.set(now.as_millisecond() as f64 / 1000.0);
         metrics.published_bytes.set(bytes as i64);
@@ -298,10 +298,10 @@ impl State {
         status.features.published_at = Some(now);
         status.features.bytes = bytes;
         self.found(&mut status, generation, rows);
-        tracing::debug!(generation, made, "published");
+        tracing::debug!(generation, made = method, "published");
     }
 
-    /// Features that a previous daemon published are there.
+    /// Features that a previous daemon published were found.
     pub fn found_published(&self, generation: u64, rows: &[u64]) {
         self.found(&mut self.lock(), generation, rows);
     }
@@ -336,7 +336,7 @@ impl State {
         tracing::info!(generation, "models published");
     }
 
-    /// Models that a previous daemon published are there.
+    /// Models that a previous daemon published were found.
     pub fn found_models(&self, generation: u64) {
         self.metrics.models_generation.set(generation as i64);
         self.lock().models_generation = Some(generation);

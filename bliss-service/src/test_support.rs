@@ -10,7 +10,7 @@ use bliss_core::build::ModelSet;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::publication::features::FeaturesRef;
-use bliss_store::{Made, PublishedFeatures};
+use bliss_store::{Publication, PublishMethod};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ pub(crate) struct Kept {
 }
 
 impl Store for Kept {
-    fn publish(&mut self, change: Change) -> Result<PublishedFeatures, String> {
+    fn publish(&mut self, change: Change) -> Result<Publication, String> {
         let bad =
             self.failing_dimension.is_some_and(|bad| change.dimensions.iter().any(|(at, _)| *at == bad));
         if bad || self.failing.load(Ordering::Relaxed) {
@@ -41,11 +41,11 @@ impl Store for Kept {
         }
         let mut changes = self.changes.lock().unwrap();
         changes.push(change);
-        Ok(PublishedFeatures {
+        Ok(Publication {
             generation: changes.len() as u64,
             bytes: 0,
             fresh_file: false,
-            made: Made::Built,
+            method: PublishMethod::Built,
         })
     }
 

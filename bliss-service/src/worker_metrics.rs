@@ -1,8 +1,8 @@
 //! What workers count in shared memory, for `/metrics`.
 //!
-//! Workers count by hashes of names ([`Id`]), and the names are known here: those of the configuration, of what a
-//! previous daemon published, and of all that this one has published since. What is counted under a hash of another name,
-//! or without room for one of its own, has the label `other`.
+//! Workers count by hashes of names. This module knows the names: those of the configuration, of what a previous daemon
+//! published, and of all that this one has published since. Counts of an unknown hash, or of workers without room for an
+//! entry, have the label `other`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bliss_core::build::ModelSet;
 use bliss_core::metrics::{self, Cells, Kind, MAX_CELLS, Series, SeriesId};
-use bliss_store::{CountersFile, PublishOptions};
+use bliss_store::{MetricsFile, PublishOptions};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-/// The file of counters, and what its hashes mean.
+/// The metrics file, and the names of its hashes.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
     inner: Mutex<Inner>,
@@ -26,7 +26,7 @@ pub struct WorkerMetrics {
 struct Inner {
     /// The directory and how its files are created; none before [`WorkerMetrics::open`].
     location: Option<(PathBuf, PublishOptions)>,
-    file: Option<CountersFile>,
+    file: Option<MetricsFile>,
     /// Why the file cannot be opened, as it was logged.
     failure: Option<String>,
     names: BTreeMap<SeriesId, Vec<String>>,
@@ -93,7 +93,7 @@ impl WorkerMetrics {
 impl Inner {
     fn open(&mut self) {
         let Some((directory, options)) = &self.location else { return };
-        match CountersFile::open(directory, options) {
+        match MetricsFile::open(directory, options) {
             Ok(file) => (self.file, self.failure) = (Some(file), None),
             Err(error) => self.failed(error.to_string()),
         }
@@ -107,7 +107,7 @@ impl Inner {
         }
     }
 
-    /// The sum of what all workers counted, including those that are gone.
+    /// The sum over all workers, including dead ones.
     fn totals(&mut self) -> Totals {
         if self.file.is_none() {
             self.open();

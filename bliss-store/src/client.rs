@@ -1,4 +1,4 @@
-//! Reading features and scores.
+//! The reader of a directory: looks up features and scores requests.
 
 use std::path::Path;
 
@@ -10,44 +10,65 @@ use bliss_core::score::{Answer, Shadow, Status, Unscored};
 use bliss_core::scorer::Scorer;
 use mmap_sync::{Error, Guard, Options, Reader};
 
-use crate::counters::{NotCounting, Worker};
+use crate::metrics::{MetricsError, WorkerMetrics};
 use crate::{FEATURES, MODELS};
 
-/// Looks up features and scores requests from a directory that a daemon publishes to. For one thread; may move to
-/// another one between calls.
+/// Looks up features and scores requests from a directory that a daemon publishes to. A client is used by one thread at a
+/// time.
+///
+/// # Examples
+/// ```
+/// use bliss_core::request::Request;
+/// use bliss_core::score::Unscored;
+/// use bliss_store::Client;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let mut client = Client::open(directory)?;
+/// let ip = client.names().attribute("ip")?;
+/// let mut request = Request::new();
+/// request.set_attribute(ip, "192.0.2.1".into());
+///
+/// // Nothing is published yet: the request is unscored, and passes.
+/// let answer = client.score(&request, "", 1_000);
+/// assert_eq!(answer.outcome, Err(Unscored::NoSnapshot));
+/// println!("{}", client.last_error().ok_or("no error")?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     features: Reader,
     models: Reader,
     names: Names,
-    plan: Scorer,
+    scorer: Scorer,
     bound_features: Bound,
     bound_models: Bound,
     models_bound: u64,
-    trouble: Option<Trouble>,
-    counters: Worker,
+    last_error: Option<ClientError>,
+    metrics: WorkerMetrics,
 }
 
-/// How a directory is opened.
+/// Options of a [`Client`].
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
-    /// Address space in bytes that is reserved for each of the published copies; the default of mmap-sync if none.
+    /// Bytes of address space to reserve for each published copy; mmap-sync's default if `None`.
     pub max_size: Option<u64>,
 }
 
 impl ClientOptions {
-    /// As [`Client::open`], with these options.
+    /// Opens `directory` as [`Client::open`] does, with these options.
     ///
     /// # Errors
-    /// As [`Client::open`]; also where an option is out of its range.
+    /// Those of [`Client::open`], or an option is out of range.
     pub fn open(&self, directory: impl AsRef<Path>) -> Result<Client, Error> {
         let directory = directory.as_ref();
         let reader = |prefix: &str| {
             let options = Options::new(directory.join(prefix)).prefault(true).huge_pages(true);
             let reader =
                 self.max_size.map_or(options.clone(), |bytes| options.max_size(bytes)).open_reader()?;
-            // From here on pages are mapped by `maintain`, a slice at a time, and never by a request. What is wrong, if
-            // anything, is told by the pins.
+            // From now on `maintain` maps pages, a slice at a time, and requests map none. Pins report errors.
             let _ = reader.maintain();
             Ok(reader)
         };
@@ -55,31 +76,31 @@ impl ClientOptions {
             features: reader(FEATURES)?,
             models: reader(MODELS)?,
             names: Names::default(),
-            plan: Scorer::new(),
+            scorer: Scorer::new(),
             bound_features: Bound::nothing(Unscored::NoSnapshot),
             bound_models: Bound::nothing(Unscored::NoModels),
             models_bound: 0,
-            trouble: None,
-            counters: Worker::open(directory),
+            last_error: None,
+            metrics: WorkerMetrics::open(directory),
         })
     }
 }
 
-/// Why there is nothing to read, or why it is not used.
+/// Why an answer is unscored because of what is published.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The files.
+pub enum ClientError {
+    /// Nothing is published, or the files cannot be used.
     #[error(transparent)]
     Sync(#[from] Error),
-    /// The features in them.
+    /// The published features are damaged or of another version.
     #[error("features: {0}")]
     Features(#[from] FrameError),
-    /// The models in them.
+    /// The published models are damaged or of another version.
     #[error("models: {0}")]
     Models(#[from] ModelsError),
 }
 
-/// Which publication was bound last, and whether that went well.
+/// The publication bound last, and the outcome.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     generation: Option<u64>,
@@ -92,8 +113,8 @@ impl Bound {
         Self { generation: None, registered: 0, outcome: Err(reason) }
     }
 
-    /// Whether this publication is bound already, with the names as they are.
-    fn is(&self, guard: &Guard<'_>, names: &Names) -> bool {
+    /// Whether this publication is bound, with the names registered now.
+    fn is_current(&self, guard: &Guard<'_>, names: &Names) -> bool {
         self.generation == Some(guard.generation())
             && !guard.is_switched()
             && self.registered == names.registered()
@@ -105,64 +126,62 @@ impl Bound {
 }
 
 impl Client {
-    /// Opens `directory`. Succeeds before anything is published there, or before it exists: answers are unscored until
-    /// something is.
+    /// Opens `directory`. It may be empty or not exist yet: answers are unscored until something is published.
     ///
     /// # Errors
-    /// Where files are there but cannot be used: of another owner or type, damaged, or not readable.
+    /// Its files cannot be used: another owner or type, damaged, or not readable.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
         ClientOptions::default().open(directory)
     }
 
-    /// The names that requests use; register them once, before the first request.
+    /// The names that requests use. Register them once, before the first request.
     pub fn names(&mut self) -> &mut Names {
         &mut self.names
     }
 
-    /// What is bound to the publications seen last: names of dimensions, features and models.
-    pub fn plan(&self) -> &Scorer {
-        &self.plan
+    /// The scorer, bound to the publications that the last call used: names of dimensions, features and models.
+    pub fn scorer(&self) -> &Scorer {
+        &self.scorer
     }
 
-    /// Generation of the features that the last answer came from.
+    /// Generation of the features that the last answer used.
     pub fn features_generation(&self) -> Option<u64> {
         self.bound_features.generation
     }
 
-    /// Generation of the models that the last answer came from.
+    /// Generation of the models that the last answer used.
     pub fn models_generation(&self) -> Option<u64> {
         self.bound_models.generation
     }
 
-    /// How often models were bound: while it stays the same, so do the names and the order of the plan's models.
+    /// How often models were bound. While it is unchanged, so are the names and the order of the scorer's models.
     pub fn models_bound(&self) -> u64 {
         self.models_bound
     }
 
-    /// What was the matter when an answer was last unscored because of what is published: the file, what was found
-    /// there, and what to do. Stays until another answer is.
-    pub fn trouble(&self) -> Option<&Trouble> {
-        self.trouble.as_ref()
+    /// The last error that left an answer unscored because of what is published. A later success does not clear it.
+    pub fn last_error(&self) -> Option<&ClientError> {
+        self.last_error.as_ref()
     }
 
-    /// Why this handle does not count for the daemon's metrics what it looks up and scores, if it does not. That never
-    /// keeps it from answering, and [`Self::maintain`] tries again.
-    pub fn not_counting(&self) -> Option<NotCounting> {
-        self.counters.not_counting()
+    /// Why this handle's lookups and scores are missing from the daemon's metrics, if they are. It answers all the same,
+    /// and [`Self::maintain`] tries again.
+    pub fn metrics_error(&self) -> Option<MetricsError> {
+        self.metrics.error()
     }
 
-    /// Does ahead of time what the next request would have to do after a publication: looks whether files were
-    /// replaced, maps and checks what is new, up to 4 MiB of pages (half a millisecond) at a time, and unmaps what is old.
-    /// For between requests, about once a second.
+    /// Does in advance what the next request would have to do after a publication: detects replaced files, maps and checks
+    /// new pages, up to 4 MiB (half a millisecond) at a time, and unmaps old ones. Call it between requests, about once a
+    /// second.
     ///
     /// # Errors
-    /// Where features or models are not there or damaged.
+    /// Features or models are missing or damaged.
     pub fn maintain(&mut self) -> Result<(), Unscored> {
-        self.counters.maintain();
-        // What is wrong, if anything, is told by the pins.
+        self.metrics.maintain();
+        // Pins report errors.
         let _ = (self.features.maintain(), self.models.maintain());
         let bound = self.bind_all(|_, _, _| ());
-        self.counters.bind(&self.plan);
+        self.metrics.bind(&self.scorer);
         bound
     }
 
@@ -170,21 +189,21 @@ impl Client {
     fn pin_features<'a>(
         features: &'a Reader,
         names: &Names,
-        plan: &mut Scorer,
+        scorer: &mut Scorer,
         bound: &mut Bound,
         bound_models: &mut Bound,
-        trouble: &mut Option<Trouble>,
+        last_error: &mut Option<ClientError>,
     ) -> Result<Guard<'a>, Unscored> {
         let guard = features
             .pin()
-            .map_err(|error| reason(error, Unscored::NoSnapshot, Unscored::BadSnapshot, trouble))?;
-        if !bound.is(&guard, names) {
-            let outcome = plan.bind_features(&guard, names);
+            .map_err(|error| reason(error, Unscored::NoSnapshot, Unscored::BadSnapshot, last_error))?;
+        if !bound.is_current(&guard, names) {
+            let outcome = scorer.bind_features(&guard, names);
             if outcome != Ok(false) {
                 bound_models.generation = None;
             }
             let outcome = outcome.map(drop).map_err(|error| {
-                *trouble = Some(error.into());
+                *last_error = Some(error.into());
                 Unscored::BadSnapshot
             });
             bound.set(&guard, names, outcome);
@@ -192,92 +211,101 @@ impl Client {
         bound.outcome.map(|()| guard)
     }
 
-    /// Looks up all dimensions: the features in the order of the schema, and one status per dimension. `now` is in
+    /// Looks up all dimensions. Returns the features in the order of the schema, and one status per dimension. `now` is in
     /// seconds since the Unix epoch.
     ///
     /// # Errors
-    /// Where nothing is published, or it is damaged.
+    /// Nothing is published, or it is damaged.
     pub fn look_up(&mut self, request: &Request<'_>, now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, counters, .. } = self;
-        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
-        plan.look_up(&guard, request, now);
-        counters.count_lookup(plan);
-        Ok(plan.looked_up())
+        let Self { features, names, scorer, bound_features, bound_models, last_error, metrics, .. } = self;
+        let guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
+        scorer.look_up(&guard, request, now);
+        metrics.count_lookup(scorer);
+        Ok(scorer.looked_up())
     }
 
-    /// Looks up by keys that [`Self::key`] made, one per dimension in the order of the schema.
+    /// Looks up keys computed by [`Self::key`], one per dimension in the order of the schema.
     ///
     /// # Errors
-    /// Where nothing is published, or it is damaged.
+    /// Nothing is published, or it is damaged.
     pub fn look_up_keys(&mut self, keys: &[u64], now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, counters, .. } = self;
-        let guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
-        plan.look_up_keys(&guard, keys, now);
-        counters.count_lookup(plan);
-        Ok(plan.looked_up())
+        let Self { features, names, scorer, bound_features, bound_models, last_error, metrics, .. } = self;
+        let guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
+        scorer.look_up_keys(&guard, keys, now);
+        metrics.count_lookup(scorer);
+        Ok(scorer.looked_up())
     }
 
-    /// The key of dimension `index` under the current snapshot's secret; `None` where there is no such dimension or a
-    /// value does not fit.
+    /// The key of dimension `index` under the current features' secret; `None` if there is no such dimension or a value does
+    /// not fit its part.
     ///
     /// # Errors
-    /// Where nothing is published, or it is damaged.
+    /// Nothing is published, or it is damaged.
     pub fn key(&mut self, index: usize, values: &[Value<'_>]) -> Result<Option<u64>, Unscored> {
-        let Self { features, names, plan, bound_features, bound_models, trouble, .. } = self;
-        let _guard = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
-        Ok(plan.dimensions().key(index, values))
+        let Self { features, names, scorer, bound_features, bound_models, last_error, .. } = self;
+        let _guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
+        Ok(scorer.dimensions().key(index, values))
     }
 
-    /// Scores `request` with the active model of `route` (the default route where it is empty or unknown). `now` is in
-    /// seconds since the Unix epoch.
+    /// Scores `request` with the active model of `route`, or of the default route if `route` is empty or unknown. `now` is
+    /// in seconds since the Unix epoch.
     pub fn score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Answer {
         let answer = self.try_score(request, route, now).unwrap_or_else(|reason| {
-            self.plan.forget();
+            self.scorer.forget();
             Answer::unscored(reason)
         });
-        self.counters.count_score(&self.plan, &answer);
+        self.metrics.count_score(&self.scorer, &answer);
         answer
     }
 
-    /// What the shadow models of its route said of the request that was scored last, in the order of the publication.
+    /// The scores that the route's shadow models gave the last scored request, in the order of the publication.
     pub fn shadows(&self) -> &[Shadow] {
-        self.plan.shadows()
+        self.scorer.shadows()
     }
 
     fn try_score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Result<Answer, Unscored> {
-        self.bind_all(|plan, snapshot, models| {
+        self.bind_all(|scorer, features, models| {
             // SAFETY:
-            // - `plan.bind_models` accepted the models of this generation last, as `bind_all` sees to
-            // - while they are pinned, and between pins of one generation, they do not change (M2 of mmap-sync)
-            unsafe { plan.score(snapshot, models, request, route, now) }
+            // - `scorer.bind_models` accepted the models of this generation last: `bind_all` ensures it
+            // - while pinned, and between pins of one generation, they do not change (M2 of mmap-sync)
+            unsafe { scorer.score(features, models, request, route, now) }
         })
     }
 
-    /// Pins features and models, binds what is new, and uses them.
+    /// Pins features and models, binds what is new, and calls `then` with them.
     #[inline]
     fn bind_all<R>(&mut self, then: impl FnOnce(&mut Scorer, &[u8], &[u8]) -> R) -> Result<R, Unscored> {
         let Self {
-            features, models, names, plan, bound_features, bound_models, models_bound, trouble, ..
+            features,
+            models,
+            names,
+            scorer,
+            bound_features,
+            bound_models,
+            models_bound,
+            last_error,
+            ..
         } = self;
-        let snapshot = Self::pin_features(features, names, plan, bound_features, bound_models, trouble)?;
-        let models =
-            models.pin().map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, trouble))?;
-        if !bound_models.is(&models, names) {
+        let features = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
+        let models = models
+            .pin()
+            .map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, last_error))?;
+        if !bound_models.is_current(&models, names) {
             *models_bound += 1;
-            let outcome = plan.bind_models(&models, names).map_err(|error| {
-                *trouble = Some(error.into());
+            let outcome = scorer.bind_models(&models, names).map_err(|error| {
+                *last_error = Some(error.into());
                 Unscored::BadModels
             });
             bound_models.set(&models, names, outcome);
         }
         bound_models.outcome?;
-        Ok(then(plan, &snapshot, &models))
+        Ok(then(scorer, &features, &models))
     }
 }
 
-/// Nothing there is one thing, something wrong another.
-fn reason(error: Error, nothing: Unscored, bad: Unscored, trouble: &mut Option<Trouble>) -> Unscored {
+/// Records `error` and returns the reason: `nothing` if nothing is published, else `bad`.
+fn reason(error: Error, nothing: Unscored, bad: Unscored, last_error: &mut Option<ClientError>) -> Unscored {
     let reason = if matches!(error, Error::NotPublished) { nothing } else { bad };
-    *trouble = Some(error.into());
+    *last_error = Some(error.into());
     reason
 }

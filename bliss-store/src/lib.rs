@@ -1,10 +1,12 @@
-//! A directory of published features and models: read features and scores, or publish them, in one type each.
+//! A directory of published features and models: one type reads it, another publishes to it.
 //!
-//! [`Client`] reads: it opens the directory that a daemon publishes to (it may do so before the daemon ever ran),
-//! registers the names it will use, and then looks up or scores one request after the other in well under a
-//! microsecond, without system calls, locks or allocations. One client per thread.
+//! [`Client`] reads. It opens the directory that a daemon publishes to, even before the daemon first ran, registers the
+//! names it will use, and then looks up or scores one request after the other in about a microsecond, without system
+//! calls, locks or allocations. One client per thread.
 //!
-//! `Publisher` (cargo feature `publish`) writes: one per directory, in any process.
+//! `Publisher` (cargo feature `publish`) writes. One per directory, in any process.
+//!
+//! The programs in `examples` do one thing each: `publish`, `look_up`, `score`.
 //!
 //! ```
 //! use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
@@ -45,22 +47,22 @@
 )]
 
 mod client;
-mod counters;
+mod metrics;
 #[cfg(feature = "publish")]
 mod publisher;
 #[cfg(feature = "publish")]
 mod sweep;
 
-pub use client::{Client, ClientOptions, Trouble};
-pub use counters::{BadHead, COUNTERS, NotCounting};
+pub use client::{Client, ClientError, ClientOptions};
+pub use metrics::{HeaderError, METRICS, MetricsError};
 #[cfg(feature = "publish")]
-pub use counters::{CountersError, CountersFile};
+pub use metrics::{MetricsFile, MetricsFileError};
 #[cfg(feature = "publish")]
-pub use publisher::{Made, PublishError, PublishOptions, PublishedFeatures, Publisher};
+pub use publisher::{Publication, PublishError, PublishMethod, PublishOptions, Publisher};
 #[cfg(feature = "publish")]
 pub use sweep::{Expired, Sweeper};
 
-/// Prefix of the files that features are published in, within the directory.
+/// Prefix of the files of features in the directory.
 pub const FEATURES: &str = "features";
-/// Prefix of the files that models are published in, within the directory.
+/// Prefix of the files of models in the directory.
 pub const MODELS: &str = "models";

@@ -1,15 +1,13 @@
-//! Publishing features and models.
+//! The writer of a directory: publishes features and models.
 
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
 use bliss_core::attribute::Value;
-use bliss_core::build::ModelSet;
-use bliss_core::build::{BuildJob, Target};
 use bliss_core::build::{
-    Change, DimensionChange, FeaturesBuilder, FeaturesError, SpaceBudget, TableRelocation, apply_in_place,
-    schema_id,
+    BuildJob, Change, DimensionChange, FeaturesBuilder, FeaturesError, ModelSet, SpaceBudget,
+    TableRelocation, Target, apply_in_place, schema_id,
 };
 use bliss_core::key::{KeyBuilder, KeySecret, SECRET_BYTES};
 use bliss_core::publication::features::FeaturesRef;
@@ -17,24 +15,24 @@ use bliss_core::publication::frame::FrameError;
 use bliss_core::publication::models::{ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::table::TableError;
-use mmap_sync::{Edit, Options, Publication as Published, Standby, Writer};
+use mmap_sync::{Edit, Options, Standby, Writer};
 
 use crate::{FEATURES, MODELS};
 
-/// How publications are made.
+/// Options of a [`Publisher`].
 #[derive(Clone, Debug)]
 pub struct PublishOptions {
-    /// How long a publication waits for readers that are still in the copy to be overwritten.
+    /// How long a publication waits for readers that still use the copy to be overwritten; then it takes a fresh file.
     pub grace: Duration,
     /// Permissions of the files that readers only read.
     pub mode: u32,
     /// Permissions of the file in which readers announce themselves.
     pub readers_mode: u32,
-    /// Group of the files, by number; that of the process if none.
+    /// Group id of the files; the process's own if `None`.
     pub group: Option<u32>,
-    /// Address space that readers reserve for one copy, in bytes; the crate's default if none.
+    /// Bytes of address space that readers reserve for one copy; mmap-sync's default if `None`.
     pub max_size: Option<u64>,
-    /// Threads that build tables; as many as there are cores if none.
+    /// Threads that build tables; one per core if `None`.
     pub threads: Option<usize>,
 }
 
@@ -63,66 +61,105 @@ impl PublishOptions {
     }
 }
 
-/// A copy that takes too much is written anew where it gets smaller by more than one part in so many.
-const WORTH_IT: u64 = 50;
+/// A copy that is too large is rebuilt if that saves more than one part in this many.
+const MIN_SAVING: u64 = 50;
 
-/// How a publication of features was made, from cheapest to dearest.
+/// How a publication was written, from cheapest to dearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
-    /// The change, and the one before it, were applied to the copy that was not current.
+pub enum PublishMethod {
+    /// The last two changes were applied to the standby copy.
     InPlace,
-    /// The same, and tables that had no room were laid out anew behind the others.
+    /// The same, and tables that had no room were moved behind the others.
     Grown,
-    /// The current copy was copied and the change applied to it.
+    /// The current copy was copied, and the change applied to it.
     Copied,
-    /// The tables were built anew, because the schema changed, a large table had to grow, a dimension was replaced, or the
-    /// copy took more than 1.3 times the bytes of its rows.
+    /// All tables were rebuilt: the schema changed, a large table had to grow, a dimension was replaced, or the copy was
+    /// larger than 1.3 times its rows.
     Built,
 }
 
-/// A publication of features.
-#[derive(Clone, Copy, Debug)]
-pub struct PublishedFeatures {
+/// One published version of the features or of the models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publication {
     /// Its generation.
     pub generation: u64,
     /// Its length in bytes.
     pub bytes: u64,
-    /// Whether readers still held the copy after the grace period, so that a fresh file was made.
+    /// Whether readers still held the standby copy after the grace period, so that a fresh file took its place.
     pub fresh_file: bool,
-    /// How it was made.
-    pub made: Made,
+    /// How it was written; models are always [built](PublishMethod::Built).
+    pub method: PublishMethod,
 }
 
-/// Why something could not be published; what was published before stays.
+impl Publication {
+    fn new(written: mmap_sync::Publication, method: PublishMethod) -> Self {
+        let mmap_sync::Publication { generation, bytes, reset } = written;
+        Self { generation, bytes, fresh_file: reset, method }
+    }
+}
+
+/// Why a publication failed. The previous one stays current.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The files.
+    /// The files cannot be made, locked or written.
     #[error(transparent)]
     Sync(#[from] mmap_sync::Error),
-    /// The features.
+    /// The schema, or rows that do not fit it.
     #[error(transparent)]
-    Snapshot(#[from] FeaturesError),
-    /// The models.
+    Features(#[from] FeaturesError),
+    /// The models or their routes.
     #[error(transparent)]
     Models(#[from] ModelsError),
-    /// The operating system gave no random numbers for the secret of keys.
-    #[error("no random numbers for the secret of keys: {0}")]
+    /// The operating system has no random numbers for the key secret.
+    #[error("no random numbers for the key secret: {0}")]
     Secret(getrandom::Error),
 }
 
-/// Publishes features and models to a directory. There is one at a time; the files lock a second one out.
+/// Publishes features and models to a directory. A lock on its files ensures that there is one at a time.
+///
+/// # Examples
+/// ```
+/// use bliss_core::build::{Change, DimensionChange, ModelSet, Rows};
+/// use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+/// use bliss_store::{PublishMethod, PublishOptions, Publisher};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path();
+/// let ip = Dimension {
+///     name: "ip".into(),
+///     key: vec![KeyPart::whole("ip")],
+///     max_age_seconds: 600,
+///     features: vec![Feature::number("requests_1m")],
+/// };
+/// let schema = Schema { dimensions: vec![ip], ..Schema::default() };
+/// let mut publisher = Publisher::open(directory, &PublishOptions::default(), schema)?;
+///
+/// // The first publication writes everything, later ones what changed.
+/// let first = publisher.publish(Change::default())?;
+/// assert_eq!((first.generation, first.method), (1, PublishMethod::Built));
+/// let mut upserts = Rows::new(1);
+/// upserts.push(publisher.key(0, &["192.0.2.1".into()]).ok_or("not an address")?, 1_000, &[42.0]);
+/// let patch = DimensionChange::Patch { upserts, deletes: vec![] };
+/// let second = publisher.publish(Change { dimensions: vec![(0, patch)] })?;
+/// assert_eq!(second.generation, 2);
+///
+/// assert_eq!(publisher.publish_models(&ModelSet::default())?.generation, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Publisher {
     features: Writer,
     models: Writer,
     schema: Schema,
-    /// By which schemas are compared: a default that is no number is not equal to itself.
+    /// Compared in place of schemas: a default that is NaN does not equal itself.
     schema_id: u64,
     secret: KeySecret,
     threads: usize,
-    /// What led to the current generation, to be made in the other copy as well.
-    last: Option<(u64, Change)>,
-    /// Length and needed bytes of a copy that takes much, but would be no smaller if it were written anew.
-    no_smaller: Option<(u64, u64)>,
+    /// The current generation and the change that led to it, which the other copy still lacks.
+    last_change: Option<(u64, Change)>,
+    /// Length and needed bytes of a large copy that a rebuild would not make smaller.
+    irreducible: Option<(u64, u64)>,
     damaged: Option<FrameError>,
 }
 
@@ -134,11 +171,11 @@ impl core::fmt::Debug for Publisher {
 }
 
 impl Publisher {
-    /// Opens `directory`, which must exist, and goes on from what is published there: rows of dimensions that `schema`
-    /// still has are kept.
+    /// Opens `directory`, which must exist, and continues from the features published there: dimensions that `schema`
+    /// still has keep their rows.
     ///
     /// # Errors
-    /// Where the schema is wrong, another publisher has the directory, or its files cannot be made or used.
+    /// The schema is invalid, another publisher has the directory open, or its files cannot be made or used.
     pub fn open(directory: &Path, options: &PublishOptions, schema: Schema) -> Result<Self, PublishError> {
         schema.validate().map_err(FeaturesError::from)?;
         let features = options.sync(&directory.join(FEATURES)).open_writer()?;
@@ -146,7 +183,7 @@ impl Publisher {
         let current = features.current().map(FeaturesRef::open);
         let damaged = current.and_then(Result::err);
         let secret = match current {
-            Some(Ok(snapshot)) => snapshot.secret(),
+            Some(Ok(features)) => features.secret(),
             _ => {
                 let mut secret = [0; SECRET_BYTES];
                 getrandom::fill(&mut secret).map_err(PublishError::Secret)?;
@@ -163,13 +200,13 @@ impl Publisher {
             schema_id,
             secret,
             threads,
-            last: None,
-            no_smaller: None,
+            last_change: None,
+            irreducible: None,
             damaged,
         })
     }
 
-    /// Why the features found in the directory were not gone on from, if they were damaged or of another version.
+    /// Why the features found in the directory are not used, if they are damaged or of another version.
     pub fn found_damaged(&self) -> Option<FrameError> {
         self.damaged
     }
@@ -179,7 +216,7 @@ impl Publisher {
         &self.schema
     }
 
-    /// The secret under which keys are hashed.
+    /// The secret that keys are hashed with.
     pub fn secret(&self) -> &KeySecret {
         &self.secret
     }
@@ -189,7 +226,7 @@ impl Publisher {
         self.features.current().and_then(|bytes| FeaturesRef::open(bytes).ok())
     }
 
-    /// The features published last, if they are by the publisher's schema.
+    /// The features published last, if their schema is the publisher's.
     pub fn current_by_schema(&self) -> Option<FeaturesRef<'_>> {
         self.current().filter(|current| current.schema_id() == self.schema_id)
     }
@@ -209,8 +246,8 @@ impl Publisher {
         self.models.generation()
     }
 
-    /// The key of a row of dimension `index` for attribute values in the order of its key; `None` where there is no such
-    /// dimension, or a value does not fit its kind.
+    /// The key of a row of dimension `index`, from the values of its key parts in order; `None` if there is no such
+    /// dimension, or a value does not fit its part.
     pub fn key(&self, index: usize, values: &[Value<'_>]) -> Option<u64> {
         let builder = KeyBuilder::new(&self.schema, self.schema.dimensions.get(index)?)?;
         if values.len() != builder.parts() {
@@ -219,10 +256,10 @@ impl Publisher {
         builder.key(&self.secret, |part| values.get(part).copied()).ok()
     }
 
-    /// Another schema, from the next publication on.
+    /// Sets the schema of the next publication.
     ///
     /// # Errors
-    /// Where it breaks a rule; the old one stays.
+    /// The schema is invalid; the old one stays.
     pub fn set_schema(&mut self, schema: Schema) -> Result<(), PublishError> {
         schema.validate().map_err(FeaturesError::from)?;
         self.schema_id = schema_id(&schema)?;
@@ -230,37 +267,33 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes what `change` makes of the current features. A small change costs in proportion to its size, except
-    /// where a table must grow.
+    /// Applies `change` to the current features and publishes the result. The cost of a small change is proportional to
+    /// its size, unless a table must grow.
     ///
     /// # Errors
-    /// Where rows do not fit the schema or each other, or there is no space; the current features stay.
-    pub fn publish(&mut self, change: Change) -> Result<PublishedFeatures, PublishError> {
+    /// Rows do not fit the schema, or there is no space; the current features stay.
+    pub fn publish(&mut self, change: Change) -> Result<Publication, PublishError> {
         let is_patch = change.is_patch() && self.current_by_schema().is_some();
         let patched = if is_patch { self.patch(&change)? } else { None };
-        let (made, published) = match patched {
-            Some(done) => done,
-            None => (Made::Built, self.build(&change)?),
+        let publication = match patched {
+            Some(publication) => publication,
+            None => self.build(&change)?,
         };
-        // What is dearer to apply again than to copy is not kept.
-        let worth_keeping = made != Made::Built && change.len() as u64 <= published.bytes / 512;
-        self.last = worth_keeping.then_some((published.generation, change));
-        Ok(PublishedFeatures {
-            generation: published.generation,
-            bytes: published.bytes,
-            fresh_file: published.reset,
-            made,
-        })
+        // Beyond this size, copying the current copy is cheaper than applying the change again.
+        let is_cheap_to_repeat =
+            publication.method != PublishMethod::Built && change.len() as u64 <= publication.bytes / 512;
+        self.last_change = is_cheap_to_repeat.then_some((publication.generation, change));
+        Ok(publication)
     }
 
-    /// Applies a change to the copy that is not current; `None` where all tables had better be written anew: because the
-    /// change does not fit, or the copy would take too much.
-    fn patch(&mut self, change: &Change) -> Result<Option<(Made, Published)>, PublishError> {
+    /// Applies `change` to the standby copy and publishes it; `None` if all tables must be rebuilt because the change does
+    /// not fit or the copy would be too large.
+    fn patch(&mut self, change: &Change) -> Result<Option<Publication>, PublishError> {
         let (Some(generation), threads) = (self.features.generation(), self.threads) else { return Ok(None) };
         change.check(self.schema.dimensions.len())?;
         let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
         let mut standby = self.features.standby(len)?;
-        let last = self.last.take().filter(|(led_to, _)| *led_to == generation);
+        let last = self.last_change.take().filter(|(made, _)| *made == generation);
         let behind_by_one = standby.holds().is_some_and(|held| held + 1 == generation);
         let caught_up = match last {
             Some((_, last)) if behind_by_one => {
@@ -269,54 +302,54 @@ impl Publisher {
             }
             _ => None,
         };
-        let made = match caught_up {
-            Some(made) => made,
+        let method = match caught_up {
+            Some(method) => method,
             None => {
                 standby.copy_current()?;
-                Made::Copied
+                PublishMethod::Copied
             }
         };
         let Some(changed) = apply(&mut standby, change, threads)? else { return Ok(None) };
-        if takes_too_much(&mut standby, &self.schema, &self.secret, &mut self.no_smaller)? {
+        if is_rebuild_due(&mut standby, &self.schema, &self.secret, &mut self.irreducible)? {
             return Ok(None);
         }
-        let made = if made == Made::InPlace { changed } else { made };
-        Ok(Some((made, standby.publish()?)))
+        let method = if method == PublishMethod::InPlace { changed } else { method };
+        Ok(Some(Publication::new(standby.publish()?, method)))
     }
 
-    /// Writes all tables anew.
-    fn build(&mut self, change: &Change) -> Result<Published, PublishError> {
-        // Its size first, since the space is reserved before anything is written; then again from the standby copy's
-        // view of the current one.
+    /// Rebuilds all tables and publishes them.
+    fn build(&mut self, change: &Change) -> Result<Publication, PublishError> {
+        // Planned twice: for the size, since space is reserved before anything is written, and for the writing, from the
+        // standby copy's view of the current one.
         let current = self.features.current().and_then(|bytes| FeaturesRef::open(bytes).ok());
         let bytes = FeaturesBuilder::plan(&self.schema, &self.secret, current, change)?.bytes();
         let mut standby = self.features.standby(bytes)?;
         {
             let (current, dest) = standby.current_and_bytes_mut();
             let current = current.and_then(|bytes| FeaturesRef::open(bytes).ok());
-            let writing = FeaturesBuilder::plan(&self.schema, &self.secret, current, change)?;
-            writing.write(dest, self.threads, run_in_threads)?;
+            let builder = FeaturesBuilder::plan(&self.schema, &self.secret, current, change)?;
+            builder.write(dest, self.threads, run_in_threads)?;
         }
-        Ok(standby.publish()?)
+        Ok(Publication::new(standby.publish()?, PublishMethod::Built))
     }
 
-    /// Publishes models in place of those published before.
+    /// Publishes models, which replace those published before.
     ///
     /// # Errors
-    /// Where a model is damaged, a name is wrong, or there is no space; the current models stay.
-    pub fn publish_models(&mut self, set: &ModelSet) -> Result<u64, PublishError> {
+    /// A model is damaged, a name is invalid, or there is no space; the current models stay.
+    pub fn publish_models(&mut self, set: &ModelSet) -> Result<Publication, PublishError> {
         let bytes = set.pack()?;
-        Ok(self.models.write_bytes(&bytes)?.generation)
+        Ok(Publication::new(self.models.write_bytes(&bytes)?, PublishMethod::Built))
     }
 
-    /// Tells readers that the publisher is alive; to be called about once a second.
+    /// Tells readers that the publisher is alive. Call it about once a second.
     pub fn heartbeat(&self) {
         self.features.heartbeat();
         self.models.heartbeat();
     }
 }
 
-/// The standby copy, whose checksum is brought up to date with each change.
+/// The standby copy; every change updates its checksum.
 struct Editing<'a>(Edit<'a>);
 
 impl Target for Editing<'_> {
@@ -331,17 +364,20 @@ impl Target for Editing<'_> {
     }
 }
 
-/// Applies a patch, in place or with tables that grow; `None` where it does not fit, and the copy is then of no use as
-/// it is.
-fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<Option<Made>, PublishError> {
-    let mut made = Made::InPlace;
+/// Applies a patch in place, growing tables where it must; `None` if it does not fit, which leaves the copy half changed.
+fn apply(
+    standby: &mut Standby<'_>,
+    change: &Change,
+    threads: usize,
+) -> Result<Option<PublishMethod>, PublishError> {
+    let mut method = PublishMethod::InPlace;
     for (index, change) in &change.dimensions {
         match apply_in_place(&mut Editing(standby.edit()), *index, change) {
             Ok(()) => {}
             Err(FeaturesError::Table {
                 error: TableError::Full { .. } | TableError::Crowded { .. }, ..
             }) => {
-                made = Made::Grown;
+                method = PublishMethod::Grown;
                 if !grow(standby, *index, change, threads)? {
                     return Ok(None);
                 }
@@ -349,44 +385,45 @@ fn apply(standby: &mut Standby<'_>, change: &Change, threads: usize) -> Result<O
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Some(made))
+    Ok(Some(method))
 }
 
-/// Whether a copy takes more than it may for its rows, as when many were deleted, and would be smaller if it were written
-/// anew. `no_smaller` holds its length and what it must hold when it would not have been.
-fn takes_too_much(
+/// Whether a copy is too large for its rows, as after many deletes, and a rebuild would make it smaller. If it would not,
+/// `irreducible` remembers the copy's length and needed bytes.
+fn is_rebuild_due(
     standby: &mut Standby<'_>,
     schema: &Schema,
     secret: &KeySecret,
-    no_smaller: &mut Option<(u64, u64)>,
+    irreducible: &mut Option<(u64, u64)>,
 ) -> Result<bool, PublishError> {
     let edit = standby.edit();
-    let snapshot = FeaturesRef::open(edit.bytes()).map_err(FeaturesError::from)?;
+    let features = FeaturesRef::open(edit.bytes()).map_err(FeaturesError::from)?;
     let len = edit.bytes().len() as u64;
-    let needed = SpaceBudget::by(snapshot);
-    let is_known = no_smaller.is_some_and(|(of, held)| of == len && needed.bytes() >= held - held / WORTH_IT);
+    let needed = SpaceBudget::by(features);
+    let is_known =
+        irreducible.is_some_and(|(of, held)| of == len && needed.bytes() >= held - held / MIN_SAVING);
     if is_known || !needed.is_exceeded_by(len) {
         return Ok(false);
     }
     let unchanged = Change::default();
-    let anew = FeaturesBuilder::plan(schema, secret, Some(snapshot), &unchanged)?.bytes();
-    let is_worth_it = anew < len - len / WORTH_IT;
-    *no_smaller = (!is_worth_it).then_some((len, needed.bytes()));
-    Ok(is_worth_it)
+    let rebuilt = FeaturesBuilder::plan(schema, secret, Some(features), &unchanged)?.bytes();
+    let is_smaller = rebuilt < len - len / MIN_SAVING;
+    *irreducible = (!is_smaller).then_some((len, needed.bytes()));
+    Ok(is_smaller)
 }
 
-/// Lays one table out anew, with the change made; false where that is not worth it.
+/// Moves one table behind the others, larger and with the change applied; false if a rebuild is cheaper.
 fn grow(
     standby: &mut Standby<'_>,
     index: usize,
     change: &DimensionChange,
     threads: usize,
 ) -> Result<bool, PublishError> {
-    let snapshot = FeaturesRef::open(standby.bytes()).map_err(FeaturesError::from)?;
-    let Some(growth) = TableRelocation::plan(snapshot, index, change)? else { return Ok(false) };
-    standby.resize(growth.bytes())?;
-    growth.write(standby.bytes_mut(), change, threads, run_in_threads)?;
-    standby.touch(growth.changes());
+    let features = FeaturesRef::open(standby.bytes()).map_err(FeaturesError::from)?;
+    let Some(relocation) = TableRelocation::plan(features, index, change)? else { return Ok(false) };
+    standby.resize(relocation.bytes())?;
+    relocation.write(standby.bytes_mut(), change, threads, run_in_threads)?;
+    standby.touch(relocation.changes());
     Ok(true)
 }
 

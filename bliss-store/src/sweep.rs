@@ -1,33 +1,32 @@
-//! Leaving out rows that nobody updates any more: those that come, and a slice at a time those that are there.
+//! Removing rows that are no longer updated: from changes, and a slice at a time from the published tables.
 
 use std::collections::BTreeSet;
 
-use bliss_core::build::Rows;
-use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{Change, DimensionChange, Rows};
 use bliss_core::publication::features::FeaturesRef;
 
-/// Goes round the tables of a snapshot and names rows that are much older than their dimension's `max_age`.
+/// Scans published tables for expired rows: those much older than their dimension's `max_age_seconds`.
 ///
-/// A row older than `max_age` reads as stale; one older than a multiple of it takes space for nothing. Looking through
-/// tens of millions of rows at once would hold up publications, so that each call looks at a slice only and the next
-/// one goes on from there. What it took out does not come back by itself: a row that is brought again is
-/// [admitted](Self::admit) only if it is newer.
+/// A row older than its maximum age reads as stale; one older than a multiple of it only takes space. A scan of tens of
+/// millions of rows would delay publications, so each call scans a slice and the next one continues from there. An
+/// origin cannot bring an expired row back: [`admit`](Self::admit) removes it from the change.
 #[derive(Debug, Clone)]
 pub struct Sweeper {
-    /// For each dimension the age in seconds beyond which rows go; none where they never do.
+    /// By dimension: the age in seconds beyond which rows expire, if they do.
     limits: Vec<Option<u32>>,
-    /// Slots that one call looks at.
+    /// Slots that one call scans.
     slots: usize,
+    /// Where the next call starts.
     dimension: usize,
     slot: usize,
 }
 
-/// How many rows expired, by the index of their dimension.
+/// Numbers of expired rows, each with the index of its dimension.
 pub type Expired = Vec<(usize, u64)>;
 
 impl Sweeper {
-    /// Rows older than the limit of their dimension go, in seconds and in the order of the schema; each call looks at
-    /// `slots` slots of tables.
+    /// A sweeper with one age limit in seconds per dimension of the schema (`None`: rows never expire), which scans `slots`
+    /// slots per call.
     pub fn new(limits: Vec<Option<u32>>, slots: usize) -> Self {
         Self { limits, slots, dimension: 0, slot: 0 }
     }
@@ -36,23 +35,23 @@ impl Sweeper {
         self.limits.get(dimension).copied().flatten()
     }
 
-    /// The rows to take out of `snapshot`, found in the next slice, at time `now` in seconds since the Unix epoch: keys
-    /// by the index of their dimension. To be [joined](Self::join) to the next change, since a key that comes back
-    /// meanwhile must not be deleted.
-    pub fn next(&mut self, snapshot: FeaturesRef<'_>, now: u32) -> Vec<(usize, Vec<u64>)> {
-        let dimensions = &snapshot.schema().dimensions;
+    /// Scans the next slice of `features` and returns the keys of expired rows, by index of their dimension. `now` is in
+    /// seconds since the Unix epoch. [Join](Self::join) them to the next change, since a key that is upserted meanwhile
+    /// must not be deleted.
+    pub fn next(&mut self, features: FeaturesRef<'_>, now: u32) -> Vec<(usize, Vec<u64>)> {
+        let dimensions = &features.schema().dimensions;
         let mut found = Vec::new();
         let mut left = self.slots;
         // Each dimension at most once per call, from where the last call stopped.
         for _ in 0..dimensions.len() {
             let index = self.dimension;
-            let (Some(_), Ok(table)) = (dimensions.get(index), snapshot.table(index)) else {
+            let (Some(_), Ok(table)) = (dimensions.get(index), features.table(index)) else {
                 (self.dimension, self.slot) = (0, 0);
                 continue;
             };
             let limit = self.limit(index);
-            let all = if limit.is_none() { 0 } else { table.layout().slots() };
-            let end = all.min(self.slot.saturating_add(left));
+            let slots = if limit.is_none() { 0 } else { table.layout().slots() };
+            let end = slots.min(self.slot.saturating_add(left));
             let rows = table.rows_in(self.slot.min(end)..end);
             let keys: Vec<_> =
                 rows.filter(|(_, row)| is_expired(row.updated_at, limit, now)).map(|(key, _)| key).collect();
@@ -60,7 +59,7 @@ impl Sweeper {
                 found.push((index, keys));
             }
             left -= end - self.slot.min(end);
-            if end < all {
+            if end < slots {
                 self.slot = end;
                 break;
             }
@@ -69,43 +68,43 @@ impl Sweeper {
         found
     }
 
-    /// Takes rows out of `change` that are too old already, as if its origin had not brought them; says how many.
+    /// Removes rows from `change` that are expired already, as if their origin had not sent them; returns how many.
     pub fn admit(&self, change: &mut Change, now: u32) -> Expired {
         let mut expired = Expired::new();
         for (index, change) in &mut change.dimensions {
             let limit = self.limit(*index);
-            let mut gone = Vec::new();
+            let mut removed = Vec::new();
             match change {
-                DimensionChange::Replace(rows) => retain(rows, limit, now, &mut gone),
+                DimensionChange::Replace(rows) => retain(rows, limit, now, &mut removed),
                 DimensionChange::Patch { upserts, deletes } => {
-                    retain(upserts, limit, now, &mut gone);
-                    // What was there under the same keys goes too.
-                    deletes.extend(&gone);
+                    retain(upserts, limit, now, &mut removed);
+                    // The published rows that they would have replaced go too.
+                    deletes.extend(&removed);
                 }
             }
-            if !gone.is_empty() {
-                expired.push((*index, gone.len() as u64));
+            if !removed.is_empty() {
+                expired.push((*index, removed.len() as u64));
             }
         }
         expired
     }
 
-    /// Adds to `change` that the rows of `found` go, but for those of which it says something itself; says how many go.
-    pub fn join(found: Vec<(usize, Vec<u64>)>, change: &mut Change, snapshot: FeaturesRef<'_>) -> Expired {
+    /// Adds deletes of the keys in `found` to `change`, except keys that it upserts or deletes itself; returns how many.
+    pub fn join(found: Vec<(usize, Vec<u64>)>, change: &mut Change, features: FeaturesRef<'_>) -> Expired {
         let mut expired = Expired::new();
         for (index, keys) in found {
             let keys = match change.dimensions.iter_mut().find(|(changed, _)| *changed == index) {
                 Some((_, DimensionChange::Replace(_))) => continue,
                 Some((_, DimensionChange::Patch { upserts, deletes })) => {
                     let mut keys: BTreeSet<u64> = keys.into_iter().collect();
-                    for said in upserts.keys.iter().chain(&*deletes) {
-                        keys.remove(said);
+                    for changed in upserts.keys.iter().chain(&*deletes) {
+                        keys.remove(changed);
                     }
                     deletes.extend(&keys);
                     keys.len()
                 }
                 None => {
-                    let Ok(table) = snapshot.table(index) else { continue };
+                    let Ok(table) = features.table(index) else { continue };
                     let upserts = Rows::new(table.layout().columns());
                     let count = keys.len();
                     change.dimensions.push((index, DimensionChange::Patch { upserts, deletes: keys }));
@@ -124,11 +123,11 @@ fn is_expired(updated_at: u32, limit: Option<u32>, now: u32) -> bool {
     limit.is_some_and(|limit| now.saturating_sub(updated_at) > limit)
 }
 
-/// Keeps the rows that are not expired, in their order and place; the keys of the others go to `gone`.
-fn retain(rows: &mut Rows, limit: Option<u32>, now: u32, gone: &mut Vec<u64>) {
+/// Keeps the rows that are not expired, in order; appends the keys of the others to `removed`.
+fn retain(rows: &mut Rows, limit: Option<u32>, now: u32, removed: &mut Vec<u64>) {
     let width = rows.width();
-    let whole = rows.updated_at.len() == rows.len() && rows.values.len() == rows.len() * width;
-    let Some(first) = rows.updated_at.iter().position(|at| is_expired(*at, limit, now)).filter(|_| whole)
+    let is_whole = rows.updated_at.len() == rows.len() && rows.values.len() == rows.len() * width;
+    let Some(first) = rows.updated_at.iter().position(|at| is_expired(*at, limit, now)).filter(|_| is_whole)
     else {
         return;
     };
@@ -136,7 +135,7 @@ fn retain(rows: &mut Rows, limit: Option<u32>, now: u32, gone: &mut Vec<u64>) {
     for row in first..rows.len() {
         let (Some(&key), Some(&updated_at)) = (rows.keys.get(row), rows.updated_at.get(row)) else { break };
         if is_expired(updated_at, limit, now) {
-            gone.push(key);
+            removed.push(key);
             continue;
         }
         rows.keys.swap(kept, row);

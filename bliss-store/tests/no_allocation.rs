@@ -1,4 +1,4 @@
-//! F1: after opening, no look-up and no score allocates, not even at the switch to a new version.
+//! F1: after opening, no lookup and no score allocates, not even at the switch to a new version.
 
 use bliss_catboost::{compile, import};
 use bliss_core::build::Rows;
@@ -6,7 +6,7 @@ use bliss_core::build::{Change, DimensionChange};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
-use bliss_store::{Client, CountersFile, PublishOptions, Publisher};
+use bliss_store::{Client, MetricsFile, PublishOptions, Publisher};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -42,7 +42,7 @@ fn f1_nothing_allocates_after_opening() {
         }],
     };
 
-    let mut counters = CountersFile::open(directory.path(), &PublishOptions::default()).unwrap();
+    let mut counters = MetricsFile::open(directory.path(), &PublishOptions::default()).unwrap();
 
     let _profiler = dhat::Profiler::builder().testing().build();
     let blocks = || dhat::HeapStats::get().total_blocks;

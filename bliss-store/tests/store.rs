@@ -10,7 +10,7 @@ use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
-use bliss_store::{Client, Made, PublishError, PublishOptions, Publisher, Sweeper};
+use bliss_store::{Client, PublishError, PublishMethod, PublishOptions, Publisher, Sweeper};
 
 fn schema(features: usize) -> Schema {
     let features = (0..features).map(|i| Feature::number(&format!("f{i}"))).collect();
@@ -89,7 +89,7 @@ fn s7_publications_follow_their_changes() {
             .map(|i| publisher.key(0, &[address(i).as_str().into()]).unwrap())
             .collect();
         let published = publisher.publish(patch(upserts, deletes)).unwrap();
-        *made.entry(format!("{:?}", published.made)).or_default() += 1;
+        *made.entry(format!("{:?}", published.method)).or_default() += 1;
         assert_eq!(published.generation, u64::from(round) + 2);
         for i in 0..1400 {
             let found = value(&mut client, i).unwrap();
@@ -121,7 +121,7 @@ fn a_small_table_grows_without_the_others_being_written_anew() {
         let upserts = rows(&publisher, known..known + 300, 0.5);
         known += 300;
         let published = publisher.publish(patch(upserts, vec![])).unwrap();
-        *made.entry(format!("{:?}", published.made)).or_default() += 1;
+        *made.entry(format!("{:?}", published.method)).or_default() += 1;
         assert_eq!(verifying.pin().unwrap().generation(), published.generation, "round {round}");
         for i in (0..known + 10).step_by(7) {
             let expected = if i < known { i as f32 + 0.5 } else { 0.0 };
@@ -135,7 +135,7 @@ fn a_small_table_grows_without_the_others_being_written_anew() {
 }
 
 /// From 100,000 rows on a copy takes at most 1.3 times the bytes of keys, times and rows, whatever was added or deleted; and
-/// is not written anew at every turn for that.
+/// is not rewritten at every turn for that.
 #[test]
 fn copies_stay_small_whether_rows_come_or_go() {
     let directory = tempfile::tempdir().unwrap();
@@ -147,29 +147,28 @@ fn copies_stay_small_whether_rows_come_or_go() {
     publisher.publish(Change { dimensions: vec![(1, few)] }).unwrap();
     let mut made = std::collections::BTreeMap::<String, u32>::new();
     let (mut from, mut to) = (0, 0);
-    let mut check =
-        |publisher: &Publisher, published: &bliss_store::PublishedFeatures, from: u32, to: u32| {
-            *made.entry(format!("{:?}", published.made)).or_default() += 1;
-            let held = u64::from(to - from) + 300;
-            assert_eq!(publisher.current().unwrap().rows(), held);
-            if held >= 100_000 {
-                let ratio = published.bytes as f64 / (held * (12 + 12)) as f64;
-                assert!(ratio <= 1.3, "{held} rows, {:?}: {ratio}", published.made);
+    let mut check = |publisher: &Publisher, published: &bliss_store::Publication, from: u32, to: u32| {
+        *made.entry(format!("{:?}", published.method)).or_default() += 1;
+        let held = u64::from(to - from) + 300;
+        assert_eq!(publisher.current().unwrap().rows(), held);
+        if held >= 100_000 {
+            let ratio = published.bytes as f64 / (held * (12 + 12)) as f64;
+            assert!(ratio <= 1.3, "{held} rows, {:?}: {ratio}", published.method);
+        }
+        if held >= 100_000 && published.method == bliss_store::PublishMethod::InPlace {
+            for file in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
+                let blocks = file.metadata().unwrap().blocks() * 512;
+                let is_copy = file.file_name().to_string_lossy().starts_with("features_data");
+                // A file keeps up to a mebibyte that it does not need.
+                let most = 1.3 * (held * 24) as f64 + f64::from(1 << 20);
+                assert!(!is_copy || blocks as f64 <= most, "{file:?}: {blocks} for {held} rows");
             }
-            if held >= 100_000 && published.made == bliss_store::Made::InPlace {
-                for file in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
-                    let blocks = file.metadata().unwrap().blocks() * 512;
-                    let is_copy = file.file_name().to_string_lossy().starts_with("features_data");
-                    // A file keeps up to a mebibyte that it does not need.
-                    let most = 1.3 * (held * 24) as f64 + f64::from(1 << 20);
-                    assert!(!is_copy || blocks as f64 <= most, "{file:?}: {blocks} for {held} rows");
-                }
-            }
-            for i in (from.saturating_sub(3000)..to + 3000).step_by(997) {
-                let expected = if (from..to).contains(&i) { i as f32 } else { 0.0 };
-                assert_eq!(value(&mut client, i).unwrap().0, expected, "row {i} of {from}..{to}");
-            }
-        };
+        }
+        for i in (from.saturating_sub(3000)..to + 3000).step_by(997) {
+            let expected = if (from..to).contains(&i) { i as f32 } else { 0.0 };
+            assert_eq!(value(&mut client, i).unwrap().0, expected, "row {i} of {from}..{to}");
+        }
+    };
     while to < 150_000 {
         let upserts = rows(&publisher, to..to + 3000, 0.0);
         to += 3000;
@@ -186,7 +185,7 @@ fn copies_stay_small_whether_rows_come_or_go() {
     assert!(made["InPlace"] > 40 && made["Built"] < 35, "{made:?}");
 }
 
-/// A change may name a key several times: in a copy that is written anew since it takes too much there is still room for
+/// A change may name a key several times: in a copy that is rewritten since it takes too much there is still room for
 /// all of its rows.
 #[test]
 fn keys_that_a_change_names_several_times_are_counted_once() {
@@ -197,7 +196,7 @@ fn keys_that_a_change_names_several_times_are_counted_once() {
     let mut deletes: Vec<u64> = rows(&publisher, 0..60_000, 0.0).keys;
     deletes.extend(deletes.clone());
     let published = publisher.publish(patch(rows(&publisher, 0..40_000, 0.5), deletes.clone())).unwrap();
-    assert_eq!(published.made, bliss_store::Made::Built);
+    assert_eq!(published.method, bliss_store::PublishMethod::Built);
     assert_eq!(publisher.current().unwrap().rows(), 130_000);
     assert!(published.bytes <= 130_000 * 24 * 13 / 10);
     for i in (0..150_000).step_by(991) {
@@ -212,7 +211,7 @@ fn keys_that_a_change_names_several_times_are_counted_once() {
         publisher.publish(patch(rows(&publisher, 0..40_000, 0.5), deletes.clone())).unwrap();
     }
     let published = publisher.publish(patch(rows(&publisher, 0..10, 0.5), vec![])).unwrap();
-    assert_ne!(published.made, bliss_store::Made::Built, "once is enough");
+    assert_ne!(published.method, bliss_store::PublishMethod::Built, "once is enough");
 }
 
 /// The hash of a category may be a bit pattern that is no number, and so not equal to itself.
@@ -224,9 +223,9 @@ fn a_default_that_is_no_number_is_no_change_of_the_schema() {
     odd.dimensions[0].features[0].default = f32::from_bits(0xffc1_2345);
     let mut publisher = open(directory.path(), odd);
     let made: Vec<_> = (0..4)
-        .map(|i| publisher.publish(patch(rows(&publisher, i..i + 1, 0.0), vec![])).unwrap().made)
+        .map(|i| publisher.publish(patch(rows(&publisher, i..i + 1, 0.0), vec![])).unwrap().method)
         .collect();
-    assert_eq!(made[3], bliss_store::Made::InPlace, "{made:?}");
+    assert_eq!(made[3], bliss_store::PublishMethod::InPlace, "{made:?}");
 }
 
 #[test]
@@ -266,9 +265,9 @@ fn a_second_publisher_is_refused_and_the_next_one_goes_on() {
     let mut client = Client::open(directory.path()).unwrap();
     assert_eq!(value(&mut client, 9), Ok((9.5, Status::Fresh)));
     let published = publisher.publish(Change::default()).unwrap();
-    assert_eq!((published.made, published.generation), (Made::Built, 2));
+    assert_eq!((published.method, published.generation), (PublishMethod::Built, 2));
     assert_eq!(value(&mut client, 9), Ok((9.5, Status::Fresh)));
-    assert_eq!(client.plan().dimensions().width(), 3);
+    assert_eq!(client.scorer().dimensions().width(), 3);
 }
 
 #[test]
@@ -292,15 +291,15 @@ fn models_come_and_go_while_serving() {
     };
     publisher.publish_models(&set(&model, "1")).unwrap();
     assert!((1..=99).contains(&client.score(&Request::new(), "", 1000).outcome.unwrap().score));
-    assert_eq!(client.plan().models().models()[0].version(), "1");
+    assert_eq!(client.scorer().models().models()[0].version(), "1");
     model.floats[gone].name = "ip.gone".into();
     publisher.publish_models(&set(&model, "2")).unwrap();
     assert_eq!(client.score(&Request::new(), "", 1000).outcome, Err(Unscored::MissingInput));
-    assert_eq!(client.plan().models().models()[0].missing_input(), Some("ip.gone"));
+    assert_eq!(client.scorer().models().models()[0].missing_input(), Some("ip.gone"));
     assert_eq!(client.models_generation(), Some(2));
 }
 
-/// The generations begin anew then, so that the number alone does not tell another model from the one that is bound.
+/// The generations begin again then, so that the number alone does not tell another model from the one that is bound.
 #[test]
 fn a_remade_directory_is_bound_anew_even_where_maintenance_saw_it_first() {
     let parent = tempfile::tempdir().unwrap();

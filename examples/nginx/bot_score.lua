@@ -11,7 +11,7 @@ local FORBIDDEN = ngx.HTTP_FORBIDDEN
 
 local _M = {}
 
--- The worker's handle; nil until the directory could be opened, and then `why` says what was the matter.
+-- The worker's handle; nil until the directory could be opened; `why` is the reason.
 local handle
 local why = "not opened"
 local ip, user_agent, path, method, host, referrer
@@ -73,7 +73,7 @@ local function present(value)
     end
 end
 
--- The attributes are the same that the access log tells, so that a request finds the rows that requests like it made.
+-- The attributes are those of the access log, so that a request finds the rows that requests like it made.
 -- Nothing in here may yield.
 local function score(var)
     handle:clear()
@@ -88,7 +88,7 @@ local function score(var)
     return handle:score(var.bot_route, ngx.time())
 end
 
--- For access_by_lua. Whatever is the matter with the scores, the request goes on without one.
+-- For access_by_lua. If scoring fails, the request goes on without a score.
 function _M.access()
     local var = ngx.var
     if not handle then

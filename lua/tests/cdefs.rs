@@ -28,7 +28,7 @@ fn f3_declarations_are_up_to_date() {
     }
     assert!(
         std::fs::read_to_string(&file).unwrap_or_default() == made,
-        "{} is not what the sources say; make it anew with BLISS_WRITE_HEADER=1 cargo test -p lua --test cdefs",
+        "{} is not what the sources say; regenerate it with BLISS_WRITE_HEADER=1 cargo test -p lua --test cdefs",
         file.display()
     );
 }

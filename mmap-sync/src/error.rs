@@ -23,19 +23,19 @@ pub enum FileKind {
 
 /// A file of the synchronizer with this prefix. Made, cloned and dropped without allocation.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct FilePath {
     pub(crate) prefix: Arc<Path>,
     pub(crate) file: FileKind,
 }
 
-impl Place {
+impl FilePath {
     /// Which of the files it is.
     pub fn file(&self) -> FileKind {
         self.file
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = self.prefix.display();
         match self.file {
@@ -60,18 +60,16 @@ pub enum Error {
     #[error("nothing has been published yet; the writer must publish once")]
     NotPublished,
     /// Another process (or another `Writer` of this one) holds the writer's lock.
-    #[error(
-        "{place}: another writer holds the lock; there is one writer at a time, stop the other one first"
-    )]
+    #[error("{path}: another writer holds the lock; there is one writer at a time, stop the other one first")]
     Locked {
         /// The lock file.
-        place: Place,
+        path: FilePath,
     },
     /// A system call failed.
-    #[error("{place}: {action} failed: {}", std::io::Error::from_raw_os_error(*.errno))]
+    #[error("{path}: {action} failed: {}", std::io::Error::from_raw_os_error(*.errno))]
     Io {
         /// The file it was about.
-        place: Place,
+        path: FilePath,
         /// What was being done.
         action: &'static str,
         /// The error number of the operating system.
@@ -79,11 +77,11 @@ pub enum Error {
     },
     /// The file is not one that this crate wrote.
     #[error(
-        "{place}: not a file of mmap-sync (first bytes {found:#018x}, expected {expected:#018x}); choose another prefix, or remove it if nobody uses it"
+        "{path}: not a file of mmap-sync (first bytes {found:#018x}, expected {expected:#018x}); choose another prefix, or remove it if nobody uses it"
     )]
     Foreign {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// The magic number of this kind of file.
         expected: u64,
         /// What stands in its place.
@@ -91,11 +89,11 @@ pub enum Error {
     },
     /// The file was written by a version of this crate with another layout.
     #[error(
-        "{place}: layout version {found}, this build reads and writes version {expected}; use another prefix for another layout"
+        "{path}: layout version {found}, this build reads and writes version {expected}; use another prefix for another layout"
     )]
     Layout {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// The layout version of this build.
         expected: u32,
         /// The layout version of the file.
@@ -103,11 +101,11 @@ pub enum Error {
     },
     /// A field of the file contradicts the rest of it.
     #[error(
-        "{place}: {what} is {found}, expected {expected}; the file was truncated or overwritten by something else: stop the writer, remove all files of this prefix, and publish again"
+        "{path}: {what} is {found}, expected {expected}; the file was truncated or overwritten by something else: stop the writer, remove all files of this prefix, and publish again"
     )]
     Corrupt {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// The field.
         what: &'static str,
         /// What it should be.
@@ -116,20 +114,20 @@ pub enum Error {
         found: u64,
     },
     /// Not a regular file: a directory, a symbolic link, a device.
-    #[error("{place}: not a regular file (mode {mode:#o}); remove it or choose another prefix")]
+    #[error("{path}: not a regular file (mode {mode:#o}); remove it or choose another prefix")]
     NotRegular {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// Its mode.
         mode: u32,
     },
     /// The file belongs to a user from whom it is not accepted.
     #[error(
-        "{place}: owned by user {found}, expected {expected}; correct the owner, or name the right one with Options::owner"
+        "{path}: owned by user {found}, expected {expected}; correct the owner, or name the right one with Options::owner"
     )]
     Owner {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// The user it should belong to.
         expected: u32,
         /// The user it belongs to.
@@ -137,11 +135,11 @@ pub enum Error {
     },
     /// The bytes do not have the checksum that was published with them.
     #[error(
-        "{place}: checksum of generation {generation} is {found:#018x}, expected {expected:#018x}; it did not reach the disk whole, or was damaged: publish again"
+        "{path}: checksum of generation {generation} is {found:#018x}, expected {expected:#018x}; it did not reach the disk whole, or was damaged: publish again"
     )]
     Checksum {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// The generation.
         generation: u64,
         /// The checksum that was published.
@@ -159,11 +157,11 @@ pub enum Error {
     },
     /// The file system or the memory limit of the control group has no room; what was published stays.
     #[error(
-        "{place}: no room for {bytes} more bytes ({limit}); the last publication stays. Make room, or raise the limit"
+        "{path}: no room for {bytes} more bytes ({limit}); the last publication stays. Make room, or raise the limit"
     )]
     NoSpace {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// How many bytes were to be reserved.
         bytes: u64,
         /// What refused them.
@@ -179,21 +177,21 @@ pub enum Error {
     },
     /// The files went on changing while they were being opened.
     #[error(
-        "{place}: the file of the current generation could not be opened in {attempts} attempts; try again"
+        "{path}: the file of the current generation could not be opened in {attempts} attempts; try again"
     )]
     Unsettled {
         /// The file.
-        place: Place,
+        path: FilePath,
         /// How often it was tried.
         attempts: u32,
     },
     /// Other files took the place of these, and the handle cannot move to them while guards are alive on it.
     #[error(
-        "{place}: made anew while this handle looked into the files of before; drop all its guards and pin again"
+        "{path}: made again while this handle looked into the files of before; drop all its guards and pin again"
     )]
     Replaced {
         /// The state.
-        place: Place,
+        path: FilePath,
     },
     /// A `Writer` was used in a child process after a fork.
     #[error("this writer belongs to the parent process; open one in this process")]

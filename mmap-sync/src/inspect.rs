@@ -28,10 +28,10 @@ use crate::state::{open_state, state_of};
 /// A pin of a reader.
 #[derive(Clone, Debug)]
 pub struct PinReport {
-    /// The generation that is pinned; all from it on, if it is only announced.
+    /// The generation that is pinned; all from it on, if it is pending.
     pub generation: u64,
     /// Whether it is a guard, rather than a reader between its two looks at the generation.
-    pub confirmed: bool,
+    pub committed: bool,
     /// For at least how long: since the next generation was published. `None` if that is not known any more.
     pub held_for: Option<Duration>,
 }
@@ -135,13 +135,13 @@ fn reader(
     }
     let current = state.generation.load(Ordering::Relaxed);
     let pins = slot.cells.iter().filter_map(|cell| protocol::shown(cell.load(Ordering::Relaxed))).map(
-        |(generation, confirmed)| {
+        |(generation, committed)| {
             let next = generation.saturating_add(1);
             let known = next <= current && current - next < HISTORY as u64;
             let at = usize::try_from(next).unwrap_or(0) % HISTORY;
             let replaced = state.history.get(at).map(|time| time.load(Ordering::Relaxed)).filter(|_| known);
             let held_for = if next > current { Some(Duration::ZERO) } else { replaced.map(since) };
-            PinReport { generation, confirmed, held_for }
+            PinReport { generation, committed, held_for }
         },
     );
     Some(ReaderReport {
@@ -214,7 +214,7 @@ impl fmt::Display for Report {
                 reader.slot, reader.pid
             )?;
             for pin in &reader.pins {
-                let kind = if pin.confirmed { "pins" } else { "announces" };
+                let kind = if pin.committed { "pins" } else { "announces" };
                 let since = pin.held_for.map_or_else(
                     || format!("longer than {HISTORY} publications"),
                     |time| format!("at least {:.3} s", time.as_secs_f64()),
@@ -268,7 +268,7 @@ fn standby(options: &Options, current: u64) -> Result<String, Error> {
     let index = (current + 1) & 1;
     let kind = FileKind::Data(u8::from(index == 1));
     let Some((fd, info)) = paths.open(kind, false, &owners)? else { return Ok("none".to_string()) };
-    let corrupt = |what, expected, found| Error::Corrupt { place: paths.place(kind), what, expected, found };
+    let corrupt = |what, expected, found| Error::Corrupt { path: paths.path_of(kind), what, expected, found };
     if info.size < PAGE {
         return Err(corrupt("the file size", PAGE, info.size));
     }
@@ -276,10 +276,10 @@ fn standby(options: &Options, current: u64) -> Result<String, Error> {
     let header = map.get::<DataHeader>(0).ok_or_else(|| corrupt("the file size", PAGE, info.size))?;
     let (magic, layout) = (header.magic.load(Ordering::Relaxed), header.layout.load(Ordering::Relaxed));
     if magic != DATA_MAGIC {
-        return Err(Error::Foreign { place: paths.place(kind), expected: DATA_MAGIC, found: magic });
+        return Err(Error::Foreign { path: paths.path_of(kind), expected: DATA_MAGIC, found: magic });
     }
     if layout != LAYOUT {
-        return Err(Error::Layout { place: paths.place(kind), expected: LAYOUT, found: layout });
+        return Err(Error::Layout { path: paths.path_of(kind), expected: LAYOUT, found: layout });
     }
     let (fields, hash) = header.fields();
     if fields.generation == 0 {
@@ -300,7 +300,7 @@ fn standby(options: &Options, current: u64) -> Result<String, Error> {
     let found = checksum::whole(bytes);
     if found != fields.checksum {
         let (generation, expected) = (fields.generation, fields.checksum);
-        return Err(Error::Checksum { place: paths.place(kind), generation, expected, found });
+        return Err(Error::Checksum { path: paths.path_of(kind), generation, expected, found });
     }
     Ok(format!("generation {}, {} bytes, checksum right", fields.generation, fields.bytes))
 }

@@ -54,7 +54,7 @@
 //!   call is missing or forbidden, a pin costs two fences. A reader that knows nothing of a writer without `membarrier`
 //!   counts as pinning everything until its next look at the clock or at a new generation.
 //! * A reader holds guards on up to 12 different generations at once ([`Error::TooManyGuards`]).
-//! * A handle on which a guard is alive does not move to files that were made anew under the same path: the guard's pin
+//! * A handle on which a guard is alive does not move to files that were made again under the same path: the guard's pin
 //!   is in the old `P_readers`. If there is always one alive (each dropped after the next one was made), it stays with the
 //!   last value of the old files for ever (or gets [`Error::Replaced`]); [`Reader::is_superseded`] and [`Reader::writer_age`] tell.
 //!   Drop all guards now and then, or use a handle of its own for what is held for long.
@@ -133,7 +133,7 @@
 //! | 12 | 4 | which copy |
 //! | 16 | 8 | generation of the payload; 0 while it is being written, and when the file is given up |
 //! | 24 | 8 | payload size in bytes |
-//! | 32 | 8 | checksum: the sum over the lines of 64 bytes, each mixed with its place, and of the size ([how](#checksum)) |
+//! | 32 | 8 | checksum: the sum over the lines of 64 bytes, each mixed with its index, and of the size ([how](#checksum)) |
 //! | 40 | 8 | payload bytes for which room is reserved, also while the payload is being written |
 //! | 48 | 8 | time of publication, ns since the Unix epoch |
 //! | 56 | 16 | boot id of the system on which it was published |
@@ -165,7 +165,7 @@
 //! | + 4 | 4 | 0 free, 1 the owner passes fences, 2 it relies on `membarrier` |
 //! | + 8 | 8 | epoch, raised by the writer to call announcements off |
 //! | + 16 | 8 | when it was taken, ns since the Unix epoch |
-//! | + 32 | 96 | 12 cells: generation in bits 3 to 63; bits 0 and 1: 1 pinned, 2 announced, 3 announced firmly; bit 2: epoch of the announcement |
+//! | + 32 | 96 | 12 cells: generation in bits 3 to 63; bits 0 and 1: 1 pinned, 2 pending, 3 irrevocably pending; bit 2: epoch of the pending pin |
 //!
 //! `P_lock` is empty, mode 0600; the writer holds the lock on its first byte. `P_new` is a file that is being made.
 //!
@@ -234,7 +234,7 @@ mod writer;
 
 #[cfg(not(loom))]
 pub use {
-    error::{Error, FileKind, Place},
+    error::{Error, FileKind, FilePath},
     layout::InstanceVersion,
     options::{DEFAULT_MAX_SIZE, DEFAULT_SLOTS, Options},
     reader::{Guard, Reader},

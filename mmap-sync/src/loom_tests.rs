@@ -107,7 +107,7 @@ impl Reader {
         match shared.fault {
             Fault::LoadBeforeRegister => {
                 let generation = shared.generation.load(Ordering::Acquire);
-                slot.cell[0].store(protocol::confirmed(generation), Ordering::SeqCst);
+                slot.cell[0].store(protocol::committed(generation), Ordering::SeqCst);
                 fence(Ordering::SeqCst);
                 generation
             }
@@ -370,7 +370,7 @@ fn dead_reader(fault: Fault, left: u64) {
 fn stopped_reader() {
     check(4, || {
         let shared = Shared::new(1, 2, Fault::Nothing);
-        shared.slots[0].cell[0].store(protocol::announced(1, 0), Ordering::Relaxed);
+        shared.slots[0].cell[0].store(protocol::pending(1, 0), Ordering::Relaxed);
         let mut writer = Writer::new(&shared);
         // Two files are enough: an announcement never costs one.
         for _ in 0..4 {
@@ -401,9 +401,9 @@ fn m2_two_readers() {
 
 #[test]
 fn m4_a_dead_readers_slot_is_taken_while_it_is_cleared() {
-    dead_reader(Fault::Nothing, protocol::confirmed(1));
-    dead_reader(Fault::Nothing, protocol::announced(1, 0));
-    dead_reader(Fault::Nothing, protocol::firm(2));
+    dead_reader(Fault::Nothing, protocol::committed(1));
+    dead_reader(Fault::Nothing, protocol::pending(1, 0));
+    dead_reader(Fault::Nothing, protocol::irrevocable(2));
 }
 
 #[test]
@@ -427,5 +427,5 @@ fn what_is_broken_on_purpose_is_found() {
         assert!(is_caught(|| one_reader(fault)), "{fault:?} went unnoticed");
         println!("found: {fault:?}");
     }
-    assert!(is_caught(|| dead_reader(Fault::ClearWithoutLock, protocol::confirmed(1))));
+    assert!(is_caught(|| dead_reader(Fault::ClearWithoutLock, protocol::committed(1))));
 }

@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::reader::Reader;
-use crate::writer::Writer;
 
 /// Address space reserved per copy and handle unless [`Options::max_size`] says otherwise: 16 GiB.
 pub const DEFAULT_MAX_SIZE: u64 = 16 << 30;
@@ -13,7 +11,7 @@ pub const DEFAULT_MAX_SIZE: u64 = 16 << 30;
 /// Slots of a fresh `P_readers` unless [`Options::slots`] says otherwise.
 pub const DEFAULT_SLOTS: u32 = 1024;
 
-/// Options of a [`Writer`] or a [`Reader`].
+/// Options of a [`Writer`](crate::Writer) or a [`Reader`](crate::Reader).
 ///
 /// ```
 /// # fn main() -> Result<(), mmap_sync::Error> {
@@ -99,7 +97,7 @@ impl Options {
     }
 
     /// Address space in bytes that is reserved for each copy; default 16 GiB. A copy grows up to this size without
-    /// being mapped anew. Larger publications are possible, at the price of a new mapping in every reader.
+    /// being mapped again. Larger publications are possible, at the price of a new mapping in every reader.
     /// Memory is not reserved by this.
     pub fn max_size(mut self, bytes: u64) -> Self {
         self.max_size = bytes;
@@ -120,11 +118,11 @@ impl Options {
 
     /// Whether readers map the pages of a copy before they are read, rather than by a page fault each. Default: no.
     ///
-    /// A reader whose owner never calls [`Reader::maintain`] maps all pages of a file in the [`Reader::pin`] that maps the
+    /// A reader whose owner never calls [`Reader::maintain`](crate::Reader::maintain) maps all pages of a file in the [`Reader::pin`](crate::Reader::pin) that maps the
     /// file; pages by which it grows later are left to faults. Once its owner calls `maintain`, no pin does that work
     /// any more: each call maps at most 4 MiB of pages, first of the current copy, then of the file that is written next
     /// and will be current after the switch, including what it grows by as soon as room for it is reserved.
-    /// [`Reader::unpopulated_bytes`] says how much is left. Only a file that gets its name at the switch itself (the first
+    /// [`Reader::unpopulated_bytes`](crate::Reader::unpopulated_bytes) says how much is left. Only a file that gets its name at the switch itself (the first
     /// two publications, and one in place of a copy that is pinned for longer than the grace period) is mapped by a pin,
     /// and its pages by the calls of `maintain` that follow.
     ///
@@ -159,26 +157,6 @@ impl Options {
     pub fn membarrier(mut self, membarrier: bool) -> Self {
         self.membarrier = membarrier;
         self
-    }
-
-    /// Opens the writer: takes `P_lock`, makes the files that are missing, and goes on from what was published last.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Locked`] if there is another writer; [`Error::Io`], [`Error::NoSpace`]; and if files of this prefix
-    /// exist that are not usable: [`Error::Foreign`], [`Error::Layout`], [`Error::Corrupt`], [`Error::NotRegular`],
-    /// [`Error::Owner`].
-    pub fn open_writer(&self) -> Result<Writer, Error> {
-        Writer::open(self)
-    }
-
-    /// Opens a reader. Succeeds if no file exists yet; [`Reader::pin`] then looks for them, at most once a second.
-    ///
-    /// # Errors
-    ///
-    /// As [`open_writer`](Self::open_writer), except for [`Error::Locked`].
-    pub fn open_reader(&self) -> Result<Reader, Error> {
-        Reader::open(self)
     }
 
     pub(crate) fn threads_or_cores(&self) -> usize {

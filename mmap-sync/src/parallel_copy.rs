@@ -7,7 +7,7 @@ use std::thread;
 pub(crate) const LARGE: usize = 8 << 20;
 
 /// Does each piece of work on one of so many threads, this one among them; returns the wrapping sum of the results.
-/// Threads that are not to be had are done without, and so are those for which there is no piece.
+/// Threads that cannot be started are done without, and so are those for which there is no piece.
 pub(crate) fn share<T>(
     pieces: impl Iterator<Item = T> + Send,
     threads: usize,

@@ -11,7 +11,7 @@ use bliss_os::{
     file::{self, Access, FileInfo},
 };
 
-use crate::error::{Error, FileKind, Place};
+use crate::error::{Error, FileKind, FilePath};
 
 /// The files of one prefix.
 #[derive(Debug)]
@@ -42,13 +42,13 @@ impl Paths {
         })
     }
 
-    pub(crate) fn place(&self, file: FileKind) -> Place {
-        Place { prefix: self.prefix.clone(), file }
+    pub(crate) fn path_of(&self, file: FileKind) -> FilePath {
+        FilePath { prefix: self.prefix.clone(), file }
     }
 
     pub(crate) fn io(&self, file: FileKind, action: &'static str) -> impl Fn(Errno) -> Error + use<> {
-        let place = self.place(file);
-        move |errno| Error::Io { place: place.clone(), action, errno }
+        let path = self.path_of(file);
+        move |errno| Error::Io { path: path.clone(), action, errno }
     }
 
     /// The path of copy 0 or 1.
@@ -94,11 +94,11 @@ impl Paths {
     ) -> Result<FileInfo, Error> {
         let info = file::fstat(fd).map_err(self.io(file, "fstat"))?;
         if !info.is_regular() {
-            return Err(Error::NotRegular { place: self.place(file), mode: info.mode });
+            return Err(Error::NotRegular { path: self.path_of(file), mode: info.mode });
         }
         if !owners.accept(info.owner) {
             return Err(Error::Owner {
-                place: self.place(file),
+                path: self.path_of(file),
                 expected: owners.named(),
                 found: info.owner,
             });
@@ -142,9 +142,9 @@ impl Paths {
             && let Ok(info) = file::lstat(path)
             && !info.is_regular()
         {
-            return Error::NotRegular { place: self.place(file), mode: info.mode };
+            return Error::NotRegular { path: self.path_of(file), mode: info.mode };
         }
-        Error::Io { place: self.place(file), action, errno }
+        Error::Io { path: self.path_of(file), action, errno }
     }
 
     /// Whose files a reader accepts.

@@ -5,11 +5,11 @@
 //! reader only) and an **epoch** (written by the writer only). A cell is one of
 //!
 //! * free,
-//! * `announced(s, e)`: its owner is about to read the generation, which is at least `s`,
-//! * `confirmed(c)`: its owner reads generation `c` and nothing else,
-//! * `firm(s)`: like `announced`, but the writer may not call it off.
+//! * `pending(s, e)`: its owner is about to read the generation, which is at least `s`,
+//! * `committed(c)`: its owner reads generation `c` and nothing else,
+//! * `irrevocable(s)`: like `pending`, but the writer may not call it off.
 //!
-//! A pin is: `s = G`, cell = `announced(s, epoch)`, **barrier**, `c = G`, cell = `confirmed(c)`, **barrier**,
+//! A pin is: `s = G`, cell = `pending(s, epoch)`, **barrier**, `c = G`, cell = `committed(c)`, **barrier**,
 //! the epoch is unchanged. The writer, *before it overwrites* the copy of an old generation `o < G`, passes a
 //! **heavy barrier** and then reads all cells ([`judge`], [`crate::scan`]).
 //!
@@ -17,7 +17,7 @@
 //!
 //! Let a reader's second load return `c`. The copy of `c` is overwritten only after `G = c + 1` was stored and
 //! the writer's heavy barrier after that. Either the reader's barrier came first, then the writer's reading of
-//! the cell sees `announced(s, e)` with `s <= c`, or `confirmed(c)`, or what the reader put there later; or the
+//! the cell sees `pending(s, e)` with `s <= c`, or `committed(c)`, or what the reader put there later; or the
 //! writer's barrier came first, and then the reader's second load would have seen `c + 1`. So `c` is seen as
 //! pinned until its guard is dropped. `s <= c` because `G` never decreases and one thread reads it in order.
 //!
@@ -26,11 +26,11 @@
 //! A reader that is stopped between its two loads may have read any generation from `s` on, and would pin one
 //! more file per publication. So the writer may *revoke*: it raises the slot's epoch, passes its heavy barrier,
 //! and reads the cell again. If the cell then still shows an announcement of the old epoch, the reader's
-//! `confirmed` store is still to come, hence so is its check of the epoch after the second barrier, which will
-//! see the new epoch: it returns nothing and begins again. If the cell shows `confirmed`, that counts. An
+//! `committed` store is still to come, hence so is its check of the epoch after the second barrier, which will
+//! see the new epoch: it returns nothing and begins again. If the cell shows `committed`, that counts. An
 //! announcement of another epoch than the slot's therefore pins nothing. There is no ABA: the epoch moves only
 //! when the writer sees an announcement of the current epoch, and a handle has at most one announcement at a
-//! time. After [`FIRM_AFTER`] revocations in a row the reader uses `firm`, so that a pin takes a bounded
+//! time. After [`IRREVOCABLE_AFTER`] revocations in a row the reader uses `irrevocable`, so that a pin takes a bounded
 //! number of steps whatever the writer does.
 //!
 //! # Orderings
@@ -40,7 +40,7 @@
 //!   the writer wrote into the copy happens before any byte is read. The first load needs nothing: an old value
 //!   only pins more.
 //! * Cells: every store of the reader is `Release`, the writer's loads are `Acquire`. Whatever value the writer
-//!   sees in place of `confirmed(o)`, the reads behind it happened before it. `Relaxed` stores of later values
+//!   sees in place of `committed(o)`, the reads behind it happened before it. `Relaxed` stores of later values
 //!   would not be enough: since C++20 they are not in the release sequence of the store that freed the cell.
 //! * Barriers: store → load of different locations, twice on each side (cell → `G` against `G` → cell, and
 //!   cell → epoch against epoch → cell). Only sequentially consistent fences order those; acquire/release does
@@ -57,35 +57,35 @@ pub const FREE: u64 = 0;
 /// Cells per slot: so many different generations may a handle hold guards on at the same time.
 pub const CELLS: usize = 12;
 
-/// After so many revoked announcements in a row a reader announces firmly.
-pub const FIRM_AFTER: u32 = if cfg!(loom) { 1 } else { 4 };
+/// After so many revoked announcements in a row a reader announces irrevocably.
+pub const IRREVOCABLE_AFTER: u32 = if cfg!(loom) { 1 } else { 4 };
 
 /// Generations above this are refused: a cell has three bits for other things.
 pub const MAX_GENERATION: u64 = u64::MAX >> 3;
 
-const CONFIRMED: u64 = 1;
-const ANNOUNCED: u64 = 2;
-const FIRM: u64 = 3;
+const COMMITTED: u64 = 1;
+const PENDING: u64 = 2;
+const IRREVOCABLE: u64 = 3;
 const KIND: u64 = 3;
 const EPOCH_SHIFT: u32 = 2;
 const GENERATION_SHIFT: u32 = 3;
 
 /// The cell value that pins every generation from `generation` on, unless the slot's epoch moves.
 #[inline(always)]
-pub const fn announced(generation: u64, epoch: u64) -> u64 {
-    (generation << GENERATION_SHIFT) | ((epoch & 1) << EPOCH_SHIFT) | ANNOUNCED
+pub const fn pending(generation: u64, epoch: u64) -> u64 {
+    (generation << GENERATION_SHIFT) | ((epoch & 1) << EPOCH_SHIFT) | PENDING
 }
 
 /// The cell value that pins one generation.
 #[inline(always)]
-pub const fn confirmed(generation: u64) -> u64 {
-    (generation << GENERATION_SHIFT) | CONFIRMED
+pub const fn committed(generation: u64) -> u64 {
+    (generation << GENERATION_SHIFT) | COMMITTED
 }
 
 /// The cell value that pins every generation from `generation` on.
 #[inline(always)]
-pub const fn firm(generation: u64) -> u64 {
-    (generation << GENERATION_SHIFT) | FIRM
+pub const fn irrevocable(generation: u64) -> u64 {
+    (generation << GENERATION_SHIFT) | IRREVOCABLE
 }
 
 /// What a cell means for one generation, from harmless to binding.
@@ -94,7 +94,7 @@ pub enum Hold {
     /// The cell does not pin the generation.
     None,
     /// A reader is between its two loads; the announcement may be revoked.
-    Passing,
+    Pending,
     /// The generation is pinned.
     Held,
 }
@@ -104,19 +104,19 @@ pub enum Hold {
 pub const fn judge(cell: u64, epoch: u64, generation: u64) -> Hold {
     let of = cell >> GENERATION_SHIFT;
     match cell & KIND {
-        CONFIRMED if of == generation => Hold::Held,
-        FIRM if of <= generation => Hold::Held,
-        ANNOUNCED if of <= generation && (cell >> EPOCH_SHIFT) & 1 == epoch & 1 => Hold::Passing,
+        COMMITTED if of == generation => Hold::Held,
+        IRREVOCABLE if of <= generation => Hold::Held,
+        PENDING if of <= generation && (cell >> EPOCH_SHIFT) & 1 == epoch & 1 => Hold::Pending,
         _ => Hold::None,
     }
 }
 
-/// The generation that a cell names, for display: `(generation, confirmed)`.
+/// The generation that a cell names, for display: `(generation, committed)`.
 #[inline]
 pub const fn shown(cell: u64) -> Option<(u64, bool)> {
     match cell & KIND {
-        CONFIRMED => Some((cell >> GENERATION_SHIFT, true)),
-        ANNOUNCED | FIRM => Some((cell >> GENERATION_SHIFT, false)),
+        COMMITTED => Some((cell >> GENERATION_SHIFT, true)),
+        PENDING | IRREVOCABLE => Some((cell >> GENERATION_SHIFT, false)),
         _ => None,
     }
 }
@@ -129,7 +129,7 @@ pub const fn shown(cell: u64) -> Option<(u64, bool)> {
 pub fn pin(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrier: impl Fn()) -> u64 {
     let expected_epoch = epoch.load(Ordering::Relaxed);
     let first = generation.load(Ordering::Relaxed);
-    let current = announce(announced(first, expected_epoch), generation, cell, &barrier);
+    let current = announce(pending(first, expected_epoch), generation, cell, &barrier);
     if epoch.load(Ordering::Relaxed) == expected_epoch {
         return current;
     }
@@ -143,7 +143,7 @@ fn announce(announcement: u64, generation: &AtomicU64, cell: &AtomicU64, barrier
     barrier();
     let current = generation.load(Ordering::Relaxed);
     fence(Ordering::Acquire);
-    cell.store(confirmed(current), Ordering::Release);
+    cell.store(committed(current), Ordering::Release);
     barrier();
     current
 }
@@ -155,8 +155,8 @@ fn pin_again(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrie
     loop {
         let expected_epoch = epoch.load(Ordering::Relaxed);
         let first = generation.load(Ordering::Relaxed);
-        let binding = revoked >= FIRM_AFTER;
-        let announcement = if binding { firm(first) } else { announced(first, expected_epoch) };
+        let binding = revoked >= IRREVOCABLE_AFTER;
+        let announcement = if binding { irrevocable(first) } else { pending(first, expected_epoch) };
         let current = announce(announcement, generation, cell, barrier);
         if binding || epoch.load(Ordering::Relaxed) == expected_epoch {
             return current;
@@ -229,16 +229,16 @@ mod tests {
     #[test]
     fn cells_pin_what_they_say() {
         assert_eq!(judge(FREE, 0, 0), Hold::None);
-        assert_eq!(judge(confirmed(7), 0, 7), Hold::Held);
-        assert_eq!(judge(confirmed(7), 0, 6), Hold::None);
-        assert_eq!(judge(confirmed(7), 0, 8), Hold::None);
-        assert_eq!(judge(announced(7, 0), 0, 7), Hold::Passing);
-        assert_eq!(judge(announced(7, 0), 0, 9), Hold::Passing);
-        assert_eq!(judge(announced(7, 0), 0, 6), Hold::None);
-        assert_eq!(judge(announced(7, 0), 1, 7), Hold::None);
-        assert_eq!(judge(announced(7, 3), 1, 7), Hold::Passing);
-        assert_eq!(judge(firm(7), 1, 9), Hold::Held);
-        assert_eq!(judge(firm(7), 1, 6), Hold::None);
+        assert_eq!(judge(committed(7), 0, 7), Hold::Held);
+        assert_eq!(judge(committed(7), 0, 6), Hold::None);
+        assert_eq!(judge(committed(7), 0, 8), Hold::None);
+        assert_eq!(judge(pending(7, 0), 0, 7), Hold::Pending);
+        assert_eq!(judge(pending(7, 0), 0, 9), Hold::Pending);
+        assert_eq!(judge(pending(7, 0), 0, 6), Hold::None);
+        assert_eq!(judge(pending(7, 0), 1, 7), Hold::None);
+        assert_eq!(judge(pending(7, 3), 1, 7), Hold::Pending);
+        assert_eq!(judge(irrevocable(7), 1, 9), Hold::Held);
+        assert_eq!(judge(irrevocable(7), 1, 6), Hold::None);
     }
 
     #[test]

@@ -70,7 +70,7 @@ struct Inner {
     ticks: Cell<u32>,
     fenced: Cell<bool>,
     hot: Cell<Option<Hot>>,
-    pins: [Pin; CELLS],
+    pins: [PinCell; CELLS],
     /// Types as which generations were found valid.
     valid: [Cell<(Option<TypeId>, u64)>; TYPES],
     /// The generation that the last guard was on.
@@ -95,7 +95,7 @@ struct Hot {
 /// A cell of the slot, and what is known of the generation that was pinned in it last. For a handle without a slot,
 /// a pin on one of the shared counters.
 #[repr(align(16))]
-struct Pin {
+struct PinCell {
     /// Guards that share it.
     refs: Cell<u32>,
     /// Of which handle; set once, since that does not move.
@@ -114,9 +114,9 @@ struct Pin {
     valid: Cell<Option<TypeId>>,
 }
 
-impl Pin {
-    const fn new() -> Pin {
-        Pin {
+impl PinCell {
+    const fn new() -> PinCell {
+        PinCell {
             refs: Cell::new(0),
             inner: Cell::new(None),
             token: Cell::new(0),
@@ -166,11 +166,18 @@ struct Attached {
 // - the `Rc` is never cloned: all of it is sent.
 unsafe impl Send for Reader {}
 
-impl Reader {
-    pub(crate) fn open(options: &Options) -> Result<Reader, Error> {
-        Inner::open(options).map(|inner| Reader { inner })
+impl Options {
+    /// Opens a reader. Succeeds if no file exists yet; [`Reader::pin`] then looks for them, at most once a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_writer`](Self::open_writer), except for [`Error::Locked`].
+    pub fn open_reader(&self) -> Result<Reader, Error> {
+        Inner::open(self).map(|inner| Reader { inner })
     }
+}
 
+impl Reader {
     /// Pins the current generation: until the guard is dropped its bytes do not change.
     ///
     /// Takes a bounded number of steps, without lock, system call or allocation, if the generation is in a file that
@@ -242,7 +249,7 @@ impl Inner {
             ticks: Cell::new(0),
             fenced: Cell::new(!(options.membarrier && membarrier::register())),
             hot: Cell::new(None),
-            pins: [const { Pin::new() }; CELLS],
+            pins: [const { PinCell::new() }; CELLS],
             valid: [const { Cell::new((None, NONE)) }; TYPES],
             last: Cell::new(NONE),
             cold: RefCell::new(Cold {
@@ -400,7 +407,7 @@ impl Inner {
     }
 
     /// One more guard on what a cell pins.
-    fn guard<'a>(&'a self, pin: &'a Pin) -> Guard<'a> {
+    fn guard<'a>(&'a self, pin: &'a PinCell) -> Guard<'a> {
         pin.refs.set(pin.refs.get() + 1);
         Guard::new(pin, self.switch(pin.generation.get()))
     }

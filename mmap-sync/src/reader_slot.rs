@@ -51,7 +51,7 @@ impl ReadersMap {
     pub(crate) fn new(paths: &Paths, fd: &OwnedFd, id: Option<u64>) -> Result<ReadersMap, Error> {
         let size = file::fstat(fd).map_err(paths.io(FileKind::Readers, "fstat"))?.size;
         let corrupt = |what, expected, found| Error::Corrupt {
-            place: paths.place(FileKind::Readers),
+            path: paths.path_of(FileKind::Readers),
             what,
             expected,
             found,
@@ -65,13 +65,13 @@ impl ReadersMap {
         let header = readers.header();
         let magic = header.magic.load(Ordering::Relaxed);
         if magic != READERS_MAGIC {
-            let place = paths.place(FileKind::Readers);
-            return Err(Error::Foreign { place, expected: READERS_MAGIC, found: magic });
+            let path = paths.path_of(FileKind::Readers);
+            return Err(Error::Foreign { path, expected: READERS_MAGIC, found: magic });
         }
         let layout = header.layout.load(Ordering::Relaxed);
         if layout != LAYOUT {
             return Err(Error::Layout {
-                place: paths.place(FileKind::Readers),
+                path: paths.path_of(FileKind::Readers),
                 expected: LAYOUT,
                 found: layout,
             });
@@ -128,17 +128,17 @@ pub(crate) fn slots_in(size: u64) -> u32 {
 
 /// What a handle may use of `P_readers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Registration {
     /// A slot of its own.
     Slot(u32),
     /// Only the shared counters: all slots are taken and there is no room for more.
     Counters,
 }
 
-/// A handle's place in `P_readers`, kept until it is dropped.
+/// A handle's registration in `P_readers`, kept until it is dropped.
 pub(crate) struct ReaderSlot {
     pub(crate) readers: ReadersMap,
-    pub(crate) place: Place,
+    pub(crate) registration: Registration,
     /// Carries the lock. Never mapped.
     _lock: PrivateFd,
 }
@@ -159,12 +159,12 @@ impl ReaderSlot {
             .map_err(paths.io(FileKind::Readers, "open"))?;
         let locked = lock.info().map_err(paths.io(FileKind::Readers, "fstat"))?;
         if !locked.same_file(&info) {
-            return Err(Error::Unsettled { place: paths.place(FileKind::Readers), attempts: 1 });
+            return Err(Error::Unsettled { path: paths.path_of(FileKind::Readers), attempts: 1 });
         }
         let mut readers = ReadersMap::new(paths, &fd, Some(id))?;
         loop {
             if let Some(index) = find(&readers, &lock).map_err(paths.io(FileKind::Readers, "lock"))? {
-                let slot = ReaderSlot { readers, place: Place::Slot(index), _lock: lock };
+                let slot = ReaderSlot { readers, registration: Registration::Slot(index), _lock: lock };
                 slot.furnish(fenced);
                 return Ok(slot);
             }
@@ -178,13 +178,13 @@ impl ReaderSlot {
         // when it looks whether they are.
         for attempt in 0..LOCK_ATTEMPTS {
             if lock.try_lock(Lock::Shared, COUNTERS_LOCK).map_err(paths.io(FileKind::Readers, "lock"))? {
-                return Ok(ReaderSlot { readers, place: Place::Counters, _lock: lock });
+                return Ok(ReaderSlot { readers, registration: Registration::Counters, _lock: lock });
             }
             if attempt >= LOCK_SPINS {
                 std::thread::sleep(Duration::from_micros(20));
             }
         }
-        Err(Error::Unsettled { place: paths.place(FileKind::Readers), attempts: LOCK_ATTEMPTS })
+        Err(Error::Unsettled { path: paths.path_of(FileKind::Readers), attempts: LOCK_ATTEMPTS })
     }
 
     /// Says whose slot it is, and empties it.
@@ -201,9 +201,9 @@ impl ReaderSlot {
     }
 
     pub(crate) fn slot(&self) -> Option<(u32, &Slot)> {
-        match self.place {
-            Place::Slot(index) => self.readers.slot(index).map(|slot| (index, slot)),
-            Place::Counters => None,
+        match self.registration {
+            Registration::Slot(index) => self.readers.slot(index).map(|slot| (index, slot)),
+            Registration::Counters => None,
         }
     }
 

@@ -9,7 +9,7 @@
 use crate::primitive::{AtomicU64, Ordering};
 use crate::protocol::{self, FREE, Hold};
 
-/// Times that a passing announcement is looked at again before it is called off. None under loom: there spinning lets
+/// Times that a pending pin is looked at again before it is called off. None under loom: there spinning lets
 /// the reader go on, which hides what happens if it does not.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 200 };
 
@@ -40,8 +40,8 @@ pub struct Occupied<'a> {
     pub unknown: bool,
 }
 
-/// An announcement that was seen in a cell.
-struct Passing {
+/// A pending pin that was seen in a cell.
+struct PendingPin {
     slot: u32,
     cell: usize,
     value: u64,
@@ -54,13 +54,13 @@ pub fn held(slots: &impl Slots, generations: &[u64]) -> Vec<bool> {
         return held;
     }
     slots.barrier();
-    let mut passing = Vec::new();
+    let mut pending = Vec::new();
     for index in 0..slots.slots() {
         if let Some(slot) = slots.occupied(index) {
-            judge_slot(slots, index, slot, generations, &mut held, &mut passing);
+            judge_slot(slots, index, slot, generations, &mut held, &mut pending);
         }
     }
-    settle(slots, passing, generations, &mut held);
+    settle(slots, pending, generations, &mut held);
     held
 }
 
@@ -70,7 +70,7 @@ fn judge_slot(
     slot: Occupied<'_>,
     generations: &[u64],
     held: &mut [bool],
-    passing: &mut Vec<Passing>,
+    pending: &mut Vec<PendingPin>,
 ) {
     let epoch = slot.epoch.load(Ordering::Relaxed);
     let mut found = Vec::new();
@@ -82,16 +82,16 @@ fn judge_slot(
         if value == FREE {
             continue;
         }
-        let mut passes = false;
+        let mut is_pending = false;
         for (at, generation) in generations.iter().enumerate() {
             match protocol::judge(value, epoch, *generation) {
                 Hold::Held => found.push(at),
-                Hold::Passing => passes = true,
+                Hold::Pending => is_pending = true,
                 Hold::None => {}
             }
         }
-        if passes {
-            passing.push(Passing { slot: index, cell: number, value });
+        if is_pending {
+            pending.push(PendingPin { slot: index, cell: number, value });
         }
     }
     if !found.is_empty() && !slots.clear_if_dead(index) {
@@ -104,13 +104,13 @@ fn judge_slot(
 }
 
 /// Waits a moment for readers that are between their two loads, and calls the announcements of the others off.
-fn settle(slots: &impl Slots, mut passing: Vec<Passing>, generations: &[u64], held: &mut [bool]) {
-    let value_of = |entry: &Passing| {
+fn settle(slots: &impl Slots, mut pending: Vec<PendingPin>, generations: &[u64], held: &mut [bool]) {
+    let value_of = |entry: &PendingPin| {
         let slot = slots.occupied(entry.slot)?;
         slot.cells.get(entry.cell).map(|cell| cell.load(Ordering::Acquire))
     };
     // A value other than the one seen: a pin of one generation, or something later, which pins nothing old.
-    let mut has_moved = |entry: &Passing| {
+    let mut has_moved = |entry: &PendingPin| {
         let value = value_of(entry).unwrap_or(FREE);
         if value == entry.value {
             return false;
@@ -123,19 +123,19 @@ fn settle(slots: &impl Slots, mut passing: Vec<Passing>, generations: &[u64], he
         true
     };
     for _ in 0..SPINS {
-        passing.retain(|entry| !has_moved(entry));
-        if passing.is_empty() {
+        pending.retain(|entry| !has_moved(entry));
+        if pending.is_empty() {
             return;
         }
         crate::primitive::spin_loop();
     }
-    for entry in &passing {
+    for entry in &pending {
         if let Some(slot) = slots.occupied(entry.slot) {
             protocol::revoke(slot.epoch);
         }
     }
     slots.barrier();
-    for entry in &passing {
+    for entry in &pending {
         has_moved(entry);
     }
 }

@@ -34,37 +34,27 @@ pub(crate) fn open_state(paths: &Paths, owners: &Owners) -> Result<Option<(Map, 
 
 /// Maps `P_state` and checks what does not change in it.
 pub(crate) fn map_state(paths: &Paths, fd: &OwnedFd, info: &FileInfo, writable: bool) -> Result<Map, Error> {
-    let place = || paths.place(FileKind::State);
+    let path = || paths.path_of(FileKind::State);
     if info.size != PAGE {
         // Also the file of the published crate, which has 16 bytes.
-        return Err(Error::Corrupt {
-            place: place(),
-            what: "the file size",
-            expected: PAGE,
-            found: info.size,
-        });
+        return Err(Error::Corrupt { path: path(), what: "the file size", expected: PAGE, found: info.size });
     }
     let map = Map::new(fd, PAGE, writable).map_err(paths.io(FileKind::State, "mmap"))?;
     let Some(state) = state_of(&map) else {
-        return Err(Error::Corrupt {
-            place: place(),
-            what: "the file size",
-            expected: PAGE,
-            found: map.len(),
-        });
+        return Err(Error::Corrupt { path: path(), what: "the file size", expected: PAGE, found: map.len() });
     };
     let magic = state.magic.load(Ordering::Relaxed);
     if magic != STATE_MAGIC {
-        return Err(Error::Foreign { place: place(), expected: STATE_MAGIC, found: magic });
+        return Err(Error::Foreign { path: path(), expected: STATE_MAGIC, found: magic });
     }
     let layout = state.layout.load(Ordering::Relaxed);
     if layout != LAYOUT {
-        return Err(Error::Layout { place: place(), expected: LAYOUT, found: layout });
+        return Err(Error::Layout { path: path(), expected: LAYOUT, found: layout });
     }
     let generation = state.generation.load(Ordering::Relaxed);
     if generation > protocol::MAX_GENERATION {
         let (expected, what) = (protocol::MAX_GENERATION, "the generation");
-        return Err(Error::Corrupt { place: place(), what, expected, found: generation });
+        return Err(Error::Corrupt { path: path(), what, expected, found: generation });
     }
     Ok(map)
 }

@@ -93,11 +93,20 @@ struct Retired {
     path: CString,
 }
 
-impl Writer {
-    pub(crate) fn open(options: &Options) -> Result<Writer, Error> {
-        adopt::open(options)
+impl Options {
+    /// Opens the writer: takes `P_lock`, makes the files that are missing, and goes on from what was published last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if there is another writer; [`Error::Io`], [`Error::NoSpace`]; and if files of this prefix
+    /// exist that are not usable: [`Error::Foreign`], [`Error::Layout`], [`Error::Corrupt`], [`Error::NotRegular`],
+    /// [`Error::Owner`].
+    pub fn open_writer(&self) -> Result<Writer, Error> {
+        adopt::open(self)
     }
+}
 
+impl Writer {
     /// The last published generation; `None` before the first publication.
     pub fn generation(&self) -> Option<u64> {
         (self.generation != 0).then_some(self.generation)
@@ -145,7 +154,7 @@ impl Writer {
         self.heartbeat();
         if self.generation >= MAX_GENERATION {
             let (what, expected, found) = ("the generation", MAX_GENERATION - 1, self.generation);
-            return Err(Error::Corrupt { place: self.paths.place(FileKind::State), what, expected, found });
+            return Err(Error::Corrupt { path: self.paths.path_of(FileKind::State), what, expected, found });
         }
         self.fresh = None;
         let next = self.generation + 1;
@@ -296,7 +305,7 @@ impl Writer {
         }
     }
 
-    /// Gives back the memory of retired files that nobody pins.
+    /// Releases the memory of retired files that nobody pins.
     fn reclaim(&self) {
         let generations: Vec<u64> = self.retired.borrow().iter().map(|retired| retired.generation).collect();
         let held = self.held(&generations);
@@ -318,7 +327,7 @@ impl Writer {
         // nobody can have come, but for the names it is too much of a risk.
         let at_once = clock::monotonic_ns() == self.begun_ns;
         if (self.fresh.is_some() || !at_once) && self.lock_is_replaced() {
-            return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
+            return Err(Error::Locked { path: self.paths.path_of(FileKind::Lock) });
         }
         if self.fresh.is_some() {
             self.rename_fresh(index, generation)?;
@@ -363,7 +372,7 @@ impl Writer {
         let kept = generation.saturating_sub(2);
         let (new, aside) = (self.paths.fresh()?, self.paths.old(kept)?);
         if self.fresh.as_ref().is_some_and(|fresh| fresh.is_replaced(&new)) {
-            return Err(Error::Locked { place: self.paths.place(FileKind::Lock) });
+            return Err(Error::Locked { path: self.paths.path_of(FileKind::Lock) });
         }
         let old = self.copies.get_mut(index);
         let pinned = old.as_ref().is_some_and(|old| old.as_ref().is_some_and(|old| !old.foreign_readers));
@@ -394,7 +403,7 @@ impl Writer {
 impl Retired {
     /// Gives the memory back, mapped or not, and forgets the name. The first page stays: readers look at it.
     fn punch(&self) {
-        // Best effort: what fails here is memory that the last reader's death gives back.
+        // Best effort: what fails here is memory that the last reader's death releases.
         if let Ok(info) = file::fstat(&self.fd)
             && info.size >= PAGE
             && let Ok(map) = Map::new(&self.fd, PAGE, true)

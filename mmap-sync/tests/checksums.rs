@@ -92,7 +92,8 @@ fn run(sessions: &[Session]) {
         let value = number as u8 + 1;
         let mut standby = writer.standby(session.size as u64).unwrap();
         if session.named {
-            standby.touch_nothing();
+            // A byte beyond the end: nothing was changed beside what is named.
+            standby.touch(u64::MAX - 1..u64::MAX);
             // What is beyond is of any value, and new.
             if standby.holds().is_none() {
                 standby.touch(0..u64::MAX);

@@ -57,7 +57,7 @@ fn m8_a_full_file_system_is_an_error_and_the_old_version_stays() {
     too_much(&mut writer, 4 << 20);
     publish(&mut writer, 3 << 20);
     assert!(is_filled(&reader.pin().unwrap(), writer.generation().unwrap()));
-    // Opening anew where there is no room for the files of another prefix.
+    // Opening again where there is no room for the files of another prefix.
     let other = mmap_sync::Options::new(mount.0.path().join("y"));
     let error = other.open_writer().map(drop).unwrap_err();
     assert!(matches!(error, Error::NoSpace { .. } | Error::Io { errno: libc::ENOSPC, .. }), "{error}");

@@ -20,7 +20,7 @@ fn m2_a_reader_without_a_slot_has_its_lock_or_is_not_opened() {
     // As the writer has it for a moment while it looks whether those who counted are dead.
     assert!(lock(&neighbour, 64, 1));
     let error = options.open_reader().map(drop).unwrap_err();
-    assert!(matches!(&error, Error::Unsettled { place, .. } if place.file() == FileKind::Readers), "{error}");
+    assert!(matches!(&error, Error::Unsettled { path, .. } if path.file() == FileKind::Readers), "{error}");
     let reader = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             loop {

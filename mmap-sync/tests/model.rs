@@ -105,7 +105,8 @@ fn update(writer: &mut Writer, model: &mut Model, at: &[usize], by: isize) {
             let common = held.len().min(next.len());
             assert_eq!(&standby.bytes()[..common], &held[..common], "the copy does not hold what it says");
             // Some by name, the others accounted for.
-            standby.touch_nothing();
+            // A byte beyond the end: nothing was changed beside what is named.
+            standby.touch(u64::MAX - 1..u64::MAX);
             for (at, byte) in next.iter().enumerate().filter(|(at, byte)| held.get(*at) != Some(byte)) {
                 if at % 3 == 0 {
                     standby.bytes_mut()[at] = *byte;

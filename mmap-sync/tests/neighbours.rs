@@ -23,7 +23,7 @@ fn a_neighbour_who_locks_or_scribbles_does_not_stop_the_writer() {
     for name in FILES {
         let file = OpenOptions::new().read(true).write(true).open(dir.path().join(name)).unwrap();
         file.try_lock().unwrap();
-        // Of the slots all but the reader's own, which is the first: that lock is not to be had.
+        // Of the slots all but the reader's own, which is the first: that lock cannot be taken.
         let end = if name == "x_readers" { 4096 } else { 0 };
         assert!(lock(&file, 0, end), "{name}");
         assert!(end == 0 || lock(&file, 4096 + 128, 0) && !lock(&file, 4096, 1));

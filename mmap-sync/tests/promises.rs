@@ -133,7 +133,7 @@ fn m3_a_long_held_guard_costs_one_file() {
 
 #[test]
 fn m3_a_reader_stopped_between_its_two_loads_costs_no_file() {
-    use mmap_sync::protocol::{announced, firm};
+    use mmap_sync::protocol::{irrevocable, pending};
     use std::os::unix::fs::FileExt;
     let dir = Dir::new();
     let mut writer = dir.options().open_writer().unwrap();
@@ -142,13 +142,13 @@ fn m3_a_reader_stopped_between_its_two_loads_costs_no_file() {
     // What the slot, the first one, looks like when its living owner is stopped there: in the last cell.
     let file = std::fs::OpenOptions::new().write(true).open(dir.path().join("x_readers")).unwrap();
     let stopped = |cell: u64| file.write_all_at(&cell.to_le_bytes(), 4096 + 32 + 11 * 8).unwrap();
-    stopped(announced(1, 0));
+    stopped(pending(1, 0));
     for round in 0..20_u8 {
         assert!(!writer.write_bytes(&[round]).unwrap().reset);
         assert_eq!(&*reader.pin().unwrap(), &[round]);
     }
     // One that was called off too often may not be called off again.
-    stopped(firm(writer.generation().unwrap()));
+    stopped(irrevocable(writer.generation().unwrap()));
     assert!(!writer.write_bytes(b"2").unwrap().reset);
     assert!(writer.write_bytes(b"3").unwrap().reset);
     stopped(0);

@@ -1,4 +1,4 @@
-//! Files and directories that are removed, made anew, or marked as given up: writer and readers find what is there now.
+//! Files and directories that are removed, made again, or marked as given up: writer and readers find what is there now.
 
 mod common;
 
@@ -63,23 +63,23 @@ fn deleted_and_remade_files_are_found_by_writer_and_readers() {
 #[test]
 fn a_directory_that_is_replaced_is_found_again() {
     let parent = Dir::new();
-    let place = parent.path().join("run");
-    fs::create_dir(&place).unwrap();
-    let options = mmap_sync::Options::new(place.join("x"));
+    let path = parent.path().join("run");
+    fs::create_dir(&path).unwrap();
+    let options = mmap_sync::Options::new(path.join("x"));
     let mut writer = options.open_writer().unwrap();
     publish(&mut writer, 100);
     let reader = options.open_reader().unwrap();
     drop(reader.pin().unwrap());
-    fs::rename(&place, parent.path().join("gone")).unwrap();
+    fs::rename(&path, parent.path().join("gone")).unwrap();
     let error = writer.write_bytes(b"nowhere").unwrap_err();
-    assert!(matches!(&error, Error::Io { place, .. } if place.file() == FileKind::Lock), "{error}");
+    assert!(matches!(&error, Error::Io { path, .. } if path.file() == FileKind::Lock), "{error}");
     assert!(is_filled(&reader.pin().unwrap(), 1), "readers go on with what they have");
-    fs::create_dir(&place).unwrap();
+    fs::create_dir(&path).unwrap();
     publish(&mut writer, 200);
     until("the reader finds the new directory", || reader.pin().unwrap().len() == 200);
     // Another writer has taken the place of this one.
-    fs::rename(&place, parent.path().join("gone again")).unwrap();
-    fs::create_dir(&place).unwrap();
+    fs::rename(&path, parent.path().join("gone again")).unwrap();
+    fs::create_dir(&path).unwrap();
     let mut other = options.open_writer().unwrap();
     publish(&mut other, 300);
     assert!(matches!(writer.write_bytes(b"mine"), Err(Error::Locked { .. })));

@@ -36,29 +36,29 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// A writer in a directory of its own, both copies published a moment ago.
 fn written(parent: &Dir) -> (PathBuf, Options, Writer) {
-    let place = parent.path().join("run");
-    fs::create_dir(&place).unwrap();
-    let options = Options::new(place.join("x"));
+    let path = parent.path().join("run");
+    fs::create_dir(&path).unwrap();
+    let options = Options::new(path.join("x"));
     let mut writer = options.open_writer().unwrap();
     for _ in 0..4 {
         publish(&mut writer, 5000);
     }
-    (place, options, writer)
+    (path, options, writer)
 }
 
 #[test]
 fn m5_a_directory_that_is_moved_away_is_not_written_into() {
     let parent = Dir::new();
-    let (place, options, mut writer) = written(&parent);
+    let (path, options, mut writer) = written(&parent);
     let gone = parent.path().join("gone");
-    fs::rename(&place, &gone).unwrap();
+    fs::rename(&path, &gone).unwrap();
     let before = contents(&gone);
     assert!(matches!(writer.write_bytes(b"nowhere"), Err(Error::Io { .. })));
     // Another one moves into it.
     let there = Options::new(gone.join("x"));
     assert!(matches!(there.open_writer(), Err(Error::Locked { .. })), "it has the lock");
     assert!(contents(&gone) == before);
-    fs::create_dir(&place).unwrap();
+    fs::create_dir(&path).unwrap();
     publish(&mut writer, 5000);
     // Its readers there are told; the copies stay.
     let after = contents(&gone);
@@ -70,20 +70,20 @@ fn m5_a_directory_that_is_moved_away_is_not_written_into() {
 #[test]
 fn m5_another_writer_in_a_new_directory_is_left_alone() {
     let parent = Dir::new();
-    let (place, options, mut writer) = written(&parent);
-    fs::rename(&place, parent.path().join("gone")).unwrap();
-    fs::create_dir(&place).unwrap();
+    let (path, options, mut writer) = written(&parent);
+    fs::rename(&path, parent.path().join("gone")).unwrap();
+    fs::create_dir(&path).unwrap();
     let mut other = options.open_writer().unwrap();
     publish(&mut other, 700);
     publish(&mut other, 700);
-    let before = contents(&place);
+    let before = contents(&path);
     for _ in 0..3 {
         assert!(matches!(writer.write_bytes(b"mine"), Err(Error::Locked { .. })));
         assert!(matches!(writer.keep_in_place(), Err(Error::Locked { .. })));
         writer.heartbeat();
     }
     drop(writer);
-    assert!(contents(&place) == before);
+    assert!(contents(&path) == before);
     publish(&mut other, 700);
     assert!(is_filled(&options.open_reader().unwrap().pin().unwrap(), 3));
 }
@@ -92,29 +92,29 @@ fn m5_another_writer_in_a_new_directory_is_left_alone() {
 fn m5_a_fresh_file_of_another_writer_is_neither_taken_nor_removed() {
     for abandoned in [false, true] {
         let parent = Dir::new();
-        let (place, options, mut writer) = written(&parent);
+        let (path, options, mut writer) = written(&parent);
         let reader = options.open_reader().unwrap();
         let guard = reader.pin().unwrap();
         publish(&mut writer, 5000);
         let mut standby = writer.standby(5000).unwrap();
         prepare(&mut standby);
-        assert!(place.join("x_new").exists());
-        fs::rename(&place, parent.path().join("gone")).unwrap();
-        fs::create_dir(&place).unwrap();
+        assert!(path.join("x_new").exists());
+        fs::rename(&path, parent.path().join("gone")).unwrap();
+        fs::create_dir(&path).unwrap();
         // The other one is as far.
         let mut other = options.open_writer().unwrap();
         publish(&mut other, 700);
         let mut others = other.standby(700).unwrap();
         prepare(&mut others);
-        assert!(place.join("x_new").exists());
-        let before = contents(&place);
+        assert!(path.join("x_new").exists());
+        let before = contents(&path);
         if abandoned {
             drop(standby);
         } else {
             let error = standby.publish().unwrap_err();
             assert!(matches!(error, Error::Locked { .. }), "{error}");
         }
-        assert!(contents(&place) == before, "abandoned: {abandoned}");
+        assert!(contents(&path) == before, "abandoned: {abandoned}");
         others.publish().unwrap();
         assert!(is_filled(&options.open_reader().unwrap().pin().unwrap(), 2));
         assert!(is_filled(&guard, 4));

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use benches::machine;
-use benches::peers::Fetch;
+use benches::peers::Lookup;
 use benches::peers::bliss::{Bliss, all_rows, changed_rows, publisher};
 use benches::peers::cloudflare::Cloudflare;
 use benches::workload::{Distribution, Requests, Workload};
@@ -18,18 +18,18 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 /// Rows of the tables: enough not to fit the second-level cache.
 const KEYS: u64 = 1_000_000;
 
-fn fetch(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("fetch");
+fn lookup(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("lookup");
     let workload = Workload::new(KEYS);
-    let mut measure = |name: &str, peer: &mut dyn Fetch| {
+    let mut measure = |name: &str, peer: &mut dyn Lookup| {
         let mut requests = Requests::new(&workload, Distribution::Uniform, 1).expect("requests");
         let request = requests.next_request();
-        assert!(peer.fetch(&request.keys));
+        assert!(peer.look_up(&request.keys));
         request.check(peer.values(), peer.present()).expect("a wrong answer");
         group.bench_function(name, |b| {
             b.iter_batched(
                 || requests.next_request().keys,
-                |keys| assert!(black_box(peer.fetch(&keys))),
+                |keys| assert!(black_box(peer.look_up(&keys))),
                 BatchSize::NumIterations(1000),
             );
         });
@@ -111,6 +111,6 @@ fn score(criterion: &mut Criterion) {
 criterion_group! {
     name = parts;
     config = Criterion::default().with_profiler(profiler::Pprof::default());
-    targets = fetch, publish, sync, score
+    targets = lookup, publish, sync, score
 }
 criterion_main!(parts);

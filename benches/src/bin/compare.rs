@@ -5,21 +5,22 @@ use std::path::PathBuf;
 use anyhow::Context;
 use benches::records::{self, Record};
 use benches::report::Report;
-use benches::{chart, fetch, ipc, machine, publish, score, sync};
-use clap::{Parser, Subcommand};
+use benches::{chart, ipc, locks, lookup, machine, publish, score, sync};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Measures BLISS and its peers in one run, and prints a table with ratios.
 #[derive(Debug, Parser)]
+#[command(arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
-    name: Name,
+    name: Option<Name>,
     /// One JSON object per line instead of a table.
     #[arg(long, global = true)]
     json: bool,
     /// Write a record of the run, with machine, commit and distributions, into this folder [default: benches/records].
     #[arg(long, global = true, value_name = "FOLDER", num_args = 0..=1, require_equals = true)]
     record: Option<Option<PathBuf>>,
-    /// Draw this run.
+    /// Draw this run as one HTML file; without a benchmark, of each the newest in benches/records.
     #[arg(long, global = true, value_name = "FILE.html")]
     report: Option<PathBuf>,
     /// Where files of the subjects lie, in place of /dev/shm.
@@ -34,7 +35,7 @@ struct Arguments {
 enum Name {
     /// The rows of 12 dimensions for one request.
     #[command(alias = "fetch")]
-    Lookup(fetch::Options),
+    Lookup(lookup::Options),
     /// All rows, or a change of some of them, published.
     Publish(publish::Options),
     /// Pins, typed reads and writes of the synchronizer alone.
@@ -43,6 +44,8 @@ enum Name {
     Score(score::Options),
     /// Messages to another process and back, by the ways of the source post.
     Ipc(ipc::Options),
+    /// One writer and its readers, by locks and without, and with a stopped reader.
+    Locks(locks::Options),
     /// Draws records of earlier runs as one HTML file: of each benchmark the newest.
     Report {
         /// The file to write.
@@ -54,11 +57,20 @@ enum Name {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    if let Name::Report { file, records } = &arguments.name {
+    let drawn = match (&arguments.name, &arguments.report) {
+        (Some(Name::Report { file, records }), _) => Some((file, records.as_slice())),
+        (None, Some(file)) => Some((file, [].as_slice())),
+        _ => None,
+    };
+    if let Some((file, records)) = drawn {
         let records =
             if records.is_empty() { records::all(&records::folder())? } else { records::read(records)? };
         return write(file, &chart::page(&records));
     }
+    let Some(name) = arguments.name else {
+        let why = "name a benchmark to run, or --report FILE.html to draw earlier runs";
+        Arguments::command().error(clap::error::ErrorKind::MissingSubcommand, why).exit();
+    };
     if let Some(directory) = arguments.directory {
         machine::set_base(directory);
     }
@@ -66,12 +78,13 @@ fn main() -> anyhow::Result<()> {
         machine::mount_huge()?;
     }
     let mut report = Report::new(arguments.json);
-    match arguments.name {
-        Name::Lookup(options) => fetch::run(&options, &mut report)?,
+    match name {
+        Name::Lookup(options) => lookup::run(&options, &mut report)?,
         Name::Publish(options) => publish::run(&options, &mut report)?,
         Name::Sync(options) => sync::run(&options, &mut report)?,
         Name::Score(options) => score::run(&options, &mut report)?,
         Name::Ipc(options) => ipc::run(&options, &mut report)?,
+        Name::Locks(options) => locks::run(&options, &mut report)?,
         Name::Report { .. } => {}
     }
     report.finish();

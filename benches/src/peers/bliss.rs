@@ -7,9 +7,9 @@ use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::Status;
-use bliss_store::{Client, CountersFile, PublishOptions, Publisher};
+use bliss_store::{Client, MetricsFile, PublishOptions, Publisher};
 
-use super::Fetch;
+use super::Lookup;
 use crate::workload::{DIMENSIONS, NOW, WIDTH, Workload, values};
 
 /// The schema of the workload.
@@ -24,14 +24,14 @@ pub fn schema() -> Schema {
     Schema { dimensions: (0..DIMENSIONS).map(dimension).collect(), ..Schema::default() }
 }
 
-/// Opens a publisher for the workload, with the file in which readers count their look-ups, as the daemon does.
+/// Opens a publisher for the workload, with the file in which readers count their lookups, as the daemon does.
 ///
 /// # Errors
 /// As [`Publisher::open`].
 pub fn publisher(directory: &Path) -> anyhow::Result<Publisher> {
     let options = PublishOptions::default();
     let publisher = Publisher::open(directory, &options, schema())?;
-    CountersFile::open(directory, &options)?;
+    MetricsFile::open(directory, &options)?;
     Ok(publisher)
 }
 
@@ -75,26 +75,26 @@ impl Bliss {
     pub fn open(directory: &Path, bytes: u64) -> anyhow::Result<Self> {
         let mut client = Client::open(directory)?;
         client.look_up_keys(&[1; DIMENSIONS], NOW).map_err(|reason| anyhow::anyhow!("{reason}"))?;
-        let width = client.plan().dimensions().width();
+        let width = client.scorer().dimensions().width();
         anyhow::ensure!(width == DIMENSIONS * WIDTH, "the snapshot has {width} features");
         client.features_generation().context("nothing published")?;
-        anyhow::ensure!(client.not_counting().is_none(), "it does not count: {:?}", client.not_counting());
+        anyhow::ensure!(client.metrics_error().is_none(), "it does not count: {:?}", client.metrics_error());
         Ok(Self { client, bytes })
     }
 }
 
-impl Fetch for Bliss {
+impl Lookup for Bliss {
     #[inline]
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         self.client.look_up_keys(keys, NOW).is_ok()
     }
 
     fn values(&self) -> &[f32] {
-        &self.client.plan().last().0[..DIMENSIONS * WIDTH]
+        &self.client.scorer().last().0[..DIMENSIONS * WIDTH]
     }
 
     fn present(&self) -> u16 {
-        let statuses = self.client.plan().last().1.iter().enumerate();
+        let statuses = self.client.scorer().last().1.iter().enumerate();
         statuses.filter(|(_, s)| **s == Status::Fresh).map(|(d, _)| 1 << d).sum()
     }
 

@@ -12,7 +12,7 @@ use blissffi::handle::{bliss_options_t, bliss_t};
 use blissffi::lookup::bliss_features_t;
 use libloading::Library;
 
-use super::Fetch;
+use super::Lookup;
 use crate::workload::{DIMENSIONS, NOW, VALUES};
 
 type Open = unsafe extern "C" fn(
@@ -42,8 +42,8 @@ pub struct BlissC {
 fn library() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let folder = program.parent().context("folder of the program")?;
-    let places = [folder.join("deps/libblissffi.so"), folder.join("libblissffi.so")];
-    places.into_iter().find(|path| path.is_file()).context("libblissffi.so is not beside the program")
+    let paths = [folder.join("deps/libblissffi.so"), folder.join("libblissffi.so")];
+    paths.into_iter().find(|path| path.is_file()).context("libblissffi.so is not beside the program")
 }
 
 impl BlissC {
@@ -77,7 +77,7 @@ impl BlissC {
         };
         let mut peer =
             Self { handle, features, lookup_keys, close, bytes, _library: ManuallyDrop::new(library) };
-        let found = peer.fetch(&[1; DIMENSIONS]);
+        let found = peer.look_up(&[1; DIMENSIONS]);
         let features = &peer.features;
         ensure!(
             found && features.value_count == VALUES,
@@ -88,9 +88,9 @@ impl BlissC {
     }
 }
 
-impl Fetch for BlissC {
+impl Lookup for BlissC {
     #[inline]
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         // SAFETY:
         // - the handle is open and this thread's; keys and features are valid for the call.
         let found = unsafe {
@@ -101,7 +101,7 @@ impl Fetch for BlissC {
 
     fn values(&self) -> &[f32] {
         // SAFETY:
-        // - the array that the last look-up gave out, which stays until the next call with the handle.
+        // - the array of the last lookup, which stays valid until the next call with the handle.
         unsafe { std::slice::from_raw_parts(self.features.values, self.features.value_count) }
     }
 

@@ -53,7 +53,7 @@ pub fn library() -> anyhow::Result<PathBuf> {
     let packages = metadata["packages"].as_array().context("no packages")?;
     let source = packages.iter().find(|p| p["name"] == "catboost2-sys").context("no catboost2-sys")?;
     let archive = Path::new(source["manifest_path"].as_str().context("no path")?).with_file_name("libs.tar");
-    // Unpacked beside its place and then renamed, so that nobody finds half of it.
+    // Unpacked under another name and then renamed, so that nobody finds half of it.
     let part = tempfile::tempdir_in(&folder)?;
     let mut tar = Command::new("tar");
     tar.args(["--use-compress-program=zstd", "-xf"]).arg(&archive).arg("-C").arg(part.path());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cloudflare_mmap_sync::synchronizer::Synchronizer;
 
-use super::{Fetch, Vector};
+use super::{Lookup, Vector};
 use crate::workload::{DIMENSIONS, Workload, values};
 
 /// What is published: a map per dimension.
@@ -53,9 +53,9 @@ impl Cloudflare {
     }
 }
 
-impl Fetch for Cloudflare {
+impl Lookup for Cloudflare {
     #[inline]
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         // SAFETY:
         // - nobody writes while the guard is alive: the writer is gone.
         // - the bytes are the archive that this process wrote.

@@ -72,13 +72,13 @@ impl Floor {
 
     /// Copies the rows.
     #[inline]
-    pub fn fetch(&mut self, addresses: &[*const [f32; WIDTH]; DIMENSIONS]) -> &Vector {
-        for (place, address) in self.vector.as_chunks_mut::<WIDTH>().0.iter_mut().zip(addresses) {
+    pub fn look_up(&mut self, addresses: &[*const [f32; WIDTH]; DIMENSIONS]) -> &Vector {
+        for (row, address) in self.vector.as_chunks_mut::<WIDTH>().0.iter_mut().zip(addresses) {
             // SAFETY:
             // - the addresses come from `addresses`, which checks that the rows are in the mapping; it lives as long as
             //   `self`, and its file is not written any more.
             // - rows begin at multiples of 64 bytes of a page-aligned mapping.
-            *place = unsafe { **address };
+            *row = unsafe { **address };
         }
         &self.vector
     }

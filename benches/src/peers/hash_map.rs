@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Fetch, Vector};
+use super::{Lookup, Vector};
 use crate::workload::{DIMENSIONS, Values, Workload, values};
 
 /// A map per dimension.
@@ -19,9 +19,9 @@ impl Maps {
     }
 }
 
-impl Fetch for Maps {
+impl Lookup for Maps {
     #[inline]
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         self.vector.present = 0;
         for (dimension, (map, key)) in self.maps.iter().zip(keys).enumerate() {
             self.vector.set(dimension, map.get(key).map(|row| row.as_slice()));

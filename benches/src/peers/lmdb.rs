@@ -6,7 +6,7 @@ use anyhow::Context;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
 
-use super::{Fetch, Vector, row_bytes};
+use super::{Lookup, Vector, row_bytes};
 use crate::workload::{DIMENSIONS, Workload, values};
 
 /// An environment with one database, whose keys are a dimension and a key.
@@ -69,8 +69,8 @@ impl Lmdb {
     }
 }
 
-impl Fetch for Lmdb {
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+impl Lookup for Lmdb {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         self.get(keys).is_ok()
     }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::server::Server;
-use super::{Fetch, Vector, row_bytes};
+use super::{Lookup, Vector, row_bytes};
 use crate::workload::{DIMENSIONS, WIDTH, Workload, values};
 
 /// Rows that are stored before an answer is waited for.
@@ -122,8 +122,8 @@ pub(super) fn hex(digit: u64) -> u8 {
     b"0123456789abcdef"[(digit & 15) as usize]
 }
 
-impl Fetch for Memcached {
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+impl Lookup for Memcached {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         self.get(keys).is_ok()
     }
 

@@ -16,15 +16,15 @@ use crate::workload::DIMENSIONS;
 
 /// Somebody who looks up the rows of a request.
 ///
-/// What is timed is [`fetch`](Fetch::fetch) alone: it must leave all values in one vector.
-pub trait Fetch {
+/// What is timed is [`look_up`](Lookup::look_up) alone: it must leave all values in one vector.
+pub trait Lookup {
     /// Looks up one key per dimension; false where that failed.
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool;
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool;
 
-    /// The values of the last look-up, zeros where there was no row.
+    /// The values of the last lookup, zeros where there was no row.
     fn values(&self) -> &[f32];
 
-    /// Bit i is set where the last look-up found a row in dimension i.
+    /// Bit i is set where the last lookup found a row in dimension i.
     fn present(&self) -> u16;
 
     /// Bytes that hold the rows, as far as the subject tells.
@@ -43,13 +43,13 @@ impl Vector {
         Self { values: [0.0; crate::workload::VALUES], present: 0 }
     }
 
-    /// Copies a row, or zeros, into the place of a dimension.
+    /// Copies a row, or zeros, into the values of a dimension.
     #[inline]
     fn set(&mut self, dimension: usize, row: Option<&[f32]>) {
-        let place = &mut self.values[dimension * crate::workload::WIDTH..][..crate::workload::WIDTH];
+        let values = &mut self.values[dimension * crate::workload::WIDTH..][..crate::workload::WIDTH];
         match row {
-            Some(row) => place.copy_from_slice(row),
-            None => place.fill(0.0),
+            Some(row) => values.copy_from_slice(row),
+            None => values.fill(0.0),
         }
         self.present |= u16::from(row.is_some()) << dimension;
     }
@@ -57,14 +57,14 @@ impl Vector {
     /// Copies little-endian bytes of a row, or zeros.
     #[inline]
     fn set_bytes(&mut self, dimension: usize, row: Option<&[u8]>) {
-        let place = &mut self.values[dimension * crate::workload::WIDTH..][..crate::workload::WIDTH];
+        let values = &mut self.values[dimension * crate::workload::WIDTH..][..crate::workload::WIDTH];
         match row {
             Some(row) => {
-                for (to, from) in place.iter_mut().zip(row.as_chunks::<4>().0) {
+                for (to, from) in values.iter_mut().zip(row.as_chunks::<4>().0) {
                     *to = f32::from_le_bytes(*from);
                 }
             }
-            None => place.fill(0.0),
+            None => values.fill(0.0),
         }
         self.present |= u16::from(row.is_some()) << dimension;
     }

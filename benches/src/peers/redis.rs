@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::memcached::hex;
 use super::server::Server;
-use super::{Fetch, Vector, row_bytes};
+use super::{Lookup, Vector, row_bytes};
 use crate::workload::{DIMENSIONS, WIDTH, Workload, values};
 
 /// Rows per `MSET`.
@@ -123,8 +123,8 @@ fn push_key(command: &mut Vec<u8>, dimension: usize, key: u64) {
     command.extend_from_slice(&text);
 }
 
-impl Fetch for Redis {
-    fn fetch(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
+impl Lookup for Redis {
+    fn look_up(&mut self, keys: &[u64; DIMENSIONS]) -> bool {
         self.get(keys).is_ok()
     }
 

@@ -49,7 +49,7 @@ fn size_name(bytes: u64) -> String {
 fn seconds_row(bench: &str, subject: &str, bytes: u64, mut seconds: Vec<f64>, cpu_seconds: f64) -> Row {
     let first = seconds.first().copied().unwrap_or(f64::NAN);
     seconds.sort_by(f64::total_cmp);
-    let at = |place: usize| seconds.get(place).copied().unwrap_or(f64::NAN);
+    let at = |index: usize| seconds.get(index).copied().unwrap_or(f64::NAN);
     Row::new(bench, subject)
         .with("seconds", at(seconds.len() / 2))
         .with("first_seconds", first)
@@ -67,7 +67,7 @@ trait Large {
     fn typed(&mut self, value: &Vec<f32>) -> anyhow::Result<()>;
     /// Publishes their bytes as they are.
     fn raw(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
-    /// Whether a reader sees these numbers, at the places that are looked at.
+    /// Whether a reader sees these numbers, at the indexes that are looked at.
     fn is_there(&mut self, value: &[f32], typed: bool) -> anyhow::Result<bool>;
 }
 
@@ -140,9 +140,9 @@ fn bytes_of(numbers: &[f32]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
-/// The number at a place of a value in its `version`th state.
-fn number(place: usize, version: usize) -> f32 {
-    ((place & 0xffff) + version) as f32
+/// The number at an index of a value in its `version`th state.
+fn number(index: usize, version: usize) -> f32 {
+    ((index & 0xffff) + version) as f32
 }
 
 /// A `Vec<f32>` through the typed interface of both, and its bytes through the raw one. The first two writes of each
@@ -161,8 +161,8 @@ pub(super) fn write_large(bytes: u64, report: &mut Report) -> anyhow::Result<()>
                 if subject == BLISS { Box::new(ours(&prefix)?) } else { Box::new(theirs(&prefix)) };
             let (mut seconds, mut cpu) = (Vec::new(), 0.0);
             for round in 0..rounds {
-                for place in [len / 2, len - 1] {
-                    value[place] = number(place, round);
+                for index in [len / 2, len - 1] {
+                    value[index] = number(index, round);
                 }
                 let (start, before) = (Instant::now(), machine::cpu_seconds());
                 if typed {
@@ -200,7 +200,7 @@ pub(super) fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
     let change = |value: &mut [f32], delta: &[(usize, [f32; WIDTH])]| {
         delta.iter().for_each(|(row, new)| value[row * WIDTH..][..WIDTH].copy_from_slice(new));
     };
-    let place = |row: usize| row * 4 * WIDTH..(row + 1) * 4 * WIDTH;
+    let range = |row: usize| row * 4 * WIDTH..(row + 1) * 4 * WIDTH;
     for scattered in [false, true] {
         let shape = if scattered { "scattered" } else { "contiguous" };
         let bench = format!("update_1pct_{shape}_{}", size_name(bytes));
@@ -223,8 +223,8 @@ pub(super) fn update(bytes: u64, report: &mut Report) -> anyhow::Result<()> {
             // The copy lacks what the round before changed, too.
             for delta in [&last, &now] {
                 for (i, (row, new)) in delta.iter().enumerate() {
-                    delta.get(i + AHEAD).into_iter().for_each(|(row, _)| edit.ask_ahead(place(*row)));
-                    edit.change(place(*row), |bytes| bytes.copy_from_slice(bytes_of(new)));
+                    delta.get(i + AHEAD).into_iter().for_each(|(row, _)| edit.ask_ahead(range(*row)));
+                    edit.change(range(*row), |bytes| bytes.copy_from_slice(bytes_of(new)));
                 }
             }
             standby.publish()?;

@@ -161,10 +161,10 @@ pub struct ObliviousTree {
     pub leaves: Vec<f64>,
 }
 
-/// A node of a tree of any shape.
+/// A node of a non-symmetric tree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Node {
-    /// Goes on at one of two nodes of the same tree.
+    /// Continues at one of two nodes of the same tree.
     Split {
         /// The test.
         split: Split,
@@ -177,7 +177,7 @@ pub enum Node {
     Leaf(usize),
 }
 
-/// A tree of any shape; node 0 is its root.
+/// A non-symmetric tree; node 0 is its root.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tree {
     /// Its nodes, children behind their parents.
@@ -191,8 +191,8 @@ pub struct Tree {
 pub enum Trees {
     /// Trees with one split per level.
     Oblivious(Vec<ObliviousTree>),
-    /// Trees of any shape (Lossguide, Depthwise).
-    Any(Vec<Tree>),
+    /// Non-symmetric trees (Lossguide, Depthwise).
+    NonSymmetric(Vec<Tree>),
 }
 
 impl Default for Trees {
@@ -207,7 +207,7 @@ impl Trees {
     pub fn len(&self) -> usize {
         match self {
             Self::Oblivious(trees) => trees.len(),
-            Self::Any(trees) => trees.len(),
+            Self::NonSymmetric(trees) => trees.len(),
         }
     }
 
@@ -222,7 +222,7 @@ impl Trees {
     pub fn depth(&self) -> usize {
         match self {
             Self::Oblivious(trees) => trees.iter().map(|t| t.splits.len()).max().unwrap_or(0),
-            Self::Any(trees) => {
+            Self::NonSymmetric(trees) => {
                 trees.iter().map(|t| t.depths().into_iter().max().unwrap_or(0)).max().unwrap_or(0)
             }
         }
@@ -286,7 +286,7 @@ impl Model {
                     self.check_oblivious(tree).map_err(|e| format!("tree {t}: {e}"))?;
                 }
             }
-            Trees::Any(trees) => {
+            Trees::NonSymmetric(trees) => {
                 for (t, tree) in trees.iter().enumerate() {
                     self.check_tree(tree).map_err(|e| format!("tree {t}: {e}"))?;
                 }
@@ -369,7 +369,7 @@ impl Model {
                         // Children behind parents: no loop. One parent each: no blow-up when compiled.
                         let seen = parents.get_mut(child).filter(|seen| child > at && **seen == 0);
                         *seen.ok_or_else(|| {
-                            format!("node {at} goes on at node {child}, which is no child of it")
+                            format!("node {at} continues at node {child}, which is not its child")
                         })? = 1;
                     }
                 }

@@ -1,6 +1,6 @@
-//! From the row's values to slots, but for the quantising itself: parts that every kernel shares.
+//! From the row's values to slots, except quantising: parts that every kernel shares.
 
-use super::Job;
+use super::job::Job;
 use crate::layout::{Element, LANES, Projection, entry_bytes, first_probe};
 
 /// Multiplier of CatBoost's hash of combinations.
@@ -14,128 +14,85 @@ const LARGEST_SLOT: u8 = 254;
 const EMPTY: u64 = u64::MAX;
 
 /// Copies each lane's value to the scratch memory.
-///
-/// # Safety
-///
-/// - the job is one that `ModelRef::raw` made
 #[inline(always)]
-pub(super) unsafe fn gather(job: &Job<'_>) {
-    for (at, input) in job.lanes.iter().enumerate() {
+pub(super) fn gather(job: &Job<'_>, lanes: &mut [[f32; LANES]]) {
+    for (lane, input) in lanes.as_flattened_mut().iter_mut().zip(job.lanes()) {
         // SAFETY:
-        // - lanes name inputs (`validate`), the binding has one entry per input, each below `values.len()` (`raw`)
-        // - the scratch memory has 16 numbers per group, and there are as many lanes (`validate`)
-        unsafe {
-            let value = *job.binding.get_unchecked(*input as usize);
-            *job.parts.lanes.add(at) = *job.values.get_unchecked(value as usize);
-        }
+        // - lanes name inputs (`validate`)
+        *lane = unsafe { job.value(*input) };
     }
 }
 
 /// Replaces NaN by plus infinity in the lanes of a group that want it.
-///
-/// # Safety
-///
-/// - `lanes` are the 16 numbers of a group
 #[inline(always)]
-pub(super) unsafe fn raise_nan(lanes: *mut f32, nan_largest: u16) {
-    for lane in 0..LANES {
-        if nan_largest >> lane & 1 == 1 {
-            // SAFETY:
-            // - below 16 (the caller's promise)
-            let value = unsafe { &mut *lanes.add(lane) };
-            if value.is_nan() {
-                *value = f32::INFINITY;
-            }
+pub(super) fn raise_nan(lanes: &mut [f32; LANES], nan_largest: u16) {
+    for (at, value) in lanes.iter_mut().enumerate() {
+        if nan_largest >> at & 1 == 1 && value.is_nan() {
+            *value = f32::INFINITY;
         }
     }
-}
-
-/// The bits of an input.
-///
-/// # Safety
-///
-/// - the job is one that `ModelRef::raw` made, and `input` is below the model's inputs
-#[inline(always)]
-unsafe fn category(job: &Job<'_>, input: u32) -> u32 {
-    // SAFETY:
-    // - as in `gather`
-    unsafe { job.values.get_unchecked(*job.binding.get_unchecked(input as usize) as usize).to_bits() }
 }
 
 /// Fills the slots of one-hot tests and of CTRs; the slots of numbers are filled already.
-///
-/// # Safety
-///
-/// - the job is one that `ModelRef::raw` made
 #[inline(always)]
-pub(super) unsafe fn categories(job: &Job<'_>) {
-    let slots = job.parts.slots;
-    for (at, one_hot) in job.one_hots.iter().enumerate() {
+pub(super) fn categories(job: &Job<'_>, slots: &mut [u8]) {
+    let after_lanes = slots.get_mut(job.lanes().len()..).unwrap_or_default();
+    for (slot, one_hot) in after_lanes.iter_mut().zip(job.one_hots()) {
         // SAFETY:
-        // - the input exists, and lanes and one-hot tests together are at most `slots` (`validate`)
-        unsafe {
-            *slots.add(job.lanes.len() + at) = u8::from(category(job, one_hot.input) == one_hot.value);
-        }
+        // - one-hot tests name inputs (`validate`)
+        let category = unsafe { job.value(one_hot.input) }.to_bits();
+        *slot = u8::from(category == one_hot.value);
     }
-    for projection in job.projections {
-        // SAFETY:
-        // - this function's own promise; the projection is the model's
-        unsafe { look_up(job, projection) };
+    for projection in job.projections() {
+        fill_projection(job, projection, slots);
     }
 }
 
 /// Fills the slots of a projection from its table.
-///
-/// # Safety
-///
-/// - the job is one that `ModelRef::raw` made, and the projection is of the same model
 #[inline]
-unsafe fn look_up(job: &Job<'_>, projection: &Projection) {
-    let first = projection.first_element as usize;
-    // SAFETY:
-    // - elements exist (`validate`)
-    let elements = unsafe { job.elements.get_unchecked(first..first + projection.elements as usize) };
+fn fill_projection(job: &Job<'_>, projection: &Projection, slots: &mut [u8]) -> Option<()> {
+    let elements = job.elements().get(projection.first_element as usize..)?;
     let mut key = 0_u64;
-    for Element { threshold, at } in elements {
+    for Element { threshold, at } in elements.get(..projection.elements as usize)? {
         // SAFETY:
         // - `at` is an input where the threshold is 0, else a slot (`validate`)
         let value = unsafe {
             if *threshold == 0 {
-                i64::from(category(job, *at).cast_signed()).cast_unsigned()
+                i64::from(job.value(*at).to_bits().cast_signed()).cast_unsigned()
             } else {
-                u64::from(u32::from(*job.parts.slots.add(*at as usize)) >= *threshold)
+                u64::from(u32::from(*slots.get_unchecked(*at as usize)) >= *threshold)
             }
         };
         key = COMBINE.wrapping_mul(key.wrapping_add(COMBINE.wrapping_mul(value)));
     }
-    let count = projection.slots as usize;
-    let stride = entry_bytes(count);
-    // SAFETY:
-    // - the table with all its entries and the row that follows them is inside the section (`validate`), so that
-    //   each entry below `entries` has `stride` bytes, of which 8 are the key, and the last row `count`
-    // - the projection's slots exist (`validate`)
-    unsafe {
-        let table = job.tables.as_ptr().add(projection.table as usize);
-        let mut row = table.add(projection.entries as usize * stride);
-        let mut at = first_probe(key, projection.entries);
-        for _ in 0..projection.probes {
-            let entry = table.add(at as usize * stride);
-            let found = entry.cast::<u64>().read_unaligned();
-            if found == EMPTY {
-                break;
-            }
-            if found == key {
-                row = entry.add(8);
-                break;
-            }
-            at += 1;
-            if at == projection.entries {
-                at = 0;
-            }
+    let slots = slots.get_mut(projection.first_slot as usize..)?.get_mut(..projection.slots as usize)?;
+    let row = look_up(job.tables().get(projection.table as usize..)?, projection, key)?;
+    for (slot, found) in slots.iter_mut().zip(row) {
+        *slot = (*found).min(LARGEST_SLOT);
+    }
+    Some(())
+}
+
+/// The row of `key` in a projection's table, or the one of unknown keys.
+#[inline(always)]
+fn look_up<'t>(table: &'t [u8], projection: &Projection, key: u64) -> Option<&'t [u8]> {
+    let stride = entry_bytes(projection.slots as usize);
+    let (entries, unknown) = table.split_at_checked(projection.entries as usize * stride)?;
+    let mut at = first_probe(key, projection.entries);
+    for _ in 0..projection.probes {
+        // SAFETY:
+        // - `at` is below the number of entries, each of which has `stride` bytes
+        let entry = unsafe { entries.get_unchecked(at as usize * stride..).get_unchecked(..stride) };
+        let (found, row) = entry.split_first_chunk::<8>()?;
+        match u64::from_le_bytes(*found) {
+            EMPTY => break,
+            found if found == key => return Some(row),
+            _ => {}
         }
-        let slots = job.parts.slots.add(projection.first_slot as usize);
-        for slot in 0..count {
-            *slots.add(slot) = (*row.add(slot)).min(LARGEST_SLOT);
+        at += 1;
+        if at == projection.entries {
+            at = 0;
         }
     }
+    Some(unknown)
 }

@@ -1,5 +1,5 @@
-//! A snapshot with some of its bytes changed, and perhaps cut: an error, or one that answers every lookup within its
-//! bytes. Each four bytes of the input are three of a place and one that is put there; an odd number of bytes left over
+//! Features with some of their bytes changed, and perhaps cut: an error, or features that answer every lookup within its
+//! bytes. Each four bytes of the input are three of an offset and one that is put there; an odd number of bytes left over
 //! says how much is cut off.
 #![no_main]
 

@@ -42,8 +42,8 @@ impl Packer {
         Self { end: bytes }
     }
 
-    /// The place of the next part, of `len` bytes.
-    pub(in crate::build) fn place(&mut self, len: usize) -> Section {
+    /// Adds a part of `len` bytes and returns where it lies.
+    pub(in crate::build) fn append(&mut self, len: usize) -> Section {
         let section = Section { offset: self.end.next_multiple_of(ALIGN as u64), len: len as u64 };
         self.end = section.offset + section.len;
         section

@@ -44,7 +44,7 @@ impl ModelSet {
     /// Where a name is there twice or unknown, there are too many, or a model is damaged.
     pub fn pack(&self) -> Result<rkyv::util::AlignedVec<64>, ModelsError> {
         let names = |text: String| ModelsError::Names(text);
-        let place = |name: &String| {
+        let index_of = |name: &String| {
             let found = self.models.iter().position(|m| m.name == *name);
             found
                 .and_then(|i| u32::try_from(i).ok())
@@ -55,8 +55,8 @@ impl ModelSet {
         let mut routes = Vec::with_capacity(self.routes.len());
         for route in &self.routes {
             let at_route = |e: ModelsError| names(format!("route {:?}: {e}", route.name));
-            let shadows = route.shadows.iter().map(place).collect::<Result<_, _>>().map_err(at_route)?;
-            let active = route.active.as_ref().map(place).transpose().map_err(at_route)?;
+            let shadows = route.shadows.iter().map(index_of).collect::<Result<_, _>>().map_err(at_route)?;
+            let active = route.active.as_ref().map(index_of).transpose().map_err(at_route)?;
             routes.push(Route { name: route.name.clone(), active, shadows });
         }
         let mut packer = Packer::new();
@@ -73,8 +73,8 @@ impl ModelSet {
         };
         // The archive's size does not depend on where the sections lie.
         let nowhere = vec![Section { offset: 0, len: 0 }; self.models.len()];
-        let metadata_at = packer.place(archive(&nowhere)?.len());
-        let sections: Vec<_> = self.models.iter().map(|m| packer.place(m.compiled.len())).collect();
+        let metadata_at = packer.append(archive(&nowhere)?.len());
+        let sections: Vec<_> = self.models.iter().map(|m| packer.append(m.compiled.len())).collect();
         let mut bytes = rkyv::util::AlignedVec::new();
         bytes.resize(usize::try_from(packer.bytes()).unwrap_or(usize::MAX), 0);
         write_header(&mut bytes, Kind::Models, metadata_at)?;
@@ -83,8 +83,8 @@ impl ModelSet {
         let parts = sections.iter().zip(compiled).chain([(&metadata_at, metadata.as_slice())]);
         for (index, (section, part)) in parts.enumerate() {
             let at = usize::try_from(section.offset).map_err(|_| FrameError::Section { index })?;
-            let place = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..part.len()));
-            place.ok_or(FrameError::Section { index })?.copy_from_slice(part);
+            let dest = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..part.len()));
+            dest.ok_or(FrameError::Section { index })?.copy_from_slice(part);
         }
         ModelsRef::open(&bytes)?;
         Ok(bytes)

@@ -69,7 +69,7 @@ impl<'a> FeaturesRef<'a> {
         &self.metadata.schema
     }
 
-    /// A hash of the schema: snapshots with the same one have equal schemas.
+    /// A hash of the schema: features with the same one have equal schemas.
     pub fn schema_id(&self) -> u64 {
         self.metadata.schema_id.to_native()
     }

@@ -68,7 +68,7 @@ pub enum FrameError {
     #[error("publication's metadata is damaged")]
     Metadata,
     /// A section that the metadata names is not where it should be.
-    #[error("section {index} of the publication is damaged or out of place")]
+    #[error("section {index} of the publication is damaged or out of bounds")]
     Section {
         /// Its number.
         index: usize,

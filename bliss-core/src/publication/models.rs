@@ -45,13 +45,13 @@ pub struct Entry {
 pub struct Route {
     /// Its name; [`DEFAULT_ROUTE`] for requests that name none.
     pub name: String,
-    /// The model that gives the score, by its place.
+    /// The model that gives the score, as an index in [`Metadata::models`].
     pub active: Option<u32>,
-    /// Models that are evaluated beside it, by their places.
+    /// Models that are evaluated beside it, as such indices.
     pub shadows: Vec<u32>,
 }
 
-/// A checked publication of models in somebody else's bytes.
+/// A checked publication of models in borrowed bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelsRef<'a> {
     bytes: &'a [u8],
@@ -79,17 +79,17 @@ impl<'a> ModelsRef<'a> {
                 return Err(ModelsError::BotClass { index, bot_class, classes });
             }
         }
-        let known = |place: u32| usize::try_from(place).is_ok_and(|i| i < models.metadata.models.len());
+        let known = |index: u32| usize::try_from(index).is_ok_and(|i| i < models.metadata.models.len());
         for route in models.metadata.routes.iter() {
-            let active = route.active.as_ref().is_none_or(|place| known(place.to_native()));
-            if !active || !route.shadows.iter().all(|place| known(place.to_native())) {
+            let active = route.active.as_ref().is_none_or(|index| known(index.to_native()));
+            if !active || !route.shadows.iter().all(|index| known(index.to_native())) {
                 return Err(FrameError::Metadata.into());
             }
         }
         Ok(models)
     }
 
-    /// Names, versions, places and routes.
+    /// Names, versions, sections and routes.
     pub fn metadata(&self) -> &'a ArchivedMetadata {
         self.metadata
     }
@@ -123,7 +123,7 @@ pub enum ModelsError {
     /// One of the models.
     #[error("model number {index}: {error}")]
     Model {
-        /// Its place.
+        /// Its index.
         index: usize,
         /// What is wrong with it.
         error: ModelError,
@@ -131,7 +131,7 @@ pub enum ModelsError {
     /// The class that means "bot" is none of the model's.
     #[error("model number {index}: class {bot_class} is to mean a bot, but the model has {classes} classes")]
     BotClass {
-        /// The model's place.
+        /// The model's index.
         index: usize,
         /// The class.
         bot_class: u32,

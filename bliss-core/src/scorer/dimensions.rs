@@ -64,7 +64,7 @@ impl BoundDimensions {
         }
     }
 
-    /// Binds checked features; its limits are those of the buffers, so nothing is allocated. Says whether places in
+    /// Binds checked features; its limits are those of the buffers, so nothing is allocated. Says whether indices in
     /// the vector of values may have changed, so that models must be bound again.
     pub(super) fn bind(&mut self, features: FeaturesRef<'_>, names: &Names) -> Result<bool, FrameError> {
         self.secret = features.secret();
@@ -157,20 +157,20 @@ impl BoundDimensions {
         Some(self.dimensions.get(index)?.key.dimension())
     }
 
-    /// Dimension and name of the feature at `place` of the vector of values.
-    pub fn feature_name(&self, place: usize) -> Option<(&str, &str)> {
-        let dimension = self.dimensions.iter().rev().find(|d| d.first <= place)?;
-        Some((dimension.key.dimension(), self.features.get(place)?.name.as_str()))
+    /// Dimension and name of the feature at `index` in the vector of values.
+    pub fn feature_name(&self, index: usize) -> Option<(&str, &str)> {
+        let dimension = self.dimensions.iter().rev().find(|d| d.first <= index)?;
+        Some((dimension.key.dimension(), self.features.get(index)?.name.as_str()))
     }
 
-    /// Dimension, place in the vector and type (whether it is a category) of the feature a model calls `name`.
+    /// Dimension, index in the vector and type (whether it is a category) of the feature a model calls `name`.
     pub(super) fn find(&self, name: &str) -> Option<(usize, usize, bool)> {
         let (dimension_name, feature_name) = name.split_once('.')?;
         let index = self.dimensions.iter().position(|d| d.key.dimension() == dimension_name)?;
         let dimension = self.dimensions.get(index)?;
         let columns = self.features.get(dimension.first..)?.get(..dimension.layout.columns())?;
-        let place = columns.iter().position(|f| f.name.as_str() == feature_name)?;
-        Some((index, dimension.first + place, columns.get(place)?.is_category))
+        let column = columns.iter().position(|f| f.name.as_str() == feature_name)?;
+        Some((index, dimension.first + column, columns.get(column)?.is_category))
     }
 
     /// The kind of the caller's attribute at `index`, if the schema knows it.

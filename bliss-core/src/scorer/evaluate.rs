@@ -5,7 +5,7 @@ use crate::publication::models::MAX_MODELS;
 use crate::score::{Scored, Shadow, Unscored, bot_score};
 use bliss_catboost::{Evaluation, ModelRef, Scratch};
 
-/// Models that one call of [`ModelRef::raw_many`] evaluates: few enough that their tasks cost little to set up.
+/// Models that one call of [`ModelRef::raw_many`] evaluates: few enough that they cost little to set up.
 const GROUP_LEN: usize = 8;
 
 /// The memory that evaluation works in, and what it came to.
@@ -112,7 +112,7 @@ impl Evaluator {
         let Some(any) = ready.iter().flatten().next() else { return };
         let mut wanted = ready.iter().flatten().zip(self.raws.chunks_exact_mut(MAX_CLASSES));
         let mut count = 0;
-        let mut tasks: [Evaluation<'_, '_>; GROUP_LEN] = std::array::from_fn(|_| match wanted.next() {
+        let mut evaluations: [Evaluation<'_, '_>; GROUP_LEN] = std::array::from_fn(|_| match wanted.next() {
             Some((ready, raw)) => {
                 count += 1;
                 let out = raw.get_mut(..ready.classes).unwrap_or_default();
@@ -121,8 +121,8 @@ impl Evaluator {
             // Behind those that count.
             None => Evaluation { model: any.model, binding: &[], out: &mut [] },
         });
-        let tasks = tasks.get_mut(..count).unwrap_or_default();
-        if ModelRef::raw_many(tasks, values, &mut self.scratch).is_err() {
+        let evaluations = evaluations.get_mut(..count).unwrap_or_default();
+        if ModelRef::raw_many(evaluations, values, &mut self.scratch).is_err() {
             // Whichever it was, the others are not to suffer for it.
             for shadow in group {
                 // SAFETY:
@@ -131,10 +131,12 @@ impl Evaluator {
             }
             return;
         }
-        let mut evaluated = tasks.iter();
+        let mut evaluated = evaluations.iter();
         for (shadow, ready) in group.iter_mut().zip(&ready) {
-            if let Some((ready, task)) = ready.as_ref().and_then(|ready| Some((ready, evaluated.next()?))) {
-                shadow.outcome = compute_score(ready, shadow.model, task.out);
+            if let Some((ready, evaluation)) =
+                ready.as_ref().and_then(|ready| Some((ready, evaluated.next()?)))
+            {
+                shadow.outcome = compute_score(ready, shadow.model, evaluation.out);
             }
         }
     }

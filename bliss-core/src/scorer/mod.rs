@@ -9,7 +9,7 @@
 //!
 //! A lookup fills one `f32` vector: the features of all dimensions in the order of the schema, then, from
 //! [`INPUTS_AT`] on, the numbers and categories of the request itself in the order of their registration, and from
-//! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes. Models' inputs are bound to places of
+//! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes. Models' inputs are bound to indices in
 //! this vector. Categories are bit patterns of their hash.
 
 mod dimensions;
@@ -38,6 +38,55 @@ pub const ATTRIBUTES_AT: usize = INPUTS_AT + MAX_INPUTS;
 pub const VECTOR_LEN: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
 
 /// Bound names, features and models, and the memory to answer one request at a time. For one thread.
+///
+/// ```
+/// # use bliss_core::build::{BuildJob, Change, DimensionChange, FeaturesBuilder, Rows};
+/// # use bliss_core::key::{KeyBuilder, KeySecret, SECRET_BYTES};
+/// # use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+/// use bliss_core::request::{Names, Request};
+/// use bliss_core::score::Status;
+/// use bliss_core::scorer::Scorer;
+///
+/// # fn published_features() -> rkyv::util::AlignedVec<64> {
+/// #     let features = vec![Feature::number("requests_1m"), Feature::number("paths_1m")];
+/// #     let key = vec![KeyPart::whole("ip")];
+/// #     let dimension = Dimension { name: "ip".into(), key, max_age_seconds: 600, features };
+/// #     let schema = Schema { dimensions: vec![dimension], ..Schema::default() };
+/// #     let secret = KeySecret([7; SECRET_BYTES]);
+/// #     let keys = KeyBuilder::new(&schema, &schema.dimensions[0]).unwrap();
+/// #     let mut rows = Rows::new(2);
+/// #     rows.push(keys.key(&secret, |_| Some("192.0.2.1".into())).unwrap(), 1_000, &[900.0, 30.0]);
+/// #     let change = Change { dimensions: vec![(0, DimensionChange::Replace(rows))] };
+/// #     let builder = FeaturesBuilder::plan(&schema, &secret, None, &change).unwrap();
+/// #     let mut bytes = rkyv::util::AlignedVec::new();
+/// #     bytes.resize(builder.bytes() as usize, 0);
+/// #     builder.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).unwrap();
+/// #     bytes
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // Once: the names that requests will have.
+/// let mut names = Names::default();
+/// let ip = names.attribute("ip")?;
+/// let mut scorer = Scorer::new();
+///
+/// // Once per publication: a schema with the dimension `ip`, and a row for 192.0.2.1, updated at 1,000.
+/// let features = published_features();
+/// scorer.bind_features(&features, &names)?;
+///
+/// // Once per request.
+/// let mut request = Request::new();
+/// request.set_attribute(ip, "192.0.2.1".into());
+/// let (values, statuses) = scorer.look_up(&features, &request, 1_010);
+/// assert_eq!((values, statuses), ([900.0, 30.0].as_slice(), [Status::Fresh].as_slice()));
+///
+/// request.set_attribute(ip, "198.51.100.7".into());
+/// let (values, statuses) = scorer.look_up(&features, &request, 1_010);
+/// assert_eq!((values, statuses), ([0.0, 0.0].as_slice(), [Status::Missing].as_slice()));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// With models bound too, [`Self::score`] gives a score: `examples/score_request.rs` goes all the way.
 #[derive(Debug)]
 pub struct Scorer {
     dimensions: BoundDimensions,
@@ -157,11 +206,11 @@ impl Scorer {
         route: &str,
         now: u32,
     ) -> Answer {
-        let Some((place, route)) = self.models.route(route) else {
+        let Some((route_index, route)) = self.models.route(route) else {
             self.forget();
             return Answer::unscored(Unscored::NoActiveModel);
         };
-        self.last_route = Some(place);
+        self.last_route = Some(route_index);
         let mask = route.dimensions;
         self.dimensions.look_up(features, request, now, mask, &mut self.buffers);
         let counts = Counts::of(self.last().1);
@@ -189,7 +238,7 @@ impl Scorer {
         self.evaluator.clear();
     }
 
-    /// The route of the request that was scored last, by its place among those bound.
+    /// The route of the request that was scored last, as an index in those bound.
     fn last_route(&self) -> Option<usize> {
         self.last_route
     }
@@ -201,7 +250,5 @@ impl Scorer {
     }
 }
 
-#[cfg(test)]
-mod lookup_tests;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ pub(super) const MAX_CLASSES: usize = 64;
 pub struct BoundModels {
     models: Vec<BoundModel>,
     routes: Vec<NamedBoundRoute>,
-    /// For each input of each model its place in the vector of values.
+    /// For each input of each model its index in the vector of values.
     bindings: Vec<u32>,
     /// Which inputs of the request are categories, and how many it has.
     categories: u64,
@@ -40,9 +40,9 @@ pub struct BoundModel {
     bindings: (usize, usize),
     /// Dimensions it takes inputs from, as a mask.
     dimensions: u64,
-    /// Attributes of the request that it takes as categories, as a mask of their places.
+    /// Attributes of the request that it takes as categories, as a mask of their indices.
     attributes: u64,
-    /// The first input that nobody offers.
+    /// The first input that has no source.
     missing: Option<Name>,
 }
 
@@ -56,7 +56,7 @@ struct NamedBoundRoute {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BoundRoute {
     pub(super) active: usize,
-    /// Models that are evaluated beside it, as a mask of their places.
+    /// Models that are evaluated beside it, as a mask of their indices.
     pub(super) shadows: u64,
     /// Dimensions that its models use, as a mask.
     pub(super) dimensions: u64,
@@ -94,7 +94,7 @@ impl BoundModel {
         self.version.as_str()
     }
 
-    /// The first input that neither the snapshot nor the caller offers, or that is of the other type there.
+    /// The first input that neither the features nor the caller have, or only with the other type.
     pub fn missing_input(&self) -> Option<&str> {
         self.missing.as_ref().map(Name::as_str)
     }
@@ -179,26 +179,26 @@ impl BoundModels {
             };
             for input in model.inputs() {
                 let wants_category = input.kind == InputKind::Category;
-                // An attribute of which the schema says how its text is written, unless an input has its name.
+                // An attribute whose kind the schema knows, unless an input has its name.
                 let attribute = |name: &str| {
-                    let place = names.attribute_index(name)?;
-                    dimensions.attribute_kind(place).map(|_| place)
+                    let index = names.attribute_index(name)?;
+                    dimensions.attribute_kind(index).map(|_| index)
                 };
-                let place = match input.name.strip_prefix(INPUT_PREFIX) {
+                let source = match input.name.strip_prefix(INPUT_PREFIX) {
                     Some(name) => match (names.input_index(name), attribute(name)) {
-                        (Some((place, c)), _) => Some((None, INPUTS_AT + place, c)),
-                        (None, Some(place)) => {
-                            bound.attributes |= u64::from(wants_category) << place;
-                            Some((None, ATTRIBUTES_AT + place, true))
+                        (Some((index, c)), _) => Some((None, INPUTS_AT + index, c)),
+                        (None, Some(index)) => {
+                            bound.attributes |= u64::from(wants_category) << index;
+                            Some((None, ATTRIBUTES_AT + index, true))
                         }
                         (None, None) => None,
                     },
-                    None => dimensions.find(input.name).map(|(d, place, c)| (Some(d), place, c)),
+                    None => dimensions.find(input.name).map(|(d, index, c)| (Some(d), index, c)),
                 };
-                match place.filter(|(_, _, is_category)| *is_category == wants_category) {
-                    Some((dimension, place, _)) => {
+                match source.filter(|(_, _, is_category)| *is_category == wants_category) {
+                    Some((dimension, index, _)) => {
                         bound.dimensions |= dimension.map_or(0, |d| 1 << d);
-                        self.bindings.push(u32::try_from(place).unwrap_or(u32::MAX));
+                        self.bindings.push(u32::try_from(index).unwrap_or(u32::MAX));
                     }
                     None => {
                         bound.missing = bound.missing.or(Some(Name::truncated(input.name)));
@@ -239,16 +239,16 @@ impl BoundModels {
         self.routes.iter().map(|route| (route.name.as_str(), route.bound))
     }
 
-    /// The route `name` or the default one, if it has an active model, and its place among [`Self::routes`].
+    /// The route `name` or the default one, if it has an active model, and its index in [`Self::routes`].
     pub(super) fn route(&self, name: &str) -> Option<(usize, BoundRoute)> {
         let find = |name: &str| {
-            let place = self.routes.iter().position(|route| route.name.as_str() == name)?;
-            Some((place, self.routes.get(place)?.bound))
+            let index = self.routes.iter().position(|route| route.name.as_str() == name)?;
+            Some((index, self.routes.get(index)?.bound))
         };
         find(name).or_else(|| find(DEFAULT_ROUTE))
     }
 
-    /// Writes the request's own inputs to their places.
+    /// Writes the request's own inputs.
     #[inline]
     pub(super) fn fill_inputs(&self, request: &Request<'_>, inputs: &mut [f32]) {
         let absent = |i: usize| if self.categories >> i & 1 == 1 { self.no_category } else { f32::NAN };
@@ -256,7 +256,7 @@ impl BoundModels {
     }
 
     /// Writes the attributes of `mask` as categories to the vector of values, from [`ATTRIBUTES_AT`] on. Others keep what
-    /// they were: nobody reads them.
+    /// they were; no model reads them.
     #[inline]
     pub(super) fn fill_attributes(
         &self,
@@ -269,8 +269,8 @@ impl BoundModels {
         while left != 0 {
             let index = left.trailing_zeros() as usize;
             left &= left - 1;
-            if let Some(place) = attributes.get_mut(index) {
-                *place = dimensions.category(index, request).unwrap_or(self.no_category);
+            if let Some(value) = attributes.get_mut(index) {
+                *value = dimensions.category(index, request).unwrap_or(self.no_category);
             }
         }
     }

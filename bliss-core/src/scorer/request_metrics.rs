@@ -6,7 +6,7 @@ use crate::publication::models::{MAX_MODELS, MAX_ROUTES};
 use crate::schema::MAX_DIMENSIONS;
 use crate::score::Answer;
 
-/// Places of a slot's entries for what a scorer has bound, so that a request only adds.
+/// Indices of a slot's entries for what a scorer has bound, so that a request only adds.
 #[derive(Debug)]
 pub struct RequestMetrics {
     /// The scorer's [`Scorer::bindings`] at the time.
@@ -41,12 +41,12 @@ impl RequestMetrics {
         }
     }
 
-    /// Forgets all places: to be called where another slot is used from now on.
+    /// Forgets all indices: to be called when another slot is used from now on.
     pub fn unbind(&mut self) {
         self.bound = None;
     }
 
-    /// Finds the places for what `scorer` has bound now, unless they are known. Counting does it too; done ahead of time, no
+    /// Finds the entries for what `scorer` has bound now, unless they are known. Counting does so too; after this call, no
     /// request has to.
     #[inline]
     pub fn bind(&mut self, slot: Slot<'_>, scorer: &Scorer) {
@@ -63,7 +63,7 @@ impl RequestMetrics {
         self.shadows.clear();
         let dimensions = (0..scorer.dimensions().len()).map_while(|index| scorer.dimensions().name(index));
         self.dimensions.extend(dimensions.map(|name| slot.claim(SeriesId::lookups(name))));
-        let model = |place: usize| scorer.models().models().get(place).map(|m| (m.name(), m.version()));
+        let model = |index: usize| scorer.models().models().get(index).map(|m| (m.name(), m.version()));
         for (route, bound) in scorer.models().routes() {
             let (name, version) = model(bound.active).unwrap_or_default();
             self.routes.push(RouteEntries {
@@ -78,12 +78,12 @@ impl RequestMetrics {
         self.bound = Some(scorer.bindings());
     }
 
-    /// Counts how the dimensions answered the last look-up or score.
+    /// Counts how the dimensions answered the last lookup or score.
     #[inline]
     pub fn count_lookup(&mut self, slot: Slot<'_>, scorer: &Scorer) {
         self.bind(slot, scorer);
-        for (place, status) in self.dimensions.iter().zip(scorer.last().1) {
-            slot.add_lookup(*place, *status);
+        for (entry, status) in self.dimensions.iter().zip(scorer.last().1) {
+            slot.add_lookup(*entry, *status);
         }
     }
 
@@ -98,20 +98,20 @@ impl RequestMetrics {
             return;
         };
         self.count_lookup(slot, scorer);
-        let Some(places) = self.routes.get(route) else { return };
+        let Some(entries) = self.routes.get(route) else { return };
         match answer.outcome {
-            Ok(scored) => slot.add_score(places.scores, scored.score),
-            Err(reason) => slot.add_unscored(places.unscored, reason),
+            Ok(scored) => slot.add_score(entries.scores, scored.score),
+            Err(reason) => slot.add_unscored(entries.unscored, reason),
         }
-        let shadows = self.shadows.get(places.first_shadow..).unwrap_or_default();
-        for (place, shadow) in shadows.iter().zip(scorer.shadows()) {
+        let shadows = self.shadows.get(entries.first_shadow..).unwrap_or_default();
+        for (entry, shadow) in shadows.iter().zip(scorer.shadows()) {
             match (shadow.outcome, answer.outcome) {
                 (Ok(shadow), Ok(active)) => {
-                    slot.add_difference(*place, i16::from(shadow.score) - i16::from(active.score));
+                    slot.add_difference(*entry, i16::from(shadow.score) - i16::from(active.score));
                 }
                 // What there is nothing to compare with is no difference.
                 (Ok(_), Err(_)) => {}
-                (Err(reason), _) => slot.add_shadow_unscored(*place, reason),
+                (Err(reason), _) => slot.add_shadow_unscored(*entry, reason),
             }
         }
     }

@@ -18,7 +18,7 @@ const MAX_REGION_SLOTS: u64 = 4096;
 const SLOTS_PER_PILOT: u64 = 3;
 /// A table is laid out for this share of its slots in use …
 const TARGET_LOAD_PERCENT: u64 = 88;
-/// … and made anew when more than this share would be.
+/// … and rebuilt when more than this share would be.
 const MAX_LOAD_PERCENT: u64 = 92;
 /// A table with less than this share of its slots in use is made smaller.
 const SPARSE_LOAD_PERCENT: u64 = 84;
@@ -73,7 +73,7 @@ pub enum TableError {
         /// The key.
         key: u64,
     },
-    /// No room without laying the table out anew for more rows.
+    /// No room without laying the table out again for more rows.
     #[error("feature table is full: {rows} rows wanted, room for {room}")]
     Full {
         /// Rows wanted.
@@ -82,7 +82,7 @@ pub enum TableError {
         room: u64,
     },
     /// Keys so alike that no arrangement of a region holds them; hashed keys never are.
-    #[error("feature table cannot place key {key:016x}: too many keys share its region")]
+    #[error("feature table has no slot for key {key:016x}: too many keys share its region")]
     Crowded {
         /// One of the keys.
         key: u64,
@@ -214,12 +214,12 @@ impl Layout {
         self.slots_at() + self.regions() * self.region_bytes()
     }
 
-    /// Rows above which the table must be laid out anew.
+    /// Rows above which the table must be laid out again.
     pub fn max_rows(&self) -> u64 {
         self.slots() as u64 * MAX_LOAD_PERCENT / 100
     }
 
-    /// Whether a table of `rows` rows should rather be laid out anew, smaller; one with `room_to_double` if it is much too
+    /// Whether a table of `rows` rows should be laid out again, smaller; one with `room_to_double` if it is much too
     /// large.
     pub fn is_sparse(&self, rows: u64, room_to_double: bool) -> bool {
         let slots = self.slots() as u64;

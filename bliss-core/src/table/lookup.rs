@@ -13,7 +13,7 @@ const BATCH: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LookupEntry {
     locator: Locator,
-    /// Places of its features in the vector of values.
+    /// Index of its first feature in the vector of values.
     first: u32,
     columns: u32,
     /// `u32::MAX` where rows do not grow old.
@@ -21,9 +21,9 @@ pub(crate) struct LookupEntry {
 }
 
 impl LookupEntry {
-    /// Of a dimension whose features begin at place `first` of the vector of values.
+    /// Of a dimension whose features begin at index `first` of the vector of values.
     pub(crate) fn new(layout: &Layout, table_offset: usize, first: usize, max_age_seconds: u32) -> Self {
-        // A schema has no more features than fit; places beyond the vector would be left alone.
+        // A schema has no more features than fit; indices beyond the vector would be left alone.
         let narrow = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         Self {
             locator: Locator::new(layout, table_offset),

@@ -3,7 +3,7 @@
 use super::layout::{Layout, ROWS_AT, SLOT_HEAD_BYTES, TableError, u32_at, u64_at};
 use super::locator::Locator;
 
-/// A table in somebody else's bytes.
+/// A table in borrowed bytes.
 ///
 /// Every access is checked against the slice, so that wrong bytes give a wrong answer at worst.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Copies as many columns as both have, without a call of `memcpy`, which would cost as much as the rest of a look-up:
+/// Copies as many columns as both have, without a call of `memcpy`, which would cost as much as the rest of a lookup:
 /// beginning and end of what is not much longer than a register, which may overlap.
 #[inline]
 pub(crate) fn copy_columns(from: &[[u8; 4]], to: &mut [f32]) {

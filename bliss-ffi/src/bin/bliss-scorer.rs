@@ -7,7 +7,7 @@
 //! in    u32 number of requests; per request: u32 now, then per ATTRIBUTE: u32 length (0xffffffff for absent), text
 //! out   per request 36 bytes and more: i32 status (0 scored, else why not, as bliss_score returns), u32 score,
 //!       f64 probability of a bot, u64 generation of the features, u32 fetch ns, u32 score ns;
-//!       then u32 number of shadow models, and for each 20 bytes: u32 its place in the publication, i32 status,
+//!       then u32 number of shadow models, and for each 20 bytes: u32 its index in the publication, i32 status,
 //!       u32 score, f64 probability of a bot
 //! ```
 //!
@@ -141,11 +141,7 @@ fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
 
 /// Scores the request at hand and writes the answer.
 fn answer(handle: &Handle, now: u32, is_fetch: bool, output: &mut impl Write) -> io::Result<()> {
-    // SAFETY:
-    // - both are structures of integers, floats and pointers, for which zeros are values
-    let (mut features, mut answer): (bliss_features_t, bliss_answer_t) = unsafe { std::mem::zeroed() };
-    features.size = size_of::<bliss_features_t>();
-    answer.size = size_of::<bliss_answer_t>();
+    let (mut features, mut answer) = (bliss_features_t::default(), bliss_answer_t::default());
     let mut fetch_ns = 0;
     if is_fetch {
         let start = Instant::now();
@@ -175,10 +171,7 @@ fn shadows(handle: &Handle, output: &mut impl Write) -> io::Result<()> {
     let count = unsafe { bliss_shadow_count(handle.0) };
     output.write_all(&u32::try_from(count).unwrap_or(0).to_le_bytes())?;
     for index in 0..count {
-        // SAFETY:
-        // - a structure of integers, floats and pointers, for which zeros are values
-        let mut shadow: bliss_shadow_t = unsafe { std::mem::zeroed() };
-        shadow.size = size_of::<bliss_shadow_t>();
+        let mut shadow = bliss_shadow_t::default();
         // SAFETY:
         // - the handle is open, and the structure says its size
         if unsafe { bliss_shadow_get(handle.0, index, &mut shadow) } != BLISS_OK {

@@ -13,7 +13,7 @@ use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
-use bliss_store::{CountersFile, PublishOptions, Publisher};
+use bliss_store::{MetricsFile, PublishOptions, Publisher};
 
 /// Requests per minute above which the model suspects an address.
 pub const MANY_REQUESTS: f32 = 50.0;
@@ -68,7 +68,7 @@ impl Site {
         self.publisher.get_or_insert_with(|| {
             let publisher = Publisher::open(&self.path, &self.options, schema()).unwrap();
             // As the daemon does when it starts.
-            CountersFile::open(&self.path, &self.options).unwrap();
+            MetricsFile::open(&self.path, &self.options).unwrap();
             publisher
         })
     }

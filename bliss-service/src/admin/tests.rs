@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::Config;
-use bliss_store::{Made, PublishedFeatures};
+use bliss_store::{Publication, PublishMethod};
 
 async fn serve(state: Arc<State>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -33,7 +33,7 @@ async fn s9_pages_report_and_nothing_changes_state() {
     assert_eq!(status, 503);
     assert!(reason.contains("waiting for: log"), "{reason}");
 
-    let published = PublishedFeatures { generation: 3, bytes: 0, fresh_file: false, made: Made::Built };
+    let published = Publication { generation: 3, bytes: 0, fresh_file: false, method: PublishMethod::Built };
     state.published(&published, &[5, 6, 7, 8], Duration::ZERO);
     assert_eq!(get(format!("{base}/readyz")).await, (200, "ready\n".into()));
     let (_, status) = get(format!("{base}/status")).await;

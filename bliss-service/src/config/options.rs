@@ -20,7 +20,7 @@ use crate::origin;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    /// Where the shared-memory files are. Must be on a tmpfs, or reads wait for a disk. The daemon makes the folder if
+    /// Where the shared-memory files are. Must be on a tmpfs, or reads wait for a disk. The daemon creates the folder if
     /// its parent exists. Required.
     pub(super) directory: PathBuf,
     #[serde(default)]
@@ -37,8 +37,8 @@ pub(super) struct File {
     /// declaration; docs/access-log.md lists their features.
     #[serde(default)]
     pub(super) dimension: Vec<Dimension>,
-    /// Origins: where features come from. Each dimension is filled by exactly one. What an origin brings is accepted
-    /// whole or refused whole; while it is refused, the last good rows stay. docs/service.md has the formats.
+    /// Origins: where features come from. Each dimension is filled by exactly one. What an origin fetches is accepted
+    /// whole or refused whole; after a refusal the last good rows stay. docs/service.md has the formats.
     #[serde(default)]
     pub(super) origin: origin::Options,
     /// Models as CatBoost saves them, read again when the file changes.
@@ -57,15 +57,14 @@ pub(super) struct Publish {
     /// At most one publication per interval, 100ms to 1h; a reader sees a change within one interval.
     #[serde(with = "humantime_serde")]
     pub(super) interval: Duration,
-    /// How far in a reader's future a row's time of update may lie and still be fresh.
+    /// How far a row's time of update may lie in a reader's future and the row still be fresh.
     #[serde(with = "humantime_serde")]
     pub(super) clock_skew: Duration,
-    /// How long a publication waits for readers that are still in the copy to be overwritten, before it takes a fresh
-    /// file.
+    /// How long a publication waits for readers that still use the copy to be overwritten, before it takes a fresh file.
     #[serde(with = "humantime_serde")]
     pub(super) grace: Duration,
     /// Rows older than this many times their dimension's `max_age` are removed, a slice at a time, and not accepted;
-    /// 0: none are. Dimensions without `max_age`, and those of a log that is replayed, are left alone.
+    /// 0: never. Rows of dimensions without `max_age`, and of a replayed log, never expire.
     pub(super) expire_after_max_ages: u32,
     /// Who may read the published files, and who may announce itself as a reader. Web workers need both; give them
     /// access to the files by their group. Octal digits.
@@ -170,7 +169,7 @@ pub(super) struct Dimension {
     /// A row older than this when it is read is stale; "0s": never.
     #[serde(default = "seconds::<3600>", with = "humantime_serde")]
     pub(super) max_age: Duration,
-    /// default: the value where there is no row (0, or the category ""). min, max: a value outside is refused, with
+    /// default: the value if there is no row (0, or the category ""). min, max: a value outside is refused, with
     /// everything that came with it.
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) features: Vec<Feature>,

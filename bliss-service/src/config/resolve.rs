@@ -170,7 +170,7 @@ impl Resolver<'_> {
         for model in options {
             self.source.check_name("model", &model.name)?;
             if models.iter().any(|other| other.name == *model.name.get_ref()) {
-                let message = format!("model `{}` is there twice; rename one", model.name.get_ref());
+                let message = format!("model `{}` appears twice; rename one", model.name.get_ref());
                 return Err(self.source.at(&model.name, message));
             }
             models.push(Model {
@@ -196,9 +196,7 @@ impl Resolver<'_> {
             self.source.check_name("route", &route.name)?;
             let name = route.name.get_ref().clone();
             if routes.iter().any(|other| other.name == name) {
-                return Err(self
-                    .source
-                    .at(&route.name, format!("route `{name}` is there twice; rename one")));
+                return Err(self.source.at(&route.name, format!("route `{name}` appears twice; rename one")));
             }
             let active = known(&name, "active", &route.active)?;
             let shadow = route.shadow.iter().map(|shadow| known(&name, "shadow", shadow));

@@ -50,7 +50,7 @@ fn columns(decoder: &Decoder, header: &csv::StringRecord) -> Result<Vec<Column>,
                 Column::Feature(_) => Reason::DuplicateFeature,
                 _ => Reason::Undecodable,
             };
-            return Err(Refusal::new(reason, format!("column `{name}` is there twice")));
+            return Err(Refusal::new(reason, format!("column `{name}` appears twice")));
         }
         match &column {
             Column::Key(attribute)

@@ -25,7 +25,7 @@ struct Row<'a> {
     features: Pairs<'a, FeatureValue<'a>>,
 }
 
-/// An object's members in their order, including those that are there twice.
+/// An object's members in their order, including those that appear twice.
 struct Pairs<'a, T>(Vec<(Text<'a>, T)>);
 
 impl<T> Default for Pairs<'_, T> {
@@ -81,7 +81,7 @@ fn line(line: &[u8], builder: &mut Builder<'_>) -> Result<(), Refusal> {
     for (at, (name, _)) in row.key.0.iter().enumerate() {
         let again = row.key.0[..at].iter().any(|(other, _)| other == name);
         if again || !keys.attributes().any(|known| known == name.0) {
-            let what = if again { "is there twice" } else { "is not part of the dimension's key" };
+            let what = if again { "appears twice" } else { "is not part of the dimension's key" };
             return Err(Refusal::new(Reason::BadKey, format!("`key.{}` {what}", name.0)));
         }
     }

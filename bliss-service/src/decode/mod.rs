@@ -183,7 +183,7 @@ impl<'d> Builder<'d> {
             return Err(Refusal::new(Reason::UnknownFeature, message));
         };
         if std::mem::replace(&mut self.given[at], true) {
-            return Err(Refusal::new(Reason::DuplicateFeature, format!("feature `{name}` is there twice")));
+            return Err(Refusal::new(Reason::DuplicateFeature, format!("feature `{name}` appears twice")));
         }
         let Some(cell) = cell else { return Ok(()) };
         self.values[at] = value(&dimension.features[at], cell)?;
@@ -242,7 +242,7 @@ impl<'d> Builder<'d> {
                 let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
                 if bits(table.rows.row(row)) != bits(&self.values) {
                     let message =
-                        format!("a key of `{}` is there twice, with different values", dimension.name);
+                        format!("a key of `{}` appears twice, with different values", dimension.name);
                     return Err(Refusal::new(Reason::DuplicateKey, message));
                 }
                 table.rows.updated_at[row] = table.rows.updated_at[row].max(updated_at);

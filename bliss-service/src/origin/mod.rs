@@ -137,7 +137,7 @@ pub struct Target<'a> {
     pub origin: &'a Origin,
     /// All dimensions.
     pub schema: &'a Schema,
-    /// The secret under which keys are hashed.
+    /// The secret that keys are hashed with.
     pub secret: &'a KeySecret,
     /// The time between two publications.
     pub publish_interval: Duration,
@@ -169,9 +169,9 @@ enum Outcome {
     Published,
     /// There is nothing new.
     Unchanged,
-    /// It was refused, and will be until it changes.
+    /// It was refused, and stays so until it changes.
     Refused,
-    /// It could not be fetched or published; to be tried again.
+    /// It could not be fetched or published; to be retried.
     Failed,
 }
 

@@ -65,7 +65,7 @@ impl<'a> Resolver<'a> {
         let text = name.get_ref();
         self.source.check_name("origin", name)?;
         if self.origins.iter().any(|other| other.name == *text) {
-            return Err(self.source.at(name, format!("origin `{text}` is there twice; rename one")));
+            return Err(self.source.at(name, format!("origin `{text}` appears twice; rename one")));
         }
         if dimensions.is_empty() {
             return Err(self.error(name, "`dimensions` is empty; name at least one"));

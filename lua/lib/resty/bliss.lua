@@ -8,7 +8,7 @@
 --     handle:set_binary(IP, ngx.var.binary_remote_addr)
 --     local score, reason = handle:score("default", ngx.time())
 --
--- Functions return nil and a reason where something is the matter at run time, and raise an error where they are
+-- Functions return nil and a reason for failures at run time, and raise an error where they are
 -- called wrongly. What is called per request makes no strings, tables or closures, and is compiled by the JIT.
 -- See docs/lua.md.
 
@@ -143,23 +143,23 @@ function _M.open(directory, options)
         return nil, ffi_string(message_buffer)
     end
     local answer, found = ffi_new("bliss_answer_t"), ffi_new("bliss_features_t")
-    local shadow_said = ffi_new("bliss_shadow_t")
+    local shadow = ffi_new("bliss_shadow_t")
     answer.size = ffi_sizeof(answer)
-    shadow_said.size = ffi_sizeof(shadow_said)
+    shadow.size = ffi_sizeof(shadow)
     found.size = ffi_sizeof(found)
-    -- So that reading before the first score says that there is none.
+    -- So that there is no score before the first one.
     answer.result = 1
     return setmetatable({
         pointer = ffi_gc(out[0], lib.bliss_close),
         answer = answer,
         found = found,
         -- The shadow that was fetched last; its name is NULL where none was since the last score.
-        shadow_said = shadow_said,
-        -- Whether a mistake in the library was caught: the handle is of no use any more, and another one is to be opened.
+        shadow = shadow,
+        -- Whether a bug in the library was caught: close the handle and open another one.
         broken = false,
         -- Values that the library has pointers to, by attribute; they must not be collected before the next request.
         held = table_new(MAX_ATTRIBUTES, 1),
-        -- Names of models by their places, made when models are bound.
+        -- Names of models by index, made when models are bound.
         bound = -1,
         names = table_new(64, 1),
         versions = table_new(64, 1),
@@ -215,7 +215,7 @@ function Handle:clear()
     return true
 end
 
--- Says the value of an attribute as text: an address, hexadecimal digits, a string or a decimal number. Without a
+-- Sets the value of an attribute as text: an address, hexadecimal digits, a string or a decimal number. Without a
 -- value (nil) the attribute is absent. With a length, only so many bytes of the value count; so no string has to be
 -- made for a part of another.
 function Handle:set_text(id, value, len)
@@ -240,7 +240,7 @@ function Handle:set_text(id, value, len)
     return true
 end
 
--- Says the value of an attribute as bytes: an address as $binary_remote_addr has it, a digest, a string.
+-- Sets the value of an attribute as bytes: an address as $binary_remote_addr has it, a digest, a string.
 function Handle:set_binary(id, value)
     if value == nil then
         return true
@@ -259,7 +259,7 @@ function Handle:set_binary(id, value)
     return true
 end
 
--- Says the value of an attribute that is a number, such as "asn".
+-- Sets the value of an attribute that is a number, such as "asn".
 function Handle:set_u64(id, value)
     if value == nil then
         return true
@@ -274,7 +274,7 @@ function Handle:set_u64(id, value)
     return true
 end
 
--- Says the value of a number of the request; without one (nil) it is NaN to models.
+-- Sets the value of a number of the request; without one (nil) it is NaN to models.
 function Handle:set_number(id, value)
     if value == nil then
         return true
@@ -286,7 +286,7 @@ function Handle:set_number(id, value)
     return true
 end
 
--- Says the value of a category of the request; without one (nil) it is the empty string to models.
+-- Sets the value of a category of the request; without one (nil) it is the empty string to models.
 function Handle:set_category(id, value)
     if value == nil then
         return true
@@ -304,7 +304,7 @@ function Handle:set_category(id, value)
     return true
 end
 
--- What to say about a code above 0.
+-- The reason for a code above 0.
 local function reason_of(self, code)
     local reason = self.reasons[code]
     if not reason then
@@ -318,7 +318,7 @@ end
 -- Returns 1 (certainly automated) to 99 (certainly human); or nil and the reason why there is no score.
 function Handle:score(route, now)
     route = route or ""
-    self.shadow_said.model_name.data = nil
+    self.shadow.model_name.data = nil
     local code = lib.bliss_score(self.pointer, route, #route, now, self.answer)
     if code == OK then
         return self.answer.score
@@ -331,22 +331,22 @@ end
 
 -- About the last score --------------------------------------------------------------------------------------------
 
--- Makes the names that an answer or a shadow speaks of, unless they are there.
-local function names_of(self, said)
+-- The names of the model of an answer or shadow; made where they are not cached.
+local function names_of(self, result)
     local bound = self.answer.model_binding_count
     if self.bound ~= bound then
         table_clear(self.names)
         table_clear(self.versions)
         self.bound = bound
     end
-    local place = said.model_index + 1
-    local name = self.names[place]
+    local index = result.model_index + 1
+    local name = self.names[index]
     if not name then
-        name = ffi_string(said.model_name.data, said.model_name.len)
-        self.names[place] = name
-        self.versions[place] = ffi_string(said.model_version.data, said.model_version.len)
+        name = ffi_string(result.model_name.data, result.model_name.len)
+        self.names[index] = name
+        self.versions[index] = ffi_string(result.model_version.data, result.model_version.len)
     end
-    return name, self.versions[place]
+    return name, self.versions[index]
 end
 
 -- Name and version of the model that gave the last score; nil if there is none. To be called before anything else is
@@ -364,12 +364,12 @@ function Handle:shadow_count()
     return tonumber(lib.bliss_shadow_count(self.pointer))
 end
 
--- Fetches what a shadow model, counted from 1, said of the last request: `shadow_model` and `shadow_probability` tell
--- more of the one fetched last. Returns its score; or nil and the reason why there is none, "no such shadow" included.
--- To be called before anything but `model` and `counts` is done with the handle.
-function Handle:shadow_score(place)
-    local shadow = self.shadow_said
-    if lib.bliss_shadow_get(self.pointer, place - 1, shadow) ~= OK then
+-- Fetches a shadow model's result, counted from 1, for the last request; `shadow_model` and `shadow_probability`
+-- are about the one fetched last. Returns its score; or nil and the reason why there is none, which may be "no such
+-- shadow". To be called before anything but `model` and `counts` is done with the handle.
+function Handle:shadow_score(index)
+    local shadow = self.shadow
+    if lib.bliss_shadow_get(self.pointer, index - 1, shadow) ~= OK then
         shadow.model_name.data = nil
         return nil, "no such shadow"
     end
@@ -386,7 +386,7 @@ end
 
 -- Name and version of the shadow model that was fetched last; nil if there was none.
 function Handle:shadow_model()
-    local shadow = self.shadow_said
+    local shadow = self.shadow
     if shadow.model_name.data == nil then
         return nil
     end
@@ -395,7 +395,7 @@ end
 
 -- Probability that the request is automated, by the shadow model that was fetched last; nil if it gave no score.
 function Handle:shadow_probability()
-    local shadow = self.shadow_said
+    local shadow = self.shadow
     if shadow.model_name.data == nil or shadow.result ~= OK then
         return nil
     end
@@ -423,7 +423,7 @@ function Handle:generations()
     return tonumber(answer.features_generation), tonumber(answer.models_generation)
 end
 
--- The input that nobody offers, if that is why there is no score.
+-- The missing input, if that is why there is no score.
 function Handle:missing_input()
     local input = self.answer.missing_input
     if self.answer.result == MISSING_INPUT and input.data ~= nil then
@@ -431,7 +431,7 @@ function Handle:missing_input()
     end
 end
 
--- Why the last call came to nothing, at length: with files, numbers and what to do. Makes a string.
+-- Why the last call failed, at length: with files, numbers and what to do. Makes a string.
 function Handle:last_error()
     return last_error(self)
 end
@@ -447,7 +447,7 @@ end
 -- Between requests --------------------------------------------------------------------------------------------------
 
 -- Does ahead of time what the next request would have to do after a publication; call it from a timer, about once a
--- second. Returns true, or nil and what is the matter.
+-- second. Returns true, or nil and why not.
 function Handle:maintain()
     local code = lib.bliss_maintain(self.pointer)
     if code == OK then
@@ -466,7 +466,7 @@ function Handle:close()
         self.pointer = nil
         lib.bliss_close(ffi_gc(pointer, nil))
         self.answer.result = 1
-        self.shadow_said.model_name.data = nil
+        self.shadow.model_name.data = nil
         self.found.value_count, self.found.dimension_count = 0, 0
     end
 end
@@ -485,20 +485,20 @@ function Handle:lookup(now)
     return failed(self, code)
 end
 
--- The value that the last `lookup` found at a place, counted from 1 in the order of `features`. To be called before
+-- The value that the last `lookup` found at an index, counted from 1 in the order of `features`. To be called before
 -- anything else is done with the handle.
-function Handle:value(place)
+function Handle:value(index)
     local found = self.found
-    if place >= 1 and place <= found.value_count then
-        return found.values[place - 1]
+    if index >= 1 and index <= found.value_count then
+        return found.values[index - 1]
     end
 end
 
 -- How a dimension answered the last `lookup`, counted from 1: "fresh", "stale", "missing" or "absent".
-function Handle:status(place)
+function Handle:status(index)
     local found = self.found
-    if place >= 1 and place <= found.dimension_count then
-        return STATUSES[found.statuses[place - 1]]
+    if index >= 1 and index <= found.dimension_count then
+        return STATUSES[found.statuses[index - 1]]
     end
 end
 

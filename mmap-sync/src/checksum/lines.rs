@@ -1,6 +1,6 @@
 //! The sum over lines of 64 bytes that the checksum is made of.
 //!
-//! A line is eight little-endian words. Word `j` of line `i` is combined with a key of its place,
+//! A line is eight little-endian words. Word `j` of line `i` is combined with a key of its index,
 //! `t = word ^ (KEYS[j] + i * STEP)`, and contributes `low(t) * high(t) + t`, where `low` and `high` are the halves of
 //! `t`; everything wraps. The sum of all contributions can be brought up to date in any order, for any lines.
 //!
@@ -9,8 +9,8 @@
 //! * Every change of a single bit. In the low half, at bit `b`, the contribution changes by
 //!   `2^b * (high(t) + 1)`, which would have to be a multiple of 2^64, but `b < 32` and `high(t) + 1 <= 2^32`. In the
 //!   high half it changes by `2^b * (low(t) + 2^32)`, and again both factors are too small.
-//! * Other damage, and lines that change places, but for about one case in 2^32 or fewer: the keys differ from place to
-//!   place, so that two changes have to fit each other by chance.
+//! * Other damage, and lines that swap, but for about one case in 2^32 or fewer: the keys differ from line to
+//!   line, so that two changes have to fit each other by chance.
 //!
 //! It is as fast as memory: four instructions for each 32 bytes beside loading them, or storing them in a copy.
 
@@ -227,7 +227,7 @@ mod avx2 {
             // SAFETY:
             // - a line is 64 bytes long, and both halves lie in it.
             // - streaming stores need alignment, which the caller promises; they are visible to others in order only
-            //   after `drain`, before which nobody else is told of the copy.
+            //   after `drain`, before which nobody else knows of the copy.
             unsafe {
                 if PAST_THE_CACHE {
                     _mm256_stream_si256(start, low);
@@ -286,10 +286,10 @@ mod tests {
             });
             prop_assert_eq!(sum(first, &bytes), one_by_one);
             for past_the_cache in [false, true] {
-                let mut place = vec![0; bytes.len() + 128];
-                let at_line = place.as_ptr().align_offset(LINE);
+                let mut buffer = vec![0; bytes.len() + 128];
+                let at_line = buffer.as_ptr().align_offset(LINE);
                 for skew in [0, skew] {
-                    let to = &mut place[at_line + skew..][..bytes.len()];
+                    let to = &mut buffer[at_line + skew..][..bytes.len()];
                     to.fill(0xaa);
                     prop_assert_eq!(copy(first, to, &bytes, past_the_cache), one_by_one);
                     prop_assert_eq!(&*to, &bytes[..]);

@@ -1,4 +1,4 @@
-//! The checksum of a copy: a [sum over its lines](lines), each mixed with its place.
+//! The checksum of a copy: a [sum over its lines](lines), each mixed with its index.
 //!
 //! A sum can be brought up to date for what changed: line by line where the bytes of before are at hand
 //! ([`Blocks::edit`]), and by blocks of 4 KiB, whose sums are remembered, where they are not ([`Blocks::update`]). It
@@ -91,7 +91,7 @@ impl Blocks {
         });
     }
 
-    /// Begins anew; the blocks follow by [`push`](Self::push) and [`push_copy`](Self::push_copy), in order.
+    /// Starts again; the blocks follow by [`push`](Self::push) and [`push_copy`](Self::push_copy), in order.
     pub(crate) fn begin(&mut self) {
         self.sums.clear();
         self.sum = 0;
@@ -151,7 +151,7 @@ impl Blocks {
     }
 
     /// Lets `change` change a range of `bytes`, which is all that they differ in from what the sums are of, beside what
-    /// the next [`update`](Self::update) is told; they [fit](Self::fit). If `change` panics, the sums are forgotten.
+    /// the next [`update`](Self::update) is passed; they [fit](Self::fit). If `change` panics, the sums are forgotten.
     pub(crate) fn edit<R>(
         &mut self,
         bytes: &mut [u8],

@@ -94,7 +94,7 @@ impl Inner {
             return Err(error);
         }
         if guards {
-            return Err(Error::Replaced { place: self.paths.place(FileKind::State) });
+            return Err(Error::Replaced { path: self.paths.path_of(FileKind::State) });
         }
         // Every round takes another replacement of the files.
         if self.attach(&mut cold).is_ok() {

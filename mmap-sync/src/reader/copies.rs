@@ -299,11 +299,11 @@ impl Context<'_> {
         };
         let magic = header.magic.load(Ordering::Relaxed);
         if magic != DATA_MAGIC {
-            return Err(Error::Foreign { place: paths.place(kind), expected: DATA_MAGIC, found: magic });
+            return Err(Error::Foreign { path: paths.path_of(kind), expected: DATA_MAGIC, found: magic });
         }
         let layout = header.layout.load(Ordering::Relaxed);
         if layout != LAYOUT {
-            return Err(Error::Layout { place: paths.place(kind), expected: LAYOUT, found: layout });
+            return Err(Error::Layout { path: paths.path_of(kind), expected: LAYOUT, found: layout });
         }
         if self.options.huge_pages {
             let _ = map.advise(0, map.len(), Advice::HugePage);
@@ -312,8 +312,8 @@ impl Context<'_> {
     }
 
     fn corrupt(&self, index: u64, what: &'static str, expected: u64, found: u64) -> Error {
-        let place = self.paths.place(FileKind::Data(u8::from(index == 1)));
-        Error::Corrupt { place, what, expected, found }
+        let path = self.paths.path_of(FileKind::Data(u8::from(index == 1)));
+        Error::Corrupt { path, what, expected, found }
     }
 
     fn check(&self, fields: &DataFields, hash: u64, generation: u64) -> Result<(), Error> {
@@ -326,7 +326,7 @@ impl Context<'_> {
         }
         let [ours, adopted] = self.readers_ids;
         if fields.readers_id != ours && (fields.readers_id != adopted || adopted == 0) {
-            // It belongs to files that were made anew under the same path, whose writer does not see our pins.
+            // It belongs to files that were made again under the same path, whose writer does not see our pins.
             return Err(self.corrupt(index, "the number of P_readers", ours, fields.readers_id));
         }
         if fields.bytes > fields.reserved_bytes {
@@ -351,7 +351,7 @@ impl Context<'_> {
             let found = checksum::whole(bytes);
             if found != fields.checksum {
                 return Err(Error::Checksum {
-                    place: self.paths.place(FileKind::Data(u8::from(index == 1))),
+                    path: self.paths.path_of(FileKind::Data(u8::from(index == 1))),
                     generation: fields.generation,
                     expected: fields.checksum,
                     found,

@@ -10,11 +10,11 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::{Guard, Inner, Pin};
+use super::{Guard, Inner, PinCell};
 use crate::error::Error;
 use crate::layout::State;
 use crate::primitive::{AtomicU32, Ordering, fence};
-use crate::reader_slot::Place;
+use crate::reader_slot::Registration;
 use crate::state::state_of;
 
 /// Attempts at a pin on the shared counters.
@@ -23,16 +23,18 @@ const COUNTER_ATTEMPTS: u32 = 4096;
 impl Inner {
     pub(super) fn is_counted(&self) -> bool {
         self.cold.try_borrow().is_ok_and(|cold| {
-            cold.attached.as_ref().is_some_and(|attached| attached.slot.place == Place::Counters)
+            cold.attached
+                .as_ref()
+                .is_some_and(|attached| attached.slot.registration == Registration::Counters)
         })
     }
 
     /// A pin on the shared counters, for a handle without a slot.
-    pub(super) fn pin_counted<'a>(&'a self, entry: &'a Pin) -> Result<Guard<'a>, Error> {
+    pub(super) fn pin_counted<'a>(&'a self, entry: &'a PinCell) -> Result<Guard<'a>, Error> {
         self.pin_counted_here(entry).or_else(|error| self.move_to_new_files(error))
     }
 
-    fn pin_counted_here<'a>(&'a self, entry: &'a Pin) -> Result<Guard<'a>, Error> {
+    fn pin_counted_here<'a>(&'a self, entry: &'a PinCell) -> Result<Guard<'a>, Error> {
         let counters: [NonNull<AtomicU32>; 2];
         let state: NonNull<State>;
         {

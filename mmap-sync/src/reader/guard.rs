@@ -11,7 +11,7 @@ use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Failure;
 use rkyv::{Archive, Archived, Portable};
 
-use super::{Pin, Reader};
+use super::{PinCell, Reader};
 use bliss_os::fork::{self};
 
 use crate::protocol;
@@ -20,8 +20,8 @@ use crate::protocol;
 ///
 /// Belongs to the thread of its [`Reader`]. Holding one for long costs the writer one more file.
 pub struct Guard<'a> {
-    /// The address of the [`Pin`]; bit 0 says whether the guard is the first on its generation.
-    pin: NonNull<Pin>,
+    /// The address of the [`PinCell`]; bit 0 says whether the guard is the first on its generation.
+    pin: NonNull<PinCell>,
     reader: PhantomData<&'a Reader>,
 }
 
@@ -29,14 +29,14 @@ const SWITCHED: usize = 1;
 
 impl<'a> Guard<'a> {
     #[inline(always)]
-    pub(super) fn new(pin: &'a Pin, switched: bool) -> Guard<'a> {
-        const { assert!(align_of::<Pin>() > SWITCHED) };
+    pub(super) fn new(pin: &'a PinCell, switched: bool) -> Guard<'a> {
+        const { assert!(align_of::<PinCell>() > SWITCHED) };
         let pin = NonNull::from(pin).map_addr(|address| address | usize::from(switched));
         Guard { pin, reader: PhantomData }
     }
 
     #[inline(always)]
-    fn pin(&self) -> &'a Pin {
+    fn pin(&self) -> &'a PinCell {
         let pin = self.pin.as_ptr().map_addr(|address| address & !SWITCHED);
         // SAFETY:
         // - the pin is part of the reader, which is borrowed for 'a and does not move (it is on the heap).

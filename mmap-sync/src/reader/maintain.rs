@@ -5,7 +5,7 @@
 //! Those of [`crate::protocol`]. A file that is mapped ahead is only looked into after a generation in it was pinned; what
 //! its first page says before that only decides which pages are mapped, and an old value maps others.
 
-use super::{Inner, NONE, Pin};
+use super::{Inner, NONE, PinCell};
 use crate::error::Error;
 use crate::primitive::Ordering;
 
@@ -36,7 +36,7 @@ impl Inner {
 
     /// What unused cells remember is not to be used any more.
     pub(super) fn forget_unused(&self) {
-        self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(Pin::forget);
+        self.pins.iter().filter(|pin| pin.refs.get() == 0).for_each(PinCell::forget);
     }
 
     /// Maps the file that will be current next, and pages of both. Returns the bytes that are left.

@@ -5,7 +5,7 @@
 //! Those of [`crate::protocol`]; what is read of `P_state` here was stored before readers could find it.
 
 use super::copies::{Context, View};
-use super::{Guard, Inner, Pin};
+use super::{Guard, Inner, PinCell};
 use bliss_os::clock;
 
 use crate::error::{Error, FileKind};
@@ -19,11 +19,11 @@ const ATTEMPTS: u32 = 64;
 impl Inner {
     /// Finds the bytes of the generation that was just pinned in a cell.
     #[cold]
-    pub(super) fn settle<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
+    pub(super) fn settle<'a>(&'a self, pin: &'a PinCell, generation: u64) -> Result<Guard<'a>, Error> {
         self.settle_here(pin, generation).or_else(|error| self.move_to_new_files(error))
     }
 
-    fn settle_here<'a>(&'a self, pin: &'a Pin, generation: u64) -> Result<Guard<'a>, Error> {
+    fn settle_here<'a>(&'a self, pin: &'a PinCell, generation: u64) -> Result<Guard<'a>, Error> {
         let (Some(hot), Some(cell)) = (self.hot.get(), pin.cell.get()) else {
             return Err(Error::NotPublished);
         };
@@ -39,7 +39,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn settled<'a>(&'a self, pin: &'a Pin, generation: u64, view: View) -> Guard<'a> {
+    pub(super) fn settled<'a>(&'a self, pin: &'a PinCell, generation: u64, view: View) -> Guard<'a> {
         // Mappings may have been replaced: what unused cells remember is not to be used any more.
         self.forget_unused();
         pin.remember(generation, view);
@@ -59,15 +59,15 @@ impl Inner {
         }
         let wrong = |expected: u64, found: Option<u64>| match found {
             Some(found) => {
-                let place = self.paths.place(data_file(expected));
-                Error::Corrupt { place, what: "the generation", expected, found }
+                let path = self.paths.path_of(data_file(expected));
+                Error::Corrupt { path, what: "the generation", expected, found }
             }
             None => self.paths.io(data_file(expected), "open")(libc::ENOENT),
         };
         let settled =
             protocol::settle(generation, ATTEMPTS, |generation| self.find(generation), again, wrong)?;
-        let place = || self.paths.place(data_file(generation));
-        settled.ok_or_else(|| Error::Unsettled { place: place(), attempts: ATTEMPTS })
+        let path = || self.paths.path_of(data_file(generation));
+        settled.ok_or_else(|| Error::Unsettled { path: path(), attempts: ATTEMPTS })
     }
 
     /// What is needed to open and judge a copy; `None` without a state.

@@ -39,7 +39,7 @@ pub(super) fn open(options: &Options) -> Result<Writer, Error> {
     open_locked(options, paths, Arc::new(lock), 0)
 }
 
-/// Opens, or makes anew what was removed, while `writer` still has the files that had these names: the last
+/// Opens, or makes again what was removed, while `writer` still has the files that had these names: the last
 /// publication is carried over, and readers are told to look at the path again.
 pub(super) fn reopen(writer: &mut Writer) -> Result<(), Error> {
     let options = writer.options.clone();
@@ -109,8 +109,8 @@ fn open_locked(
     };
     for index in 0..2 {
         let copy = adopt_copy(&writer, index, &owners)?;
-        if let Some(place) = writer.copies.get_mut(usize::from(index == 1)) {
-            *place = copy;
+        if let Some(slot) = writer.copies.get_mut(usize::from(index == 1)) {
+            *slot = copy;
         }
     }
     adopt_retired(&writer, &owners)?;
@@ -136,20 +136,20 @@ fn introduce(writer: &Writer) {
 }
 
 fn take_lock(paths: &Paths, owners: &Owners) -> Result<PrivateFd, Error> {
-    let place = FileKind::Lock;
+    let kind = FileKind::Lock;
     for _ in 0..16 {
         let lock = PrivateFd::open(&paths.lock, Access::Create(0o600))
-            .map_err(|errno| paths.explain(place, &paths.lock, "open", errno))?;
-        let info = paths.check_file(place, lock.get().map_err(paths.io(place, "fstat"))?, owners)?;
-        if !lock.try_lock(Lock::Exclusive, 0).map_err(paths.io(place, "lock"))? {
-            return Err(Error::Locked { place: paths.place(place) });
+            .map_err(|errno| paths.explain(kind, &paths.lock, "open", errno))?;
+        let info = paths.check_file(kind, lock.get().map_err(paths.io(kind, "fstat"))?, owners)?;
+        if !lock.try_lock(Lock::Exclusive, 0).map_err(paths.io(kind, "lock"))? {
+            return Err(Error::Locked { path: paths.path_of(kind) });
         }
         // Somebody may have removed the file between opening and locking; then the lock excludes nobody.
         if file::lstat(&paths.lock).is_ok_and(|now| now.same_file(&info)) {
             return Ok(lock);
         }
     }
-    Err(Error::Unsettled { place: paths.place(place), attempts: 16 })
+    Err(Error::Unsettled { path: paths.path_of(kind), attempts: 16 })
 }
 
 struct Files {
@@ -242,11 +242,11 @@ fn make(paths: &Paths, options: &Options, generation: u64, adopted_id: u64) -> R
 fn make_file(
     paths: &Paths,
     options: &Options,
-    place: FileKind,
+    kind: FileKind,
     mode: u32,
     size: u64,
 ) -> Result<OwnedFd, Error> {
-    data_file::create_file(place, mode, size, paths, options)
+    data_file::create_file(kind, mode, size, paths, options)
 }
 
 /// What is under the name of a copy. `None`: nothing of use; the next publication makes a fresh file.
@@ -260,11 +260,11 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Dat
     let header = copy.header();
     let magic = header.magic.load(Ordering::Relaxed);
     if magic != DATA_MAGIC {
-        return Err(Error::Foreign { place: writer.paths.place(kind), expected: DATA_MAGIC, found: magic });
+        return Err(Error::Foreign { path: writer.paths.path_of(kind), expected: DATA_MAGIC, found: magic });
     }
     let layout = header.layout.load(Ordering::Relaxed);
     if layout != LAYOUT {
-        return Err(Error::Layout { place: writer.paths.place(kind), expected: LAYOUT, found: layout });
+        return Err(Error::Layout { path: writer.paths.path_of(kind), expected: LAYOUT, found: layout });
     }
     let (fields, hash) = header.fields();
     let room = info.size - PAGE;
@@ -292,7 +292,7 @@ fn adopt_copy(writer: &Writer, index: u64, owners: &Owners) -> Result<Option<Dat
             copy.holds = None;
         }
         if copy.holds == Some(writer.generation) {
-            // A state that was made anew does not have these yet.
+            // A state that was made again does not have these yet.
             let version = InstanceVersion::new(index, fields.bytes, fields.checksum);
             writer.state().version.store(version.0, Ordering::Relaxed);
             writer.state().published_ns.store(fields.published_ns, Ordering::Relaxed);

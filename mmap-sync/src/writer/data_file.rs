@@ -70,47 +70,47 @@ fn map_file(fd: &OwnedFd, size: u64, index: u64, paths: &Paths, options: &Option
 }
 
 /// Compares what a file in memory is to grow by with what the control group allows, which would kill instead of refusing.
-fn check_memory(fd: &OwnedFd, more: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
+fn check_memory(fd: &OwnedFd, more: u64, kind: FileKind, paths: &Paths) -> Result<(), Error> {
     if file::is_in_memory(fd) && cgroup::available().is_some_and(|room| room < more) {
         let limit = "the memory limit of the control group";
-        return Err(Error::NoSpace { place: paths.place(place), bytes: more, limit });
+        return Err(Error::NoSpace { path: paths.path_of(kind), bytes: more, limit });
     }
     Ok(())
 }
 
 /// Reserves a range of a file.
-fn reserve(fd: &OwnedFd, from: u64, len: u64, place: FileKind, paths: &Paths) -> Result<(), Error> {
-    file::reserve(fd, from, len).map_err(|errno| refused(errno, len, place, paths))
+fn reserve(fd: &OwnedFd, from: u64, len: u64, kind: FileKind, paths: &Paths) -> Result<(), Error> {
+    file::reserve(fd, from, len).map_err(|errno| refused(errno, len, kind, paths))
 }
 
 /// Why room for so many bytes was refused.
-fn refused(errno: Errno, bytes: u64, place: FileKind, paths: &Paths) -> Error {
+fn refused(errno: Errno, bytes: u64, kind: FileKind, paths: &Paths) -> Error {
     match errno {
         libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EFBIG => {
-            Error::NoSpace { place: paths.place(place), bytes, limit: "the file system is full" }
+            Error::NoSpace { path: paths.path_of(kind), bytes, limit: "the file system is full" }
         }
-        errno => paths.io(place, "fallocate")(errno),
+        errno => paths.io(kind, "fallocate")(errno),
     }
 }
 
 /// Makes a file that gets its final name later, with the mode and group of the options.
 pub(super) fn create_file(
-    place: FileKind,
+    kind: FileKind,
     mode: u32,
     size: u64,
     paths: &Paths,
     options: &Options,
 ) -> Result<OwnedFd, Error> {
     let name = paths.fresh()?;
-    file::unlink(&name).map_err(paths.io(place, "unlink of an unfinished file"))?;
-    let fd = file::open(&name, Access::CreateNew(0o600)).map_err(paths.io(place, "creating"))?;
+    file::unlink(&name).map_err(paths.io(kind, "unlink of an unfinished file"))?;
+    let fd = file::open(&name, Access::CreateNew(0o600)).map_err(paths.io(kind, "creating"))?;
     let made = (|| {
         if let Some(group) = options.group {
-            file::fchown_group(&fd, group).map_err(paths.io(place, "fchown"))?;
+            file::fchown_group(&fd, group).map_err(paths.io(kind, "fchown"))?;
         }
-        file::fchmod(&fd, mode).map_err(paths.io(place, "fchmod"))?;
-        check_memory(&fd, size, place, paths)?;
-        reserve(&fd, 0, size, place, paths)
+        file::fchmod(&fd, mode).map_err(paths.io(kind, "fchmod"))?;
+        check_memory(&fd, size, kind, paths)?;
+        reserve(&fd, 0, size, kind, paths)
     })();
     if made.is_err() {
         let _ = file::unlink(&name);

@@ -162,7 +162,7 @@ impl<'a> Standby<'a> {
 
     /// Its bytes, to be changed with each change accounted for, so that publishing costs in proportion to what was
     /// changed. Changes by other means, before or after, are to be named by [`touch`](Self::touch), or everything is
-    /// summed anew.
+    /// summed again.
     pub fn edit(&mut self) -> Edit<'_> {
         if self.writer.check_process().is_err() {
             return Edit { bytes: &mut [], blocks: None };
@@ -231,18 +231,13 @@ impl<'a> Standby<'a> {
         Ok(())
     }
 
-    /// Says which bytes were changed, so that only their blocks are summed anew. If it is never called, all are, unless
+    /// Says which bytes were changed, so that only their blocks are summed again. If it is never called, all are, unless
     /// they were only changed by [`edit`](Self::edit). A change of size needs no call. Once it is called, bytes that are
     /// changed otherwise and not named make the checksum wrong.
     pub fn touch(&mut self, range: Range<u64>) {
         if range.start < range.end {
             self.touched.get_or_insert_default().push(range);
         }
-    }
-
-    /// Says that nothing was changed beside what [`touch`](Self::touch) names, even if it is never called.
-    pub fn touch_nothing(&mut self) {
-        self.touched.get_or_insert_default();
     }
 
     /// Makes these bytes the current publication.

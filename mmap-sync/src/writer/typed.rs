@@ -76,17 +76,17 @@ impl<'a> Sink<'a> {
             self.room = Some(unsafe { room.as_mut() });
         }
         let Some(room) = &mut self.room else { return Ok(()) };
-        let Some(place) = room.get_mut(self.written..end) else { return Ok(()) };
+        let Some(target) = room.get_mut(self.written..end) else { return Ok(()) };
         // The block that was begun is filled up; whole blocks are summed while they are copied.
         let begun = self.written % BLOCK;
         let first = if begun == 0 { 0 } else { (BLOCK - begun).min(bytes.len()) };
         let whole = (bytes.len() - first) / BLOCK * BLOCK;
         let (first_bytes, rest_bytes) = bytes.split_at(first);
         let (whole_bytes, last_bytes) = rest_bytes.split_at(whole);
-        let (first_place, rest_place) = place.split_at_mut(first);
-        let (_, last_place) = rest_place.split_at_mut(whole);
-        first_place.copy_from_slice(first_bytes);
-        last_place.copy_from_slice(last_bytes);
+        let (first_target, rest_target) = target.split_at_mut(first);
+        let (_, last_target) = rest_target.split_at_mut(whole);
+        first_target.copy_from_slice(first_bytes);
+        last_target.copy_from_slice(last_bytes);
         if begun > 0
             && begun + first == BLOCK
             && let Some(block) = room.get(self.summed..self.summed + BLOCK)
@@ -95,8 +95,8 @@ impl<'a> Sink<'a> {
             self.summed += BLOCK;
         }
         if whole > 0 {
-            let place = room.get_mut(self.summed..self.summed + whole).unwrap_or_default();
-            self.blocks.push_copy(place, whole_bytes, self.threads);
+            let target = room.get_mut(self.summed..self.summed + whole).unwrap_or_default();
+            self.blocks.push_copy(target, whole_bytes, self.threads);
             self.summed += whole;
         }
         self.written = end;

@@ -173,11 +173,11 @@ fn push_table(
         let (what, limit) = ("bytes of CTRs over one combination of features", WIDE_TABLE_BYTES as u64);
         return Err(CompileError::TooLarge { what, found: bytes as u64, limit });
     }
-    let mut placed = vec![EMPTY; entries];
+    let mut settled = vec![EMPTY; entries];
     let mut probes = 1;
     for &key in &keys {
         let start = usize::try_from(first_probe(key, entries as u64)).unwrap_or(0);
-        let (before, from) = placed.split_at_mut(start.min(entries));
+        let (before, from) = settled.split_at_mut(start.min(entries));
         let candidates = from.iter_mut().chain(before).take(MAX_PROBES).enumerate();
         let mut free = candidates.filter(|(_, entry)| **entry == EMPTY);
         let Some((steps, entry)) = free.next() else {
@@ -189,7 +189,7 @@ fn push_table(
     }
     tables.reserve(bytes);
     let mut row = unknown.clone();
-    for key in placed {
+    for key in settled {
         row.copy_from_slice(&unknown);
         if key != EMPTY {
             for part in parts {

@@ -2,8 +2,8 @@
 
 mod ctr;
 mod error;
+mod non_symmetric;
 mod oblivious;
-mod shapes;
 mod slots;
 mod used;
 
@@ -11,8 +11,8 @@ use rkyv::util::AlignedVec;
 
 use super::ir::{Model, Trees};
 use crate::layout::{
-    ALIGN, FLAG_ANY_SHAPE, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Pod, SECTIONS, Section,
-    SectionId, VERSION,
+    ALIGN, FLAG_NON_SYMMETRIC, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Pod, SECTIONS, Section,
+    SectionId, VERSION, bytes_of,
 };
 use crate::meta::Meta;
 use error::narrow;
@@ -31,15 +31,11 @@ struct Sections {
 impl Sections {
     /// Appends a section; called in the order of [`SectionId`].
     fn push<T: Pod>(&mut self, at: SectionId, elements: &[T]) {
-        // SAFETY:
-        // - `Pod` types have no padding, so all of the slice's bytes are initialised; u8 has no alignment
-        let bytes =
-            unsafe { std::slice::from_raw_parts(elements.as_ptr().cast::<u8>(), size_of_val(elements)) };
         let offset = (size_of::<Header>() + self.bytes.len()) as u64;
         if let Some(section) = self.at.get_mut(at as usize) {
             *section = Section { offset, count: elements.len() as u64 };
         }
-        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes_of(elements));
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
     }
 }
@@ -115,9 +111,9 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
                 sections.push::<u8>(at, &[]);
             }
         }
-        Trees::Any(trees) => {
-            flags |= FLAG_ANY_SHAPE;
-            let compiled = shapes::compile(trees, model.dimensions, &slots)?;
+        Trees::NonSymmetric(trees) => {
+            flags |= FLAG_NON_SYMMETRIC;
+            let compiled = non_symmetric::compile(trees, model.dimensions, &slots)?;
             for at in [SectionId::Blocks, SectionId::Pages, SectionId::Tests, SectionId::LeafBases] {
                 sections.push::<u8>(at, &[]);
             }
@@ -150,11 +146,7 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     };
     header.slots_id = slots_id(&header, &sections);
     let mut bytes = AlignedVec::with_capacity(size_of::<Header>() + sections.bytes.len());
-    // SAFETY:
-    // - `Header` is `repr(C)` without padding (asserted beside it: the last field ends where it does)
-    bytes.extend_from_slice(unsafe {
-        std::slice::from_raw_parts((&raw const header).cast::<u8>(), size_of::<Header>())
-    });
+    bytes.extend_from_slice(bytes_of(&[header]));
     bytes.extend_from_slice(&sections.bytes);
     Ok(bytes)
 }

@@ -18,7 +18,7 @@ impl Used {
         let mut used = Self::default();
         match &model.trees {
             Trees::Oblivious(trees) => trees.iter().flat_map(|t| &t.splits).for_each(|s| used.add(model, *s)),
-            Trees::Any(trees) => {
+            Trees::NonSymmetric(trees) => {
                 for node in trees.iter().flat_map(|t| &t.nodes) {
                     if let Node::Split { split, .. } = node {
                         used.add(model, *split);

@@ -13,7 +13,7 @@ pub enum ImportError {
         /// What the file starts with.
         found: String,
     },
-    /// The file ends before what its own header or tables announce.
+    /// The file ends before what its header or tables declare.
     #[error("the file is truncated: {what} needs {expected} bytes, {found} are there; copy the file again")]
     Truncated {
         /// Which part ends early.

@@ -139,7 +139,7 @@ struct JsonSplit {
     value: Option<i64>,
 }
 
-/// A node of a tree of any shape; the parser limits how deep they nest.
+/// A node of a non-symmetric tree; the parser limits how deep they nest.
 #[derive(Deserialize)]
 struct JsonNode {
     #[serde(default)]
@@ -413,6 +413,6 @@ fn read_trees(trees: Vec<JsonNode>, splits: &[Split], model: &mut Model) -> Resu
         result.push(tree);
     }
     model.dimensions = dimensions.unwrap_or(model.bias.len().max(1));
-    model.trees = Trees::Any(result);
+    model.trees = Trees::NonSymmetric(result);
     Ok(())
 }

@@ -64,7 +64,7 @@ impl core::fmt::Debug for FeaturesBuilder<'_> {
 impl<'a> FeaturesBuilder<'a> {
     /// Plans the features of `schema` that follow `current` by `change`.
     ///
-    /// A dimension of `current` goes on where name and key are the same; its columns go on where name and type are
+    /// A dimension of `current` is kept where name and key are the same; its columns are kept where name and type are
     /// the same, and the others take their defaults.
     ///
     /// # Errors
@@ -97,9 +97,9 @@ impl<'a> FeaturesBuilder<'a> {
             rkyv::to_bytes::<rkyv::rancor::Error>(&metadata).map_err(failed)
         };
         let size = metadata(vec![Section { offset: 0, len: 0 }; dimensions])?.len();
-        let metadata_at = packer.place(size);
+        let metadata_at = packer.append(size);
         for p in &mut tables {
-            p.section = packer.place(p.layout.bytes());
+            p.section = packer.append(p.layout.bytes());
         }
         let metadata = metadata(tables.iter().map(|p| p.section).collect())?;
         Ok(Self { metadata, metadata_at, dimensions: tables, bytes: packer.bytes() })
@@ -116,7 +116,7 @@ impl<'a> FeaturesBuilder<'a> {
     /// table is split into at most `parts` of them.
     ///
     /// # Errors
-    /// Where rows do not fit the schema or each other; `dest` is of no use then.
+    /// Where rows do not fit the schema or each other; `dest` is useless then.
     pub fn write(
         &self,
         dest: &mut [u8],
@@ -154,8 +154,8 @@ impl<'a> NewTable<'a> {
             columns.extend(dimension.features.iter().map(|feature| {
                 let same =
                     |f: &crate::schema::ArchivedFeature| f.name == feature.name && f.kind == feature.kind;
-                let place = held.features.iter().position(same);
-                place.map_or(Column::Default(feature.default), Column::Old)
+                let column = held.features.iter().position(same);
+                column.map_or(Column::Default(feature.default), Column::Old)
             }));
             same_columns = held.features.len() == columns.len()
                 && columns.iter().enumerate().all(|(i, c)| *c == Column::Old(i));

@@ -113,7 +113,7 @@ pub enum FeaturesError {
 /// Makes the change of one dimension in features that have room for it.
 ///
 /// # Errors
-/// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out anew, by [`super::TableRelocation`] or
+/// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out again, by [`super::TableRelocation`] or
 /// [`FeaturesBuilder`]: then `target` holds part of the change. A change that [replaces](DimensionChange::Replace) is refused.
 pub fn apply_in_place<T: Target + ?Sized>(
     target: &mut T,

@@ -13,7 +13,7 @@ use crate::publication::features::{FeaturesRef, Metadata};
 use crate::publication::frame::{self, FrameError, HEADER_BYTES, Kind, Section};
 use crate::table::{Layout, TableError};
 
-/// The place of a table that grew stays empty until the features are rebuilt; at most one byte in so many is lost to
+/// The old range of a table that grew stays empty until the features are rebuilt; at most one byte in so many is lost to
 /// that, and in small features one in so few.
 const LOST_ONE_IN: u64 = 25;
 const LOST_ONE_IN_WHERE_SMALL: u64 = 3;
@@ -29,7 +29,7 @@ pub struct TableRelocation {
 }
 
 impl TableRelocation {
-    /// Plans it for the table of dimension `index`. `None` where the features had better be rebuilt: because a
+    /// Plans it for the table of dimension `index`. `None` where the features should be rebuilt: because a
     /// dimension is [replaced](DimensionChange::Replace), or too much of the features would lie empty.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl TableRelocation {
             .map_err(|error| FeaturesError::Table { dimension: name(), error })?;
 
         let mut packer = Packer::behind(features.bytes.len() as u64);
-        let section = packer.place(layout.bytes());
+        let section = packer.append(layout.bytes());
         let mut metadata = rkyv::deserialize::<Metadata, rkyv::rancor::Failure>(features.metadata)
             .map_err(|_| FrameError::Metadata)?;
         *metadata.tables.get_mut(index).ok_or(FrameError::Section { index })? = section;
@@ -97,15 +97,15 @@ impl TableRelocation {
         let found = dest.len() as u64;
         let all = dest.get_mut(..self.bytes() as usize);
         let all = all.ok_or(FrameError::CutOff { expected: self.bytes(), found })?;
-        let (before, place) = all.split_at_mut(self.section.offset as usize);
+        let (before, table) = all.split_at_mut(self.section.offset as usize);
         let features = FeaturesRef::open(before)?;
         let columns: Vec<_> = (0..self.layout.columns()).map(Column::Old).collect();
         let DimensionChange::Patch { upserts, deletes } = change else { return Ok(()) };
         let old = Some((features.table(self.index)?, columns.as_slice()));
         let source = Source { old, upserts, last_wins: true, deletes };
-        let built = table::build_jobs(place, self.layout, &source, parts)
+        let built = table::build_jobs(table, self.layout, &source, parts)
             .and_then(run)
-            .and_then(|rows| table::finish(place, &self.layout, rows));
+            .and_then(|rows| table::finish(table, &self.layout, rows));
         built.map_err(|error| {
             let dimension = features.schema().dimensions.get(self.index);
             FeaturesError::Table { dimension: dimension.map_or(String::new(), |d| d.name.to_string()), error }

@@ -9,7 +9,7 @@ const SMALL_TOTAL_ROWS: u64 = 100_000;
 /// From there on only the smallest tables have it, which together hold at most one of so many bytes.
 const SMALLEST_TABLES_ONE_IN: u64 = 60;
 /// From [`SMALL_TOTAL_ROWS`] on features that take more than so many percent of what they must hold are too large. Tables that
-/// are written anew only where they are sparse stay below, as far as it is rows that take the room: with 1.3 times
+/// are rewritten only where they are sparse stay below, as far as it is rows that take the room: with 1.3 times
 /// promised, what is left is for tables that have hardly any.
 const MAX_PERCENT: u64 = 127;
 

@@ -11,7 +11,7 @@ use super::writer::write_row;
 use crate::table::layout::{HEADER_BYTES, ROWS_AT, u64_at};
 use crate::table::{Layout, Locator, Row, TableError, TableRef, prefetch};
 
-/// Bytes that are changed in place, perhaps those of somebody who keeps account of each change.
+/// Bytes that are changed in place, perhaps of an owner that tracks each change.
 pub trait Target {
     /// The bytes as they are now.
     fn bytes(&self) -> &[u8];
@@ -68,7 +68,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
     /// Takes out the rows of `deletes`, then adds or replaces those of `upserts`, of which the last of a key counts.
     ///
     /// # Errors
-    /// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out anew for more rows; some of
+    /// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out again for more rows; some of
     /// the changes are made then, and making all of them in a new table gives the same as if none were.
     pub fn apply(&mut self, upserts: &Rows, deletes: &[u64]) -> Result<(), TableError> {
         upserts.check(self.layout.columns())?;
@@ -114,7 +114,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
     }
 
     fn set_rows(&mut self, rows: u64) {
-        self.change(ROWS_AT..ROWS_AT + 8, |place| place.copy_from_slice(&rows.to_le_bytes()));
+        self.change(ROWS_AT..ROWS_AT + 8, |bytes| bytes.copy_from_slice(&rows.to_le_bytes()));
     }
 
     /// Asks the processor for what keys after the `i`th will need: the pilot of one, then the slot of one whose pilot was
@@ -164,7 +164,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
         for slot in 0..self.layout.region_slots() {
             let key = u64_at(self.bytes(), slots_at + slot * stride);
             if key != 0 {
-                arrangement.add_placed(key, slot)?;
+                arrangement.add_settled(key, slot)?;
                 came_from.push(slot);
             }
         }
@@ -200,7 +200,7 @@ impl<'a, T: Target + ?Sized> TableMut<'a, T> {
                 None => to.copy_from_slice(held.next().unwrap_or_default()),
             });
         }
-        self.change(pilots_at..pilots_at + pilot_count, |place| place.copy_from_slice(&arrangement.pilots));
+        self.change(pilots_at..pilots_at + pilot_count, |bytes| bytes.copy_from_slice(&arrangement.pilots));
         Ok(())
     }
 }

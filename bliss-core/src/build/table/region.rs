@@ -38,7 +38,7 @@ pub(super) struct Arrangement {
     pub(super) owners: Vec<u16>,
     /// Buckets that look for a pilot.
     waiting: Vec<u16>,
-    /// Buckets placed last, which are not displaced again at once.
+    /// Buckets settled last, which are not displaced again at once.
     recent: [u16; 8],
     recent_at: usize,
 }
@@ -93,7 +93,7 @@ impl Arrangement {
     }
 
     /// Takes up a key that already has `slot` under the pilots of the region.
-    pub(super) fn add_placed(&mut self, key: u64, slot: usize) -> Result<(), TableError> {
+    pub(super) fn add_settled(&mut self, key: u64, slot: usize) -> Result<(), TableError> {
         let entry = self.add_entry(key)?;
         self.owners[slot] = entry;
         Ok(())
@@ -110,7 +110,7 @@ impl Arrangement {
         }
         self.free_slots(bucket);
         self.waiting.push(bucket);
-        self.place_waiting(key)
+        self.settle_waiting(key)
     }
 
     /// Takes up all `keys` of an empty region and finds slots for them, largest buckets first.
@@ -121,10 +121,10 @@ impl Arrangement {
             last = key;
         }
         self.waiting.extend((0..self.sizes.len() as u16).filter(|&b| self.sizes[usize::from(b)] > 0));
-        // The largest last, since `place_waiting` takes from the end.
+        // The largest last, since `settle_waiting` takes from the end.
         let sizes = &self.sizes;
         self.waiting.sort_unstable_by_key(|&b| sizes[usize::from(b)]);
-        self.place_waiting(last)
+        self.settle_waiting(last)
     }
 
     fn slot_of(&self, entry: u16, pilot: u8) -> usize {
@@ -150,7 +150,7 @@ impl Arrangement {
     }
 
     /// Finds pilots for all waiting buckets.
-    fn place_waiting(&mut self, key: u64) -> Result<(), TableError> {
+    fn settle_waiting(&mut self, key: u64) -> Result<(), TableError> {
         let mut steps = 100 * self.pilots.len() + 1000;
         while let Some(bucket) = self.waiting.pop() {
             let pilot = self.find_pilot(bucket).ok_or(TableError::Crowded { key })?;

@@ -154,7 +154,7 @@ fn a_region_that_is_nearly_full_is_arranged() {
     }
 }
 
-/// Keys that differ in one bit only, at any place: alike in slot, bucket or region, never confused.
+/// Keys that differ in one bit only, whichever it is: alike in slot, bucket or region, never confused.
 #[test]
 fn similar_keys_stay_apart() {
     let base = spread(1);
@@ -260,7 +260,7 @@ proptest! {
             prop_assert_eq!(&target[..64], &[0xcc; 64]);
             match applied {
                 Ok(()) => {}
-                // As a publisher does: lay out anew, from a table in which part of the change may be made already.
+                // As a publisher does: lay out again, from a table in which part of the change may be made already.
                 Err(_) => {
                     let old = TableRef::open(&bytes).unwrap();
                     let layout = Layout::for_rows(model.len() as u64 + spare.unwrap_or(0), columns).unwrap();

@@ -67,9 +67,9 @@ impl ByRegion {
         let mut at = starts.clone();
         let mut order = vec![0; keys.len()];
         for (i, &key) in keys.iter().enumerate() {
-            let place = &mut at[layout.probe(key).region()];
-            order[*place] = i as u32;
-            *place += 1;
+            let next = &mut at[layout.probe(key).region()];
+            order[*next] = i as u32;
+            *next += 1;
         }
         Ok(Self { starts, order })
     }

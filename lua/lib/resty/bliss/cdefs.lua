@@ -111,7 +111,7 @@ size_t bliss_dimension_count(bliss_t *handle);
 bliss_result_e bliss_dimension_name(bliss_t *handle, size_t dimension, bliss_text_t *name);
 size_t bliss_feature_count(bliss_t *handle);
 bliss_result_e bliss_feature_name(bliss_t *handle,
-                                  size_t place,
+                                  size_t index,
                                   bliss_text_t *dimension,
                                   bliss_text_t *feature);
 size_t bliss_model_count(bliss_t *handle);

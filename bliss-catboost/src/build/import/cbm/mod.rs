@@ -61,7 +61,7 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
     }
     let splits = split_table(&trees, &model, &index)?;
     model.trees = if trees.steps().is_some_and(|s| !s.is_empty()) {
-        Trees::Any(read_trees(&trees, &splits, model.dimensions)?)
+        Trees::NonSymmetric(read_trees(&trees, &splits, model.dimensions)?)
     } else {
         Trees::Oblivious(read_oblivious(&trees, &splits, model.dimensions)?)
     };
@@ -251,7 +251,7 @@ fn read_trees(trees: &ModelTrees<'_>, table: &[Split], dimensions: usize) -> Res
     Ok(result)
 }
 
-/// One tree of any shape: a difference of 0 ends at the node itself.
+/// One non-symmetric tree: a difference of 0 ends at the node itself.
 fn read_tree(
     splits: &[i32],
     steps: &[(u16, u16)],

@@ -1,11 +1,11 @@
-//! `lookup` (or `fetch`): the rows of 12 dimensions, 16 features each, for one request after the other.
+//! `lookup`: the rows of 12 dimensions, 16 features each, for one request after the other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::machine::{self, memory};
 use crate::measure::{Times, timer_cost};
-use crate::peers::Fetch;
+use crate::peers::Lookup;
 use crate::peers::bliss::{Bliss, all_rows, changed_rows, publisher};
 use crate::peers::bliss_c::BlissC;
 use crate::peers::cloudflare::{self, Cloudflare};
@@ -66,7 +66,7 @@ pub struct Options {
     /// How long each subject is measured in a round, warming up not included.
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
-    /// How often all subjects are set up and measured anew, one after another. Where the machine's memory is shared, or its
+    /// How often all subjects are set up and measured again, one after another. Where the machine's memory is shared, or its
     /// pages are scattered, one round may differ from the next by half. Those that take long to fill are measured once.
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
@@ -213,8 +213,8 @@ impl Run<'_> {
         times: &Times,
         fields: Vec<(&'static str, u64)>,
     ) {
-        let place = self.found.iter().position(|found| (found.bench, found.subject) == (bench, subject));
-        let place = place.unwrap_or_else(|| {
+        let index = self.found.iter().position(|found| (found.bench, found.subject) == (bench, subject));
+        let index = index.unwrap_or_else(|| {
             self.found.push(Found {
                 bench,
                 subject,
@@ -226,25 +226,25 @@ impl Run<'_> {
         });
         let median = times.percentiles().p50;
         eprintln!("  {bench}: {subject}: p50 {median:.0} ns");
-        if let Some(found) = self.found.get_mut(place) {
+        if let Some(found) = self.found.get_mut(index) {
             found.times.merge(times);
             found.medians.push(median.round());
             found.fields = fields;
         }
     }
 
-    fn add(&mut self, name: &'static str, peer: &mut impl Fetch, warm: u64) -> anyhow::Result<()> {
+    fn add(&mut self, name: &'static str, peer: &mut impl Lookup, warm: u64) -> anyhow::Result<()> {
         let times = self.times(peer, warm)?;
         self.keep(LOOKUP, name, &times, vec![("bytes", peer.bytes()), ("resident_bytes", memory().now)]);
         Ok(())
     }
 
     /// Each request is made, looked up against the clock, and checked.
-    fn times(&self, peer: &mut impl Fetch, warm: u64) -> anyhow::Result<Times> {
+    fn times(&self, peer: &mut impl Lookup, warm: u64) -> anyhow::Result<Times> {
         let mut requests = Requests::new(&self.workload, self.options.distribution, 1)?;
         for _ in 0..warm {
             let request = requests.next_request();
-            anyhow::ensure!(peer.fetch(&request.keys), "a look-up failed");
+            anyhow::ensure!(peer.look_up(&request.keys), "a lookup failed");
             request.check(peer.values(), peer.present())?;
         }
         let mut times = Times::new();
@@ -252,10 +252,10 @@ impl Run<'_> {
         loop {
             let request = requests.next_request();
             let start = Instant::now();
-            let done = peer.fetch(&request.keys);
+            let done = peer.look_up(&request.keys);
             let stop = Instant::now();
             times.add(stop - start);
-            anyhow::ensure!(done, "a look-up failed");
+            anyhow::ensure!(done, "a lookup failed");
             request.check(peer.values(), peer.present())?;
             if stop >= end {
                 return Ok(times);
@@ -272,7 +272,7 @@ impl Run<'_> {
             let request = requests.next_request();
             let addresses = floor.addresses(&request.rows)?;
             let start = Instant::now();
-            let vector = floor.fetch(&addresses);
+            let vector = floor.look_up(&addresses);
             let stop = Instant::now();
             for (dimension, row) in vector.as_chunks::<WIDTH>().0.iter().enumerate() {
                 let key = crate::workload::key(dimension, request.rows[dimension]);
@@ -331,7 +331,7 @@ impl Run<'_> {
         }
     }
 
-    /// The same while another thread publishes 1 % of the rows anew each second.
+    /// The same while another thread publishes 1 % of the rows again each second.
     fn while_publishing(
         &mut self,
         directory: &std::path::Path,

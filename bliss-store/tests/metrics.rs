@@ -14,14 +14,14 @@ use bliss_core::metrics::{self, Cells, Kind, MAX_CELLS, SLOT_BYTES, Series, Seri
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
-use bliss_store::{COUNTERS, Client, CountersFile, NotCounting, PublishOptions, Publisher};
+use bliss_store::{Client, METRICS, MetricsError, MetricsFile, PublishOptions, Publisher};
 
 const NOW: u32 = 1000;
 
 struct Site {
     directory: tempfile::TempDir,
     publisher: Publisher,
-    file: CountersFile,
+    file: MetricsFile,
 }
 
 /// On a tmpfs where there is one, as in production.
@@ -79,7 +79,7 @@ impl Site {
             routes: vec![route("default", "old", &["new", "broken"]), route("shop", "broken", &[])],
         };
         publisher.publish_models(&set).unwrap();
-        let file = CountersFile::open(directory.path(), &PublishOptions::default()).unwrap();
+        let file = MetricsFile::open(directory.path(), &PublishOptions::default()).unwrap();
         Self { directory, publisher, file }
     }
 
@@ -89,7 +89,7 @@ impl Site {
 
     fn client(&self) -> Client {
         let client = Client::open(self.path()).unwrap();
-        assert_eq!(client.not_counting(), None);
+        assert_eq!(client.metrics_error(), None);
         client
     }
 
@@ -106,7 +106,7 @@ impl Site {
         totals
     }
 
-    /// Look-ups of dimension `ip`.
+    /// Lookups of dimension `ip`.
     fn lookups(&mut self) -> u64 {
         let totals = self.totals();
         totals.get(&Series::Of(SeriesId::lookups("ip"))).map_or(0, |cells| cells.iter().sum())
@@ -201,7 +201,7 @@ fn what_is_looked_up_and_scored_is_counted() {
 #[test]
 fn requests_that_no_route_answers_are_counted_by_reason() {
     let directory = directory();
-    let mut file = CountersFile::open(directory.path(), &PublishOptions::default()).unwrap();
+    let mut file = MetricsFile::open(directory.path(), &PublishOptions::default()).unwrap();
     let mut client = Client::open(directory.path()).unwrap();
     score(&mut client, 3);
     let mut found = Vec::new();
@@ -222,7 +222,7 @@ fn threads_and_processes_count_at_once_and_nothing_is_lost() {
                     scope.spawn(|| {
                         let mut client = Client::open(&directory).unwrap();
                         score(&mut client, EACH);
-                        client.not_counting().is_none()
+                        client.metrics_error().is_none()
                     })
                 })
                 .collect();
@@ -282,7 +282,7 @@ fn m6_a_child_counts_nothing_until_it_has_a_slot_of_its_own() {
     score(&mut client, 10);
     let child = in_child(|| {
         score(&mut client, 1000);
-        let before = client.not_counting() == Some(NotCounting::Forked);
+        let before = client.metrics_error() == Some(MetricsError::Forked);
         let _ = client.maintain();
         score(&mut client, 7);
         // A grandchild, too.
@@ -290,9 +290,9 @@ fn m6_a_child_counts_nothing_until_it_has_a_slot_of_its_own() {
             score(&mut client, 1000);
             let _ = client.maintain();
             score(&mut client, 30);
-            client.not_counting().is_none()
+            client.metrics_error().is_none()
         });
-        before && wait(grandchild) == 0 && client.not_counting().is_none()
+        before && wait(grandchild) == 0 && client.metrics_error().is_none()
     });
     score(&mut client, 200);
     assert_eq!(wait(child), 0);
@@ -319,7 +319,7 @@ fn m6_a_child_does_not_keep_the_slot_of_a_dead_parent() {
             drop(until.take());
             ended.read(&mut [0]).is_ok()
         });
-        let counts = client.not_counting().is_none();
+        let counts = client.metrics_error().is_none();
         // It ends as if killed, and releases nothing itself.
         std::mem::forget(client);
         counts
@@ -334,17 +334,17 @@ fn m6_a_child_does_not_keep_the_slot_of_a_dead_parent() {
 #[test]
 fn without_a_file_a_worker_works_and_counts_once_there_is_one() {
     let mut site = Site::new();
-    let path = site.path().join(COUNTERS);
+    let path = site.path().join(METRICS);
     std::fs::remove_file(&path).unwrap();
     let mut client = Client::open(site.path()).unwrap();
-    assert_eq!(client.not_counting(), Some(NotCounting::NoFile));
+    assert_eq!(client.metrics_error(), Some(MetricsError::NoFile));
     score(&mut client, 5);
     client.maintain().unwrap();
-    assert_eq!(client.not_counting(), Some(NotCounting::NoFile));
-    assert_eq!(site.lookups(), 0, "the daemon makes the file anew when it looks");
+    assert_eq!(client.metrics_error(), Some(MetricsError::NoFile));
+    assert_eq!(site.lookups(), 0, "the daemon makes the file again when it looks");
     score(&mut client, 5);
     client.maintain().unwrap();
-    assert_eq!(client.not_counting(), None);
+    assert_eq!(client.metrics_error(), None);
     score(&mut client, 5);
     assert_eq!(site.lookups(), 5);
 
@@ -360,7 +360,7 @@ fn without_a_file_a_worker_works_and_counts_once_there_is_one() {
 #[test]
 fn m8_an_unusable_file_is_replaced_and_never_truncated() {
     let mut site = Site::new();
-    let path = site.path().join(COUNTERS);
+    let path = site.path().join(METRICS);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o660);
     let good = std::fs::read(&path).unwrap();
@@ -370,7 +370,7 @@ fn m8_an_unusable_file_is_replaced_and_never_truncated() {
     for (bad, expected) in [
         (&other_layout[..], "version 9"),
         (&other_magic, "another kind of file"),
-        (&too_many, "says that it has 4294967295 slots"),
+        (&too_many, "its header says 4294967295 slots"),
         (&good[..100_000], "it has 100000 bytes"),
         (b"short", "another kind of file"),
         (b"", "another kind of file"),
@@ -378,14 +378,14 @@ fn m8_an_unusable_file_is_replaced_and_never_truncated() {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, bad).unwrap();
         let mut client = Client::open(site.path()).unwrap();
-        let why = client.not_counting().unwrap().to_string();
+        let why = client.metrics_error().unwrap().to_string();
         assert!(why.contains(expected), "{why}");
         score(&mut client, 1);
         let old = std::fs::File::open(&path).unwrap();
-        let file = CountersFile::open(site.path(), &PublishOptions::default()).unwrap();
+        let file = MetricsFile::open(site.path(), &PublishOptions::default()).unwrap();
         assert_eq!(old.metadata().unwrap().len(), bad.len() as u64, "{expected}: the old one stays as it is");
         client.maintain().unwrap();
-        assert_eq!(client.not_counting(), None, "{expected}");
+        assert_eq!(client.metrics_error(), None, "{expected}");
         score(&mut client, 2);
         site.file = file;
         assert_eq!(site.lookups(), 2, "{expected}");
@@ -393,20 +393,20 @@ fn m8_an_unusable_file_is_replaced_and_never_truncated() {
     // A link is not followed, by nobody.
     std::fs::rename(&path, site.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-    assert_eq!(Client::open(site.path()).unwrap().not_counting(), Some(NotCounting::Stranger));
+    assert_eq!(Client::open(site.path()).unwrap().metrics_error(), Some(MetricsError::Stranger));
     assert_eq!(site.lookups(), 0);
     assert!(path.symlink_metadata().unwrap().is_file());
     // A good one is kept, by the next daemon too.
     let mut client = site.client();
     score(&mut client, 3);
-    site.file = CountersFile::open(site.path(), &PublishOptions::default()).unwrap();
+    site.file = MetricsFile::open(site.path(), &PublishOptions::default()).unwrap();
     assert_eq!(site.lookups(), 3);
 }
 
 #[test]
 fn m7_no_byte_in_the_file_does_more_than_count_wrongly() {
     let mut site = Site::new();
-    let file = std::fs::OpenOptions::new().write(true).open(site.path().join(COUNTERS)).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(site.path().join(METRICS)).unwrap();
     let mut seed = 1_u64;
     for slot in 0..4_u64 {
         for at in (0..SLOT_BYTES as u64).step_by(8) {
@@ -426,26 +426,26 @@ fn m7_no_byte_in_the_file_does_more_than_count_wrongly() {
 #[test]
 fn workers_beyond_the_last_slot_wait_for_one() {
     let mut site = Site::new();
-    let path = site.path().join(COUNTERS);
+    let path = site.path().join(METRICS);
     // The same file with two slots.
     let mut head = std::fs::read(&path).unwrap();
     head.truncate(3 * SLOT_BYTES);
     head[12..16].copy_from_slice(&2_u32.to_le_bytes());
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, head).unwrap();
-    site.file = CountersFile::open(site.path(), &PublishOptions::default()).unwrap();
+    site.file = MetricsFile::open(site.path(), &PublishOptions::default()).unwrap();
     let (first, mut second) = (site.client(), site.client());
     let mut third = Client::open(site.path()).unwrap();
-    assert_eq!(third.not_counting(), Some(NotCounting::NoSlot { slots: 2 }));
+    assert_eq!(third.metrics_error(), Some(MetricsError::NoSlot { slots: 2 }));
     for _ in 0..5 {
         third.maintain().unwrap();
-        assert_eq!(third.not_counting(), Some(NotCounting::NoSlot { slots: 2 }));
+        assert_eq!(third.metrics_error(), Some(MetricsError::NoSlot { slots: 2 }));
     }
     score(&mut third, 10);
     score(&mut second, 10);
     drop(first);
     third.maintain().unwrap();
-    assert_eq!(third.not_counting(), None);
+    assert_eq!(third.metrics_error(), None);
     score(&mut third, 10);
     assert_eq!(site.lookups(), 20);
 }

@@ -1,13 +1,13 @@
 //! Lookups against tables of every width, with every instruction set.
 
-use super::tests::{NOW, dimension, pack_change, with_default};
-use super::{Scorer, VECTOR_LEN};
+use super::{NOW, dimension, pack_change, with_default};
 use crate::build::Rows;
 use crate::build::{Change, DimensionChange};
 use crate::key::{KeySecret, SECRET_BYTES};
 use crate::request::Names;
 use crate::schema::{Dimension, KeyPart, Schema};
 use crate::score::Status;
+use crate::scorer::{Scorer, VECTOR_LEN};
 use crate::table::{Buffers, Instructions};
 
 const ROWS: u64 = 50;

@@ -1,11 +1,11 @@
-//! Trees of any shape: nodes whose two children lie side by side, walked eight trees at a time.
+//! Non-symmetric trees: nodes whose two children lie side by side, walked eight trees at a time.
 
 use super::error::{CompileError, narrow};
 use super::slots::Slots;
 use crate::build::ir::{Node as IrNode, Tree};
 use crate::layout::{Node, TRAVERSAL_TREES, Traversal, UNREACHABLE_THRESHOLD};
 
-/// The sections of trees of any shape.
+/// The sections of non-symmetric trees.
 #[derive(Default)]
 pub(super) struct Compiled {
     pub(super) leaves: Vec<f64>,

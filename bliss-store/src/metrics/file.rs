@@ -1,0 +1,166 @@
+//! The daemon's side: creates the file and reads all slots.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use bliss_core::metrics::{SLOT_BYTES, SLOT_WORDS, Slot};
+
+use bliss_os::file::{self, Access, FileInfo};
+use bliss_os::map::Map;
+
+use super::{
+    DEFAULT_SLOTS, HEADER_BYTES, HeaderError, METRICS, check_header, file_bytes, header, slot_offset,
+};
+use crate::PublishOptions;
+
+/// Why workers' metrics cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: workers' metrics cannot be kept: {step} failed: {error}", path.display())]
+pub struct MetricsFileError {
+    path: PathBuf,
+    step: &'static str,
+    error: io::Error,
+}
+
+/// The file in which workers count, for the daemon. Opened beside the directory's [`Publisher`](crate::Publisher), whose
+/// lock ensures that there is one at a time.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    name: CString,
+    mode: u32,
+    group: Option<u32>,
+    open: Open,
+}
+
+/// The open file.
+#[derive(Debug)]
+struct Open {
+    file: OwnedFd,
+    info: FileInfo,
+    /// Slots, by the header when it was checked.
+    slots: u32,
+    map: Map,
+}
+
+impl MetricsFile {
+    /// Opens the file of `directory`, or replaces it if it is missing or unusable. A replaced file is never truncated: workers
+    /// that map it keep it until their next maintenance. A new file gets the mode and group of the readers' file
+    /// (`*_readers`); an existing one keeps its own.
+    ///
+    /// # Errors
+    /// It cannot be created or mapped.
+    pub fn open(directory: &Path, options: &PublishOptions) -> Result<Self, MetricsFileError> {
+        let path = directory.join(METRICS);
+        let fail = |step, error| MetricsFileError { path: path.clone(), step, error };
+        let name =
+            CString::new(path.as_os_str().as_bytes()).map_err(|e| fail("converting the path", e.into()))?;
+        let (mode, group) = (options.readers_mode, options.group);
+        let open = find_or_create(&path, &name, mode, group).map_err(|(step, error)| fail(step, error))?;
+        Ok(Self { path, name, mode, group, open })
+    }
+
+    /// Calls `each` with every slot that was ever used. If the file was removed, replaced or damaged meanwhile, it is replaced
+    /// first, and counts start at 0.
+    ///
+    /// # Errors
+    /// It cannot be created or read.
+    pub fn slots(&mut self, mut each: impl FnMut(Slot<'_>)) -> Result<(), MetricsFileError> {
+        let fail = |step, error| MetricsFileError { path: self.path.clone(), step, error };
+        if !self.open.is_current(&self.name) {
+            self.open = find_or_create(&self.path, &self.name, self.mode, self.group)
+                .map_err(|(step, error)| fail(step, error))?;
+        }
+        let Open { file, map, slots, .. } = &self.open;
+        let mut index = 0;
+        while index < *slots {
+            // Slots that were never taken are holes, and reading those through the mapping would allocate their pages.
+            let data = file::next_data(file, slot_offset(index))
+                .map_err(|errno| fail("searching for slots", io::Error::from_raw_os_error(errno)))?;
+            let Some(data) = data else { break };
+            // The header takes the room of one slot.
+            let block = data / SLOT_BYTES as u64;
+            index = u32::try_from(block.saturating_sub(1)).unwrap_or(u32::MAX).max(index);
+            if index >= *slots {
+                break;
+            }
+            if let Some(slot) = map.get_slice(slot_offset(index), SLOT_WORDS).and_then(Slot::new) {
+                each(slot);
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Whether this file still has this name, and is unchanged but for its slots.
+    fn is_current(&self, name: &CString) -> bool {
+        let has_name = file::lstat(name).is_ok_and(|info| info.same_file(&self.info));
+        let has_size = file::fstat(&self.file).is_ok_and(|info| info.size == self.info.size);
+        let has_slots = |header| check_header(&header, self.info.size) == Ok(self.slots);
+        has_name && has_size && file::read_head::<HEADER_BYTES>(&self.file).is_ok_and(has_slots)
+    }
+}
+
+type Failure = (&'static str, io::Error);
+
+fn find_or_create(path: &Path, name: &CString, mode: u32, group: Option<u32>) -> Result<Open, Failure> {
+    if let Ok(Ok(open)) = find(name) {
+        return Ok(open);
+    }
+    create(path, mode, group)?;
+    match find(name) {
+        Ok(Ok(open)) => Ok(open),
+        Ok(Err(bad)) => Err(("checking the new file", io::Error::other(bad))),
+        Err(error) => Err(("opening the new file", error)),
+    }
+}
+
+fn find(name: &CString) -> io::Result<Result<Open, HeaderError>> {
+    let os = io::Error::from_raw_os_error;
+    let fd = file::open(name, Access::ReadWrite).map_err(os)?;
+    let info = file::fstat(&fd).map_err(os)?;
+    if !info.is_regular() || ![0, file::effective_user()].contains(&info.owner) {
+        return Ok(Err(HeaderError::Magic));
+    }
+    let header = file::read_head::<HEADER_BYTES>(&fd).map_err(os)?;
+    let slots = match check_header(&header, info.size) {
+        Ok(slots) => slots,
+        Err(bad) => return Ok(Err(bad)),
+    };
+    let map = Map::new(&fd, info.size, false).map_err(os)?;
+    Ok(Ok(Open { file: fd, info, slots, map }))
+}
+
+/// Creates the file beside `path` and renames it, so that nobody finds half of one.
+fn create(path: &Path, mode: u32, group: Option<u32>) -> Result<(), Failure> {
+    let fresh = path.with_extension("new");
+    let during = |step: &'static str| move |error| (step, error);
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(("removing counters.new", error));
+        }
+        _ => {}
+    }
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&fresh)
+        .map_err(during("creating counters.new"))?;
+    file.set_len(file_bytes(DEFAULT_SLOTS)).map_err(during("sizing counters.new"))?;
+    file.write_all(&header(DEFAULT_SLOTS)).map_err(during("writing counters.new"))?;
+    if group.is_some() {
+        fchown(&file, None, group).map_err(during("changing the group of counters.new"))?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(during("changing the mode of counters.new"))?;
+    // Replaces whatever has the name, except a folder, which must be removed by hand.
+    fs::rename(&fresh, path).map_err(during("renaming counters.new"))
+}
