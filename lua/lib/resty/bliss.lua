@@ -365,7 +365,7 @@ function Handle:shadow_count()
 end
 
 -- Fetches a shadow model's result, counted from 1, for the last request; `shadow_model` and `shadow_probability`
--- are about the one fetched last. Returns its score; or nil and the reason why there is none, "no such shadow" included.
+-- are about the one fetched last. Returns its score; or nil and why there is none, "no such shadow" included.
 -- To be called before anything but `model` and `counts` is done with the handle.
 function Handle:shadow_score(index)
     local shadow = self.shadow
