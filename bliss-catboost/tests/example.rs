@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 
 #[test]
-fn the_score_example_prints_catboosts_answer() {
+fn the_example_prints_catboosts_answer() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models");
     let bytes = std::fs::read(folder.join("depth1.x.f32")).unwrap();
     let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
@@ -13,7 +13,7 @@ fn the_score_example_prints_catboosts_answer() {
 
     // Cargo builds examples before it runs tests, beside the folder of this binary.
     let binary = std::env::current_exe().unwrap();
-    let example = binary.parent().unwrap().with_file_name("examples").join("score");
+    let example = binary.parent().unwrap().with_file_name("examples").join("evaluate");
     if !example.exists() {
         let _ = writeln!(
             std::io::stderr(),

@@ -1,4 +1,4 @@
-//! `blissctl demo`: the whole chain, with libbliss in another process.
+//! `blissctl demo`: the whole chain, with libblissffi in another process.
 
 use std::io::Write as _;
 use std::path::Path;

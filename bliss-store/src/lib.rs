@@ -6,7 +6,7 @@
 //!
 //! `Publisher` (cargo feature `publish`) writes. One per directory, in any process.
 //!
-//! The programs in `examples` do one thing each: `publish`, `look_up`, `score`.
+//! The programs in `examples` do one thing each: `store_publish`, `store_look_up`, `store_score`.
 //!
 //! ```
 //! use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};

@@ -31,22 +31,22 @@ fn examples_publish_look_up_and_score() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
 
-    let early = run("look_up", directory, &["192.0.2.1"]);
+    let early = run("store_look_up", directory, &["192.0.2.1"]);
     assert!(!early.status.success(), "nothing is published yet: {early:?}");
-    let early = printed("score", directory, &["192.0.2.1"]);
+    let early = printed("store_score", directory, &["192.0.2.1"]);
     assert!(early.starts_with("unscored: no snapshot: "), "{early}");
 
-    let published = printed("publish", directory, &[]);
+    let published = printed("store_publish", directory, &[]);
     assert!(published.starts_with("features: generation 2, "), "{published}");
     assert!(published.contains("\nmodels: generation 1, "), "{published}");
 
-    let look_up = |address| printed("look_up", directory, &[address]);
+    let look_up = |address| printed("store_look_up", directory, &[address]);
     assert_eq!(look_up("192.0.2.1"), "ip: fresh\nip.requests_1m = 3\nip.errors_1m = 0\n");
     assert_eq!(look_up("192.0.2.2"), "ip: fresh\nip.requests_1m = 240\nip.errors_1m = 31\n");
     assert_eq!(look_up("192.0.2.3"), "ip: missing\nip.requests_1m = 0\nip.errors_1m = 0\n");
     assert_eq!(look_up("no address"), "ip: absent\nip.requests_1m = 0\nip.errors_1m = 0\n");
 
-    let score = |address| printed("score", directory, &[address]);
+    let score = |address| printed("store_score", directory, &[address]);
     assert!(score("192.0.2.1").starts_with("score 94 by model rate, bot probability 0.047\n"));
     assert!(score("192.0.2.2").starts_with("score 6 by model rate, bot probability 0.953\n"));
 }

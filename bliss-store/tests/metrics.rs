@@ -309,6 +309,7 @@ fn m6_a_child_counts_nothing_until_it_has_a_slot_of_its_own() {
 fn m6_a_child_does_not_keep_the_slot_of_a_dead_parent() {
     let mut site = Site::new();
     let (mut ended, until) = std::io::pipe().unwrap();
+    let (ready, started) = std::io::pipe().unwrap();
     let directory = site.path().to_owned();
     let mut until = Some(until);
     let parent = in_child(|| {
@@ -317,8 +318,10 @@ fn m6_a_child_does_not_keep_the_slot_of_a_dead_parent() {
         // It never uses its handle, and lives until the test is over.
         in_child(|| {
             drop(until.take());
-            ended.read(&mut [0]).is_ok()
+            (&started).write_all(&[1]).is_ok() && ended.read(&mut [0]).is_ok()
         });
+        // A fork is whole once its handlers have run.
+        let _ = (&ready).read(&mut [0]);
         let counts = client.metrics_error().is_none();
         // It ends as if killed, and releases nothing itself.
         std::mem::forget(client);

@@ -103,7 +103,7 @@ fn s7_publications_follow_their_changes() {
 
 /// A table that grows again and again beside a large one; every checksum is verified.
 #[test]
-fn a_small_table_grows_without_the_others_being_written_anew() {
+fn s7_a_small_table_grows_without_the_others_being_rewritten() {
     let directory = tempfile::tempdir().unwrap();
     let mut two = schema(3);
     two.dimensions.push(Dimension { name: "large".into(), ..two.dimensions[0].clone() });
@@ -137,7 +137,7 @@ fn a_small_table_grows_without_the_others_being_written_anew() {
 /// From 100,000 rows on a copy takes at most 1.3 times the bytes of keys, times and rows, whatever was added or deleted; and
 /// is not rewritten at every turn for that.
 #[test]
-fn copies_stay_small_whether_rows_come_or_go() {
+fn s7_copies_stay_small_whether_rows_come_or_go() {
     let directory = tempfile::tempdir().unwrap();
     let mut two = schema(3);
     two.dimensions.push(Dimension { name: "small".into(), ..two.dimensions[0].clone() });

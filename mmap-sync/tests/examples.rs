@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use common::Dir;
 
-/// `cargo test` builds the examples, beside the directory of the tests; `--test examples` alone needs `--examples`.
+/// `cargo test` builds the examples, beside the directory of the tests; before `--test examples` alone run
+/// `cargo build -p mmap-sync --examples`.
 fn example(name: &str) -> Command {
     let deps = std::env::current_exe().unwrap();
     Command::new(deps.parent().unwrap().with_file_name("examples").join(name))

@@ -11,7 +11,7 @@ use mmap_sync::{Reader, Writer};
 const FILES: [&str; 4] = ["x_state", "x_data_0", "x_data_1", "x_readers"];
 
 #[test]
-fn a_neighbour_who_locks_or_scribbles_does_not_stop_the_writer() {
+fn m7_a_neighbour_who_locks_or_scribbles_does_not_stop_the_writer() {
     let dir = Dir::new();
     let mut writer = dir.options().slots(8).open_writer().unwrap();
     publish(&mut writer, 1000);
@@ -59,7 +59,7 @@ fn a_neighbour_who_locks_or_scribbles_does_not_stop_the_writer() {
 }
 
 #[test]
-fn a_neighbour_who_truncates_the_slots_does_not_kill_the_writer() {
+fn m7_a_neighbour_who_truncates_the_slots_does_not_kill_the_writer() {
     let dir = Dir::new();
     let mut writer = dir.options().slots(256).open_writer().unwrap();
     publish(&mut writer, 1000);

@@ -50,3 +50,19 @@ fn nothing_refers_to_what_lies_outside() {
     }
     assert!(wrong.is_empty(), "the repository stands by itself:\n{}", wrong.join("\n"));
 }
+
+/// Cargo builds the examples of all packages into one folder, where the last of two of a name wins.
+#[test]
+fn examples_have_names_of_their_own() {
+    let mut names = std::collections::BTreeMap::<String, Vec<String>>::new();
+    for (path, _) in files() {
+        if let [_, "examples", file] = path.split('/').collect::<Vec<_>>()[..]
+            && let Some(name) = file.strip_suffix(".rs")
+        {
+            names.entry(name.to_owned()).or_default().push(path.clone());
+        }
+    }
+    assert!(names.len() > 5, "{names:?}");
+    let twice: Vec<_> = names.values().filter(|paths| paths.len() > 1).collect();
+    assert!(twice.is_empty(), "examples of one name: {twice:?}");
+}

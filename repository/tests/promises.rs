@@ -72,6 +72,9 @@ fn files_and_tests_named_in_the_design_exist() {
         for name in promise.tests.iter().filter(|name| !names.contains(name.as_str())) {
             wrong.push(format!("{number}: no function `{name}`"));
         }
+        for name in promise.tests.iter().filter(|name| promise_of(name).as_ref() != Some(number)) {
+            wrong.push(format!("{number}: `{name}` does not start with the number"));
+        }
     }
     assert!(wrong.is_empty(), "docs/design.md:\n{}", wrong.join("\n"));
 }

@@ -2,7 +2,7 @@
 //!
 //! A log (made up, or a real one) is replayed by its own clock. This process is the daemon's part: it makes features of
 //! the requests seen so far and publishes them every second of the log's time. Another process, `bliss-scorer`, scores
-//! every request through libbliss from what is published at that moment. Nothing is left behind.
+//! every request through libblissffi from what is published at that moment. Nothing is left behind.
 
 mod report;
 mod scorer;

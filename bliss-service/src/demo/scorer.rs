@@ -1,4 +1,4 @@
-//! The other process: `bliss-scorer`, which scores requests through libbliss.
+//! The other process: `bliss-scorer`, which scores requests through libblissffi.
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! Looks up the features of an address in a directory that `publish` wrote.
+//! Looks up the features of an address in a directory that `store_publish` wrote.
 //!
 //! ```sh
-//! cargo run --example look_up -- /dev/shm/bliss-example 192.0.2.2
+//! cargo run -p bliss-store --example store_look_up -- /dev/shm/bliss-example 192.0.2.2
 //! ```
 
 use std::error::Error;

@@ -1,7 +1,7 @@
-//! Scores a request of an address with the model that `publish` wrote.
+//! Scores a request of an address with the model that `store_publish` wrote.
 //!
 //! ```sh
-//! cargo run --example score -- /dev/shm/bliss-example 192.0.2.2
+//! cargo run -p bliss-store --example store_score -- /dev/shm/bliss-example 192.0.2.2
 //! ```
 
 use std::error::Error;

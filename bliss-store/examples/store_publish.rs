@@ -2,10 +2,10 @@
 //!
 //! ```sh
 //! mkdir /dev/shm/bliss-example
-//! cargo run --example publish -- /dev/shm/bliss-example
+//! cargo run -p bliss-store --example store_publish -- /dev/shm/bliss-example
 //! ```
 //!
-//! `look_up` and `score` read what it publishes.
+//! `store_look_up` and `store_score` read what it publishes.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Scores one row: `cargo run -p bliss-catboost --features build --example score -- MODEL.cbm VALUE,VALUE,…`
+//! Scores one row: `cargo run -p bliss-catboost --features build --example evaluate -- MODEL.cbm VALUE,VALUE,…`
 //!
 //! One value per input, in the order of the model's inputs: a number (empty: missing) or the text of a category. Without
 //! a row it lists the inputs.
