@@ -9,7 +9,8 @@
 //! | `string` | any bytes | the same |
 //! | `u64` | decimal digits; 8 little-endian bytes; a number | 8 bytes, little-endian |
 //!
-//! A value that does not fit its kind counts as absent.
+//! A value that does not fit its kind counts as absent. The built-in attributes `path`, `method`, `host`, `user_agent` and
+//! `referrer` are what [`crate::http`] makes of the text that a server has.
 //!
 //! Where a model takes an attribute as a category, the category is its canonical text ([`Canonical::text`]):
 //!
@@ -23,6 +24,7 @@
 use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::http::Rule;
 use crate::schema::AttributeKind;
 
 /// An attribute's value as the caller has it.
@@ -100,6 +102,23 @@ impl<'a> Canonical<'a> {
             }
             (AttributeKind::Ip | AttributeKind::Hex { .. } | AttributeKind::String, Value::U64(_)) => None,
         }
+    }
+
+    /// The canonical bytes of `value` where `rule` says what a string counts as; `None` where it does not fit, or counts as
+    /// absent. A host with upper case has at most 64 bytes; `$host` of nginx has none, and may be longer.
+    pub fn by_rule(kind: AttributeKind, rule: Rule, value: Value<'a>) -> Option<Self> {
+        let (AttributeKind::String, Value::Text(bytes) | Value::Binary(bytes)) = (kind, value) else {
+            return Self::new(kind, value);
+        };
+        let bytes = rule.apply(bytes)?;
+        if rule == Rule::Host && bytes.iter().any(u8::is_ascii_uppercase) {
+            let mut host = Self::inline(bytes)?;
+            if let Repr::Inline(held, _) = &mut host.repr {
+                held.make_ascii_lowercase();
+            }
+            return Some(host);
+        }
+        Some(Self { repr: Repr::Borrowed(bytes) })
     }
 
     fn ipv6(octets: [u8; 16]) -> Option<Self> {

@@ -11,6 +11,45 @@
 //! | `host` | [`host`] of the `Host` header or of `$host`, in lower case |
 //! | `user_agent`, `referrer` | [`header`] |
 
+/// By which of these functions the text of an attribute becomes its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// By none: the value is as the caller says it.
+    Verbatim,
+    /// [`header`].
+    Header,
+    /// [`method`].
+    Method,
+    /// [`path`].
+    Path,
+    /// [`host`], in lower case.
+    Host,
+}
+
+impl Rule {
+    /// The rule for the attribute of this name.
+    pub fn of(attribute: &str) -> Self {
+        match attribute {
+            "user_agent" | "referrer" => Self::Header,
+            "method" => Self::Method,
+            "path" => Self::Path,
+            "host" => Self::Host,
+            _ => Self::Verbatim,
+        }
+    }
+
+    /// The part of `value` that counts; `None` where it counts as absent. A host keeps its upper case.
+    pub fn apply(self, value: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Verbatim => Some(value),
+            Self::Header => header(value),
+            Self::Method => method(value),
+            Self::Path => path(value),
+            Self::Host => host(value),
+        }
+    }
+}
+
 /// A header's value; `None` where the request has none. Empty and `-`, which logs write for no value, are none.
 pub fn header(value: &[u8]) -> Option<&[u8]> {
     (!value.is_empty() && value != b"-").then_some(value)

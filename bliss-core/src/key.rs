@@ -18,6 +18,7 @@ use core::mem::MaybeUninit;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_secret};
 
 use crate::attribute::{Canonical, Value};
+use crate::http::Rule;
 use crate::name::Name;
 use crate::schema::{ArchivedDimension, ArchivedSchema, AttributeKind, Dimension, MAX_KEY_PARTS, Schema};
 
@@ -85,6 +86,7 @@ pub struct KeyBuilder {
 #[derive(Clone, Copy, Debug)]
 struct Part {
     kind: AttributeKind,
+    rule: Rule,
     v4_prefix: Option<u8>,
     v6_prefix: Option<u8>,
 }
@@ -95,7 +97,8 @@ impl KeyBuilder {
     pub fn new(schema: &Schema, dimension: &Dimension) -> Option<Self> {
         let parts = dimension.key.iter().map(|part| {
             let kind = schema.attribute_kind(&part.attribute)?;
-            Some(Part { kind, v4_prefix: part.v4_prefix, v6_prefix: part.v6_prefix })
+            let rule = Rule::of(&part.attribute);
+            Some(Part { kind, rule, v4_prefix: part.v4_prefix, v6_prefix: part.v6_prefix })
         });
         Self::of_parts(&dimension.name, parts)
     }
@@ -104,13 +107,15 @@ impl KeyBuilder {
     pub fn of_archived(schema: &ArchivedSchema, dimension: &ArchivedDimension) -> Option<Self> {
         let parts = dimension.key.iter().map(|part| {
             let (v4_prefix, v6_prefix) = (part.v4_prefix.as_ref().copied(), part.v6_prefix.as_ref().copied());
-            Some(Part { kind: schema.attribute_kind(&part.attribute)?, v4_prefix, v6_prefix })
+            let kind = schema.attribute_kind(&part.attribute)?;
+            Some(Part { kind, rule: Rule::of(&part.attribute), v4_prefix, v6_prefix })
         });
         Self::of_parts(&dimension.name, parts)
     }
 
     fn of_parts(dimension: &str, parts: impl ExactSizeIterator<Item = Option<Part>>) -> Option<Self> {
-        let unused = Part { kind: AttributeKind::String, v4_prefix: None, v6_prefix: None };
+        let unused =
+            Part { kind: AttributeKind::String, rule: Rule::Verbatim, v4_prefix: None, v6_prefix: None };
         let len = parts.len();
         let mut builder = Self { dimension: Name::new(dimension)?, parts: [unused; MAX_KEY_PARTS], len };
         for (to, part) in builder.parts.get_mut(..len)?.iter_mut().zip(parts) {
@@ -156,7 +161,7 @@ impl KeyBuilder {
         let mut canonical = [const { None }; MAX_KEY_PARTS];
         for (i, (to, part)) in canonical.iter_mut().zip(&self.parts).take(self.len).enumerate() {
             let value = value(i).ok_or(KeyError::Absent(i))?;
-            let whole = Canonical::new(part.kind, value).ok_or(KeyError::Unfit(i))?;
+            let whole = Canonical::by_rule(part.kind, part.rule, value).ok_or(KeyError::Unfit(i))?;
             *to = Some(whole.masked(part.v4_prefix, part.v6_prefix));
         }
         let parts = canonical.iter().flatten().map(Canonical::bytes);

@@ -66,25 +66,17 @@ function _M.init(directory)
     end
 end
 
--- An empty header counts as none, as it does in the access log.
-local function present(value)
-    if value ~= "" then
-        return value
-    end
-end
-
 -- The attributes are those of the access log, so that a request finds the rows that requests like it made.
 -- Nothing in here may yield.
 local function score(var)
     handle:clear()
     handle:set_binary(ip, var.binary_remote_addr)
-    handle:set_text(user_agent, present(var.http_user_agent))
+    handle:set_text(user_agent, var.http_user_agent)
     handle:set_text(method, var.request_method)
-    handle:set_text(host, present(var.host))
-    handle:set_text(referrer, present(var.http_referer))
-    local target = var.request_uri
-    local query = target:find("?", 1, true)
-    handle:set_text(path, target, query and query - 1)
+    handle:set_text(host, var.host)
+    handle:set_text(referrer, var.http_referer)
+    -- Up to `?`, and a header `-` as none: the library makes the same of these values as of what the log has.
+    handle:set_text(path, var.request_uri)
     return handle:score(var.bot_route, ngx.time())
 end
 

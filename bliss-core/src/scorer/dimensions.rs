@@ -1,6 +1,7 @@
 //! Dimensions bound to features: from a request's attributes to rows.
 
 use crate::attribute::{Canonical, TextRoom, Value};
+use crate::http::Rule;
 use crate::key::{KeyBuilder, KeySecret, SECRET_BYTES};
 use crate::name::Name;
 use crate::publication::features::FeaturesRef;
@@ -21,8 +22,8 @@ pub struct BoundDimensions {
     pub(super) instructions: Instructions,
     secret: KeySecret,
     clock_skew_seconds: u32,
-    /// The types of the caller's attributes in the schema, by index.
-    attributes: [Option<AttributeKind>; MAX_ATTRIBUTES],
+    /// The types of the caller's attributes in the schema, and what their text counts as, by index.
+    attributes: [Option<(AttributeKind, Rule)>; MAX_ATTRIBUTES],
     dimensions: Vec<BoundDimension>,
     /// What a lookup needs of each dimension, side by side.
     lookup_entries: Vec<LookupEntry>,
@@ -80,7 +81,7 @@ impl BoundDimensions {
         self.unbind();
         self.clock_skew_seconds = features.schema().clock_skew_seconds.to_native();
         for (kind, name) in self.attributes.iter_mut().zip(names.attributes()) {
-            *kind = features.schema().attribute_kind(name);
+            *kind = features.schema().attribute_kind(name).map(|kind| (kind, Rule::of(name)));
         }
         for (index, dimension) in features.schema().dimensions.iter().enumerate() {
             self.bind_dimension(&features, index, dimension, names)?;
@@ -175,13 +176,13 @@ impl BoundDimensions {
 
     /// The kind of the caller's attribute at `index`, if the schema knows it.
     pub(super) fn attribute_kind(&self, index: usize) -> Option<AttributeKind> {
-        *self.attributes.get(index)?
+        self.attributes.get(index)?.map(|(kind, _)| kind)
     }
 
     /// The category that the request's attribute at `index` is; `None` where it has none that fits its kind.
     pub(super) fn category(&self, index: usize, request: &Request<'_>) -> Option<f32> {
-        let kind = self.attribute_kind(index)?;
-        let canonical = Canonical::new(kind, request.attribute(index)?)?;
+        let (kind, rule) = (*self.attributes.get(index)?)?;
+        let canonical = Canonical::by_rule(kind, rule, request.attribute(index)?)?;
         Some(f32::from_bits(category_hash(canonical.text(kind, &mut TextRoom::default()))))
     }
 
