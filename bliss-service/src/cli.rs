@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{daemon, demo, export, logging, model_files, model_tool};
+use crate::{daemon, demo, export, logging, model_files, model_tool, output};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -98,7 +98,10 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            if error.is::<output::Closed>() {
+                return ExitCode::SUCCESS;
+            }
+            output::note(format_args!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -109,12 +112,11 @@ fn check(config: &Config) -> anyhow::Result<()> {
         model_files::compile(&model.path)
             .map_err(|error| anyhow::anyhow!("model `{}`, {}: {error}", model.name, model.path.display()))?;
     }
-    println!(
-        "good: {} dimensions with {} features, {} origins, {} models",
+    output::print(format_args!(
+        "good: {} dimensions with {} features, {} origins, {} models\n",
         config.schema.dimensions.len(),
         config.schema.width(),
         config.origins.len(),
         config.models.len()
-    );
-    Ok(())
+    ))
 }

@@ -44,11 +44,30 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             tracing::info!("{name}: shutting down; what is published stays");
             on_signal.cancel();
         });
+        ignore_other_signals()?;
         serve(config, stop).await
     });
     // A read that hangs, for instance on a dead network file system, is abandoned.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
+}
+
+/// Signals that other daemons reload or reopen their log on, and that would end this one: it only says that it got them.
+fn ignore_other_signals() -> std::io::Result<()> {
+    let signals = [
+        ("SIGHUP", SignalKind::hangup(), "there is no reload yet, a restart reads the configuration again"),
+        ("SIGUSR1", SignalKind::user_defined1(), "the log goes to standard error, there is no file to reopen"),
+        ("SIGUSR2", SignalKind::user_defined2(), "it has no meaning here"),
+    ];
+    for (name, kind, why) in signals {
+        let mut signal = signal(kind)?;
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() {
+                tracing::warn!("{name} is ignored: {why}");
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Runs the daemon until `stop` is cancelled.

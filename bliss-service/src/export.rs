@@ -21,6 +21,7 @@ use crate::access_log::parse::{Parser, Record};
 use crate::access_log::replay::{Event, Replay, ReplayOptions, Summary};
 use crate::config::Config;
 use crate::origin::OriginKind;
+use crate::output;
 
 /// Options of `blissctl features`.
 #[derive(Clone, Debug, clap::Args)]
@@ -102,19 +103,25 @@ pub fn run(options: &Options) -> anyhow::Result<Exported> {
         .with_context(|| format!("--log {}", options.log.display()))?;
     let to_out = || format!("--out {}", options.out.display());
     let exported = if options.out == Path::new("-") {
-        write(&plan, &replay, std::io::stdout().lock())?
+        write(&plan, &replay, std::io::stdout().lock()).map_err(output::closed).with_context(to_out)?
     } else {
         let file = File::create(&options.out).with_context(to_out)?;
         write(&plan, &replay, file).with_context(to_out)?
     };
     let Summary { requests, malformed, late, first_malformed, .. } = &exported.log;
-    eprintln!(
-        "{requests} requests with {} columns, {} publications, {late} lines too late to count",
+    output::note(format_args!(
+        "{requests} requests with {} columns, {} publications, {late} lines too late to count\n",
         exported.columns, exported.publications
-    );
+    ));
     if let Some((line, error)) = first_malformed {
         let log = options.log.display();
-        eprintln!("{malformed} lines cannot be read, the first: {log}, line {line}: {error}");
+        anyhow::ensure!(
+            *requests > 0,
+            "{log}: none of {malformed} lines can be read; the first, line {line}: {error}"
+        );
+        output::note(format_args!(
+            "{malformed} lines cannot be read, the first: {log}, line {line}: {error}\n"
+        ));
     }
     Ok(exported)
 }

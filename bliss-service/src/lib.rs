@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod model_files;
 pub mod model_tool;
 pub mod origin;
+mod output;
 pub mod publish;
 pub mod refusal;
 pub mod state;

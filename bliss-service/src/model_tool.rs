@@ -5,6 +5,7 @@
 //! little-endian `f64`, [`output_dimensions`](ModelRef::output_dimensions) per row, from the evaluator that serves.
 
 use std::path::{Path, PathBuf};
+use crate::output;
 
 use anyhow::{Context, Result, bail, ensure};
 use bliss_catboost::ir::Model;
@@ -69,14 +70,16 @@ pub struct RowFiles {
 /// Names the file and says what is wrong with it.
 pub fn run(command: &ModelCommand) -> Result<()> {
     match command {
-        ModelCommand::Inspect { file } => print!("{}", Loaded::read(file)?.describe()?),
+        ModelCommand::Inspect { file } => {
+            output::print(format_args!("{}", Loaded::read(file)?.describe()?))?;
+        }
         ModelCommand::Compile { file, out } => {
             let loaded = Loaded::read(file)?;
             if let Some(out) = out {
                 std::fs::write(out, loaded.compiled.as_slice())
                     .with_context(|| format!("{}: cannot be written", out.display()))?;
             }
-            println!("{}: {} bytes compiled", file.display(), loaded.compiled.len());
+            output::print(format_args!("{}: {} bytes compiled\n", file.display(), loaded.compiled.len()))?;
         }
         ModelCommand::Eval { file, rows, out, path } => {
             let loaded = Loaded::read(file)?;
@@ -84,7 +87,8 @@ pub fn run(command: &ModelCommand) -> Result<()> {
             let bytes: Vec<u8> = answers.iter().flat_map(|a| a.to_le_bytes()).collect();
             std::fs::write(out, bytes).with_context(|| format!("{}: cannot be written", out.display()))?;
             let dimensions = loaded.open()?.output_dimensions();
-            println!("{} rows x {dimensions} answers to {}", answers.len() / dimensions, out.display());
+            let rows = answers.len() / dimensions;
+            output::print(format_args!("{rows} rows x {dimensions} answers to {}\n", out.display()))?;
         }
         ModelCommand::Diff { a, b, rows } => {
             let [left, right] = [Loaded::read(a)?, Loaded::read(b)?];
@@ -98,7 +102,7 @@ pub fn run(command: &ModelCommand) -> Result<()> {
                 dimensions[1]
             );
             let answers = [left.evaluate(rows, None)?, right.evaluate(rows, None)?];
-            println!("{}", Difference::of(&answers[0], &answers[1]));
+            output::print(format_args!("{}\n", Difference::of(&answers[0], &answers[1])))?;
         }
     }
     Ok(())

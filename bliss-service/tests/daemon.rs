@@ -257,6 +257,22 @@ fn s6_sigterm_ends_it_while_an_origin_hangs() {
 }
 
 #[test]
+fn signals_that_other_daemons_reload_on_do_not_end_it() {
+    let dir = directory();
+    let mut daemon = Daemon::start(dir.path(), FILE);
+    for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP] {
+        // SAFETY:
+        // - the process is our child and has not been waited for, so its id is still its own
+        assert_eq!(unsafe { libc::kill(daemon.child.id() as i32, signal) }, 0);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(daemon.child.try_wait().unwrap().is_none(), "signal {signal} ended it");
+    }
+    replace(dir.path(), "rows.csv", "key.ip,updated_at,x\n192.0.2.1,7,5\n");
+    daemon.until("readiness", |d| d.get("/readyz").unwrap().0 == 200);
+    assert!(daemon.terminate().success());
+}
+
+#[test]
 fn without_origins_it_waits_for_its_end() {
     let dir = directory();
     let daemon = Daemon::start(dir.path(), "");

@@ -21,6 +21,7 @@ use bliss_core::schema::Schema;
 use bliss_core::score::Unscored;
 use bliss_store::{PublishOptions, Publisher};
 
+use crate::output;
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
 use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
 use crate::access_log::parse::{Format, Parser, Record};
@@ -77,7 +78,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         .with_context(|| format!("{}: cannot be read", log.display()))?;
     let summary = replay.summary().clone();
     if let Some((line, error)) = &summary.first_malformed {
-        eprintln!("{}:{line}: {error}; such lines are counted and skipped", log.display());
+        output::note(format_args!("{}:{line}: {error}; such lines are counted and skipped\n", log.display()));
     }
     ensure!(
         summary.requests > 0,
@@ -120,11 +121,10 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     directory.close().context("the temporary directory cannot be removed")?;
     report.seconds = started.elapsed().as_secs_f64();
     if options.json {
-        println!("{}", report.json());
+        output::print(format_args!("{}\n", report.json()))
     } else {
-        println!("{report}");
+        output::print(format_args!("{report}\n"))
     }
-    Ok(())
 }
 
 /// A directory in memory, or where temporary files go if there is no such file system.
@@ -246,7 +246,9 @@ struct Progress {
 impl Progress {
     fn new(requests: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        eprintln!("replaying {requests} requests: features are published every second of the log's time");
+        output::note(format_args!(
+            "replaying {requests} requests: features are published every second of the log's time\n"
+        ));
         Self { requests, shown: Instant::now(), terminal }
     }
 
@@ -259,16 +261,15 @@ impl Progress {
         let percent = seen * 100 / self.requests.max(1);
         let line = format!("{percent:>3} %  {seen} requests scored, {publications} publications");
         if self.terminal {
-            eprint!("\r{line}");
-            let _ = std::io::stderr().flush();
+            output::note(format_args!("\r{line}"));
         } else {
-            eprintln!("{line}");
+            output::note(format_args!("{line}\n"));
         }
     }
 
     fn end(&self) {
         if self.terminal {
-            eprint!("\r{:60}\r", "");
+            output::note(format_args!("\r{:60}\r", ""));
         }
     }
 }
