@@ -56,7 +56,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 fn ignore_other_signals() -> std::io::Result<()> {
     let signals = [
         ("SIGHUP", SignalKind::hangup(), "there is no reload yet, a restart reads the configuration again"),
-        ("SIGUSR1", SignalKind::user_defined1(), "the log goes to standard error, there is no file to reopen"),
+        (
+            "SIGUSR1",
+            SignalKind::user_defined1(),
+            "the log goes to standard error, there is no file to reopen",
+        ),
         ("SIGUSR2", SignalKind::user_defined2(), "it has no meaning here"),
     ];
     for (name, kind, why) in signals {

@@ -4,8 +4,8 @@
 //! categories as lines of tab-separated strings; the pool's columns are all numbers, then all categories. Answers are
 //! little-endian `f64`, [`output_dimensions`](ModelRef::output_dimensions) per row, from the evaluator that serves.
 
-use std::path::{Path, PathBuf};
 use crate::output;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bliss_catboost::ir::Model;

@@ -8,7 +8,7 @@ mod report;
 mod scorer;
 mod traffic;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,11 @@ use bliss_core::schema::Schema;
 use bliss_core::score::Unscored;
 use bliss_store::{PublishOptions, Publisher};
 
-use crate::output;
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
 use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
 use crate::access_log::parse::{Format, Parser, Record};
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
+use crate::output;
 
 use report::Report;
 use scorer::{Reply, Scorer};
