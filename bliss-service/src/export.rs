@@ -116,7 +116,7 @@ pub fn run(options: &Options) -> anyhow::Result<Exported> {
     if let Some((line, error)) = first_malformed {
         let log = options.log.display();
         anyhow::ensure!(
-            requests > 0,
+            exported.log.requests > 0,
             "{log}: none of {malformed} lines can be read; the first, line {line}: {error}"
         );
         output::note(format_args!(
