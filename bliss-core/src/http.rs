@@ -70,6 +70,9 @@ fn is_token(byte: u8) -> bool {
 pub fn path(target: &[u8]) -> Option<&[u8]> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let path = trim_spaces(target.get(..end)?);
+    if path.first() == Some(&b'/') {
+        return Some(path);
+    }
     let Some(after_scheme) = after_scheme(path) else {
         return header(path);
     };

@@ -277,6 +277,39 @@ mod tests {
         }
     }
 
+    /// What a worker has and what the log has of one request name one row; a value that is none names none.
+    #[test]
+    fn keys_follow_the_rules_of_http() {
+        use crate::schema::{Dimension, Feature, KeyPart, Schema};
+        let key = |attribute: &str, text: &str| {
+            let dimension = Dimension {
+                name: "d".into(),
+                key: vec![KeyPart::whole(attribute)],
+                max_age_seconds: 0,
+                features: vec![Feature::number("x")],
+            };
+            let schema = Schema { dimensions: vec![dimension], ..Schema::default() };
+            let keys = KeyBuilder::new(&schema, &schema.dimensions[0]).unwrap();
+            keys.key(&counting_secret(), |_| Some(text.into()))
+        };
+        for (attribute, worker, log) in [
+            ("path", "/a?b=c", "/a"),
+            ("path", "/", "HTTP://shop.example"),
+            ("path", "/sp", " /sp "),
+            ("host", "shop.example", "Shop.Example.:443"),
+        ] {
+            assert_eq!(key(attribute, worker), key(attribute, log), "{attribute}: {worker}, {log}");
+            assert!(key(attribute, worker).is_ok());
+        }
+        for attribute in ["path", "method", "host", "user_agent", "referrer"] {
+            assert_eq!(key(attribute, "-"), Err(KeyError::Unfit(0)), "{attribute}");
+        }
+        assert_ne!(key("user_agent", "a?b"), key("user_agent", "a"));
+        let long = format!("A{}", "b".repeat(64));
+        assert_eq!(key("host", &long), Err(KeyError::Unfit(0)), "no room for its lower case");
+        assert!(key("host", &long.to_lowercase()).is_ok());
+    }
+
     #[test]
     fn secret_is_not_shown() {
         assert_eq!(format!("{:?}", counting_secret()), "KeySecret(..)");

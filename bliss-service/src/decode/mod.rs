@@ -218,7 +218,12 @@ impl<'d> Builder<'d> {
                 KeyError::Absent(at) => {
                     format!("no `key.{}`, which a row of `{}` needs", name_of(at), dimension.name)
                 }
-                KeyError::Unfit(at) => format!("`key.{}` does not fit the attribute's type", name_of(at)),
+                KeyError::Unfit(at) => {
+                    let name = name_of(at);
+                    format!(
+                        "`key.{name}` does not fit the attribute's type, or is none, as `-` is of a header"
+                    )
+                }
             };
             Refusal::new(Reason::BadKey, message)
         })?;
