@@ -58,6 +58,7 @@ fn publish_features() -> Result<AlignedVec<64>, Error> {
         name: "ip".into(),
         key: vec![KeyPart::whole("ip")],
         max_age_seconds: 600,
+        on_stale: Default::default(),
         features: vec![Feature::number("requests_1m")],
     };
     let schema = Schema { dimensions: vec![dimension], ..Schema::default() };

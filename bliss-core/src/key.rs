@@ -60,6 +60,7 @@ pub enum KeyError {
 ///     name: "subnet_path".into(),
 ///     key: vec![KeyPart::subnet("ip", 24, 48), KeyPart::whole("path")],
 ///     max_age_seconds: 600,
+///     on_stale: Default::default(),
 ///     features: vec![Feature::number("requests_1m")],
 /// };
 /// let schema = Schema { dimensions: vec![dimension], ..Schema::default() };
@@ -286,6 +287,7 @@ mod tests {
                 name: "d".into(),
                 key: vec![KeyPart::whole(attribute)],
                 max_age_seconds: 0,
+                on_stale: Default::default(),
                 features: vec![Feature::number("x")],
             };
             let schema = Schema { dimensions: vec![dimension], ..Schema::default() };

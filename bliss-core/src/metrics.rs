@@ -5,8 +5,8 @@
 //!
 //! | words | what |
 //! |---|---|
-//! | 8 i, i < 320 | small entries: lookups of a dimension, unscored requests of a route |
-//! | 2,560 + 24 i, i < 234 | large entries: scores of a route and model, a route's shadow model |
+//! | 8 i, i < 128 | small entries: lookups of a dimension |
+//! | 1,024 + 24 i, i < 298 | large entries: unscored requests of a route, scores of a route and model, a route's shadow model |
 //!
 //! The first entries of each kind are fixed and have no id: they count what has no entry of its own, since the table is
 //! full, and the unscored requests of no route. The others are claimed when a worker binds a publication, at an index that
@@ -33,7 +33,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::score::{Status, Unscored};
 
 /// Version of this layout. Workers and daemon of different layouts do not count together.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 /// Length of a slot in bytes.
 pub const SLOT_BYTES: usize = 65_536;
 /// Length of a slot in words.
@@ -68,13 +68,13 @@ struct Table {
     fixed: usize,
 }
 
-const SMALL: Table = Table { first: 0, words: 8, entries: 320, fixed: 3 };
-const LARGE: Table = Table { first: 2560, words: 24, entries: 234, fixed: 2 };
+const SMALL: Table = Table { first: 0, words: 8, entries: 128, fixed: 1 };
+const LARGE: Table = Table { first: 1024, words: 24, entries: 298, fixed: 4 };
 
 const _: () = {
     assert!(SMALL.first + SMALL.entries * SMALL.words == LARGE.first);
     assert!(LARGE.first + LARGE.entries * LARGE.words <= SLOT_WORDS && SLOT_WORDS <= u16::MAX as usize);
-    assert!(Unscored::ALL.len() < SMALL.words, "a counter for each reason");
+    assert!(Unscored::ALL.len() <= MAX_CELLS, "a counter for each reason");
     assert!(SHADOW_UNSCORED + Unscored::ALL.len() <= MAX_CELLS);
 };
 
@@ -104,8 +104,8 @@ impl Kind {
 
     const fn table(self) -> Table {
         match self {
-            Self::Lookups | Self::Unscored => SMALL,
-            Self::Scores | Self::Shadow => LARGE,
+            Self::Lookups => SMALL,
+            Self::Unscored | Self::Scores | Self::Shadow => LARGE,
         }
     }
 
@@ -113,9 +113,9 @@ impl Kind {
     const fn other(self) -> EntryIndex {
         EntryIndex(match self {
             Self::Lookups => SMALL.at(0),
-            Self::Unscored => SMALL.at(1),
-            Self::Scores => LARGE.at(0),
-            Self::Shadow => LARGE.at(1),
+            Self::Unscored => LARGE.at(0),
+            Self::Scores => LARGE.at(1),
+            Self::Shadow => LARGE.at(2),
         })
     }
 }
@@ -166,7 +166,7 @@ pub struct EntryIndex(u16);
 
 impl EntryIndex {
     /// Of unscored requests of which no route is known, as when nothing is published.
-    pub const NO_ROUTE: Self = Self(SMALL.at(2));
+    pub const NO_ROUTE: Self = Self(LARGE.at(3));
 }
 
 /// What an entry that was read counts.

@@ -25,6 +25,7 @@ pub const MAX_NAME_BYTES: usize = 128;
 ///     name: "subnet_path".into(),
 ///     key: vec![KeyPart::subnet("ip", 24, 48), KeyPart::whole("path")],
 ///     max_age_seconds: 600,
+///     on_stale: Default::default(),
 ///     features: vec![
 ///         Feature::number("requests_1m"),
 ///         Feature { min: Some(0.0), max: Some(1.0), ..Feature::number("error_share") },
@@ -50,6 +51,9 @@ pub struct Schema {
     pub dimensions: Vec<Dimension>,
     /// A row whose time of update lies at most this far in a reader's future is fresh, beyond it stale; in seconds.
     pub clock_skew_seconds: u32,
+    /// Requests are unscored once the publishing daemon has given no sign of life for longer than this; in seconds, 0 for
+    /// never. What it published last would otherwise decide for ever.
+    pub max_heartbeat_age_seconds: u32,
 }
 
 /// A named attribute of requests and its type.
@@ -107,8 +111,23 @@ pub struct Dimension {
     pub key: Vec<KeyPart>,
     /// A row older than this when it is read is stale; in seconds, 0 for never.
     pub max_age_seconds: u32,
+    /// What becomes of a row that is stale.
+    pub on_stale: OnStale,
     /// Columns, in the order in which a row holds them.
     pub features: Vec<Feature>,
+}
+
+/// What becomes of a row that is older than its dimension's `max_age_seconds`. It counts as stale in any case.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[rkyv(derive(Clone, Copy, Debug, PartialEq, Eq), compare(PartialEq))]
+pub enum OnStale {
+    /// Its values are used.
+    #[default]
+    Use,
+    /// The default values are used in place of its own, as if there were no row.
+    Default,
+    /// A model that uses the dimension does not score the request ([`crate::score::Unscored::StaleDimension`]).
+    Unscored,
 }
 
 /// One attribute of a key.
@@ -189,6 +208,17 @@ pub fn builtin_attributes() -> [(&'static str, AttributeKind); 11] {
 fn kind_of<'a>(name: &str, mut own: impl Iterator<Item = (&'a str, AttributeKind)>) -> Option<AttributeKind> {
     let builtin = || builtin_attributes().into_iter().find(|(builtin, _)| *builtin == name);
     own.find(|(own, _)| *own == name).or_else(builtin).map(|(_, kind)| kind)
+}
+
+impl ArchivedOnStale {
+    /// As a value of its own.
+    pub fn to_native(self) -> OnStale {
+        match self {
+            Self::Use => OnStale::Use,
+            Self::Default => OnStale::Default,
+            Self::Unscored => OnStale::Unscored,
+        }
+    }
 }
 
 impl ArchivedSchema {
@@ -337,6 +367,7 @@ mod tests {
             name: name.into(),
             key: vec![KeyPart::whole("ip")],
             max_age_seconds: 600,
+            on_stale: Default::default(),
             features: vec![Feature::number("requests_1m")],
         }
     }

@@ -30,11 +30,17 @@ pub enum Unscored {
     BadModels = 6,
     /// The model's answer is no probability.
     NoProbability = 7,
+    /// The daemon has given no sign of life for longer than the publication allows
+    /// ([`crate::schema::Schema::max_heartbeat_age_seconds`]).
+    OldSnapshot = 8,
+    /// The row of a dimension that the model uses is stale, and the dimension is not to be used then
+    /// ([`crate::schema::OnStale::Unscored`]).
+    StaleDimension = 9,
 }
 
 impl Unscored {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NoSnapshot,
         Self::NoModels,
         Self::NoActiveModel,
@@ -42,6 +48,8 @@ impl Unscored {
         Self::BadSnapshot,
         Self::BadModels,
         Self::NoProbability,
+        Self::OldSnapshot,
+        Self::StaleDimension,
     ];
 
     /// The reason in a few words that stay the same between versions.
@@ -54,6 +62,8 @@ impl Unscored {
             Self::BadSnapshot => "bad snapshot",
             Self::BadModels => "bad models",
             Self::NoProbability => "no probability",
+            Self::OldSnapshot => "old snapshot",
+            Self::StaleDimension => "stale dimension",
         }
     }
 }
@@ -75,7 +85,8 @@ pub enum Status {
     Unused = 0,
     /// A row, and young enough.
     Fresh = 1,
-    /// A row, but older than the dimension's `max_age`; its values are used.
+    /// A row, but older than the dimension's `max_age`; whether its values are used, the dimension says
+    /// ([`crate::schema::OnStale`]).
     Stale = 2,
     /// No row; the default values are used.
     Missing = 3,

@@ -25,6 +25,10 @@ pub enum bliss_result_e {
     BLISS_BAD_MODELS = 6,
     /// The model's result is not a probability.
     BLISS_NO_PROBABILITY = 7,
+    /// The daemon has given no sign of life for longer than its configuration allows (`publish.max_heartbeat_age`).
+    BLISS_OLD_SNAPSHOT = 8,
+    /// The row of a dimension that the model uses is stale, and the dimension has `on_stale = "unscored"`.
+    BLISS_STALE_DIMENSION = 9,
     /// A pointer that must not be NULL is.
     BLISS_ERROR_NULL = -1,
     /// An id, a name, a number or a length is not valid for this function.
@@ -53,6 +57,8 @@ impl From<Unscored> for bliss_result_e {
             Unscored::BadSnapshot => BLISS_BAD_SNAPSHOT,
             Unscored::BadModels => BLISS_BAD_MODELS,
             Unscored::NoProbability => BLISS_NO_PROBABILITY,
+            Unscored::OldSnapshot => BLISS_OLD_SNAPSHOT,
+            Unscored::StaleDimension => BLISS_STALE_DIMENSION,
         }
     }
 }
@@ -65,7 +71,7 @@ pub enum bliss_status_e {
     BLISS_STATUS_UNUSED = 0,
     /// A row, and young enough.
     BLISS_STATUS_FRESH = 1,
-    /// A row, but older than the dimension's `max_age`; its values are used.
+    /// A row, but older than the dimension's `max_age`; its values are used unless its `on_stale` says otherwise.
     BLISS_STATUS_STALE = 2,
     /// No row; the default values are used.
     BLISS_STATUS_MISSING = 3,

@@ -61,10 +61,10 @@ impl bliss_t {
 
     /// Puts the reason, if that was last, in words.
     fn explain(&mut self) {
-        use Unscored::{BadModels, BadSnapshot, NoModels, NoSnapshot};
+        use Unscored::{BadModels, BadSnapshot, NoModels, NoSnapshot, OldSnapshot};
         let Some(reason) = self.unscored.take() else { return };
         match (reason, self.client.last_error()) {
-            (NoSnapshot | NoModels | BadSnapshot | BadModels, Some(why)) => {
+            (NoSnapshot | NoModels | BadSnapshot | BadModels | OldSnapshot, Some(why)) => {
                 self.message.set(format_args!("{reason}: {why}"));
             }
             _ => self.message.set(reason),

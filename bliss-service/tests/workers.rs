@@ -99,6 +99,36 @@ impl Drop for Scorer {
     }
 }
 
+/// A client that is blocked when the daemon dies does not stay blocked.
+#[test]
+fn s10_a_killed_daemon_leaves_no_scores_behind() {
+    let dir = directory();
+    fs::write(dir.path().join("rows.csv"), format!("key.ip,updated_at,x\n192.0.2.1,{},50\n", now())).unwrap();
+    model(dir.path(), "old", "ip.x", -2.0, 2.0);
+    model(dir.path(), "new", "ip.x", -2.0, 2.0);
+    let config = CONFIG.replace("\"lost\"\n", "\"unused\"\n").replace("lost.json", "new.json");
+    let config = config.replace("\"new\", \"lost\"", "\"new\"");
+    let config = format!("[publish]\nmax_heartbeat_age = \"3s\"\n{config}");
+    let daemon = Daemon::start(dir.path(), &config);
+    let mut scorer = Scorer::start(&dir.path().join("shm"));
+    let mut until = |what: &str, wanted: (i32, u32)| {
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let (status, score, _) = scorer.score(&["192.0.2.1"], now()).remove(0);
+            if (status, score) == wanted {
+                return;
+            }
+            assert!(std::time::Instant::now() < patience, "{what}: status {status}, score {score}");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    };
+    until("a bot", (0, 13));
+    daemon.kill();
+    until("old snapshot", (8, 0));
+    let _next = Daemon::start(dir.path(), &config);
+    until("a bot again", (0, 13));
+}
+
 fn now() -> u32 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as u32
 }

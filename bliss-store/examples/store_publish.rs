@@ -26,6 +26,7 @@ fn schema() -> Schema {
         name: "ip".into(),
         key: vec![KeyPart::whole("ip")],
         max_age_seconds: 600,
+        on_stale: Default::default(),
         features: vec![Feature::number("requests_1m"), Feature::number("errors_1m")],
     };
     Schema { dimensions: vec![ip], ..Schema::default() }

@@ -10,6 +10,7 @@ use bliss_core::score::{Answer, Shadow, Status, Unscored};
 use bliss_core::scorer::Scorer;
 use mmap_sync::{Error, Guard, Options, Reader};
 
+use crate::heartbeat::Heartbeat;
 use crate::metrics::{MetricsError, WorkerMetrics};
 use crate::{FEATURES, MODELS};
 
@@ -48,6 +49,7 @@ pub struct Client {
     models_bound: u64,
     last_error: Option<ClientError>,
     metrics: WorkerMetrics,
+    heartbeat: Heartbeat,
 }
 
 /// Options of a [`Client`].
@@ -82,6 +84,7 @@ impl ClientOptions {
             models_bound: 0,
             last_error: None,
             metrics: WorkerMetrics::open(directory),
+            heartbeat: Heartbeat::default(),
         })
     }
 }
@@ -98,6 +101,29 @@ pub enum ClientError {
     /// The published models are damaged or of another version.
     #[error("models: {0}")]
     Models(#[from] ModelsError),
+    /// What is published may be long out of date.
+    #[error(
+        "the daemon's last sign of life is {}, and at most {max_age_seconds} s are allowed (publish.max_heartbeat_age); \
+         is bliss-service running?",
+        AgeInWords(*age_seconds)
+    )]
+    OldSnapshot {
+        /// How old the last sign of life is, in seconds; `None` if there was none since the system was started.
+        age_seconds: Option<u64>,
+        /// How old it may be, in seconds.
+        max_age_seconds: u32,
+    },
+}
+
+struct AgeInWords(Option<u64>);
+
+impl core::fmt::Display for AgeInWords {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            Some(seconds) => write!(f, "{seconds} s old"),
+            None => f.write_str("from before the system was started"),
+        }
+    }
 }
 
 /// The publication bound last, and the outcome.
@@ -180,7 +206,7 @@ impl Client {
         self.metrics.maintain();
         // Pins report errors.
         let _ = (self.features.maintain(), self.models.maintain());
-        let bound = self.bind_all(|_, _, _| ());
+        let bound = self.bind_all(None, |_, _, _| ());
         self.metrics.bind(&self.scorer);
         bound
     }
@@ -215,10 +241,21 @@ impl Client {
     /// seconds since the Unix epoch.
     ///
     /// # Errors
-    /// Nothing is published, or it is damaged.
+    /// Nothing is published, it is damaged, or the daemon has given no sign of life for too long.
     pub fn look_up(&mut self, request: &Request<'_>, now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, scorer, bound_features, bound_models, last_error, metrics, .. } = self;
+        let Self {
+            features,
+            names,
+            scorer,
+            bound_features,
+            bound_models,
+            last_error,
+            metrics,
+            heartbeat,
+            ..
+        } = self;
         let guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
+        heartbeat.admit(features, scorer, now, last_error)?;
         scorer.look_up(&guard, request, now);
         metrics.count_lookup(scorer);
         Ok(scorer.looked_up())
@@ -227,10 +264,21 @@ impl Client {
     /// Looks up keys computed by [`Self::key`], one per dimension in the order of the schema.
     ///
     /// # Errors
-    /// Nothing is published, or it is damaged.
+    /// Those of [`Self::look_up`].
     pub fn look_up_keys(&mut self, keys: &[u64], now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self { features, names, scorer, bound_features, bound_models, last_error, metrics, .. } = self;
+        let Self {
+            features,
+            names,
+            scorer,
+            bound_features,
+            bound_models,
+            last_error,
+            metrics,
+            heartbeat,
+            ..
+        } = self;
         let guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
+        heartbeat.admit(features, scorer, now, last_error)?;
         scorer.look_up_keys(&guard, keys, now);
         metrics.count_lookup(scorer);
         Ok(scorer.looked_up())
@@ -264,7 +312,7 @@ impl Client {
     }
 
     fn try_score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Result<Answer, Unscored> {
-        self.bind_all(|scorer, features, models| {
+        self.bind_all(Some(now), |scorer, features, models| {
             // SAFETY:
             // - `scorer.bind_models` accepted the models of this generation last: `bind_all` ensures it
             // - while pinned, and between pins of one generation, they do not change (M2 of mmap-sync)
@@ -272,9 +320,14 @@ impl Client {
         })
     }
 
-    /// Pins features and models, binds what is new, and calls `then` with them.
+    /// Pins features and models, binds what is new, and calls `then` with them; for a request at time `now`, only if the
+    /// daemon lives.
     #[inline]
-    fn bind_all<R>(&mut self, then: impl FnOnce(&mut Scorer, &[u8], &[u8]) -> R) -> Result<R, Unscored> {
+    fn bind_all<R>(
+        &mut self,
+        now: Option<u32>,
+        then: impl FnOnce(&mut Scorer, &[u8], &[u8]) -> R,
+    ) -> Result<R, Unscored> {
         let Self {
             features,
             models,
@@ -284,9 +337,14 @@ impl Client {
             bound_models,
             models_bound,
             last_error,
+            heartbeat,
             ..
         } = self;
-        let features = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
+        let reader = &*features;
+        let features = Self::pin_features(reader, names, scorer, bound_features, bound_models, last_error)?;
+        if let Some(now) = now {
+            heartbeat.admit(reader, scorer, now, last_error)?;
+        }
         let models = models
             .pin()
             .map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, last_error))?;
@@ -300,6 +358,24 @@ impl Client {
         }
         bound_models.outcome?;
         Ok(then(scorer, &features, &models))
+    }
+}
+
+impl Heartbeat {
+    /// Refuses requests once the daemon has given no sign of life for longer than the bound features allow.
+    #[inline]
+    fn admit(
+        &mut self,
+        features: &Reader,
+        scorer: &Scorer,
+        now: u32,
+        last_error: &mut Option<ClientError>,
+    ) -> Result<(), Unscored> {
+        let max_age_seconds = scorer.dimensions().max_heartbeat_age_seconds();
+        self.check(features, now, max_age_seconds).map_err(|age_seconds| {
+            *last_error = Some(ClientError::OldSnapshot { age_seconds, max_age_seconds });
+            Unscored::OldSnapshot
+        })
     }
 }
 

@@ -22,6 +22,7 @@
 //!     name: "ip".into(),
 //!     key: vec![KeyPart::whole("ip")],
 //!     max_age_seconds: 600,
+//!     on_stale: Default::default(),
 //!     features: vec![Feature::number("requests_1m")],
 //! };
 //! let schema = Schema { dimensions: vec![ip], ..Schema::default() };
@@ -47,6 +48,7 @@
 )]
 
 mod client;
+mod heartbeat;
 mod metrics;
 #[cfg(feature = "publish")]
 mod publisher;

@@ -130,6 +130,7 @@ pub enum PublishError {
 ///     name: "ip".into(),
 ///     key: vec![KeyPart::whole("ip")],
 ///     max_age_seconds: 600,
+///     on_stale: Default::default(),
 ///     features: vec![Feature::number("requests_1m")],
 /// };
 /// let schema = Schema { dimensions: vec![ip], ..Schema::default() };

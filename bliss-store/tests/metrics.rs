@@ -52,6 +52,7 @@ impl Site {
             name: name.into(),
             key: vec![KeyPart::whole(key)],
             max_age_seconds: 600,
+            on_stale: Default::default(),
             features: vec![Feature::number("x")],
         };
         let schema = Schema {

@@ -6,6 +6,7 @@ use bliss_core::build::{Change, DimensionChange};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
+use bliss_core::score::Unscored;
 use bliss_store::{Client, MetricsFile, PublishOptions, Publisher};
 
 #[global_allocator]
@@ -18,9 +19,11 @@ fn f1_nothing_allocates_after_opening() {
         name: "ip".into(),
         key: vec![KeyPart::whole("ip")],
         max_age_seconds: 600,
+        on_stale: Default::default(),
         features: (0..1 + extra).map(|i| Feature::number(&format!("f{i}"))).collect(),
     };
-    let schema = |extra| Schema { dimensions: vec![ip(extra)], ..Schema::default() };
+    let schema =
+        |extra| Schema { dimensions: vec![ip(extra)], max_heartbeat_age_seconds: 60, ..Schema::default() };
     let mut publisher = Publisher::open(directory.path(), &PublishOptions::default(), schema(0)).unwrap();
     let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/scale_bias.cbm");
     let mut model = import(&std::fs::read(cbm).unwrap()).unwrap();
@@ -68,6 +71,11 @@ fn f1_nothing_allocates_after_opening() {
             assert_eq!(client.shadows().iter().filter(|shadow| shadow.outcome.is_ok()).count(), 8);
             let _ = client.look_up(&request, 1000).unwrap();
         }
+        // A refusal because the daemon is silent, and the way back.
+        for now in 2000..2010 {
+            assert_eq!(client.score(&request, "", now).outcome, Err(Unscored::OldSnapshot));
+        }
+        let _ = client.look_up(&request, 1000).unwrap();
         assert_eq!(blocks() - before, 0, "round {round}");
     }
     assert_eq!(scores, 2000);

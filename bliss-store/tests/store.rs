@@ -14,7 +14,13 @@ use bliss_store::{Client, PublishError, PublishMethod, PublishOptions, Publisher
 
 fn schema(features: usize) -> Schema {
     let features = (0..features).map(|i| Feature::number(&format!("f{i}"))).collect();
-    let ip = Dimension { name: "ip".into(), key: vec![KeyPart::whole("ip")], max_age_seconds: 600, features };
+    let ip = Dimension {
+        name: "ip".into(),
+        key: vec![KeyPart::whole("ip")],
+        max_age_seconds: 600,
+        on_stale: Default::default(),
+        features,
+    };
     Schema { dimensions: vec![ip], ..Schema::default() }
 }
 

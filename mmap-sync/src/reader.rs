@@ -207,6 +207,14 @@ impl Reader {
         self.inner.writer_age()
     }
 
+    /// The writer's last sign of life, in nanoseconds of its `CLOCK_MONOTONIC`; 0 if there was none. One load: whoever
+    /// wants to know at each read whether the writer lives compares it with what it saw before, and asks
+    /// [`Self::writer_age`] where it has changed.
+    #[inline]
+    pub fn heartbeat(&self) -> u64 {
+        self.inner.state(|state| state.heartbeat_ns.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     /// Whether the writer said that these files are not written any more because others took their place. What was
     /// published last stays readable; files under the same path are found by themselves.
     pub fn is_superseded(&self) -> bool {

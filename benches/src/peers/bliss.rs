@@ -19,6 +19,7 @@ pub fn schema() -> Schema {
         name: format!("d{i}"),
         key: vec![KeyPart::whole("user_agent")],
         max_age_seconds: 600,
+        on_stale: Default::default(),
         features: features(),
     };
     Schema { dimensions: (0..DIMENSIONS).map(dimension).collect(), ..Schema::default() }

@@ -17,7 +17,7 @@ use rkyv::util::AlignedVec;
 
 static FEATURES: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
     let category = Feature { kind: FeatureKind::Category, ..Feature::number("kind") };
-    let dimension = |name: &str, key, features| Dimension { name: name.into(), key, max_age_seconds: 60, features };
+    let dimension = |name: &str, key, features| Dimension { name: name.into(), key, max_age_seconds: 60, on_stale: Default::default(), features };
     let schema = Schema {
         dimensions: vec![
             dimension("ip", vec![KeyPart::whole("ip")], vec![Feature::number("a"), category]),

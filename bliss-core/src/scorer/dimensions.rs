@@ -9,6 +9,7 @@ use crate::publication::frame::FrameError;
 use crate::request::{MAX_ATTRIBUTES, Names, Request};
 use crate::schema::{
     ArchivedDimension, ArchivedFeatureKind, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS,
+    OnStale,
 };
 use crate::score::Status;
 use crate::table::{Buffers, Clock, Instructions, Layout, Lookup, LookupEntry, look_up};
@@ -22,6 +23,9 @@ pub struct BoundDimensions {
     pub(super) instructions: Instructions,
     secret: KeySecret,
     clock_skew_seconds: u32,
+    max_heartbeat_age_seconds: u32,
+    /// Dimensions that may not be used where their row is stale, as a mask.
+    strict: u64,
     /// The types of the caller's attributes in the schema, and what their text counts as, by index.
     attributes: [Option<(AttributeKind, Rule)>; MAX_ATTRIBUTES],
     dimensions: Vec<BoundDimension>,
@@ -38,6 +42,7 @@ struct BoundDimension {
     /// The request's attribute of each key part; `None` where the caller never registered it.
     attributes: [Option<u8>; MAX_KEY_PARTS],
     max_age_seconds: u32,
+    on_stale: OnStale,
     table_offset: usize,
     layout: Layout,
     /// Index of its first feature in the vector of values.
@@ -57,6 +62,8 @@ impl BoundDimensions {
             instructions: Instructions::detect(),
             secret: KeySecret([0; SECRET_BYTES]),
             clock_skew_seconds: 0,
+            max_heartbeat_age_seconds: 0,
+            strict: 0,
             attributes: [None; MAX_ATTRIBUTES],
             dimensions: Vec::with_capacity(MAX_DIMENSIONS),
             lookup_entries: Vec::with_capacity(MAX_DIMENSIONS),
@@ -80,6 +87,7 @@ impl BoundDimensions {
         }
         self.unbind();
         self.clock_skew_seconds = features.schema().clock_skew_seconds.to_native();
+        self.max_heartbeat_age_seconds = features.schema().max_heartbeat_age_seconds.to_native();
         for (kind, name) in self.attributes.iter_mut().zip(names.attributes()) {
             *kind = features.schema().attribute_kind(name).map(|kind| (kind, Rule::of(name)));
         }
@@ -94,14 +102,17 @@ impl BoundDimensions {
     /// Copies what lookups need; within the capacity, since there are no more than dimensions.
     fn fill_lookup_entries(&mut self) {
         self.lookup_entries.clear();
-        let entry =
-            |d: &BoundDimension| LookupEntry::new(&d.layout, d.table_offset, d.first, d.max_age_seconds);
+        let entry = |d: &BoundDimension| {
+            LookupEntry::new(&d.layout, d.table_offset, d.first, d.max_age_seconds, d.on_stale)
+        };
         self.lookup_entries.extend(self.dimensions.iter().map(entry));
     }
 
     /// Forgets everything.
     pub(super) fn unbind(&mut self) {
         self.bound = None;
+        self.max_heartbeat_age_seconds = 0;
+        self.strict = 0;
         self.attributes = [None; MAX_ATTRIBUTES];
         self.dimensions.clear();
         self.lookup_entries.clear();
@@ -121,6 +132,7 @@ impl BoundDimensions {
             key: KeyBuilder::of_archived(features.schema(), dimension).ok_or(FrameError::Metadata)?,
             attributes: [None; MAX_KEY_PARTS],
             max_age_seconds: dimension.max_age_seconds.to_native(),
+            on_stale: dimension.on_stale.to_native(),
             table_offset,
             layout,
             first: self.features.len(),
@@ -134,6 +146,10 @@ impl BoundDimensions {
                 .push(BoundFeature { name, is_category: feature.kind == ArchivedFeatureKind::Category });
             self.defaults.push(feature.default.to_native().to_le_bytes());
         }
+        if bound.on_stale == OnStale::Unscored {
+            // There are at most 64 dimensions.
+            self.strict |= 1u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
+        }
         self.dimensions.push(bound);
         Ok(())
     }
@@ -141,6 +157,21 @@ impl BoundDimensions {
     /// Number of dimensions.
     pub fn len(&self) -> usize {
         self.dimensions.len()
+    }
+
+    /// How long the daemon may give no sign of life before requests are unscored, in seconds; 0: for ever.
+    pub fn max_heartbeat_age_seconds(&self) -> u32 {
+        self.max_heartbeat_age_seconds
+    }
+
+    /// Those dimensions, as a mask, whose row is stale by `statuses` and which may not be used then.
+    #[inline]
+    pub(super) fn refused_as_stale(&self, statuses: &[Status]) -> u64 {
+        if self.strict == 0 {
+            return 0;
+        }
+        let stale = |(index, status): (usize, &Status)| u64::from(*status == Status::Stale) << (index & 63);
+        self.strict & statuses.iter().take(MAX_DIMENSIONS).enumerate().map(stale).sum::<u64>()
     }
 
     /// Whether there are no dimensions, for instance because nothing is bound.

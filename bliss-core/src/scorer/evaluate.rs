@@ -38,7 +38,7 @@ impl Evaluator {
     }
 
     /// Evaluates the models of `route` on the vector of values, and gives what the active one says. Nothing about a
-    /// shadow changes that.
+    /// shadow changes that. A model that uses one of the dimensions of the mask `refused` is not evaluated.
     ///
     /// # Safety
     /// `models` are the bytes that `bound` was bound to last, unchanged.
@@ -49,12 +49,13 @@ impl Evaluator {
         models: &[u8],
         route: BoundRoute,
         values: &[f32],
+        refused: u64,
     ) -> Result<Scored, Unscored> {
         self.clear();
         if route.shadows == 0 {
             // SAFETY:
             // - this function's own contract
-            return unsafe { self.evaluate_one(bound, models, route.active, values) };
+            return unsafe { self.evaluate_one(bound, models, route.active, values, refused) };
         }
         let undecided = Err(Unscored::BadModels);
         // Within the capacity: there are no more models than that, and the active one is no shadow.
@@ -63,7 +64,7 @@ impl Evaluator {
         for group in outcomes.chunks_mut(GROUP_LEN) {
             // SAFETY:
             // - this function's own contract
-            unsafe { self.evaluate_group(bound, models, group, values) };
+            unsafe { self.evaluate_group(bound, models, group, values, refused) };
         }
         self.outcomes = outcomes;
         self.outcomes.first().map_or(undecided, |active| active.outcome)
@@ -80,10 +81,11 @@ impl Evaluator {
         models: &[u8],
         index: usize,
         values: &[f32],
+        refused: u64,
     ) -> Result<Scored, Unscored> {
         // SAFETY:
         // - this function's own contract
-        let ready = unsafe { bound.prepare(models, index) }?;
+        let ready = unsafe { bound.prepare(models, index, refused) }?;
         let raw = self.raws.get_mut(..ready.classes).ok_or(Unscored::BadModels)?;
         ready.model.raw(values, ready.binding, &mut self.scratch, raw).map_err(|_| Unscored::BadModels)?;
         compute_score(&ready, index, raw)
@@ -99,12 +101,13 @@ impl Evaluator {
         models: &[u8],
         group: &mut [Shadow],
         values: &[f32],
+        refused: u64,
     ) {
         let mut ready: [Option<Ready<'_>>; GROUP_LEN] = [None; GROUP_LEN];
         for (ready, shadow) in ready.iter_mut().zip(group.iter_mut()) {
             // SAFETY:
             // - this function's own contract
-            match unsafe { bound.prepare(models, shadow.model) } {
+            match unsafe { bound.prepare(models, shadow.model, refused) } {
                 Ok(found) => *ready = Some(found),
                 Err(reason) => shadow.outcome = Err(reason),
             }
@@ -127,7 +130,7 @@ impl Evaluator {
             for shadow in group {
                 // SAFETY:
                 // - this function's own contract
-                shadow.outcome = unsafe { self.evaluate_one(bound, models, shadow.model, values) };
+                shadow.outcome = unsafe { self.evaluate_one(bound, models, shadow.model, values, refused) };
             }
             return;
         }

@@ -50,7 +50,7 @@ pub const VECTOR_LEN: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
 /// # fn published_features() -> rkyv::util::AlignedVec<64> {
 /// #     let features = vec![Feature::number("requests_1m"), Feature::number("paths_1m")];
 /// #     let key = vec![KeyPart::whole("ip")];
-/// #     let dimension = Dimension { name: "ip".into(), key, max_age_seconds: 600, features };
+/// #     let dimension = Dimension { name: "ip".into(), key, max_age_seconds: 600, on_stale: Default::default(), features };
 /// #     let schema = Schema { dimensions: vec![dimension], ..Schema::default() };
 /// #     let secret = KeySecret([7; SECRET_BYTES]);
 /// #     let keys = KeyBuilder::new(&schema, &schema.dimensions[0]).unwrap();
@@ -213,7 +213,9 @@ impl Scorer {
         self.last_route = Some(route_index);
         let mask = route.dimensions;
         self.dimensions.look_up(features, request, now, mask, &mut self.buffers);
-        let counts = Counts::of(self.last().1);
+        let statuses = self.last().1;
+        let counts = Counts::of(statuses);
+        let refused = self.dimensions.refused_as_stale(statuses);
         let (_, inputs) = self.buffers.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
         self.models.fill_inputs(request, inputs);
         if route.attributes != 0 {
@@ -222,7 +224,8 @@ impl Scorer {
         }
         // SAFETY:
         // - `models` are the bytes bound last, unchanged: this function's own contract
-        let outcome = unsafe { self.evaluator.evaluate(&self.models, models, route, &self.buffers.values) };
+        let outcome =
+            unsafe { self.evaluator.evaluate(&self.models, models, route, &self.buffers.values, refused) };
         Answer { outcome, counts }
     }
 

@@ -275,7 +275,7 @@ impl BoundModels {
         }
     }
 
-    /// Model `index` of `models`, if it can be evaluated.
+    /// Model `index` of `models`, if it can be evaluated and uses no dimension of the mask `refused`.
     ///
     /// # Safety
     /// `models` are the bytes that were [bound](Self::bind) last, unchanged.
@@ -283,10 +283,14 @@ impl BoundModels {
         &'m self,
         models: &'m [u8],
         index: usize,
+        refused: u64,
     ) -> Result<Ready<'m>, Unscored> {
         let model = self.models.get(index).ok_or(Unscored::NoActiveModel)?;
         if model.missing.is_some() {
             return Err(Unscored::MissingInput);
+        }
+        if model.dimensions & refused != 0 {
+            return Err(Unscored::StaleDimension);
         }
         let (at, len) = model.section;
         let compiled = models.get(at..).and_then(|rest| rest.get(..len)).ok_or(Unscored::BadModels)?;

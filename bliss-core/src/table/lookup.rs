@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use super::locator::{Locator, LookupState};
 use super::read::{Row, copy_columns, prefetch};
-use crate::schema::MAX_DIMENSIONS;
+use crate::schema::{MAX_DIMENSIONS, OnStale};
 use crate::score::Status;
 
 /// Dimensions whose cache misses are made to overlap; more take turns.
@@ -18,11 +18,19 @@ pub(crate) struct LookupEntry {
     columns: u32,
     /// `u32::MAX` where rows do not grow old.
     max_age_seconds: u32,
+    /// A stale row counts as none.
+    drops_stale: bool,
 }
 
 impl LookupEntry {
     /// Of a dimension whose features begin at index `first` of the vector of values.
-    pub(crate) fn new(layout: &Layout, table_offset: usize, first: usize, max_age_seconds: u32) -> Self {
+    pub(crate) fn new(
+        layout: &Layout,
+        table_offset: usize,
+        first: usize,
+        max_age_seconds: u32,
+        on_stale: OnStale,
+    ) -> Self {
         // A schema has no more features than fit; indices beyond the vector would be left alone.
         let narrow = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         Self {
@@ -30,6 +38,7 @@ impl LookupEntry {
             first: narrow(first),
             columns: narrow(layout.columns()),
             max_age_seconds: if max_age_seconds == 0 { u32::MAX } else { max_age_seconds },
+            drops_stale: on_stale == OnStale::Default,
         }
     }
 
@@ -164,8 +173,12 @@ fn run_passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, bu
             let Some(values) = values.get_mut(entry.range()) else { continue };
             match Row::at(features, state.offset, state.key, entry.columns as usize) {
                 Some(row) => {
-                    row.copy_to(values);
                     *status = clock.classify(row.updated_at, entry.max_age_seconds);
+                    if entry.drops_stale && *status == Status::Stale {
+                        copy_columns(defaults.get(entry.range()).unwrap_or_default(), values);
+                    } else {
+                        row.copy_to(values);
+                    }
                 }
                 None if *status == Status::Unused => {}
                 None => {

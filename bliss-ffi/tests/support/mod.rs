@@ -154,6 +154,7 @@ fn schema() -> Schema {
         name: name.into(),
         key: vec![KeyPart::whole(attribute)],
         max_age_seconds: 3600,
+        on_stale: Default::default(),
         features: features.iter().map(|name| Feature::number(name)).collect(),
     };
     Schema {
@@ -161,6 +162,7 @@ fn schema() -> Schema {
             dimension("ip", "ip", &["requests_1m", "unique_user_agents_5m"]),
             dimension("user_agent", "user_agent", &["requests_1m"]),
         ],
+        max_heartbeat_age_seconds: 3600,
         ..Schema::default()
     }
 }

@@ -210,6 +210,7 @@ pub fn built_in_dimension(name: &str) -> Option<Dimension> {
         name: name.to_owned(),
         key,
         max_age_seconds: BUILT_IN_MAX_AGE_SECONDS,
+        on_stale: Default::default(),
         features: features.collect(),
     })
 }

@@ -63,6 +63,10 @@ pub(super) struct Publish {
     /// How long a publication waits for readers that still use the copy to be overwritten, before it takes a fresh file.
     #[serde(with = "humantime_serde")]
     pub(super) grace: Duration,
+    /// Requests are unscored (`old snapshot`) once the daemon has given no sign of life for longer than this, at least 2s;
+    /// "0s": never. Without a limit a client that is blocked when the daemon dies stays blocked.
+    #[serde(with = "humantime_serde")]
+    pub(super) max_heartbeat_age: Duration,
     /// Rows older than this many times their dimension's `max_age` are removed, a slice at a time, and not accepted;
     /// 0: never. Rows of dimensions without `max_age`, and of a replayed log, never expire.
     pub(super) expire_after_max_ages: u32,
@@ -91,6 +95,7 @@ impl Default for Publish {
         Self {
             interval: Duration::from_secs(1),
             clock_skew: Duration::from_secs(5),
+            max_heartbeat_age: Duration::from_secs(60),
             grace: Duration::from_millis(10),
             group: None,
             mode: Spanned::new(0..0, "0640".into()),
@@ -169,10 +174,24 @@ pub(super) struct Dimension {
     /// A row older than this when it is read is stale; "0s": never.
     #[serde(default = "seconds::<3600>", with = "humantime_serde")]
     pub(super) max_age: Duration,
+    /// What becomes of a stale row: "use" its values, take the "default" values in place of them, or leave requests
+    /// "unscored" by models that use the dimension.
+    #[serde(default)]
+    pub(super) on_stale: OnStale,
     /// default: the value if there is no row (0, or the category ""). min, max: a value outside is refused, with
     /// everything that came with it.
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) features: Vec<Feature>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnStale {
+    #[default]
+    Use,
+    Default,
+    Unscored,
 }
 
 #[cfg(test)]

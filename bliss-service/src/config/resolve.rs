@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bliss_core::schema::{Attribute, AttributeKind, Dimension, Feature, FeatureKind, KeyPart, Schema};
+use bliss_core::schema::{
+    Attribute, AttributeKind, Dimension, Feature, FeatureKind, KeyPart, OnStale, Schema,
+};
 use bliss_store::PublishOptions;
 use toml::Spanned;
 
@@ -32,6 +34,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
     let mut schema = Schema {
         clock_skew_seconds: whole_seconds(file.publish.clock_skew)
             .ok_or_else(|| source.whole("publish.clock_skew: expected 136 years at most"))?,
+        max_heartbeat_age_seconds: resolver.max_heartbeat_age(file.publish.max_heartbeat_age)?,
         attributes: file.attribute.iter().map(|a| resolver.attribute(a)).collect::<Result<_, _>>()?,
         ..Schema::default()
     };
@@ -65,6 +68,19 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
+    /// In seconds. Less than two would be taken for a daemon that died whenever it is late by a moment.
+    fn max_heartbeat_age(&self, age: Duration) -> Result<u32, ConfigError> {
+        match whole_seconds(age) {
+            Some(seconds) if seconds != 1 && (seconds > 0 || age.is_zero()) => Ok(seconds),
+            _ => {
+                let message = format!(
+                    "publish.max_heartbeat_age: expected \"0s\" (never) or 2s to 136 years, found {age:?}"
+                );
+                Err(self.source.whole(message))
+            }
+        }
+    }
+
     /// Permissions in octal digits, which must have the bits of `least`.
     fn mode(&self, option: &str, text: &Spanned<String>, least: u32) -> Result<u32, ConfigError> {
         match u32::from_str_radix(text.get_ref(), 8) {
@@ -135,6 +151,11 @@ impl Resolver<'_> {
                     format!("dimension `{}`: max_age: expected 136 years at most", options.name.get_ref());
                 self.source.at(&options.name, message)
             })?,
+            on_stale: match options.on_stale {
+                options::OnStale::Use => OnStale::Use,
+                options::OnStale::Default => OnStale::Default,
+                options::OnStale::Unscored => OnStale::Unscored,
+            },
             name: options.name.into_inner(),
             features,
         })

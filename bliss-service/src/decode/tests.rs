@@ -9,6 +9,7 @@ fn schema() -> Schema {
         name: name.into(),
         key: key.iter().map(|part| KeyPart::whole(part)).collect(),
         max_age_seconds: 600,
+        on_stale: Default::default(),
         features,
     };
     let range = Feature { default: 0.5, min: Some(0.0), max: Some(10.0), ..Feature::number("a") };

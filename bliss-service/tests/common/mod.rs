@@ -64,6 +64,11 @@ impl Daemon {
         panic!("gave up waiting for {what}: {:?}", self.get("/status"));
     }
 
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub fn terminate(mut self) -> ExitStatus {
         // SAFETY:
         // - the process is our child and has not been waited for, so its id is still its own

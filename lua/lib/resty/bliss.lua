@@ -164,7 +164,7 @@ function _M.open(directory, options)
         names = table_new(64, 1),
         versions = table_new(64, 1),
         -- Reasons by their codes, made once.
-        reasons = table_new(8, 1),
+        reasons = table_new(16, 1),
     }, handle_metatable)
 end
 

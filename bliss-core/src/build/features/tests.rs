@@ -14,6 +14,7 @@ fn schema(features: &[&str]) -> Schema {
         name: name.into(),
         key,
         max_age_seconds: 600,
+        on_stale: Default::default(),
         features: features.iter().map(|f| Feature { default: -1.0, ..Feature::number(f) }).collect(),
     };
     let user_agent = dimension("user_agent", vec![KeyPart::whole("user_agent")]);
@@ -159,6 +160,7 @@ fn space_is_bounded_above_100_000_rows_in_many_dimensions() {
             name: format!("d{i}"),
             key: vec![KeyPart::whole("ip")],
             max_age_seconds: 0,
+            on_stale: Default::default(),
             features: features.clone(),
         };
         let schema = Schema { dimensions: (0..dimensions).map(dimension).collect(), ..Schema::default() };

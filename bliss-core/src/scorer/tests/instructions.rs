@@ -43,6 +43,7 @@ fn all_instructions_give_the_rows_of_tables_of_any_width() {
     let features = |width| (0..width).map(|i| with_default(&format!("f{i}"), -(i as f32))).collect();
     let dimensions = widths.iter().enumerate().map(|(d, w)| Dimension {
         max_age_seconds: max_age_seconds(d),
+        on_stale: Default::default(),
         ..dimension(&format!("d{w}"), vec![KeyPart::whole("ip")], features(*w))
     });
     let schema = Schema { dimensions: dimensions.collect(), ..Schema::default() };

@@ -5,6 +5,7 @@ mod instructions;
 mod lookups;
 mod scores;
 mod shadows;
+mod stale;
 
 use rkyv::util::AlignedVec;
 
@@ -23,7 +24,7 @@ use bliss_catboost::{category_hash, compile};
 const NOW: u32 = 1_000_000;
 
 fn dimension(name: &str, key: Vec<KeyPart>, features: Vec<Feature>) -> Dimension {
-    Dimension { name: name.into(), key, max_age_seconds: 600, features }
+    Dimension { name: name.into(), key, max_age_seconds: 600, on_stale: Default::default(), features }
 }
 
 fn with_default(name: &str, default: f32) -> Feature {
@@ -44,6 +45,7 @@ fn schema() -> Schema {
             ),
         ],
         clock_skew_seconds: 60,
+        max_heartbeat_age_seconds: 0,
     }
 }
 
