@@ -108,7 +108,7 @@ fn s10_a_killed_daemon_leaves_no_scores_behind() {
     model(dir.path(), "new", "ip.x", -2.0, 2.0);
     let config = CONFIG.replace("\"lost\"\n", "\"unused\"\n").replace("lost.json", "new.json");
     let config = config.replace("\"new\", \"lost\"", "\"new\"");
-    let config = format!("[publish]\nmax_heartbeat_age = \"3s\"\n{config}");
+    let config = format!("publish.max_heartbeat_age = \"3s\"\n{config}");
     let daemon = Daemon::start(dir.path(), &config);
     let mut scorer = Scorer::start(&dir.path().join("shm"));
     let mut until = |what: &str, wanted: (i32, u32)| {

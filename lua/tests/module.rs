@@ -109,7 +109,7 @@ fn f4_scores_come_as_soon_as_something_is_published() {
     let old = Some("old snapshot".to_owned());
     assert_eq!(run::<Scored>(&lua, "return h:score(nil, now() + 4000)"), (None, old.clone()));
     assert!(run::<String>(&lua, "return h:last_error()").contains("is bliss-service running?"));
-    assert_eq!(run::<(Option<u32>, Option<String>)>(&lua, "return h:look_up(now() + 4000)"), (None, old));
+    assert_eq!(run::<(Option<u32>, Option<String>)>(&lua, "return h:lookup(now() + 4000)"), (None, old));
     assert!(score("return score('192.0.2.7', 3, 'XX', 'login')").0.is_some());
     assert!(run::<bool>(&lua, "return h:maintain()"));
     assert_eq!(

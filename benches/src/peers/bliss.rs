@@ -22,7 +22,12 @@ pub fn schema() -> Schema {
         on_stale: Default::default(),
         features: features(),
     };
-    Schema { dimensions: (0..DIMENSIONS).map(dimension).collect(), ..Schema::default() }
+    // With a limit, as the daemon has it, so that what it costs is measured.
+    Schema {
+        dimensions: (0..DIMENSIONS).map(dimension).collect(),
+        max_heartbeat_age_seconds: 3600,
+        ..Schema::default()
+    }
 }
 
 /// Opens a publisher for the workload, with the file in which readers count their lookups, as the daemon does.
