@@ -47,6 +47,8 @@ pub struct FileInfo {
     pub allocated: u64,
     /// The user that owns it.
     pub owner: u32,
+    /// The group that it belongs to.
+    pub group: u32,
     /// Type and permissions.
     pub mode: u32,
     /// Names that it has.
@@ -77,6 +79,7 @@ impl FileInfo {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             owner: stat.st_uid,
+            group: stat.st_gid,
             mode: stat.st_mode,
             links: u64::from(stat.st_nlink),
         }

@@ -25,6 +25,7 @@ pub struct Metrics {
     pub fetches: Family<Labels<2>, Counter>,
     pub refusals: Family<Labels<2>, Counter>,
     pub origin_refused: Family<Labels<1>, Gauge>,
+    pub origin_warnings: Family<Labels<2>, Gauge>,
     pub origin_rows: Family<Labels<1>, Gauge>,
     pub origin_accepted_timestamp: Family<Labels<1>, FloatGauge>,
     pub origin_newest_timestamp: Family<Labels<1>, FloatGauge>,
@@ -44,6 +45,7 @@ pub struct Metrics {
     pub published_timestamp: FloatGauge,
     pub published_bytes: Gauge,
     pub fresh_files: Counter,
+    pub files_made_again: Counter,
     pub generation: Gauge,
     pub models_generation: Gauge,
     pub dimension_rows: Family<Labels<1>, Gauge>,
@@ -87,6 +89,10 @@ impl Metrics {
             ),
             refusals: metric!("origin_refusals", "Refusals of an origin's data, by reason"),
             origin_refused: metric!("origin_refused", "1 while what the origin brings is refused"),
+            origin_warnings: metric!(
+                "origin_warnings",
+                "Dimensions whose rows are accepted and suspicious, by kind: shrunk, all_zero or no_features"
+            ),
             origin_rows: metric!("origin_rows", "Rows that were last accepted"),
             origin_accepted_timestamp: metric!(
                 "origin_accepted_timestamp",
@@ -134,6 +140,10 @@ impl Metrics {
             fresh_files: metric!(
                 "fresh_files",
                 "Publications to a fresh file, because readers held the old one"
+            ),
+            files_made_again: metric!(
+                "files_made_again",
+                "Times that published files were removed or replaced by somebody, and were published again"
             ),
             generation: metric!("features_generation", "Generation of the published features"),
             models_generation: metric!("models_generation", "Generation of the published models"),

@@ -72,6 +72,10 @@ pub(crate) trait Store: Send {
     fn publish(&mut self, change: Change) -> Result<Publication, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
     fn heartbeat(&mut self);
+    /// Makes files again that somebody removed or replaced. Returns the generations of features and models if it had to.
+    fn keep_in_place(&mut self) -> Result<Option<[Option<u64>; 2]>, String> {
+        Ok(None)
+    }
     /// The features published last, if their schema is the current one.
     fn current(&self) -> Option<FeaturesRef<'_>>;
 }
@@ -88,6 +92,18 @@ impl Store for Publisher {
 
     fn heartbeat(&mut self) {
         Publisher::heartbeat(self);
+    }
+
+    fn keep_in_place(&mut self) -> Result<Option<[Option<u64>; 2]>, String> {
+        let mut kept = Publisher::keep_in_place(self);
+        if kept.is_err() && !self.directory().exists() {
+            make_directory(self.directory()).map_err(|error| error.to_string())?;
+            kept = Publisher::keep_in_place(self);
+        }
+        match kept {
+            Ok(made) => Ok(made.then(|| [self.generation(), self.models_generation()])),
+            Err(error) => Err(cannot_open(self.directory(), &error).to_string()),
+        }
     }
 
     fn current(&self) -> Option<FeaturesRef<'_>> {
@@ -128,14 +144,7 @@ pub fn open(
     state: &State,
 ) -> anyhow::Result<Opened> {
     let shown = directory.display();
-    match std::fs::create_dir(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            anyhow::bail!("directory {shown}: cannot be created: {error}; create it, or correct `directory`")
-        }
-        Err(_) => (),
-        // Workers run as other users; the files' own modes say who may read them. The process's umask does not count.
-        Ok(()) => std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?,
-    }
+    make_directory(directory)?;
     let publisher = Publisher::open(directory, options, schema.clone())
         .map_err(|error| cannot_open(directory, &error))?;
     if let Some(error) = publisher.found_damaged() {
@@ -154,8 +163,27 @@ pub fn open(
     workers.open(directory, options);
     workers.learn_dimensions(schema.dimensions.iter().map(|dimension| dimension.name.as_str()));
     learn_published(&publisher, workers);
+    let refused = publisher.refused_permissions().map(ToString::to_string);
+    let refused = refused.chain(workers.refused_permissions()).collect();
+    state.opened(refused, bliss_store::is_in_memory(directory));
     let secret = *publisher.secret();
     Ok(Opened { publisher, secret })
+}
+
+/// Creates the directory if its parent exists and it does not.
+fn make_directory(directory: &Path) -> anyhow::Result<()> {
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => {
+            let shown = directory.display();
+            anyhow::bail!(
+                "directory {shown}: cannot be created: {error}; create it and give it to the daemon's user (systemd does with \
+                 `RuntimeDirectory=`), or correct `directory`"
+            )
+        }
+        // Workers run as other users; the files' own modes say who may read them. The process's umask does not count.
+        Ok(()) => Ok(std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?),
+    }
 }
 
 /// Names of what a previous daemon published, by which workers count until this one publishes.
@@ -212,7 +240,17 @@ pub(crate) fn start_with(
     std::thread::Builder::new().name("publish".into()).spawn(move || {
         // Dropped at the end, by a panic too.
         let _ending: oneshot::Sender<()> = ending;
-        PublishThread { store, interval, expiry, state, receiver, last_slot: None, alone: false }.run();
+        PublishThread {
+            store,
+            interval,
+            expiry,
+            state,
+            receiver,
+            last_slot: None,
+            alone: false,
+            looked: None,
+        }
+        .run();
     })?;
     Ok((PublishHandle(sender), ended))
 }
@@ -228,6 +266,8 @@ struct PublishThread<S> {
     last_slot: Option<u128>,
     /// Publish each update alone, since one of them may be what fails.
     alone: bool,
+    /// When it was last looked whether the files are in place.
+    looked: Option<Instant>,
 }
 
 type Waiting = (Change, oneshot::Sender<Result<(), String>>);
@@ -236,8 +276,7 @@ impl<S: Store> PublishThread<S> {
     fn run(mut self) {
         let mut waiting: Vec<Waiting> = Vec::new();
         loop {
-            self.store.heartbeat();
-            self.state.publisher_alive();
+            self.alive();
             match self.receiver.recv_timeout(HEARTBEAT) {
                 Ok(command) => self.take(command, &mut waiting),
                 Err(RecvTimeoutError::Timeout) => self.sweep(),
@@ -250,14 +289,43 @@ impl<S: Store> PublishThread<S> {
                         // An origin that waits for its answer keeps its handle, so nothing is lost on disconnection.
                         self.publish(std::mem::take(&mut waiting));
                     }
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.store.heartbeat();
-                        self.state.publisher_alive();
-                    }
+                    Err(RecvTimeoutError::Timeout) => self.alive(),
                     // The daemon ends: what waits is abandoned, and its origins are gone.
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
+        }
+    }
+
+    fn alive(&mut self) {
+        self.store.heartbeat();
+        self.state.publisher_alive();
+        if self.looked.is_none_or(|at| at.elapsed() >= HEARTBEAT) {
+            self.look();
+        }
+    }
+
+    /// Makes files again that somebody removed or replaced, and reports it.
+    fn look(&mut self) {
+        let missing = self.state.missing_files();
+        let (kept, counters) = (self.store.keep_in_place(), self.state.metrics.workers.keep_in_place());
+        self.looked = Some(Instant::now());
+        if let Ok(Some([features, models])) = kept {
+            if let Some(generation) = features.filter(|_| self.store.current().is_some()) {
+                self.state.found_published(generation, &rows(self.store.current()));
+            }
+            if let Some(generation) = models {
+                self.state.found_models(generation);
+            }
+        }
+        match kept {
+            Ok(made) => {
+                if made.is_some() || counters {
+                    self.state.files_made_again(&missing);
+                }
+                self.state.files_in_place();
+            }
+            Err(error) => self.state.files_failed(&error),
         }
     }
 
@@ -267,6 +335,7 @@ impl<S: Store> PublishThread<S> {
             Command::Models { set, done } => {
                 // Before workers see them.
                 self.state.metrics.workers.learn_models(&set);
+                self.look();
                 let _ = done.send(self.store.publish_models(&set));
             }
         }
@@ -331,6 +400,8 @@ impl<S: Store> PublishThread<S> {
     }
 
     fn publish_changed(&mut self, change: Change, removed: Option<Removed>) -> Result<(), String> {
+        // A publication would make the files again too, but those of features only, and without a word.
+        self.look();
         let began = Instant::now();
         match self.store.publish(change) {
             Ok(published) => {

@@ -1,5 +1,8 @@
 //! What the daemon knows of itself: the source of `/status`, of metrics, and of changes of state in the log.
 
+mod feed;
+mod files;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +12,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, label};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, without_values};
 
 /// Shared by everything that runs.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct Status {
     version: &'static str,
     directory: String,
     started_at: Timestamp,
+    files: files::Files,
     features: Features,
     models_generation: Option<u64>,
     origins: Vec<OriginStatus>,
@@ -74,6 +78,10 @@ struct OriginStatus {
     last_accepted_at: Option<Timestamp>,
     rows: u64,
     last_refusal: Option<RefusalStatus>,
+    /// What is suspicious of the rows that were accepted last.
+    warnings: Vec<feed::Warning>,
+    #[serde(skip)]
+    usual: feed::Usual,
     /// For an access log: the first line that could not be read, and why.
     first_malformed_line: Option<String>,
 }
@@ -121,6 +129,8 @@ impl State {
             last_accepted_at: None,
             rows: 0,
             last_refusal: None,
+            warnings: Vec::new(),
+            usual: feed::Usual::new(),
             first_malformed_line: None,
         });
         let models = config.models.iter().map(|model| ModelStatus {
@@ -138,6 +148,7 @@ impl State {
             version: env!("CARGO_PKG_VERSION"),
             directory: config.directory.display().to_string(),
             started_at: Timestamp::now(),
+            files: files::Files::default(),
             features: Features { dimensions: dimensions.collect(), ..Default::default() },
             models_generation: None,
             origins: origins.collect(),
@@ -165,7 +176,9 @@ impl State {
 
     /// A copy for `/status`.
     pub fn status(&self) -> Status {
-        self.lock().clone()
+        let mut status = self.lock().clone();
+        status.look_for_files();
+        status
     }
 
     /// The publisher is alive.
@@ -181,9 +194,11 @@ impl State {
 
     /// Whether readers find features, and if not, why.
     pub fn ready(&self) -> Result<(), String> {
+        // Workers score without being counted.
+        let counts = self.metrics.workers.failure().is_none();
         let status = self.lock();
         if status.features.generation.is_some() {
-            return Ok(());
+            return status.files_ready(counts);
         }
         let waiting = status.origins.iter().filter(|origin| origin.state != OriginState::Accepted);
         let waiting: Vec<_> = waiting.map(|origin| origin.name.as_str()).collect();
@@ -319,9 +334,11 @@ impl State {
     pub fn publish_failed(&self, error: &str) {
         self.metrics.publication_failures.inc();
         let mut status = self.lock();
-        if status.features.failure.as_deref() != Some(error) {
+        let before = status.features.failure.replace(error.to_owned());
+        let is_new = before.is_none_or(|before| without_values(&before) != without_values(error));
+        // Where the files cannot be kept, the log has that as the cause.
+        if is_new && !status.files_have_failed() {
             tracing::error!("cannot publish; what was published before stays: {error}");
-            status.features.failure = Some(error.to_owned());
         }
     }
 
@@ -368,8 +385,11 @@ impl State {
     }
 }
 
+/// Whether it is the refusal of before: its kind, whatever values it was about.
 fn same(before: Option<&RefusalStatus>, now: &Refusal) -> bool {
-    before.is_some_and(|before| before.reason == now.reason.name() && before.message == now.message)
+    before.is_some_and(|before| {
+        before.reason == now.reason.name() && without_values(&before.message) == without_values(&now.message)
+    })
 }
 
 fn noted(before: Option<RefusalStatus>, refusal: &Refusal, is_new: bool) -> RefusalStatus {

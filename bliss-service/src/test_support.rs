@@ -188,6 +188,8 @@ pub(crate) enum Answer {
 pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) answer: Arc<Mutex<Answer>>,
+    /// The answer to requests whose path begins so.
+    by_path: Arc<Mutex<Option<(String, Answer)>>>,
     pub(crate) requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -195,12 +197,17 @@ impl Server {
     pub(crate) async fn start(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server =
-            Self { port, answer: Arc::new(Mutex::new(answer)), requests: Arc::new(Mutex::new(Vec::new())) };
-        let (answer, requests) = (server.answer.clone(), server.requests.clone());
+        let server = Self {
+            port,
+            answer: Arc::new(Mutex::new(answer)),
+            by_path: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (answer, by_path) = (server.answer.clone(), server.by_path.clone());
+        let requests = server.requests.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, answer.clone(), requests.clone()));
+                tokio::spawn(serve(stream, answer.clone(), by_path.clone(), requests.clone()));
             }
         });
         server
@@ -210,12 +217,21 @@ impl Server {
         *self.answer.lock().unwrap() = answer;
     }
 
+    pub(crate) fn answer_by_path(&self, path: &str, answer: Answer) {
+        *self.by_path.lock().unwrap() = Some((format!("GET {path}"), answer));
+    }
+
     pub(crate) fn requests(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: Arc<Mutex<Answer>>, requests: Arc<Mutex<Vec<String>>>) {
+async fn serve(
+    mut stream: TcpStream,
+    answer: Arc<Mutex<Answer>>,
+    by_path: Arc<Mutex<Option<(String, Answer)>>>,
+    requests: Arc<Mutex<Vec<String>>>,
+) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -224,7 +240,8 @@ async fn serve(mut stream: TcpStream, answer: Arc<Mutex<Answer>>, requests: Arc<
         }
     }
     requests.lock().unwrap().push(String::from_utf8_lossy(&request).to_lowercase());
-    let answer = answer.lock().unwrap().clone();
+    let by_path = by_path.lock().unwrap().clone().filter(|(start, _)| request.starts_with(start.as_bytes()));
+    let answer = by_path.map_or_else(|| answer.lock().unwrap().clone(), |(_, answer)| answer);
     match answer {
         Answer::Bytes(bytes) => {
             let _ = stream.write_all(&bytes).await;

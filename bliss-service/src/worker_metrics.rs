@@ -16,6 +16,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+use crate::refusal::without_values;
+
 /// The metrics file, and the names of its hashes.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
@@ -55,6 +57,32 @@ impl WorkerMetrics {
         let mut inner = self.lock();
         inner.location = Some((directory.to_owned(), options.clone()));
         inner.open();
+    }
+
+    /// Makes the file again if somebody removed or replaced it; counts then start at 0. Returns whether it was made.
+    pub fn keep_in_place(&self) -> bool {
+        let mut inner = self.lock();
+        match inner.file.as_mut().map(MetricsFile::keep_in_place) {
+            Some(Ok(made)) => made,
+            Some(Err(error)) => {
+                inner.failed(error.to_string());
+                false
+            }
+            None => {
+                inner.open();
+                inner.file.is_some()
+            }
+        }
+    }
+
+    /// Why nothing is counted.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
+    }
+
+    /// Why the file that was found could not be given the configured group or mode.
+    pub fn refused_permissions(&self) -> Option<String> {
+        Some(self.lock().file.as_ref()?.refused_permissions()?.to_string())
     }
 
     /// Dimensions that are published from now on.
@@ -101,9 +129,9 @@ impl Inner {
 
     fn failed(&mut self, error: String) {
         self.file = None;
-        if self.failure.as_ref() != Some(&error) {
+        let before = self.failure.replace(error.clone());
+        if before.is_none_or(|before| without_values(&before) != without_values(&error)) {
             tracing::warn!("{error}; workers score without being counted");
-            self.failure = Some(error);
         }
     }
 

@@ -60,7 +60,9 @@ pub use metrics::{HeaderError, METRICS, MetricsError};
 #[cfg(feature = "publish")]
 pub use metrics::{MetricsFile, MetricsFileError};
 #[cfg(feature = "publish")]
-pub use publisher::{Publication, PublishError, PublishMethod, PublishOptions, Publisher};
+pub use publisher::{
+    Publication, PublishError, PublishMethod, PublishOptions, Publisher, is_in_memory, missing_files,
+};
 #[cfg(feature = "publish")]
 pub use sweep::{Expired, Sweeper};
 

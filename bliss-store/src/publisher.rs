@@ -1,7 +1,7 @@
 //! The writer of a directory: publishes features and models.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bliss_core::attribute::Value;
@@ -17,7 +17,7 @@ use bliss_core::schema::Schema;
 use bliss_core::table::TableError;
 use mmap_sync::{Edit, Options, Standby, Writer};
 
-use crate::{FEATURES, MODELS};
+use crate::{FEATURES, METRICS, MODELS};
 
 /// Options of a [`Publisher`].
 #[derive(Clone, Debug)]
@@ -28,7 +28,8 @@ pub struct PublishOptions {
     pub mode: u32,
     /// Permissions of the file in which readers announce themselves.
     pub readers_mode: u32,
-    /// Group id of the files; the process's own if `None`.
+    /// Group id of the files, those that are there already among them. If `None`, that of the directory if it hands its
+    /// group on (set-group-ID), else files keep theirs, and new ones get the group of those that are there.
     pub group: Option<u32>,
     /// Bytes of address space that readers reserve for one copy; mmap-sync's default if `None`.
     pub max_size: Option<u64>,
@@ -63,6 +64,25 @@ impl PublishOptions {
 
 /// A copy that is too large is rebuilt if that saves more than one part in this many.
 const MIN_SAVING: u64 = 50;
+
+/// Whether `directory` is on a file system that keeps its files in memory, such as a tmpfs. Elsewhere readers wait for a
+/// disk. `None` if it cannot be asked.
+pub fn is_in_memory(directory: &Path) -> Option<bool> {
+    std::fs::File::open(directory).ok().map(bliss_os::file::is_in_memory)
+}
+
+/// Names of files that are missing in `directory`, where features and models of these generations are published; `None`:
+/// nothing of the kind was published yet. Only looks for the names: [`Publisher::keep_in_place`] also finds files that were
+/// replaced, and makes them again.
+pub fn missing_files(directory: &Path, features: Option<u64>, models: Option<u64>) -> Vec<String> {
+    let of = |prefix: &str, generation: Option<u64>| {
+        let data = generation.map(|generation| format!("{prefix}_data_{}", generation & 1));
+        let others = ["state", "readers", "lock"].map(|name| format!("{prefix}_{name}"));
+        others.into_iter().chain(data)
+    };
+    let names = of(FEATURES, features).chain(of(MODELS, models)).chain([METRICS.to_owned()]);
+    names.filter(|name| directory.join(name).symlink_metadata().is_err()).collect()
+}
 
 /// How a publication was written, from cheapest to dearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +170,7 @@ pub enum PublishError {
 /// # }
 /// ```
 pub struct Publisher {
+    directory: PathBuf,
     features: Writer,
     models: Writer,
     schema: Schema,
@@ -195,6 +216,7 @@ impl Publisher {
         let threads = options.threads.unwrap_or_else(cores);
         let schema_id = schema_id(&schema)?;
         Ok(Self {
+            directory: directory.to_owned(),
             features,
             models,
             schema,
@@ -341,6 +363,32 @@ impl Publisher {
     pub fn publish_models(&mut self, set: &ModelSet) -> Result<Publication, PublishError> {
         let bytes = set.pack()?;
         Ok(Publication::new(self.models.write_bytes(&bytes)?, PublishMethod::Built))
+    }
+
+    /// Makes the files again if somebody removed or replaced them, and publishes there what was published last. Returns
+    /// whether there was anything to do. Call it about once a second.
+    ///
+    /// Readers of the removed files find the new ones by themselves. `counters` is not among them:
+    /// [`MetricsFile::keep_in_place`](crate::MetricsFile::keep_in_place).
+    ///
+    /// # Errors
+    /// The directory is gone, another publisher has taken over, or there is no space. What was published stays here, and
+    /// with the readers that have it, so a later call may succeed.
+    pub fn keep_in_place(&mut self) -> Result<bool, PublishError> {
+        // Both, even if one fails.
+        let (features, models) = (self.features.keep_in_place(), self.models.keep_in_place());
+        Ok(features? | models?)
+    }
+
+    /// The directory that it publishes to.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Files found at the opening that could not be given the group or mode of the options; each error names the file and
+    /// what to do. They are used as they are.
+    pub fn refused_permissions(&self) -> impl Iterator<Item = &mmap_sync::Error> {
+        self.features.refused_permissions().iter().chain(self.models.refused_permissions())
     }
 
     /// Tells readers that the publisher is alive. Call it about once a second.

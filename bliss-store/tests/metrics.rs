@@ -507,3 +507,50 @@ fn names_of_the_publication_are_what_entries_are_found_by() {
         ]
     );
 }
+
+/// What a daemon does about once a second.
+#[test]
+fn a_removed_or_replaced_file_is_made_again() {
+    let mut site = Site::new();
+    let path = site.path().join(METRICS);
+    assert!(!site.file.keep_in_place().unwrap());
+    for damage in [
+        (|path: &Path| std::fs::remove_file(path).unwrap()) as fn(&Path),
+        |path| std::fs::rename(path, path.with_extension("away")).unwrap(),
+        |path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::write(path, "other").unwrap();
+        },
+    ] {
+        let mut client = site.client();
+        damage(&path);
+        assert!(site.file.keep_in_place().unwrap());
+        assert!(!site.file.keep_in_place().unwrap());
+        client.maintain().unwrap();
+        assert_eq!(client.metrics_error(), None);
+        score(&mut client, 3);
+        assert_eq!(site.lookups(), 3);
+    }
+}
+
+#[test]
+fn an_existing_file_gets_the_mode_and_group_of_the_options() {
+    let mut site = Site::new();
+    let path = site.path().join(METRICS);
+    let mut client = site.client();
+    score(&mut client, 2);
+    for mode in [0o600, 0o666, 0o660] {
+        let options = PublishOptions { readers_mode: mode, ..PublishOptions::default() };
+        site.file = MetricsFile::open(site.path(), &options).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+    }
+    // SAFETY:
+    // - the call has no preconditions
+    if unsafe { libc::geteuid() } == 0 {
+        let options = PublishOptions { group: Some(54_321), ..PublishOptions::default() };
+        site.file = MetricsFile::open(site.path(), &options).unwrap();
+        assert!(site.file.refused_permissions().is_none());
+        assert_eq!(std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(&path).unwrap()), 54_321);
+    }
+    assert_eq!(site.lookups(), 2, "it is the same file");
+}

@@ -417,3 +417,75 @@ fn what_comes_expired_is_left_out_and_what_a_change_says_goes_before_what_is_swe
     assert_eq!(Sweeper::join(found, &mut change, snapshot), []);
     assert_eq!(change, replace(&[(8, 1000)]));
 }
+
+/// Every set of files, removed under a publisher that has nothing new to say: all is there again, for readers of before too.
+#[test]
+fn removed_files_are_published_again_with_all_their_content() {
+    let in_memory = std::path::Path::new("/dev/shm");
+    let folder = || if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() };
+    let sets: [&[&str]; 9] = [
+        &[],
+        &["models_"],
+        &["features_"],
+        &["models_state"],
+        &["features_state"],
+        &["features_data"],
+        &["models_data"],
+        &["features_readers", "models_readers"],
+        &["features_lock", "models_lock"],
+    ];
+    for removed in sets {
+        let directory = folder().unwrap();
+        let path = directory.path();
+        let mut publisher = open(path, schema(1));
+        publisher.publish(patch(rows(&publisher, 0..1000, 0.5), vec![])).unwrap();
+        publisher.publish_models(&ModelSet::default()).unwrap();
+        bliss_store::MetricsFile::open(path, &PublishOptions::default()).unwrap();
+        let generations = |publisher: &Publisher| (publisher.generation(), publisher.models_generation());
+        let missing = |publisher: &Publisher| {
+            let (features, models) = generations(publisher);
+            bliss_store::missing_files(path, features, models)
+        };
+        assert_eq!(missing(&publisher), Vec::<String>::new());
+        let mut old = Client::open(path).unwrap();
+        assert_eq!(value(&mut old, 7), Ok((7.5, Status::Fresh)));
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if name != "counters"
+                && (removed.is_empty() || removed.iter().any(|prefix| name.starts_with(prefix)))
+            {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        assert!(!missing(&publisher).is_empty(), "{removed:?}");
+        assert!(publisher.keep_in_place().unwrap(), "{removed:?}");
+        assert!(!publisher.keep_in_place().unwrap(), "{removed:?}");
+        assert_eq!(missing(&publisher), Vec::<String>::new(), "{removed:?}");
+        let mut new = Client::open(path).unwrap();
+        for i in [0, 7, 999] {
+            assert_eq!(value(&mut new, i), Ok((0.5 + i as f32, Status::Fresh)), "{removed:?}");
+        }
+        assert!(publisher.current_models().is_some());
+        publisher.publish(patch(rows(&publisher, 0..10, 9.5), vec![])).unwrap();
+        assert_eq!(value(&mut new, 7), Ok((16.5, Status::Fresh)), "{removed:?}");
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while value(&mut old, 7) != Ok((16.5, Status::Fresh)) {
+            assert!(
+                std::time::Instant::now() < patience,
+                "{removed:?}: a reader of before sees what is published now"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn a_file_system_in_memory_is_told_from_a_disk() {
+    let in_memory = |path: &str| bliss_store::is_in_memory(std::path::Path::new(path));
+    if std::path::Path::new("/dev/shm").is_dir() {
+        assert_eq!(in_memory("/dev/shm"), Some(true));
+    }
+    assert_eq!(in_memory("/proc"), Some(false));
+    assert_eq!(in_memory("/no/such/directory"), None);
+}

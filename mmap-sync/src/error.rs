@@ -133,6 +133,20 @@ pub enum Error {
         /// The user it belongs to.
         found: u32,
     },
+    /// The file cannot be given to the group of the options, or of a directory that gives its group to its files.
+    #[error(
+        "{path}: cannot be given to group {expected}, it has group {found}: {}; make the user of the writer a member of that group and start it again, or name another group", std::io::Error::from_raw_os_error(*.errno)
+    )]
+    Group {
+        /// The file.
+        path: FilePath,
+        /// The group it should have.
+        expected: u32,
+        /// The group it has.
+        found: u32,
+        /// The error number of the operating system.
+        errno: i32,
+    },
     /// The bytes do not have the checksum that was published with them.
     #[error(
         "{path}: checksum of generation {generation} is {found:#018x}, expected {expected:#018x}; it did not reach the disk whole, or was damaged: publish again"

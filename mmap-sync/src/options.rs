@@ -72,7 +72,8 @@ impl Options {
         self
     }
 
-    /// Mode of `P_state` and `P_data_*`; default 0640. Nobody but the owner should be able to write them.
+    /// Mode of `P_state` and `P_data_*`; default 0640. Nobody but the owner should be able to write them. Files that are there
+    /// when the writer is opened get it too.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
@@ -84,7 +85,8 @@ impl Options {
         self
     }
 
-    /// Group of the files that the writer makes; default: whatever the system gives them.
+    /// Group of the files, those that are there when the writer is opened among them. Default: that of the directory if it
+    /// hands its group on (set-group-ID), else files keep the group they have, and new ones get that of `P_state`.
     pub fn group(mut self, group: Option<u32>) -> Self {
         self.group = group;
         self

@@ -10,6 +10,7 @@
 
 mod adopt;
 mod data_file;
+mod permissions;
 mod slots;
 mod standby;
 mod typed;
@@ -82,6 +83,8 @@ pub struct Writer {
     barrier: Cell<Barrier>,
     boot_id: [u64; 2],
     threads: usize,
+    /// Why files that were there keep the group or mode that they had.
+    refused_permissions: Vec<Error>,
     /// Held as long as the writer lives.
     lock: Arc<PrivateFd>,
 }
@@ -150,6 +153,11 @@ impl Writer {
         if looked {
             self.keep_in_place()?;
         }
+        self.prepare(bytes, grace, looked)
+    }
+
+    /// The same once the files are in place; `looked`: all names were compared just now.
+    fn prepare(&mut self, bytes: u64, grace: Duration, looked: bool) -> Result<Standby<'_>, Error> {
         self.begun_ns = clock::monotonic_ns();
         self.heartbeat();
         if self.generation >= MAX_GENERATION {
@@ -222,12 +230,33 @@ impl Writer {
             && !self.slots_are_lost()
         {
             self.looked_ns = clock::monotonic_ns();
-            return Ok(false);
+            return self.keep_current_in_place();
         }
         // If that fails, the next publication looks again.
         self.looked_ns = 0;
         adopt::reopen(self)?;
         Ok(true)
+    }
+
+    /// Publishes the last bytes again if the file that holds them has lost its name: who comes now would not find them.
+    fn keep_current_in_place(&mut self) -> Result<bool, Error> {
+        let name = self.paths.data(self.generation);
+        let Some(lost) = self.current_copy().filter(|copy| !copy.has_name(name, true)) else {
+            return Ok(false);
+        };
+        let bytes = lost.bytes;
+        // They go to the other name as the next generation, so that readers come over too.
+        let grace = self.options.grace;
+        let mut standby = self.prepare(bytes, grace, true)?;
+        standby.copy_current()?;
+        standby.publish()?;
+        Ok(true)
+    }
+
+    /// Files found at the opening that should have another group or mode by the options and could not be given it; each
+    /// error names the file.
+    pub fn refused_permissions(&self) -> &[Error] {
+        &self.refused_permissions
     }
 
     /// Whether the lock file is in place, the others have names, and all paths were looked at not long ago: to look at

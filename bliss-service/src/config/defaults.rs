@@ -17,3 +17,7 @@ pub(crate) fn max_rows() -> u64 {
 pub(crate) fn min_rows() -> u64 {
     1
 }
+
+pub(crate) fn warn_shrink() -> f64 {
+    0.5
+}

@@ -127,7 +127,7 @@ fn page() -> String {
         text.push('\n');
         let sections = match option.as_str() {
             "directory" => {
-                text += &format!("{}directory = \"/dev/shm/bliss\"\n", prose(&doc));
+                text += &format!("{}directory = \"{}\"\n", prose(&doc), options::directory().display());
                 continue;
             }
             "publish" => vec![Section::new::<options::Publish>(

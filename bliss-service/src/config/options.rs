@@ -20,8 +20,9 @@ use crate::origin;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    /// Where the shared-memory files are. Must be on a tmpfs, or reads wait for a disk. The daemon creates the folder if
-    /// its parent exists. Required.
+    /// Where the shared-memory files are. Should be on a tmpfs, as /run is, or reads wait for a disk. The daemon creates the
+    /// folder if its parent exists and it may.
+    #[serde(default = "directory")]
     pub(super) directory: PathBuf,
     #[serde(default)]
     pub(super) publish: Publish,
@@ -50,6 +51,11 @@ pub(super) struct File {
     pub(super) route: Vec<Route>,
 }
 
+/// The one that examples, documents and workers use too.
+pub(super) fn directory() -> PathBuf {
+    PathBuf::from("/run/bliss")
+}
+
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
@@ -74,7 +80,8 @@ pub(super) struct Publish {
     /// access to the files by their group. Octal digits.
     pub(super) mode: Spanned<String>,
     pub(super) readers_mode: Spanned<String>,
-    /// The group of the files, by name or by number; by default that of the process.
+    /// The group of the files, by name or by number; at the start, files that exist get it too, and the modes. By default files
+    /// keep their group, and new ones get that of the others, of a set-group-ID directory, or of the process.
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) group: Option<Spanned<Group>>,
 }

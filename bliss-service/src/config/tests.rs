@@ -96,7 +96,7 @@ fn the_documented_configuration_is_good() {
 fn documented_defaults_are_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bliss.toml");
     let documented = Config::read(&path).unwrap();
-    let text = "directory = \"/dev/shm/bliss\"\n[[origin.access_log]]\nname = \"traffic\"\n\
+    let text = "directory = \"/run/bliss\"\n[[origin.access_log]]\nname = \"traffic\"\n\
         path = \"/var/log/nginx/access.log\"\n";
     let default = Config::parse(&path, text).unwrap();
     let shown = |config: &Config| {
@@ -232,4 +232,21 @@ dimensions = ["ja3"]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::read(Path::new("/nonexistent/bliss.toml")).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/bliss.toml"), "{error}");
+}
+
+#[test]
+fn the_directory_has_one_default_and_a_byte_order_mark_is_no_part_of_the_file() {
+    for text in ["", "\u{feff}", "\u{feff}publish.interval = \"2s\"\n", "\u{feff}[log]\nlevel = \"info\"\n"] {
+        assert_eq!(parse(text).unwrap().directory, Path::new("/run/bliss"), "{text:?}");
+    }
+    let error = parse("\u{feff}directory = \"d\"\nunknown = 1\n").unwrap_err();
+    assert_eq!(error.line, Some(2), "{error}");
+    for share in ["-0.1", "1.1", "nan", "\"half\""] {
+        let text = format!(
+            "[[dimension]]\nname = \"d\"\nkey = [\"ip\"]\nfeatures = []\n[[origin.file]]\nname = \"f\"\n\
+             path = \"f.csv\"\ndimensions = [\"d\"]\nwarn_shrink = {share}\n"
+        );
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.contains("warn_shrink"), "{error}");
+    }
 }

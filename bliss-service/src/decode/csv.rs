@@ -35,8 +35,8 @@ pub(super) fn read(input: impl Read, builder: &mut Builder<'_>) -> Result<(), Re
 fn columns(decoder: &Decoder, header: &csv::StringRecord) -> Result<Vec<Column>, Refusal> {
     let mut columns = Vec::new();
     for (at, name) in header.iter().enumerate() {
-        let name = name.trim_start_matches('\u{feff}').trim();
-        let again = header.iter().take(at).any(|other| other.trim_start_matches('\u{feff}').trim() == name);
+        let name = name.trim();
+        let again = header.iter().take(at).any(|other| other.trim() == name);
         let column = match name {
             "dimension" => Column::Dimension,
             "updated_at" => Column::UpdatedAt,

@@ -1,11 +1,12 @@
 //! From the bytes of an origin to rows, accepted or refused as a whole.
 
 mod csv;
+pub(crate) mod gzip;
 mod jsonl;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 
 use bliss_core::attribute::Value;
 use bliss_core::build::Rows;
@@ -51,6 +52,25 @@ pub struct Accepted {
     pub key_collisions: u64,
     /// The newest `updated_at`, in seconds since the epoch; 0 without rows.
     pub newest_updated_at: u32,
+    /// What each dimension of the origin was given.
+    pub given: Vec<Given>,
+}
+
+/// What a snapshot gives one dimension, beside defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The dimension's index in the schema.
+    pub dimension: usize,
+    /// Its rows.
+    pub rows: u64,
+    /// Whether the dimension has features at all.
+    pub has_features: bool,
+    /// Values of features.
+    pub values: u64,
+    /// Those of them that are numbers.
+    pub numbers: u64,
+    /// Those of the numbers that are not 0.
+    pub nonzero: u64,
 }
 
 /// Reads the snapshots of one origin.
@@ -91,10 +111,10 @@ impl Decoder {
     pub fn decode(&self, name: &str, format: RowFormat, input: impl BufRead) -> Result<Accepted, Refusal> {
         let mut builder = Builder::new(self);
         let limited = Limited { input, left: self.limits.max_bytes, exceeded: false };
-        let read = match format {
-            RowFormat::Jsonl => jsonl::read(limited, &mut builder),
-            RowFormat::Csv => csv::read(limited, &mut builder),
-        };
+        let read = without_mark(limited).map_err(|error| unreadable(&error)).and_then(|input| match format {
+            RowFormat::Jsonl => jsonl::read(input, &mut builder),
+            RowFormat::Csv => csv::read(input, &mut builder),
+        });
         read.and_then(|()| builder.check_rows()).map_err(|mut refusal| {
             refusal.message = format!(
                 "{name}{}{}",
@@ -149,13 +169,22 @@ struct Builder<'d> {
 #[derive(Default)]
 struct Table {
     rows: Rows,
+    given: Given,
     /// From key to a second hash of what made it, and the row's index; small, since there is one for each row.
     seen: HashMap<u64, (u32, u32)>,
 }
 
 impl<'d> Builder<'d> {
     fn new(decoder: &'d Decoder) -> Self {
-        let table = |target: &Target| Table { rows: Rows::new(target.features.len()), seen: HashMap::new() };
+        let table = |target: &Target| Table {
+            rows: Rows::new(target.features.len()),
+            given: Given {
+                dimension: target.index,
+                has_features: !target.features.is_empty(),
+                ..Given::default()
+            },
+            seen: HashMap::new(),
+        };
         Self {
             decoder,
             tables: decoder.dimensions.iter().map(table).collect(),
@@ -186,7 +215,14 @@ impl<'d> Builder<'d> {
             return Err(Refusal::new(Reason::DuplicateFeature, format!("feature `{name}` appears twice")));
         }
         let Some(cell) = cell else { return Ok(()) };
-        self.values[at] = value(&dimension.features[at], cell)?;
+        let value = value(&dimension.features[at], cell)?;
+        self.values[at] = value;
+        let given = &mut self.tables[target].given;
+        given.values += 1;
+        if let Cell::Number(_) = cell {
+            given.numbers += 1;
+            given.nonzero += u64::from(value != 0.0);
+        }
         Ok(())
     }
 
@@ -267,6 +303,8 @@ impl<'d> Builder<'d> {
 
     fn finish(self) -> Accepted {
         let rows = self.tables.iter().map(|table| table.rows.len() as u64).sum();
+        let given = self.tables.iter().map(|table| Given { rows: table.rows.len() as u64, ..table.given });
+        let given = given.collect();
         let indices = self.decoder.dimensions.iter().map(|target| target.index);
         let changes = self.tables.into_iter().map(|table| DimensionChange::Replace(table.rows));
         Accepted {
@@ -274,6 +312,7 @@ impl<'d> Builder<'d> {
             rows,
             key_collisions: self.key_collisions,
             newest_updated_at: self.newest_updated_at,
+            given,
         }
     }
 }
@@ -321,6 +360,17 @@ fn unreadable(error: &std::io::Error) -> Refusal {
         Some(refusal) => refusal.clone(),
         None => Refusal::new(Reason::Unavailable, format!("cannot be read: {error}")),
     }
+}
+
+/// The input without the byte order mark that some programs write at the start of UTF-8.
+fn without_mark(mut input: impl BufRead) -> std::io::Result<impl BufRead> {
+    let mut head = Vec::new();
+    // The mark may come in several pieces.
+    input.by_ref().take(3).read_to_end(&mut head)?;
+    if head == "\u{feff}".as_bytes() {
+        head.clear();
+    }
+    Ok(std::io::Cursor::new(head).chain(input))
 }
 
 /// Input that gives an error after `left` bytes.

@@ -195,6 +195,48 @@ fn s2_rows_and_bytes_are_limited() {
     }
 }
 
+/// The same rows, with and without a byte order mark, however the input is cut.
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_rows() {
+    let csv = "dimension,key.ip,key.asn,updated_at,a,b,kind,c\nip,192.0.2.1,,7,1.5,3,home,\n";
+    let quoted = csv.replacen("dimension", "\"dimension\"", 1);
+    let blank = format!("\n{TWO}");
+    for (format, text) in [
+        (RowFormat::Jsonl, TWO),
+        (RowFormat::Jsonl, &blank),
+        (RowFormat::Csv, csv),
+        (RowFormat::Csv, &quoted),
+    ] {
+        let decoded = |bytes: &[u8], chunk: usize| {
+            decoder(&[1, 2]).decode("x", format, std::io::BufReader::with_capacity(chunk, bytes))
+        };
+        let expected = decoded(text.as_bytes(), 4096).unwrap();
+        let marked = format!("\u{feff}{text}");
+        for chunk in [1, 2, 3, 4, 5, 64, 4096] {
+            assert_eq!(decoded(marked.as_bytes(), chunk).unwrap(), expected, "{format:?}, chunks of {chunk}");
+        }
+        // One only, and only at the start; and lines are counted as before.
+        let twice = decoded(format!("\u{feff}\u{feff}{text}").as_bytes(), 4096).unwrap_err();
+        assert!(twice.message.contains("line 1"), "{twice}");
+    }
+    for empty in ["", "\u{feff}"] {
+        assert_eq!(jsonl(&[1], empty).unwrap_err().reason, Reason::TooFewRows);
+        assert_eq!(super::tests::csv(&[1], empty).unwrap_err().reason, Reason::TooFewRows);
+    }
+    assert!(jsonl(&[1], "\u{feff}{").unwrap_err().message.contains("line 1"));
+}
+
+#[test]
+fn what_was_given_beside_defaults_is_counted() {
+    let given = |accepted: Accepted| {
+        let of = |given: &Given| (given.dimension, given.rows, given.values, given.numbers, given.nonzero);
+        accepted.given.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(given(jsonl(&[1, 2], TWO).unwrap()), [(1, 2, 3, 2, 2), (2, 1, 0, 0, 0)]);
+    let csv = csv(&[1], "key.ip,updated_at,a,b\n192.0.2.1,7,0,-0.0\n192.0.2.2,7,,0\n").unwrap();
+    assert_eq!(given(csv), [(1, 2, 3, 3, 0)]);
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), cut in 0usize..300) {

@@ -264,11 +264,16 @@ impl LogThread {
     /// Publication `at_ms`, unless the one before has not been answered yet; what changed meanwhile comes with the
     /// next one.
     fn tick(&mut self, at_ms: u64, healthy: bool) {
+        let mut healthy = healthy;
         if let Some(answer) = &mut self.waiting {
             match answer.try_recv() {
                 Ok(Ok(())) => (),
                 Err(oneshot::error::TryRecvError::Empty) => return,
-                Ok(Err(error)) => self.unpublished(error),
+                Ok(Err(error)) => {
+                    // Not accepted before one is published: that would be two lines of the log each time.
+                    healthy = false;
+                    self.unpublished(error);
+                }
                 Err(oneshot::error::TryRecvError::Closed) => return,
             }
             self.waiting = None;

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use toml::Spanned;
 
 use super::{Context, Outcome, Resolver, Target};
-use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds};
+use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds, warn_shrink};
 use crate::config::source::ConfigError;
 use crate::decode::{Accepted, Decoder, Limits, RowFormat};
 use crate::fingerprint::{Fingerprint, open_regular};
@@ -38,6 +38,9 @@ pub(super) struct Options {
     /// Fewer rows are refused, so that a file that is empty for a moment removes nothing.
     #[serde(default = "min_rows")]
     min_rows: u64,
+    /// A dimension that loses more than this share of its rows is warned of, in the log and in /status; 1: never.
+    #[serde(default = "warn_shrink")]
+    warn_shrink: f64,
 }
 
 #[cfg(test)]
@@ -52,12 +55,14 @@ impl Options {
     pub(super) fn resolve(self, resolver: &mut Resolver<'_>) -> Result<(), ConfigError> {
         let Self { name, dimensions, interval, timeout, .. } = self;
         resolver.check_durations(&name, &[("interval", interval), ("timeout", timeout)])?;
+        resolver.check_share(&name, "warn_shrink", self.warn_shrink)?;
         let file = File {
             format: resolver.format(&name, self.format, &self.path.to_string_lossy())?,
             path: resolver.file(self.path),
             interval,
             timeout,
             limits: Limits { max_bytes: self.max_bytes, max_rows: self.max_rows, min_rows: self.min_rows },
+            warn_shrink: self.warn_shrink,
         };
         resolver.add(&name, &dimensions, file).map(drop)
     }
@@ -76,6 +81,8 @@ pub struct File {
     pub timeout: Duration,
     /// How large it may be.
     pub limits: Limits,
+    /// The share of a dimension's rows beyond whose loss a warning is given.
+    pub warn_shrink: f64,
 }
 
 type Read = Result<(Option<Accepted>, Fingerprint), (Refusal, Option<Fingerprint>)>;
@@ -114,7 +121,7 @@ impl super::Kind for File {
                 Ok(Ok(Ok((Some(accepted), fingerprint)))) => (Ok(accepted), Some(fingerprint)),
                 Ok(Ok(Err((refusal, fingerprint)))) => (Err(refusal), fingerprint),
             };
-            seen = match context.conclude(decoded).await {
+            seen = match context.conclude(decoded, self.warn_shrink).await {
                 Outcome::Published => fingerprint.map(|fingerprint| (fingerprint, true)),
                 Outcome::Refused => fingerprint.map(|fingerprint| (fingerprint, false)),
                 // A file that disappears and comes back unchanged need not be read again.

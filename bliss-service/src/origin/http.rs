@@ -1,22 +1,31 @@
 //! Rows from a web server.
 
+mod redirect;
+
 use std::collections::BTreeMap;
+use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
-use reqwest::{Client, StatusCode, Url};
+use redirect::Hop;
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION,
+};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::retry::Backoff;
 use super::{Context, Outcome, Resolver, Target};
-use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds};
+use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds, warn_shrink};
 use crate::config::source::ConfigError;
+use crate::decode::gzip::Gzip;
 use crate::decode::{Accepted, Decoder, Limits, RowFormat};
 use crate::refusal::{Reason, Refusal};
 
-/// Rows from a web server: ETag and gzip are used, redirects are followed.
+/// Rows from a web server: ETag and gzip are used, redirects are followed. Headers and query are for the server of the URL
+/// only: a redirect to another host, port or scheme carries neither.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
@@ -48,6 +57,9 @@ pub(super) struct Options {
     max_rows: u64,
     #[serde(default = "min_rows")]
     min_rows: u64,
+    /// As for files.
+    #[serde(default = "warn_shrink")]
+    warn_shrink: f64,
 }
 
 #[cfg(test)]
@@ -71,6 +83,7 @@ impl Options {
             ("retry_max", retry_max),
         ];
         resolver.check_durations(&name, &durations)?;
+        resolver.check_share(&name, "warn_shrink", self.warn_shrink)?;
         let at = |text: &Spanned<String>, message: String| {
             resolver.source.at(text, format!("origin `{}`: {message}", name.get_ref()))
         };
@@ -100,6 +113,7 @@ impl Options {
             retry_min,
             retry_max: retry_max.max(retry_min),
             limits: Limits { max_bytes: self.max_bytes, max_rows: self.max_rows, min_rows: self.min_rows },
+            warn_shrink: self.warn_shrink,
         };
         resolver.add(&name, &dimensions, http).map(drop)
     }
@@ -128,17 +142,19 @@ pub struct Http {
     pub retry_max: Duration,
     /// How large an answer may be.
     pub limits: Limits,
-}
-
-/// The last answer: its entity tag, and whether it was accepted.
-struct Seen {
-    etag: HeaderValue,
-    accepted: bool,
+    /// The share of a dimension's rows beyond whose loss a warning is given.
+    pub warn_shrink: f64,
 }
 
 enum Answer {
     NotModified,
-    Body { bytes: Vec<u8>, etag: Option<HeaderValue> },
+    Body(Body),
+}
+
+struct Body {
+    bytes: Vec<u8>,
+    is_gzip: bool,
+    etag: Option<HeaderValue>,
 }
 
 impl super::Kind for Http {
@@ -146,30 +162,30 @@ impl super::Kind for Http {
         let decoder = target.decoder(self.limits);
         let client = client(self)?;
         let mut backoff = Backoff::new(self.retry_min, self.retry_max);
-        let mut seen: Option<Seen> = None;
+        // The entity tag of the last answer, if that was accepted. One that was refused is fetched again, however the server
+        // makes its tags: a corrected body is never taken for it.
+        let mut accepted: Option<HeaderValue> = None;
         loop {
             let fetched = tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
                 // The client has this limit too; this one holds in every case.
-                done = tokio::time::timeout(self.timeout, fetch(&client, self, seen.as_ref())) => {
+                done = tokio::time::timeout(self.timeout, fetch(&client, self, accepted.as_ref())) => {
                     done.unwrap_or_else(|_| Err(Refusal::unavailable(took_too_long(self))))
                 }
             };
             let outcome = match fetched {
                 Ok(Answer::NotModified) => {
-                    let accepted = seen.as_ref().is_some_and(|seen| seen.accepted);
-                    context.state.unchanged(context.index, accepted);
+                    context.state.unchanged(context.index, true);
                     Outcome::Unchanged
                 }
-                Ok(Answer::Body { bytes, etag }) => {
-                    let decoded = decode(&decoder, self, bytes).await;
-                    let outcome = context.conclude(decoded).await;
-                    let accepted = matches!(outcome, Outcome::Published);
-                    let known = etag.filter(|_| !matches!(outcome, Outcome::Failed));
-                    seen = known.map(|etag| Seen { etag, accepted });
+                Ok(Answer::Body(body)) => {
+                    let etag = body.etag.clone();
+                    let decoded = decode(&decoder, self, body).await;
+                    let outcome = context.conclude(decoded, self.warn_shrink).await;
+                    accepted = etag.filter(|_| matches!(outcome, Outcome::Published));
                     outcome
                 }
-                Err(refusal) => context.conclude(Err(refusal)).await,
+                Err(refusal) => context.conclude(Err(refusal), self.warn_shrink).await,
             };
             let wait = match outcome {
                 Outcome::Failed => backoff.failed(),
@@ -193,7 +209,10 @@ fn client(options: &Http) -> anyhow::Result<Client> {
         .connect_timeout(options.connect_timeout)
         .timeout(options.timeout)
         .pool_idle_timeout(Duration::from_secs(90))
-        .default_headers(options.headers.clone())
+        // Followed here: the client would send the configured headers, and the query as the referrer, to anybody.
+        .redirect(Policy::none())
+        .referer(false)
+        .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
         .no_proxy();
     if let Some(proxy) = &options.proxy {
         builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
@@ -201,43 +220,103 @@ fn client(options: &Http) -> anyhow::Result<Client> {
     Ok(builder.build()?)
 }
 
-async fn fetch(client: &Client, options: &Http, seen: Option<&Seen>) -> Result<Answer, Refusal> {
-    let mut request = client.get(options.url.clone());
-    if let Some(seen) = seen {
-        request = request.header(IF_NONE_MATCH, seen.etag.clone());
-    }
-    let failed = |error: reqwest::Error| Refusal::unavailable(explain(options, &error));
-    let mut response = request.send().await.map_err(failed)?;
-    match response.status() {
-        StatusCode::NOT_MODIFIED if seen.is_some() => return Ok(Answer::NotModified),
-        StatusCode::OK => (),
-        status => {
-            let message = format!("{}: expected status 200, found {status}", shown(options));
-            return Err(Refusal::unavailable(message));
+async fn fetch(client: &Client, options: &Http, accepted: Option<&HeaderValue>) -> Result<Answer, Refusal> {
+    let mut hop = Hop::first(&options.url);
+    for _ in 0..=redirect::MOST {
+        let mut request = client.get(hop.url.clone());
+        if hop.is_configured_server {
+            request = request.headers(options.headers.clone());
+        }
+        if let Some(etag) = accepted {
+            request = request.header(IF_NONE_MATCH, etag.clone());
+        }
+        let name = Name { options, hop: &hop };
+        let response = request.send().await.map_err(|error| name.explain(&error))?;
+        match (response.status(), response.headers().get(LOCATION)) {
+            (StatusCode::NOT_MODIFIED, _) if accepted.is_some() => return Ok(Answer::NotModified),
+            (StatusCode::OK, _) => return body(response, &name).await.map(Answer::Body),
+            (
+                StatusCode::MOVED_PERMANENTLY
+                | StatusCode::FOUND
+                | StatusCode::SEE_OTHER
+                | StatusCode::TEMPORARY_REDIRECT
+                | StatusCode::PERMANENT_REDIRECT,
+                Some(location),
+            ) => {
+                let next = hop.follow(location, &options.url);
+                hop = next.map_err(|error| Refusal::unavailable(format!("{name}: a redirect: {error}")))?;
+            }
+            (status, _) => {
+                let without = if hop.is_configured_server {
+                    ""
+                } else {
+                    "; headers and query are not sent to another server: if this is the right one, set `url` to it"
+                };
+                let message = format!("{name}: expected status 200, found {status}{without}");
+                return Err(Refusal::unavailable(message));
+            }
         }
     }
-    let etag = response.headers().get(ETAG).cloned();
-    let max_bytes = options.limits.max_bytes;
+    let message = format!("{}: more than {} redirects", shown(&options.url), redirect::MOST);
+    Err(Refusal::unavailable(message))
+}
+
+async fn body(mut response: Response, name: &Name<'_>) -> Result<Body, Refusal> {
+    let headers = response.headers();
+    let etag = headers.get(ETAG).cloned();
+    let is_gzip = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"identity") => false,
+        Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => {
+            true
+        }
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            let message =
+                format!("{name}: expected no compression or gzip, found Content-Encoding `{other}`");
+            return Err(Refusal::new(Reason::Undecodable, message));
+        }
+    };
+    let max_bytes = name.options.limits.max_bytes;
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| name.explain(&error))? {
         if (bytes.len() + chunk.len()) as u64 > max_bytes {
-            let message = format!("{}: more bytes than max_bytes ({max_bytes}) allows", shown(options));
+            let message = format!("{name}: more bytes than max_bytes ({max_bytes}) allows");
             return Err(Refusal::new(Reason::TooLarge, message));
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Answer::Body { bytes, etag })
+    Ok(Body { bytes, is_gzip, etag })
 }
 
-async fn decode(decoder: &Arc<Decoder>, options: &Http, bytes: Vec<u8>) -> Result<Accepted, Refusal> {
-    let (decoder, name, format) = (decoder.clone(), shown(options), options.format);
-    let decoded = tokio::task::spawn_blocking(move || decoder.decode(&name, format, bytes.as_slice()));
+async fn decode(decoder: &Arc<Decoder>, options: &Http, body: Body) -> Result<Accepted, Refusal> {
+    let (decoder, name, format) = (decoder.clone(), shown(&options.url), options.format);
+    let Body { bytes, is_gzip, .. } = body;
+    let decoded = tokio::task::spawn_blocking(move || match is_gzip {
+        true => decoder.decode(&name, format, BufReader::with_capacity(1 << 16, Gzip::new(bytes.as_slice()))),
+        false => decoder.decode(&name, format, bytes.as_slice()),
+    });
     decoded.await.unwrap_or_else(|panic| Err(Refusal::unavailable(format!("decoding failed: {panic}"))))
 }
 
+/// What messages call the answer: its URL, and where redirects led.
+struct Name<'a> {
+    options: &'a Http,
+    hop: &'a Hop,
+}
+
+impl std::fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&shown(&self.options.url))?;
+        if self.hop.url != self.options.url {
+            write!(f, ", redirected to {}", shown(&self.hop.url))?;
+        }
+        Ok(())
+    }
+}
+
 /// The URL without what may be a secret.
-fn shown(options: &Http) -> String {
-    let mut url = options.url.clone();
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
     let _ = url.set_password(None);
     let _ = url.set_username("");
     url.set_query(None);
@@ -245,26 +324,28 @@ fn shown(options: &Http) -> String {
 }
 
 fn took_too_long(options: &Http) -> String {
-    format!("{}: no whole answer within {:?} (timeout)", shown(options), options.timeout)
+    format!("{}: no whole answer within {:?} (timeout)", shown(&options.url), options.timeout)
 }
 
-fn explain(options: &Http, error: &reqwest::Error) -> String {
-    if error.is_timeout() && !error.is_connect() {
-        return took_too_long(options);
+impl Name<'_> {
+    fn explain(&self, error: &reqwest::Error) -> Refusal {
+        if error.is_timeout() && !error.is_connect() {
+            return Refusal::unavailable(took_too_long(self.options));
+        }
+        // The client's own text has the whole URL and not the cause.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        let what = if error.is_connect() {
+            "cannot connect"
+        } else if error.is_body() || error.is_decode() {
+            "the answer broke off"
+        } else {
+            "the request failed"
+        };
+        Refusal::unavailable(format!("{self}: {what}: {cause}"))
     }
-    // The client's own text has the whole URL and not the cause.
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let what = if error.is_connect() {
-        "cannot connect"
-    } else if error.is_body() || error.is_decode() {
-        "the answer broke off or cannot be decompressed"
-    } else {
-        "the request failed"
-    };
-    format!("{}: {what}: {cause}", shown(options))
 }
 
 #[cfg(test)]

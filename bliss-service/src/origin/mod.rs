@@ -185,12 +185,14 @@ impl Context {
     }
 
     /// Publishes what was accepted, or records why it was refused.
-    async fn conclude(&self, decoded: Result<Accepted, Refusal>) -> Outcome {
+    async fn conclude(&self, decoded: Result<Accepted, Refusal>, warn_shrink: f64) -> Outcome {
         let refusal = match decoded {
-            Ok(Accepted { change, rows, key_collisions, newest_updated_at }) => {
+            Ok(Accepted { change, rows, key_collisions, newest_updated_at, given }) => {
+                let before = self.state.dimension_rows(&given);
                 match self.publisher.publish(change).await {
                     Ok(()) => {
                         self.state.accepted(self.index, rows, newest_updated_at, key_collisions);
+                        self.state.examine(self.index, &given, &before, warn_shrink);
                         return Outcome::Published;
                     }
                     Err(_) if self.stop.is_cancelled() => return Outcome::Failed,

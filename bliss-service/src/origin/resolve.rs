@@ -115,6 +115,19 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Checks a share, from 0 to 1.
+    pub(super) fn check_share(
+        &self,
+        name: &Spanned<String>,
+        option: &str,
+        share: f64,
+    ) -> Result<(), ConfigError> {
+        if (0.0..=1.0).contains(&share) {
+            return Ok(());
+        }
+        Err(self.error(name, format!("{option}: expected a share from 0 to 1, found {share}")))
+    }
+
     /// The format of rows: the given one, or the one that `path` ends in.
     pub(super) fn format(
         &self,

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_bliss-service");
@@ -18,6 +19,8 @@ pub const COMMON: &str =
 pub struct Daemon {
     pub child: Child,
     pub port: u16,
+    /// What it said on standard error so far.
+    pub log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Daemon {
@@ -25,7 +28,12 @@ impl Daemon {
     pub fn start(directory: &Path, config: &str) -> Self {
         let path = directory.join("bliss.toml");
         fs::write(&path, format!("{COMMON}{config}")).unwrap();
-        let mut child = command(&path).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(&mut command(&path))
+    }
+
+    /// The same with a command that names a configuration already.
+    pub fn start_with(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = Vec::new();
         let port = log.find_map(|line| {
@@ -33,9 +41,18 @@ impl Daemon {
             said.last()?.split_once("admin=127.0.0.1:")?.1.split(' ').next()?.parse().ok()
         });
         // The pipe must be read, or the daemon would block on it.
-        std::thread::spawn(move || log.for_each(drop));
         let Some(port) = port else { panic!("the daemon ended: {said:?} {:?}", child.wait()) };
-        Self { child, port }
+        let said = Arc::new(Mutex::new(said));
+        let kept = said.clone();
+        std::thread::spawn(move || {
+            log.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line))
+        });
+        Self { child, port, log: said }
+    }
+
+    /// Lines of its log from line `from` on that contain `part`.
+    pub fn said(&self, from: usize, part: &str) -> Vec<String> {
+        self.log.lock().unwrap().iter().skip(from).filter(|line| line.contains(part)).cloned().collect()
     }
 
     pub fn get(&self, page: &str) -> Option<(u16, String)> {

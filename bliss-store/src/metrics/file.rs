@@ -36,6 +36,7 @@ pub struct MetricsFile {
     mode: u32,
     group: Option<u32>,
     open: Open,
+    refused_permissions: Option<MetricsFileError>,
 }
 
 /// The open file.
@@ -50,8 +51,8 @@ struct Open {
 
 impl MetricsFile {
     /// Opens the file of `directory`, or replaces it if it is missing or unusable. A replaced file is never truncated: workers
-    /// that map it keep it until their next maintenance. A new file gets the mode and group of the readers' file
-    /// (`*_readers`); an existing one keeps its own.
+    /// that map it keep it until their next maintenance. It gets the mode and group of the readers' file (`*_readers`), an
+    /// existing one too: see [`refused_permissions`](Self::refused_permissions).
     ///
     /// # Errors
     /// It cannot be created or mapped.
@@ -62,7 +63,27 @@ impl MetricsFile {
             CString::new(path.as_os_str().as_bytes()).map_err(|e| fail("converting the path", e.into()))?;
         let (mode, group) = (options.readers_mode, options.group);
         let open = find_or_create(&path, &name, mode, group).map_err(|(step, error)| fail(step, error))?;
-        Ok(Self { path, name, mode, group, open })
+        let refused = open.correct_permissions(mode, group).err();
+        let refused_permissions = refused.map(|(step, error)| fail(step, error));
+        Ok(Self { path, name, mode, group, open, refused_permissions })
+    }
+
+    /// Why the file that was found could not be given the mode and group of the options; it is used as it is.
+    pub fn refused_permissions(&self) -> Option<&MetricsFileError> {
+        self.refused_permissions.as_ref()
+    }
+
+    /// Replaces the file if it was removed, replaced or damaged meanwhile; counts then start at 0. Returns whether it had to.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub fn keep_in_place(&mut self) -> Result<bool, MetricsFileError> {
+        if self.open.is_current(&self.name) {
+            return Ok(false);
+        }
+        self.open = find_or_create(&self.path, &self.name, self.mode, self.group)
+            .map_err(|(step, error)| MetricsFileError { path: self.path.clone(), step, error })?;
+        Ok(true)
     }
 
     /// Calls `each` with every slot that was ever used. If the file was removed, replaced or damaged meanwhile, it is replaced
@@ -71,11 +92,8 @@ impl MetricsFile {
     /// # Errors
     /// It cannot be created or read.
     pub fn slots(&mut self, mut each: impl FnMut(Slot<'_>)) -> Result<(), MetricsFileError> {
+        self.keep_in_place()?;
         let fail = |step, error| MetricsFileError { path: self.path.clone(), step, error };
-        if !self.open.is_current(&self.name) {
-            self.open = find_or_create(&self.path, &self.name, self.mode, self.group)
-                .map_err(|(step, error)| fail(step, error))?;
-        }
         let Open { file, map, slots, .. } = &self.open;
         let mut index = 0;
         while index < *slots {
@@ -99,6 +117,29 @@ impl MetricsFile {
 }
 
 impl Open {
+    /// The group first: while the file has the wrong one, its mode is not widened for it.
+    fn correct_permissions(&self, mode: u32, group: Option<u32>) -> Result<(), Failure> {
+        let os = io::Error::from_raw_os_error;
+        let found = self.info.group;
+        let given = match group {
+            Some(group) if group != found => file::fchown_group(&self.file, group).map_err(|errno| {
+                let message = format!(
+                    "from group {found} to {group}: {}; make the daemon's user a member of that group and restart it, or \
+                     name another group",
+                    os(errno)
+                );
+                ("changing the group", io::Error::new(os(errno).kind(), message))
+            }),
+            _ => Ok(()),
+        };
+        let before = self.info.mode & 0o777;
+        let mode = if given.is_ok() { mode } else { mode & before };
+        if mode != before {
+            file::fchmod(&self.file, mode).map_err(|errno| ("changing the mode", os(errno)))?;
+        }
+        given
+    }
+
     /// Whether this file still has this name, and is unchanged but for its slots.
     fn is_current(&self, name: &CString) -> bool {
         let has_name = file::lstat(name).is_ok_and(|info| info.same_file(&self.info));

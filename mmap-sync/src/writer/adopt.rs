@@ -104,6 +104,7 @@ fn open_locked(
         barrier: Cell::new(if everywhere { Barrier::Everywhere } else { Barrier::Fence }),
         boot_id: clock::boot_id().unwrap_or_default(),
         threads: options.threads_or_cores(),
+        refused_permissions: Vec::new(),
         lock,
         paths,
     };
@@ -114,6 +115,7 @@ fn open_locked(
         }
     }
     adopt_retired(&writer, &owners)?;
+    writer.correct_permissions();
     introduce(&writer);
     Ok(writer)
 }

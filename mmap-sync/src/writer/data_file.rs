@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
+use super::permissions;
 use bliss_os::{
     Errno,
     file::{self, Access, FileInfo},
@@ -105,9 +106,7 @@ pub(super) fn create_file(
     file::unlink(&name).map_err(paths.io(kind, "unlink of an unfinished file"))?;
     let fd = file::open(&name, Access::CreateNew(0o600)).map_err(paths.io(kind, "creating"))?;
     let made = (|| {
-        if let Some(group) = options.group {
-            file::fchown_group(&fd, group).map_err(paths.io(kind, "fchown"))?;
-        }
+        permissions::set_group(&fd, kind, paths, options)?;
         file::fchmod(&fd, mode).map_err(paths.io(kind, "fchmod"))?;
         check_memory(&fd, size, kind, paths)?;
         reserve(&fd, 0, size, kind, paths)
@@ -354,6 +353,10 @@ impl DataFile {
             }
             Err(errno) => Err(refused(errno, bytes, kind(self.index), paths)),
         }
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
     }
 
     pub(super) fn into_fd(self) -> OwnedFd {

@@ -78,3 +78,72 @@ async fn s8_a_hanging_server_and_a_file_that_is_a_pipe_hold_nobody_up() {
     running.until_refused(1, "unavailable", "not a regular file").await;
     running.until_refused(2, "unavailable", "no whole answer within 300ms").await;
 }
+
+/// The rows of a generator that writes times in milliseconds, anew each time: one refusal, however often it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_whose_text_holds_a_changing_value_is_one_refusal() {
+    let changing: [(&str, fn(u64) -> String); 6] = [
+        ("undecodable", |n| rows(&[1.0]).replace(":7,", &format!(":{},", 1_764_160_401_123 + n))),
+        ("undecodable", |n| rows(&[1.0]).replace(":7,", &format!(":7.{n},"))),
+        ("undecodable", |n| rows(&[1.0]).replace(":1}", &format!(":\"text {n}\"}}"))),
+        ("out_of_range", |n| rows(&[101.5 + n as f32])),
+        ("out_of_range", |n| {
+            rows(&vec![1.0; n as usize]) + &rows(&[-1.0]).replace("192.0.2.0", "198.51.100.1")
+        }),
+        ("not_finite", |n| rows(&[1.0]).replace(":1}", &format!(":1e{}}}", 40 + n))),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("{DIMENSION}{}", file_origin("f", "rows.jsonl", "ip"));
+    let running = Running::start(dir.path(), &text, Kept::default());
+    for (reason, text) in changing {
+        replace(dir.path(), "rows.jsonl", rows(&[1.0]));
+        running.until("good rows", |r| r.status("/origins/0/state") == "accepted").await;
+        replace(dir.path(), "rows.jsonl", text(0));
+        running.until("a refusal", |r| r.status("/origins/0/state") == "refused").await;
+        let first = running.status("/origins/0/last_refusal");
+        assert_eq!(first["reason"], reason, "{first}");
+        let mut last = first.clone();
+        for n in 1..5 {
+            replace(dir.path(), "rows.jsonl", text(n));
+            running
+                .until("the next text", |r| r.status("/origins/0/last_refusal")["message"] != last["message"])
+                .await;
+            let now = running.status("/origins/0/last_refusal");
+            assert_eq!(now["since"], first["since"], "{now} is {first}");
+            assert!(now["times"].as_u64() > last["times"].as_u64(), "{now}");
+            last = now;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_shrinks_or_is_empty_of_values_is_published_and_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let many: Vec<f32> = (0..40).map(|x| x as f32).collect();
+    let text = format!("{DIMENSION}{}warn_shrink = 0.25\n", file_origin("f", "rows.jsonl", "ip"));
+    let running = Running::start(dir.path(), &text, Kept::default());
+    let no_features = rows(&many).replace(",\"features\":{\"x\":", ",\"features\":{},\"was\":{\"x\":");
+    let no_features: String =
+        no_features.lines().map(|l| format!("{}}}\n", l.split(",\"was\"").next().unwrap())).collect();
+    for (text, kind) in [
+        (rows(&many), None),
+        (rows(&many[..30]), None),
+        (rows(&many[..22]), Some("shrunk")),
+        (rows(&many), None),
+        (rows(&[0.0; 40]), Some("all_zero")),
+        (no_features, Some("no_features")),
+        (rows(&many), None),
+    ] {
+        let before = running.kept.publications();
+        replace(dir.path(), "rows.jsonl", text);
+        running.until("publication", |r| r.kept.publications() > before).await;
+        running
+            .until(&format!("{kind:?}"), |r| {
+                let warnings = r.status("/origins/0/warnings");
+                let kinds: Vec<_> = warnings.as_array().unwrap().iter().map(|w| w["kind"].as_str()).collect();
+                kinds == kind.map(Some).into_iter().collect::<Vec<_>>()
+            })
+            .await;
+        assert_eq!(running.status("/origins/0/state"), "accepted");
+    }
+}
