@@ -22,6 +22,21 @@ impl fmt::Display for BotClass {
     }
 }
 
+/// A number is an index; in quotes, as in a configuration, or anything else, it is a name.
+impl std::str::FromStr for BotClass {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(name) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            return Ok(Self::Name(name.to_owned()));
+        }
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text.parse().map(Self::Index);
+        }
+        Ok(Self::Name(text.to_owned()))
+    }
+}
+
 /// How the answers of a model are read whose loss does not make them probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerKind {
