@@ -95,12 +95,11 @@ fn parent(path: &Path) -> &Path {
 
 /// Whether `directory`, or what of the path to it is there, is on a file system of a disk.
 pub(super) fn is_on_disk(directory: &Path) -> bool {
-    const TMPFS: u32 = 0x0102_1994;
-    const RAMFS: u32 = 0x8584_58f6;
     let nearest =
         directory.ancestors().filter(|path| !path.as_os_str().is_empty()).find(|path| path.exists());
     match statfs(nearest.unwrap_or(Path::new("."))) {
-        Ok(found) => !(found.f_type == TMPFS.into() || found.f_type == RAMFS.into()),
+        // tmpfs and ramfs.
+        Ok(found) => !matches!(found.f_type, 0x0102_1994 | 0x8584_58f6),
         // Not known, so nothing to warn of.
         Err(_) => false,
     }
