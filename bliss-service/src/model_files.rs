@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bliss_catboost::ir::Model;
-use bliss_catboost::{BotError, BotOptions, CompileError, ImportError, compile, import};
+use bliss_catboost::{BotError, BotOptions, CompileError, ImportError, ModelRef, Scratch, compile, import};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::publication::models::MAX_CLASSES;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
@@ -159,9 +160,17 @@ pub enum PrepareError {
     /// Its answers are no probabilities of a bot, or nothing says of which class.
     #[error(transparent)]
     Bot(#[from] BotError),
-    /// It is too large.
+    /// It is too large to compile.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// It would be refused by workers, with all models that are published beside it.
+    #[error("it has {found} {what}, which is more than a worker takes; train a smaller one")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+    },
 }
 
 /// Prepares a model for publication from the bytes of its file. The daemon, `check`, the demo and `blissctl model` all
@@ -173,6 +182,17 @@ pub fn prepare(file: &[u8], bot: &BotOptions) -> Result<Prepared, PrepareError> 
     let mut model = import(file)?;
     let bot_class = model.select_bot(bot)?;
     let compiled = compile(&model)?;
+    if model.dimensions > MAX_CLASSES {
+        return Err(PrepareError::TooLarge { what: "classes", found: model.dimensions });
+    }
+    // What was compiled just now can be opened.
+    let fits = ModelRef::open(&compiled).is_ok_and(|opened| Scratch::bounded().reserve_within(&opened));
+    if !fits {
+        return Err(PrepareError::TooLarge {
+            what: "trees, or inputs or borders for them",
+            found: model.trees.len(),
+        });
+    }
     Ok(Prepared { model, bot_class, compiled })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ir::{Answer, Model};
+use super::ir::{AnswerForm, Model};
 
 /// The class of bots, as an operator names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,10 +148,10 @@ pub enum BotError {
 }
 
 /// How a loss's answers become probabilities; `None` where they do not.
-pub(super) fn answer_of_loss(loss: &str) -> Option<Answer> {
+pub(super) fn answer_of_loss(loss: &str) -> Option<AnswerForm> {
     match loss {
-        "Logloss" | "CrossEntropy" | "Focal" | "MultiClass" => Some(Answer::Classes),
-        "MultiClassOneVsAll" | "MultiLogloss" | "MultiCrossEntropy" => Some(Answer::EachSigmoid),
+        "Logloss" | "CrossEntropy" | "Focal" | "MultiClass" => Some(AnswerForm::Classes),
+        "MultiClassOneVsAll" | "MultiLogloss" | "MultiCrossEntropy" => Some(AnswerForm::EachSigmoid),
         _ => None,
     }
 }
@@ -193,19 +193,21 @@ impl Model {
         self.answer = match (of_loss, options.answer) {
             (Some(answer), None) => answer,
             // It says the same.
-            (Some(Answer::Classes), Some(AnswerKind::LogOdds)) if self.dimensions == 1 => Answer::Classes,
-            (Some(Answer::EachSigmoid), Some(AnswerKind::LogOdds)) => Answer::EachSigmoid,
+            (Some(AnswerForm::Classes), Some(AnswerKind::LogOdds)) if self.dimensions == 1 => {
+                AnswerForm::Classes
+            }
+            (Some(AnswerForm::EachSigmoid), Some(AnswerKind::LogOdds)) => AnswerForm::EachSigmoid,
             (Some(_), Some(answer)) => {
                 return Err(BotError::NeedlessAnswer { answer: answer.as_str(), loss: self.loss.clone() });
             }
-            (None, Some(AnswerKind::Probability)) => Answer::Probabilities,
-            (None, Some(AnswerKind::LogOdds)) if self.dimensions == 1 => Answer::Classes,
-            (None, Some(AnswerKind::LogOdds)) => Answer::EachSigmoid,
+            (None, Some(AnswerKind::Probability)) => AnswerForm::Probabilities,
+            (None, Some(AnswerKind::LogOdds)) if self.dimensions == 1 => AnswerForm::Classes,
+            (None, Some(AnswerKind::LogOdds)) => AnswerForm::EachSigmoid,
             (None, None) if self.loss.is_empty() => return Err(BotError::NoLoss),
             (None, None) => return Err(BotError::Loss { loss: self.loss.clone() }),
         };
         // One label alone has one name; its own probability is that of class 1.
-        let lone_label = self.dimensions == 1 && self.answer == Answer::EachSigmoid;
+        let lone_label = self.dimensions == 1 && self.answer == AnswerForm::EachSigmoid;
         let count = if lone_label { 1 } else { self.dimensions.max(2) };
         let names = self.class_names.as_slice();
         if !names.is_empty() && names.len() != count {

@@ -11,7 +11,7 @@ pub struct Model {
     /// CatBoost's name of the loss, without parameters; empty where the file has none.
     pub loss: String,
     /// From values to probabilities; [`select_bot`](Self::select_bot) decides it.
-    pub answer: Answer,
+    pub answer: AnswerForm,
     /// Values per row: 1, or the number of classes or targets.
     pub dimensions: usize,
     /// The sum over the trees is multiplied by this.
@@ -32,7 +32,7 @@ pub struct Model {
 
 /// From the values of a row to probabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Answer {
+pub enum AnswerForm {
     /// One value is the log-odds of class 1 of two; of several the softmax is taken.
     #[default]
     Classes,

@@ -85,6 +85,7 @@ impl Folder {
             ("many.json", logloss(&["a.a", "a.b", "a.c", "a.d", "a.e", "a.f", "a.g"], &[])),
             ("labels.json", export("MultiLogloss", &two, 2, &["ip.requests_1m"], &[])),
             ("classes.json", export("MultiClass", &json!(["a", "b", "c"]), 3, &["ip.requests_1m"], &[])),
+            ("tags.json", export("MultiClass", &Value::Null, 65, &["ip.requests_1m"], &[])),
             ("truth.json", export("Logloss", &json!([false, true]), 1, &["ip.requests_1m"], &[])),
             ("poisson.json", export("Poisson", &Value::Null, 1, &["ip.requests_1m"], &[])),
             ("cut.cbm", golden("text.cbm")[..2000].to_vec()),
@@ -191,6 +192,14 @@ fn each_kind_of_finding_names_its_place_and_what_to_do() {
         (model, "path = \"truth.json\"", &[("error: bliss.toml, line 18: ", "\"true\" (index 1)")]),
         (model, "path = \"classes.json\"", &[("error: bliss.toml, line 18: ", "\"c\" (index 2)")]),
         (model, "path = \"classes.json\"\nbot_class = \"b\"", &[]),
+        (
+            model,
+            "path = \"tags.json\"\nbot_class = 3",
+            &[(
+                "error: bliss.toml, line 18: model `m`, tags.json: ",
+                "65 classes, which is more than a worker takes",
+            )],
+        ),
         (
             model,
             "path = \"labels.json\"",

@@ -9,7 +9,7 @@ mod used;
 
 use rkyv::util::AlignedVec;
 
-use super::ir::{Answer, Model, Trees};
+use super::ir::{AnswerForm, Model, Trees};
 use crate::layout::{
     ALIGN, FLAG_EACH_SIGMOID, FLAG_NON_SYMMETRIC, FLAG_PROBABILITIES, FLAG_WIDE_SLOTS, Header, MAGIC, Pod,
     SECTIONS, Section, SectionId, VERSION, bytes_of,
@@ -80,9 +80,9 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     let wide = slots.count > 256;
     let mut flags = if wide { FLAG_WIDE_SLOTS } else { 0 };
     flags |= match model.answer {
-        Answer::Classes => 0,
-        Answer::EachSigmoid => FLAG_EACH_SIGMOID,
-        Answer::Probabilities => FLAG_PROBABILITIES,
+        AnswerForm::Classes => 0,
+        AnswerForm::EachSigmoid => FLAG_EACH_SIGMOID,
+        AnswerForm::Probabilities => FLAG_PROBABILITIES,
     };
 
     let meta = Meta {
