@@ -43,10 +43,12 @@ pub(crate) const MAX_SLOTS: usize = 1 << 16;
 pub(crate) const FLAG_NON_SYMMETRIC: u32 = 1;
 /// A slot's number has two bytes in TESTS.
 pub(crate) const FLAG_WIDE_SLOTS: u32 = 2;
-/// Each output dimension is a class against all others: probabilities do not add up to 1.
-pub(crate) const FLAG_ONE_VS_ALL: u32 = 4;
+/// Each output dimension is a class or label for itself: probabilities do not add up to 1.
+pub(crate) const FLAG_EACH_SIGMOID: u32 = 4;
+/// Raw values are probabilities. Readers that do not know this bit refuse the model.
+pub(crate) const FLAG_PROBABILITIES: u32 = 8;
 /// The bits that have a meaning.
-pub(crate) const FLAGS: u32 = FLAG_NON_SYMMETRIC | FLAG_WIDE_SLOTS | FLAG_ONE_VS_ALL;
+pub(crate) const FLAGS: u32 = FLAG_NON_SYMMETRIC | FLAG_WIDE_SLOTS | FLAG_EACH_SIGMOID | FLAG_PROBABILITIES;
 
 /// Marks types of which every bit pattern is valid, without padding.
 ///

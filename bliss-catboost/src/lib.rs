@@ -63,7 +63,7 @@ mod scratch;
 mod validate;
 
 #[cfg(feature = "build")]
-pub use build::{CompileError, ImportError, compile, import, ir};
+pub use build::{AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, import, ir};
 pub use error::{EvalError, ModelError};
 pub use eval::Evaluation;
 pub use hash::category_hash;

@@ -1,6 +1,6 @@
 //! From raw values to probabilities, as CatBoost computes them.
 
-use super::layout::FLAG_ONE_VS_ALL;
+use super::layout::{FLAG_EACH_SIGMOID, FLAG_PROBABILITIES};
 use super::reference::ModelRef;
 
 impl ModelRef<'_> {
@@ -11,17 +11,23 @@ impl ModelRef<'_> {
         1.0 / (1.0 + (-raw).exp())
     }
 
-    /// The probability of a class, bit-equal to what CatBoost's `predict_proba` gives: for one output dimension that
-    /// of [`probability`](Self::probability) (class 1) or the rest (class 0); for several the softmax over `raw`, or
-    /// each for itself where the model was trained one class against all others. NaN where there is no such class.
+    /// The probability of a class, bit-equal to what CatBoost's `predict_proba` gives. One output dimension: that of
+    /// [`probability`](Self::probability) (class 1) or the rest (class 0). Several: the softmax over `raw`, or each for
+    /// itself where the loss was `MultiClassOneVsAll`, `MultiLogloss` or `MultiCrossEntropy`. Where the model was
+    /// compiled as one whose answers are probabilities already, they are given as they are, even beyond 0 to 1. NaN
+    /// where there is no such class.
     #[must_use]
     pub fn class_probability(&self, raw: &[f64], class: usize) -> f64 {
+        let flags = self.header().flags;
+        let own = |raw: f64| {
+            if flags & FLAG_PROBABILITIES == 0 { Self::probability(raw) } else { raw }
+        };
         match (raw, class) {
-            ([raw], 1) => Self::probability(*raw),
-            ([raw], 0) => 1.0 - Self::probability(*raw),
+            ([raw], 1) => own(*raw),
+            ([raw], 0) => 1.0 - own(*raw),
             ([] | [_], _) => f64::NAN,
-            _ if self.header().flags & FLAG_ONE_VS_ALL != 0 => {
-                raw.get(class).map_or(f64::NAN, |r| Self::probability(*r))
+            _ if flags & (FLAG_EACH_SIGMOID | FLAG_PROBABILITIES) != 0 => {
+                raw.get(class).map_or(f64::NAN, |raw| own(*raw))
             }
             _ => {
                 let largest = raw.iter().copied().fold(f64::NEG_INFINITY, f64::max);

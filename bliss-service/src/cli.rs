@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{daemon, demo, export, logging, model_files, model_tool, output};
+use crate::{check, daemon, demo, export, logging, model_tool, output};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -24,11 +24,14 @@ enum ServiceCommand {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check a configuration and the models that it names, and do nothing else.
+    /// Check a configuration, the models that it names, and whether this host and user let it work; change nothing.
     Check {
         /// The configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Exit with 1 for warnings too, not only for errors.
+        #[arg(long)]
+        strict: bool,
     },
     /// Now `blissctl features`.
     Features(export::Options),
@@ -51,7 +54,7 @@ impl Service {
                 logging::start(config.log_output, &config.log_level)?;
                 return daemon::run(config);
             }
-            ServiceCommand::Check { config } => return check(&Config::read(&config)?),
+            ServiceCommand::Check { config, strict } => return check::run(&config, strict),
             ServiceCommand::Features(options) => CtlCommand::Features(options),
             ServiceCommand::Model(command) => CtlCommand::Model(command),
             ServiceCommand::Demo(options) => CtlCommand::Demo(options),
@@ -105,18 +108,4 @@ pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn check(config: &Config) -> anyhow::Result<()> {
-    for model in &config.models {
-        model_files::compile(&model.path)
-            .map_err(|error| anyhow::anyhow!("model `{}`, {}: {error}", model.name, model.path.display()))?;
-    }
-    output::print(format_args!(
-        "good: {} dimensions with {} features, {} origins, {} models\n",
-        config.schema.dimensions.len(),
-        config.schema.width(),
-        config.origins.len(),
-        config.models.len()
-    ))
 }

@@ -11,6 +11,7 @@
 //! | [`state`], [`metrics`], [`worker_metrics`], [`admin`] | what the daemon knows of itself and of workers, and its pages |
 //! | [`refusal`], [`expiry`] | why rows are refused; which rows are too old |
 //! | [`export`] | training rows, read as workers read them |
+//! | [`check`] | whether a configuration would work on this host |
 //! | [`model_tool`] | what is in a model, and what it answers |
 //! | [`demo`] | the whole chain on one screen |
 //! | [`daemon`], [`cli`], [`logging`] | all of it together, in two programs: `bliss-service` and `blissctl` |
@@ -18,6 +19,7 @@
 pub mod access_log;
 pub mod admin;
 mod category;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -1,15 +1,16 @@
 //! Models: read, compiled and published, again when a file changes.
 
 use std::io::Read as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bliss_catboost::import;
+use bliss_catboost::ir::Model;
+use bliss_catboost::{BotError, BotOptions, CompileError, ImportError, ModelRef, Scratch, compile, import};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::publication::models::MAX_CLASSES;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Model};
+use crate::config::{self, Config};
 use crate::fingerprint::{Fingerprint, open_regular};
 use crate::publish::PublishHandle;
 use crate::refusal::{Reason, Refusal};
@@ -18,7 +19,7 @@ use crate::state::State;
 /// How often the files are checked.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The largest file that is read.
-const MAX_BYTES: u64 = 4 << 30;
+pub(crate) const MAX_BYTES: u64 = 4 << 30;
 
 /// A model's file as it was read last.
 #[derive(Default)]
@@ -83,8 +84,9 @@ pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandl
     }
 }
 
-fn routes(config: &Config) -> Vec<NamedRoute> {
-    let named = |route: &crate::config::Route| NamedRoute {
+/// The routes as they are published.
+pub(crate) fn routes(config: &Config) -> Vec<NamedRoute> {
+    let named = |route: &config::Route| NamedRoute {
         name: route.name.clone(),
         active: Some(route.active.clone()),
         shadows: route.shadow.clone(),
@@ -103,7 +105,7 @@ enum Read {
 }
 
 fn read(
-    model: &Model,
+    model: &config::Model,
     seen: Option<Fingerprint>,
     digest: Option<u128>,
 ) -> Result<Read, (Refusal, Option<Fingerprint>)> {
@@ -123,36 +125,75 @@ fn read(
     if digest == Some(found) {
         return Ok(Read::Same(fingerprint));
     }
-    let compiled = compile_bytes(&bytes).map_err(|error| {
+    let prepared = prepare(&bytes, &model.bot).map_err(|error| {
         (Refusal::new(Reason::Undecodable, format!("{name}: {error}")), Some(fingerprint))
     })?;
-    let (name, version) = (model.name.clone(), model.version.clone());
-    let model = NamedModel { name, version, bot_class: model.bot_class, compiled };
+    let model = prepared.named(&model.name, &model.version);
     Ok(Read::New(Good { digest: found, model }, fingerprint))
 }
 
-/// Why a model's file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CompileFailure {
-    /// It cannot be read.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// It is not a model that can be evaluated.
-    #[error("{0}")]
-    Model(String),
+/// A model that is ready to be published.
+#[derive(Debug)]
+pub struct Prepared {
+    /// As it was read.
+    pub model: Model,
+    /// The class of bots.
+    pub bot_class: u32,
+    /// The form that is evaluated.
+    pub compiled: rkyv::util::AlignedVec<64>,
 }
 
-/// Reads and compiles a model's file.
+impl Prepared {
+    /// The model as it is published.
+    pub fn named(self, name: &str, version: &str) -> NamedModel {
+        let Self { bot_class, compiled, .. } = self;
+        NamedModel { name: name.to_owned(), version: version.to_owned(), bot_class, compiled }
+    }
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The bytes are no model that is supported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Its answers are no probabilities of a bot, or nothing says of which class.
+    #[error(transparent)]
+    Bot(#[from] BotError),
+    /// It is too large to compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// It would be refused by workers, with all models that are published beside it.
+    #[error("it has {found} {what}, which is more than a worker takes; train a smaller one")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+    },
+}
+
+/// Prepares a model for publication from the bytes of its file. The daemon, `check`, the demo and `blissctl model` all
+/// read models by this.
 ///
 /// # Errors
-/// [`CompileFailure`] says whether the file or its content is wrong.
-pub fn compile(path: &Path) -> Result<rkyv::util::AlignedVec<64>, CompileFailure> {
-    compile_bytes(&std::fs::read(path)?).map_err(CompileFailure::Model)
-}
-
-fn compile_bytes(bytes: &[u8]) -> Result<rkyv::util::AlignedVec<64>, String> {
-    let imported = import(bytes).map_err(|error| error.to_string())?;
-    bliss_catboost::compile(&imported).map_err(|error| error.to_string())
+/// [`PrepareError`] says what is wrong with the file, or what must be said about it.
+pub fn prepare(file: &[u8], bot: &BotOptions) -> Result<Prepared, PrepareError> {
+    let mut model = import(file)?;
+    let bot_class = model.select_bot(bot)?;
+    let compiled = compile(&model)?;
+    if model.dimensions > MAX_CLASSES {
+        return Err(PrepareError::TooLarge { what: "classes", found: model.dimensions });
+    }
+    // What was compiled just now can be opened.
+    let fits = ModelRef::open(&compiled).is_ok_and(|opened| Scratch::bounded().reserve_within(&opened));
+    if !fits {
+        return Err(PrepareError::TooLarge {
+            what: "trees, or inputs or borders for them",
+            found: model.trees.len(),
+        });
+    }
+    Ok(Prepared { model, bot_class, compiled })
 }
 
 #[cfg(test)]

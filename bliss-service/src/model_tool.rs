@@ -4,12 +4,16 @@
 //! categories as lines of tab-separated strings; the pool's columns are all numbers, then all categories. Answers are
 //! little-endian `f64`, [`output_dimensions`](ModelRef::output_dimensions) per row, from the evaluator that serves.
 
+use crate::model_files::{Prepared, prepare};
 use crate::output;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bliss_catboost::ir::Model;
-use bliss_catboost::{Input, InputKind, InstructionSet, ModelRef, Scratch, category_hash, compile, import};
+use bliss_catboost::{
+    AnswerKind, BotClass, BotOptions, Input, InputKind, InstructionSet, ModelRef, Scratch, category_hash,
+    compile, import,
+};
 
 /// Commands for models.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -18,16 +22,22 @@ pub enum ModelCommand {
     Inspect {
         /// A .cbm file, or CatBoost's JSON export.
         file: PathBuf,
+        /// Which class is that of bots.
+        #[command(flatten)]
+        bot: BotArgs,
     },
     /// Compile a CatBoost file to the form in which models are published.
     Compile {
         /// A .cbm file, or CatBoost's JSON export.
         file: PathBuf,
+        /// Which class is that of bots.
+        #[command(flatten)]
+        bot: BotArgs,
         /// Where to write the compiled model; without it, only its size is printed.
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Write a model's raw answers (CatBoost's RawFormulaVal) for rows.
+    /// Write a model's raw answers (CatBoost's RawFormulaVal) for rows, or the probabilities of a bot.
     Eval {
         /// A .cbm file, or CatBoost's JSON export.
         file: PathBuf,
@@ -37,6 +47,12 @@ pub enum ModelCommand {
         /// Where to write the answers: little-endian f64, rows x output dimensions.
         #[arg(long)]
         out: PathBuf,
+        /// Write the probability of a bot instead, one per row: what scores are made of.
+        #[arg(long)]
+        probability: bool,
+        /// Which class is that of bots.
+        #[command(flatten)]
+        bot: BotArgs,
         /// The instructions to use; by default the fastest of this processor.
         #[arg(long)]
         path: Option<InstructionSet>,
@@ -64,29 +80,58 @@ pub struct RowFiles {
     cats: Option<PathBuf>,
 }
 
+/// How a model's answers are read: `bot_class` and `answer` of a `[[model]]` in the configuration.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct BotArgs {
+    /// The class of bots: its name or its index; a name that is a number stands in double quotes. Needed unless the
+    /// classes are 0 and 1, in that order.
+    #[arg(long, value_name = "CLASS")]
+    bot_class: Option<BotClass>,
+    /// What the answer is where the loss makes it no probability: "probability" or "log_odds".
+    #[arg(long, value_name = "KIND")]
+    answer: Option<AnswerKind>,
+}
+
+impl From<&BotArgs> for BotOptions {
+    fn from(arguments: &BotArgs) -> Self {
+        Self { class: arguments.bot_class.clone(), answer: arguments.answer }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Names the file and says what is wrong with it.
 pub fn run(command: &ModelCommand) -> Result<()> {
     match command {
-        ModelCommand::Inspect { file } => {
-            output::print(format_args!("{}", Loaded::read(file)?.describe()?))?;
+        ModelCommand::Inspect { file, bot } => {
+            output::print(format_args!("{}", Loaded::read(file)?.describe(&bot.into())?))?;
         }
-        ModelCommand::Compile { file, out } => {
-            let loaded = Loaded::read(file)?;
+        ModelCommand::Compile { file, bot, out } => {
+            let loaded = Loaded::read_for_bots(file, bot)?;
             if let Some(out) = out {
                 std::fs::write(out, loaded.compiled.as_slice())
                     .with_context(|| format!("{}: cannot be written", out.display()))?;
             }
-            output::print(format_args!("{}: {} bytes compiled\n", file.display(), loaded.compiled.len()))?;
+            output::print(format_args!(
+                "{}: {} bytes compiled; class {} is that of bots\n",
+                file.display(),
+                loaded.compiled.len(),
+                loaded.bot_class
+            ))?;
         }
-        ModelCommand::Eval { file, rows, out, path } => {
-            let loaded = Loaded::read(file)?;
-            let answers = loaded.evaluate(rows, *path)?;
+        ModelCommand::Eval { file, rows, out, probability, bot, path } => {
+            let loaded = if *probability { Loaded::read_for_bots(file, bot)? } else { Loaded::read(file)? };
+            let mut answers = loaded.evaluate(rows, *path)?;
+            let mut dimensions = loaded.open()?.output_dimensions();
+            if *probability {
+                let model = loaded.open()?;
+                let class = usize::try_from(loaded.bot_class)?;
+                answers = answers.chunks(dimensions).map(|raw| model.class_probability(raw, class)).collect();
+                dimensions = 1;
+            }
             let bytes: Vec<u8> = answers.iter().flat_map(|a| a.to_le_bytes()).collect();
             std::fs::write(out, bytes).with_context(|| format!("{}: cannot be written", out.display()))?;
-            let dimensions = loaded.open()?.output_dimensions();
             let rows = answers.len() / dimensions;
             output::print(format_args!("{rows} rows x {dimensions} answers to {}\n", out.display()))?;
         }
@@ -113,22 +158,36 @@ struct Loaded {
     file: PathBuf,
     model: Model,
     compiled: rkyv::util::AlignedVec<64>,
+    /// The class of bots; only [`read_for_bots`](Self::read_for_bots) decides it.
+    bot_class: u32,
 }
 
 impl Loaded {
+    fn bytes(file: &Path) -> Result<Vec<u8>> {
+        std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))
+    }
+
+    /// Reads a model for its raw answers, whatever they mean.
     fn read(file: &Path) -> Result<Self> {
         let at = || file.display().to_string();
-        let bytes = std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-        let model = import(&bytes).with_context(at)?;
+        let model = import(&Self::bytes(file)?).with_context(at)?;
         let compiled = compile(&model).with_context(at)?;
-        Ok(Self { file: file.to_owned(), model, compiled })
+        Ok(Self { file: file.to_owned(), model, compiled, bot_class: 1 })
+    }
+
+    /// Reads a model as the daemon does.
+    fn read_for_bots(file: &Path, bot: &BotArgs) -> Result<Self> {
+        let prepared =
+            prepare(&Self::bytes(file)?, &bot.into()).with_context(|| file.display().to_string())?;
+        let Prepared { model, bot_class, compiled } = prepared;
+        Ok(Self { file: file.to_owned(), model, compiled, bot_class })
     }
 
     fn open(&self) -> Result<ModelRef<'_>> {
         ModelRef::open(&self.compiled).with_context(|| self.file.display().to_string())
     }
 
-    fn describe(&self) -> Result<String> {
+    fn describe(&self, bot: &BotOptions) -> Result<String> {
         use std::fmt::Write as _;
         let model = self.open()?;
         let mut text = String::new();
@@ -138,12 +197,21 @@ impl Loaded {
         writeln!(text, "trees             {}, {shape}, depth {} at most", model.trees(), model.depth())?;
         writeln!(text, "leaf values       {}", model.leaf_values())?;
         writeln!(text, "answers per row   {}", model.output_dimensions())?;
+        let loss = if self.model.loss.is_empty() { "none" } else { &self.model.loss };
+        writeln!(text, "loss_function     {loss}")?;
         let classes: Vec<_> = model.class_names().collect();
         writeln!(
             text,
             "classes           {}",
             if classes.is_empty() { "none".into() } else { classes.join(", ") }
         )?;
+        match self.model.clone().select_bot(bot) {
+            Ok(class) => {
+                let name = classes.get(usize::try_from(class)?).map(|name| format!(" ({name:?})"));
+                writeln!(text, "bots              class {class}{}", name.unwrap_or_default())?;
+            }
+            Err(error) => writeln!(text, "bots              not known: {error}")?,
+        }
         writeln!(
             text,
             "columns           {} numbers, {} categories",

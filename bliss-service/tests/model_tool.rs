@@ -77,6 +77,79 @@ fn a_model_is_described_compiled_and_compared() {
     assert!(!other.contains(" 0 different"), "{other}");
 }
 
+/// The class of bots by the file, or by what is said: the same in every command.
+#[test]
+fn the_class_of_bots_must_be_known_and_can_be_said() {
+    let losses = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bliss-catboost/testdata/losses");
+    let file = |name: &str| losses.join(name).to_str().unwrap().to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(losses.join("losses.json")).unwrap()).unwrap();
+    let bytes = |hex: &serde_json::Value| -> Vec<u8> {
+        let digits = hex.as_str().unwrap();
+        (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
+    };
+    // Model, what is said, and the column of CatBoost's probabilities.
+    let table: [(&str, &[&str], usize); 9] = [
+        ("text", &["--bot-class", "bot"], 0),
+        ("text", &["--bot-class", "1"], 1),
+        ("reversed", &["--bot-class", "\"1\""], 0),
+        ("text_digits", &[], 1),
+        ("no_names", &[], 1),
+        ("cross_entropy", &["--bot-class", "0"], 0),
+        ("three", &["--bot-class", "crawler"], 1),
+        ("labels_named", &["--bot-class", "new"], 2),
+        ("one_vs_all", &["--bot-class", "2"], 2),
+    ];
+    for (name, said, column) in table {
+        let (cbm, rows, out) = (file(&format!("{name}.cbm")), path("x.f32"), path("p.f64"));
+        std::fs::write(&rows, bytes(&manifest[name]["rows"])).unwrap();
+        let eval = ["eval", &cbm, "--probability", "--floats", &rows, "--out", &out];
+        good(&[&eval, said].concat());
+        let expected = bytes(&manifest[name]["probability"]);
+        let columns = expected.len() / 8 / 12;
+        let expected: Vec<u8> = expected
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .skip(column)
+            .step_by(columns)
+            .flat_map(|bytes| bytes.to_owned())
+            .collect();
+        assert!(std::fs::read(&out).unwrap() == expected, "{name} {said:?}");
+        let text = good(&[&["inspect", &cbm], said].concat());
+        assert!(text.contains(&format!("bots              class {column}")), "{name}: {text}");
+        good(&[&["compile", &cbm], said].concat());
+    }
+    for (name, part) in [
+        ("text", "\"bot\" (index 0), \"human\" (index 1), and nothing says which of them is a bot"),
+        ("reversed", "set `bot_class`"),
+        ("rmse", "loss_function is RMSE"),
+        ("uncertainty", "loss_function is RMSEWithUncertainty"),
+        ("no_loss", "names no loss_function"),
+    ] {
+        let cbm = file(&format!("{name}.cbm"));
+        let inspected = good(&["inspect", &cbm]);
+        assert!(
+            inspected.contains("bots              not known: ") && inspected.contains(part),
+            "{inspected}"
+        );
+        let error = bad(&["compile", &cbm]);
+        assert!(error.contains(part) && error.contains(&cbm), "{error}");
+        let eval = ["eval", &cbm, "--probability", "--floats", &path("x.f32"), "--out", &path("none")];
+        assert!(bad(&eval).contains(part));
+        assert!(!Path::new(&path("none")).exists());
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_blissctl")).args(["demo", "--model", &cbm]).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(part), "{error}");
+    }
+    let answered = ["compile", &file("rmse.cbm"), "--answer", "probability"];
+    assert!(good(&answered).contains("class 1 is that of bots"));
+    assert!(bad(&["compile", &file("rmse.cbm"), "--answer", "maybe"]).contains("log_odds"));
+}
+
 #[test]
 fn bad_input_is_named() {
     let folder = &folders()[0];

@@ -8,8 +8,10 @@ pub struct Model {
     pub guid: String,
     /// Names of the classes in order of the output dimensions (for two classes: 0, then 1).
     pub class_names: Vec<String>,
-    /// Whether each class was trained against all others, so that probabilities do not add up to 1.
-    pub one_vs_all: bool,
+    /// CatBoost's name of the loss, without parameters; empty where the file has none.
+    pub loss: String,
+    /// From values to probabilities; [`select_bot`](Self::select_bot) decides it.
+    pub answer: AnswerForm,
     /// Values per row: 1, or the number of classes or targets.
     pub dimensions: usize,
     /// The sum over the trees is multiplied by this.
@@ -26,6 +28,18 @@ pub struct Model {
     pub ctr_tables: Vec<CtrTable>,
     /// The trees.
     pub trees: Trees,
+}
+
+/// From the values of a row to probabilities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerForm {
+    /// One value is the log-odds of class 1 of two; of several the softmax is taken.
+    #[default]
+    Classes,
+    /// Each value is the log-odds of a class or label for itself, so that probabilities do not add up to 1.
+    EachSigmoid,
+    /// The values are probabilities; one value is that of class 1 of two.
+    Probabilities,
 }
 
 /// What becomes of NaN in a numeric feature.

@@ -42,6 +42,11 @@ pub fn folders() -> Vec<PathBuf> {
     folders
 }
 
+/// Says that a part of a test was left out.
+pub fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+}
+
 fn numbers<const N: usize, T>(path: &Path, convert: impl Fn([u8; N]) -> T) -> Option<Vec<T>> {
     let bytes = std::fs::read(path).ok()?;
     Some(bytes.as_chunks::<N>().0.iter().map(|b| convert(*b)).collect())

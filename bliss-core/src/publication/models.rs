@@ -11,6 +11,8 @@ use bliss_catboost::{ModelError, ModelRef};
 pub const MAX_MODELS: usize = 64;
 /// The most routes in one publication.
 pub const MAX_ROUTES: usize = 256;
+/// The most classes that a model may have, for a worker to score with it.
+pub const MAX_CLASSES: usize = 64;
 /// The route of requests that name none, or one that is not there.
 pub const DEFAULT_ROUTE: &str = "default";
 

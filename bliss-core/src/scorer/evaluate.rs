@@ -1,7 +1,7 @@
 //! Evaluation of a route's models: the active one, and its shadows beside it.
 
-use super::models::{BoundModels, BoundRoute, MAX_CLASSES, Ready};
-use crate::publication::models::MAX_MODELS;
+use super::models::{BoundModels, BoundRoute, Ready};
+use crate::publication::models::{MAX_CLASSES, MAX_MODELS};
 use crate::score::{Scored, Shadow, Unscored, bot_score};
 use bliss_catboost::{Evaluation, ModelRef, Scratch};
 

@@ -3,7 +3,9 @@
 use super::dimensions::BoundDimensions;
 use super::{ATTRIBUTES_AT, INPUTS_AT};
 use crate::name::Name;
-use crate::publication::models::{DEFAULT_ROUTE, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef};
+use crate::publication::models::{
+    DEFAULT_ROUTE, MAX_CLASSES, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef,
+};
 use crate::request::{INPUT_PREFIX, Names, Request};
 use crate::score::Unscored;
 use bliss_catboost::{InputKind, ModelRef, Scratch, category_hash};
@@ -12,8 +14,6 @@ use bliss_catboost::{InputKind, ModelRef, Scratch, category_hash};
 const MAX_BINDINGS: usize = 32_768;
 /// The most trees that a model may have: what [`Scratch::bounded`] is for.
 const MAX_TREES: usize = 65_536;
-/// The most classes that a model may have.
-pub(super) const MAX_CLASSES: usize = 64;
 
 /// All models of a publication, and its routes.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bliss_catboost::BotOptions;
 use bliss_core::key::KeySecret;
 use bliss_core::schema::Schema;
 use bliss_store::PublishOptions;
@@ -68,8 +69,8 @@ pub struct Model {
     pub version: String,
     /// The `.cbm` file.
     pub path: PathBuf,
-    /// The class whose probability is that of a bot.
-    pub bot_class: u32,
+    /// Which class is that of bots, and how answers are read.
+    pub bot: BotOptions,
 }
 
 /// Which models answer under a route's name.
@@ -89,12 +90,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the file, the line and the option.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+        Self::parse(path, &Self::read_text(path)?)
+    }
+
+    /// The text of the file at `path`.
+    pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+        std::fs::read_to_string(path).map_err(|error| ConfigError {
             path: path.to_owned(),
             line: None,
             message: format!("cannot read the configuration: {error}"),
-        })?;
-        Self::parse(path, &text)
+        })
     }
 
     /// Checks `text`, the content of the file at `path`.

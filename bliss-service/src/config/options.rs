@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bliss_catboost::{AnswerKind, BotOptions};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use toml::Spanned;
@@ -328,9 +329,43 @@ pub(super) struct Model {
     pub(super) name: Spanned<String>,
     pub(super) version: String,
     pub(super) path: PathBuf,
-    /// The class whose probability is that of a bot.
-    #[serde(default = "bot_class")]
-    pub(super) bot_class: u32,
+    /// The class of bots: its name, as text, or its index in the file. Needed unless the classes are 0 and 1, in that
+    /// order, or have no names where there are two: then it is class 1.
+    #[cfg_attr(test, serde(skip_serializing))]
+    pub(super) bot_class: Option<BotClass>,
+    /// What the model's answer is, where its loss_function makes it no probability (regression, ranking, ...):
+    /// "probability", always within 0 and 1, or "log_odds", of which the sigmoid is taken. Otherwise leave it out.
+    pub(super) answer: Option<Answer>,
+}
+
+/// A class, by its index or by its name.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a class's name, as text, or its index, a whole number from 0 on")]
+pub(super) enum BotClass {
+    Index(u32),
+    Name(String),
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    Probability,
+    LogOdds,
+}
+
+impl Model {
+    pub(super) fn bot(&mut self) -> BotOptions {
+        let class = self.bot_class.take().map(|class| match class {
+            BotClass::Index(index) => bliss_catboost::BotClass::Index(index),
+            BotClass::Name(name) => bliss_catboost::BotClass::Name(name),
+        });
+        let answer = self.answer.map(|answer| match answer {
+            Answer::Probability => AnswerKind::Probability,
+            Answer::LogOdds => AnswerKind::LogOdds,
+        });
+        BotOptions { class, answer }
+    }
 }
 
 #[cfg(test)]
@@ -338,6 +373,8 @@ pub(super) const MODEL_EXAMPLE: &str = r#"
 #name = "demo"
 #version = "1"
 #path = "demo.cbm"
+#bot_class = 1
+#answer = "log_odds"
 
 #[[model]]
 #name = "next"
@@ -368,7 +405,3 @@ pub(super) const ROUTE_EXAMPLE: &str = r#"
 #active = "next"
 #shadow = []
 "#;
-
-fn bot_class() -> u32 {
-    1
-}

@@ -188,17 +188,17 @@ impl Resolver<'_> {
 
     fn models(&self, options: Vec<options::Model>) -> Result<Vec<Model>, ConfigError> {
         let mut models: Vec<Model> = Vec::new();
-        for model in options {
+        for mut model in options {
             self.source.check_name("model", &model.name)?;
             if models.iter().any(|other| other.name == *model.name.get_ref()) {
                 let message = format!("model `{}` appears twice; rename one", model.name.get_ref());
                 return Err(self.source.at(&model.name, message));
             }
             models.push(Model {
+                bot: model.bot(),
                 name: model.name.into_inner(),
                 version: model.version,
                 path: self.source.file(model.path),
-                bot_class: model.bot_class,
             });
         }
         Ok(models)

@@ -8,9 +8,9 @@ use toml::Spanned;
 /// What is wrong with a configuration, and where.
 #[derive(Debug)]
 pub struct ConfigError {
-    pub(super) path: PathBuf,
-    pub(super) line: Option<usize>,
-    pub(super) message: String,
+    pub(crate) path: PathBuf,
+    pub(crate) line: Option<usize>,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for ConfigError {

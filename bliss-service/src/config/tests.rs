@@ -166,6 +166,9 @@ fn bad_configurations_name_file_line_and_option() {
         ("fields = { ip = \"real_ip\" }", "lateness = \"2h\"", &["lateness"]),
         ("fields = { ip = \"real_ip\" }", "mode = \"tail\"", &["tail"]),
         ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nactive = true", &["active"]),
+        ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nbot_class = -1", &["bot_class", "name", "index"]),
+        ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nbot_class = true", &["bot_class", "name", "index"]),
+        ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nanswer = \"score\"", &["score", "probability", "log_odds"]),
         (
             "path = \"m1.cbm\"",
             "path = \"m1.cbm\"\n[[route]]\nname = \"r\"\nactive = \"m2\"",
@@ -198,6 +201,20 @@ fn several_models_need_a_route() {
     assert!(parse(&two).unwrap_err().to_string().contains("[[route]]"));
     let routed = format!("{two}\n[[route]]\nname = \"default\"\nactive = \"m2\"\nshadow = [\"m1\"]\n");
     assert_eq!(parse(&routed).unwrap().routes[0].shadow, ["m1"]);
+}
+
+#[test]
+fn the_class_of_bots_is_a_name_or_an_index() {
+    use bliss_catboost::{AnswerKind, BotClass, BotOptions};
+    let bot = |options: &str| {
+        let text = GOOD.replace("path = \"m1.cbm\"", &format!("path = \"m1.cbm\"\n{options}"));
+        parse(&text).unwrap().models[0].bot.clone()
+    };
+    assert_eq!(bot(""), BotOptions::default());
+    assert_eq!(bot("bot_class = 0").class, Some(BotClass::Index(0)));
+    assert_eq!(bot("bot_class = \"0\"").class, Some(BotClass::Name("0".into())));
+    assert_eq!(bot("answer = \"log_odds\"").answer, Some(AnswerKind::LogOdds));
+    assert_eq!(bot("answer = \"probability\"").answer, Some(AnswerKind::Probability));
 }
 
 #[test]

@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bliss_catboost::{compile, import};
 use bliss_core::build::Change;
-use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::{ModelSet, NamedRoute};
 use bliss_core::publication::models::DEFAULT_ROUTE;
 use bliss_core::schema::Schema;
 use bliss_core::score::Unscored;
@@ -25,6 +24,8 @@ use crate::access_log::aggregate::{AggregateOptions, Aggregator};
 use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
 use crate::access_log::parse::{Format, Parser, Record};
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
+use crate::model_files::prepare;
+use crate::model_tool::BotArgs;
 use crate::output;
 
 use report::Report;
@@ -51,6 +52,8 @@ pub struct DemoOptions {
     /// A model to use instead of the built-in one (a CatBoost .cbm or JSON file).
     #[arg(long)]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    bot: BotArgs,
 }
 
 /// Runs the demonstration and prints what it found.
@@ -86,7 +89,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
         log.display()
     );
 
-    let (models, model_name) = demo_models(options.model.as_deref())?;
+    let (models, model_name) = demo_models(options.model.as_deref(), &options.bot)?;
     let published = directory.path().join("published");
     std::fs::create_dir(&published)?;
     let schema = Schema {
@@ -134,7 +137,7 @@ fn scratch_directory() -> Result<tempfile::TempDir> {
     in_memory.or_else(|_| named(&std::env::temp_dir())).context("no temporary directory can be created")
 }
 
-fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
+fn demo_models(path: Option<&Path>, bot: &BotArgs) -> Result<(ModelSet, String)> {
     let (bytes, name) = match path {
         Some(path) => {
             let read = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
@@ -142,14 +145,8 @@ fn demo_models(path: Option<&Path>) -> Result<(ModelSet, String)> {
         }
         None => (MODEL.to_vec(), "demo, built in; trained on a small site's log of 2015".to_owned()),
     };
-    let at = || format!("model {name}");
-    let imported = import(&bytes).with_context(at)?;
-    let model = NamedModel {
-        name: "demo".into(),
-        version: "1".into(),
-        bot_class: 1,
-        compiled: compile(&imported).with_context(at)?,
-    };
+    let prepared = prepare(&bytes, &bot.into()).with_context(|| format!("model {name}"))?;
+    let model = prepared.named("demo", "1");
     let route = NamedRoute { name: DEFAULT_ROUTE.into(), active: Some("demo".into()), shadows: vec![] };
     Ok((ModelSet { models: vec![model], routes: vec![route] }, name))
 }

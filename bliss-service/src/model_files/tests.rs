@@ -18,14 +18,21 @@ struct Running {
 
 impl Running {
     fn start(files: &[(&str, &[u8])]) -> Self {
+        let without: Vec<_> = files.iter().map(|(name, bytes)| (*name, *bytes, "")).collect();
+        Self::start_with(&without)
+    }
+
+    /// Each model with options of its own.
+    fn start_with(files: &[(&str, &[u8], &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut text = "directory = \"d\"\n".to_owned();
-        for (name, bytes) in files {
+        for (name, bytes, options) in files {
             fs::write(dir.path().join(format!("{name}.cbm")), bytes).unwrap();
-            text += &format!("[[model]]\nname = \"{name}\"\nversion = \"7\"\npath = \"{name}.cbm\"\n");
+            text +=
+                &format!("[[model]]\nname = \"{name}\"\nversion = \"7\"\npath = \"{name}.cbm\"\n{options}\n");
         }
         let shadow =
-            files.iter().skip(1).map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+            files.iter().skip(1).map(|(name, _, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
         text += &format!("[[route]]\nname = \"default\"\nactive = \"{}\"\nshadow = [{shadow}]\n", files[0].0);
         let config = Arc::new(Config::parse(&dir.path().join("bliss.toml"), &text).unwrap());
         let state = Arc::new(State::new(&config));
@@ -100,6 +107,33 @@ async fn s1_a_broken_model_is_named_and_leaves_the_last_good() {
     running.until("another one", |r| r.published() == 2).await;
 }
 
+/// The class and the loss are in the file and in the configuration; the daemon refuses what they leave open, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_a_model_whose_class_of_bots_is_not_known_is_refused() {
+    let golden = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/losses");
+        fs::read(format!("{folder}/{name}.cbm")).unwrap()
+    };
+    let running = Running::start(&[("a", &good())]);
+    running.until("the first publication", |r| r.published() == 1).await;
+    for (name, part) in [("text", "bot_class"), ("reversed", "bot_class"), ("rmse", "loss_function is RMSE")]
+    {
+        running.replace("a", &golden(name));
+        running.until(name, |r| r.refusal(0).contains(part)).await;
+    }
+    assert_eq!(running.published(), 1, "what was published stays");
+
+    let options = [
+        ("a", &golden("text")[..], "bot_class = \"bot\""),
+        ("b", &golden("rmse")[..], "answer = \"probability\""),
+    ];
+    let running = Running::start_with(&options);
+    running.until("both", |r| r.published() == 1).await;
+    let set = running.kept.models.lock().unwrap()[0].clone();
+    let classes: Vec<_> = set.models.iter().map(|m| (m.name.as_str(), m.bot_class)).collect();
+    assert_eq!(classes, [("a", 0), ("b", 1)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_published_while_one_of_several_never_was_good() {
     let running = Running::start(&[("a", &good()), ("b", b"CBM1")]);
@@ -112,6 +146,6 @@ async fn nothing_is_published_while_one_of_several_never_was_good() {
 #[test]
 fn text_features_are_named() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/unsupported_text.cbm");
-    let error = compile(Path::new(path)).unwrap_err().to_string();
+    let error = prepare(&fs::read(path).unwrap(), &BotOptions::default()).unwrap_err().to_string();
     assert!(error.contains("text features"), "{error}");
 }

@@ -9,10 +9,10 @@ mod used;
 
 use rkyv::util::AlignedVec;
 
-use super::ir::{Model, Trees};
+use super::ir::{AnswerForm, Model, Trees};
 use crate::layout::{
-    ALIGN, FLAG_NON_SYMMETRIC, FLAG_ONE_VS_ALL, FLAG_WIDE_SLOTS, Header, MAGIC, Pod, SECTIONS, Section,
-    SectionId, VERSION, bytes_of,
+    ALIGN, FLAG_EACH_SIGMOID, FLAG_NON_SYMMETRIC, FLAG_PROBABILITIES, FLAG_WIDE_SLOTS, Header, MAGIC, Pod,
+    SECTIONS, Section, SectionId, VERSION, bytes_of,
 };
 use crate::meta::Meta;
 use error::narrow;
@@ -79,9 +79,11 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     slots.check_count()?;
     let wide = slots.count > 256;
     let mut flags = if wide { FLAG_WIDE_SLOTS } else { 0 };
-    if model.one_vs_all {
-        flags |= FLAG_ONE_VS_ALL;
-    }
+    flags |= match model.answer {
+        AnswerForm::Classes => 0,
+        AnswerForm::EachSigmoid => FLAG_EACH_SIGMOID,
+        AnswerForm::Probabilities => FLAG_PROBABILITIES,
+    };
 
     let meta = Meta {
         guid: model.guid.clone(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::ctr_kind::kind_of_name;
 use super::error::ImportError;
 use super::features::FeatureIndex;
-use super::params::{class_names, class_names_of_text, one_vs_all, one_vs_all_of_text};
+use super::params::Metadata;
 use crate::build::ir::{
     CatFeature, Counts, Ctr, CtrKind, CtrTable, Element, FloatFeature, Model, NanMode, Node, ObliviousTree,
     Split, Tree, Trees,
@@ -172,16 +172,11 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
     if let Some(guid) = json.model_info.get("model_guid").and_then(Value::as_str) {
         model.guid = guid.into();
     }
-    match json.model_info.get("class_params") {
-        Some(Value::String(text)) => model.class_names = class_names_of_text(text),
-        Some(params) => model.class_names = class_names(params),
-        None => {}
+    let mut metadata = Metadata::default();
+    for (key, value) in json.model_info.as_object().into_iter().flatten() {
+        metadata.set(key, value)?;
     }
-    model.one_vs_all = match json.model_info.get("params") {
-        Some(Value::String(text)) => one_vs_all_of_text(text),
-        Some(params) => one_vs_all(params),
-        None => false,
-    };
+    metadata.describe(&mut model)?;
     let splits = read_features(json.features_info, json.ctr_data.unwrap_or_default(), &mut model)?;
     match (json.oblivious_trees, json.trees) {
         (Some(trees), None) => read_oblivious(trees, &splits, &mut model)?,

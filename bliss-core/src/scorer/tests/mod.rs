@@ -18,7 +18,7 @@ use crate::key::{KeySecret, SECRET_BYTES};
 use crate::publication::models::DEFAULT_ROUTE;
 use crate::schema::{Attribute, AttributeKind, Dimension, Feature, FeatureKind, KeyPart, Schema};
 use crate::score::{Counts, bot_score};
-use bliss_catboost::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
+use bliss_catboost::ir::{AnswerForm, CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_catboost::{category_hash, compile};
 
 const NOW: u32 = 1_000_000;

@@ -39,6 +39,37 @@ fn scores_from_features_and_inputs_of_the_request() {
     assert_eq!(answer.outcome.unwrap().bot_probability.to_bits(), sigmoid(16.0).to_bits());
 }
 
+/// Each answer for itself, as losses of several labels have it, and answers that are probabilities already: a score only
+/// where they are.
+#[test]
+fn answers_are_read_as_the_model_says() {
+    let answers = [-1.5, 0.25, 1.0, 1.25, f64::NAN];
+    let of = |answer: AnswerForm, bot_class: u32| {
+        let model = Model {
+            dimensions: answers.len(),
+            scale: 1.0,
+            bias: vec![0.0; answers.len()],
+            answer,
+            trees: Trees::Oblivious(vec![ObliviousTree { splits: vec![], leaves: answers.to_vec() }]),
+            ..Model::default()
+        };
+        let mut set = one_model(&model);
+        set.models[0].bot_class = bot_class;
+        let mut bench = Bench::new(rows_of_one_client(), &set);
+        let request = bench.request(&[("ip", "192.0.2.1".into())]);
+        bench.score(&request, "").outcome.map(|scored| scored.bot_probability.to_bits())
+    };
+    for (class, raw) in (0..).zip(answers) {
+        let found = of(AnswerForm::EachSigmoid, class);
+        let expected = if raw.is_nan() { Err(Unscored::NoProbability) } else { Ok(sigmoid(raw).to_bits()) };
+        assert_eq!(found, expected, "log-odds {raw}");
+        let found = of(AnswerForm::Probabilities, class);
+        let is_probability = (0.0..=1.0).contains(&raw);
+        let expected = if is_probability { Ok(raw.to_bits()) } else { Err(Unscored::NoProbability) };
+        assert_eq!(found, expected, "probability {raw}");
+    }
+}
+
 /// A model that adds a sixteenth of `weight` where a category is a text.
 fn categories(tests: &[(&str, &str, f64)]) -> Model {
     let cats = tests.iter().enumerate();

@@ -6,7 +6,7 @@ mod flatbuffer;
 
 use super::error::ImportError;
 use super::features::FeatureIndex;
-use super::params;
+use super::params::Metadata;
 use crate::build::ir::{
     CatFeature, FloatFeature, MAX_DEPTH, Model, NanMode, Node, ObliviousTree, Split, Tree, Trees,
 };
@@ -39,14 +39,14 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
     refuse_unsupported(&trees)?;
 
     let mut model = Model::default();
+    let mut metadata = Metadata::default();
     for line in core.info().iter().flatten() {
         match (line.key().unwrap_or_default(), line.value().unwrap_or_default()) {
             ("model_guid", guid) => model.guid = guid.into(),
-            ("class_params", text) => model.class_names = params::class_names_of_text(text),
-            ("params", text) => model.one_vs_all = params::one_vs_all_of_text(text),
-            _ => {}
+            (key, text) => metadata.set(key, &text.into())?,
         }
     }
+    metadata.describe(&mut model)?;
     model.dimensions = count(trees.dimensions().unwrap_or(0), "the number of output dimensions")?;
     model.scale = trees.scale().unwrap_or(1.0);
     model.bias = match trees.multi_bias() {
