@@ -39,6 +39,8 @@ pub struct Record<'a> {
     pub host: Option<Cow<'a, [u8]>>,
     /// The status of the answer.
     pub status: u16,
+    /// Whether a decision of ours answered the request, such as a 403 for a low score, and not the server.
+    pub own_answer: bool,
 }
 
 /// A line that cannot be read, or only in part.
@@ -71,6 +73,7 @@ impl Partial {
             path: Cow::default(),
             host: None,
             status: 0,
+            own_answer: false,
         }
     }
 }

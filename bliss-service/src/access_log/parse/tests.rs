@@ -389,3 +389,29 @@ fn json_bytes_that_are_no_utf8_come_back_as_they_were() {
         assert_eq!(Parser::default().parse(&line).unwrap().user_agent.unwrap().as_ref(), value);
     }
 }
+
+#[test]
+fn what_our_decision_did_is_read_from_the_log() {
+    for (action, own) in
+        [("", false), ("-", false), ("allow", false), ("Allow", false), ("block", true), ("challenge", true)]
+    {
+        let json = format!("{JSON}\",\"bot_action\":\"{action}\"}}");
+        assert_eq!(parse(&json).unwrap().own_answer, own, "{json}");
+        let parser = Parser::new(Format::Json, &[(FieldKind::BotAction, "edge.did".to_owned())]);
+        let named = format!("{JSON}\",\"bot_action\":\"block\",\"edge\":{{\"did\":\"{action}\"}}}}");
+        assert_eq!(parser.parse(named.as_bytes()).unwrap().own_answer, own, "{named}");
+        for more in ["", " \"10.0.0.1\" 0.003"] {
+            let combined = format!("{LINE} bot_action={action}{more}");
+            assert_eq!(parse(&combined).unwrap().own_answer, own, "{combined}");
+        }
+    }
+    for value in ["null", "false", "1", "{}", "[]"] {
+        let json = format!("{JSON}\",\"bot_action\":{value}}}");
+        assert!(!parse(&json).unwrap().own_answer, "{json}");
+    }
+    // What a client can write is not what we did.
+    for more in [" \"bot_action=block\"", " \"x\" bot_action=block", " bot_action", " bot_actions=block"] {
+        assert!(!parse(&format!("{LINE}{more}")).unwrap().own_answer, "{more}");
+    }
+    assert!(!parse(&LINE.replace("Mozilla/5.0 (X)", "x\\x22 bot_action=block")).unwrap().own_answer);
+}
