@@ -175,7 +175,9 @@ fn servers_that_set_the_variables_are_scored_once_too() {
         error_page 403 /blocked.html;
         location /x { set $bot_route all; }
         location = /blocked.html { set $bot_route all; }"#;
-    let nginx = Setup { server, location: Some("location / { index index.html; }"), ..Setup::new(site.path()) }.start();
+    let nginx =
+        Setup { server, location: Some("location / { index index.html; }"), ..Setup::new(site.path()) }
+            .start();
     for _ in 0..10 {
         assert_eq!(nginx.get("/", "192.0.2.70").unwrap().status, 200);
     }
@@ -209,16 +211,36 @@ fn mistakes_in_the_configuration_are_logged_at_the_start_and_block_nobody() {
     let site = published();
     let server = "location = /all { set $bot_route all; try_files /index.html =404; }";
     for (options, expected, scored) in [
-        (r#"block_below = { all = "100" },"#, r#"block_below.all: expected a whole number from 0 to 100, found "100""#, true),
+        (
+            r#"block_below = { all = "100" },"#,
+            r#"block_below.all: expected a whole number from 0 to 100, found "100""#,
+            true,
+        ),
         ("block_below = { all = 1OO },", "malformed number", false),
-        ("block_below = { all = 100, x = 50.5 },", "block_below.x: expected a whole number from 0 to 100, found 50.5", true),
-        ("block_below = { all = 101 },", "block_below.all: expected a whole number from 0 to 100, found 101", true),
+        (
+            "block_below = { all = 100, x = 50.5 },",
+            "block_below.x: expected a whole number from 0 to 100, found 50.5",
+            true,
+        ),
+        (
+            "block_below = { all = 101 },",
+            "block_below.all: expected a whole number from 0 to 100, found 101",
+            true,
+        ),
         ("block_below = { all = -1 },", "found -1", true),
         ("block_below = { all = 0/0 },", "found nan", true),
         ("block_below = { all = true },", "found true", true),
-        ("block_below = 100,", "block_below: expected a table such as { default = 0, login = 20 }, found 100", true),
+        (
+            "block_below = 100,",
+            "block_below: expected a table such as { default = 0, login = 20 }, found 100",
+            true,
+        ),
         ("block_below = { 100 },", "block_below: expected names of routes", true),
-        ("block_bellow = { all = 100 },", r#"options: expected directory and block_below, found "block_bellow""#, true),
+        (
+            "block_bellow = { all = 100 },",
+            r#"options: expected directory and block_below, found "block_bellow""#,
+            true,
+        ),
         ("directory = 7,", r#"directory: expected an absolute path such as "/run/bliss", found 7"#, false),
         ("directory = \"run/bliss\",", "found \"run/bliss\"", false),
     ] {

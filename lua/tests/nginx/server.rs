@@ -214,8 +214,9 @@ impl Nginx {
     /// One request on a connection of its own, from `client`.
     pub(crate) fn get(&self, path: &str, client: &str) -> std::io::Result<Reply> {
         let agent = "User-Agent: curl/8\r\n";
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: test\r\nX-Client: {client}\r\n{agent}Connection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nX-Client: {client}\r\n{agent}Connection: close\r\n\r\n"
+        );
         self.send(request.as_bytes())
     }
 
@@ -293,7 +294,13 @@ fn write_configuration(path: &Path, setup: &Setup<'_>, address: SocketAddr) {
             ("worker_processes auto;", Some("worker_processes 2;".into())),
             ("/run/nginx.pid", Some(text(&path.join("nginx.pid")))),
             ("/var/log/nginx/error.log", Some(text(&path.join("logs/error.log")))),
-            ("http {\n", Some(format!("http {{\n{temporary}{}\n", setup.http.replace("LUA", &text(&path.join("lua/?.lua")))))),
+            (
+                "http {\n",
+                Some(format!(
+                    "http {{\n{temporary}{}\n",
+                    setup.http.replace("LUA", &text(&path.join("lua/?.lua")))
+                )),
+            ),
             (
                 "include /etc/nginx/bliss.conf;",
                 Some(match setup.include {
