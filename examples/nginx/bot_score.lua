@@ -1,5 +1,5 @@
--- Scores requests in nginx with BLISS: sets $bot_score, $bot_status, $bot_model, $bot_model_version and $bot_action, and
--- blocks what is below the threshold of its route. See bliss.conf and README.md beside this file.
+-- Scores requests in nginx with BLISS: sets $bot_score, $bot_status, $bot_model, $bot_model_version and $bot_action,
+-- and blocks what is below the threshold of its route. See bliss.conf and README.md beside this file.
 
 local bliss = require "resty.bliss"
 
@@ -104,7 +104,7 @@ end
 -- For init_worker_by_lua.
 --
 --     directory      what bliss-service publishes to
---     block_below    optional: by route, the score below which requests are blocked, 0 (none) to 100 (each that has one)
+--     block_below    optional: by route, the score below which a request is blocked: 0 (none) to 100 (all)
 --
 -- What is wrong is logged, and then nobody is blocked. Not in init_by_lua, whose errors keep nginx from starting, and
 -- which `nginx -t` does not run.
