@@ -298,6 +298,9 @@ fn byte_order_mark_and_nuls_in_front_of_a_line_are_skipped() {
 
 #[test]
 fn methods_are_any_token() {
+    let dash = LINE.replace("\"GET", "\"-");
+    let record = parse(&dash).unwrap();
+    assert_eq!((record.method.as_ref(), record.path.as_ref()), (&b""[..], &b"/a/b.png"[..]));
     for method in ["M-SEARCH", "VERSION_CONTROL", "X2", "get"] {
         let line = LINE.replace("\"GET", &format!("\"{method}"));
         assert_eq!(parse(&line).unwrap().method.as_ref(), method.as_bytes());
