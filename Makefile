@@ -10,8 +10,10 @@ BLISS_TEST_DATA ?= $(patsubst %/access.log,%,$(firstword $(abspath $(wildcard ..
 export BLISS_TEST_DATA
 # How long `make soak` runs.
 SECONDS ?= 600
+# How often `make repeat` runs the tests.
+TIMES ?= 10
 
-.PHONY: help demo demo-nginx test quick check deny loom asan soak fuzz bench model setup-build setup-check setup-test setup-nginx
+.PHONY: help demo demo-nginx test repeat quick check deny loom asan soak fuzz bench model setup-build setup-check setup-test setup-nginx
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
@@ -30,6 +32,9 @@ test: setup-test ## everything that must hold: format, lints, unit, integration,
 	$(MAKE) check
 	BLISS_CATBOOST_PYTHON=$(CURDIR)/target/venv/bin/python $(CARGO) test --locked --workspace
 	$(MAKE) loom
+
+repeat: setup-test ## all tests TIMES times (default 10) beside a busy loop on each processor
+	tools/repeat_tests.sh $(TIMES)
 
 quick: ## format, lints and unit tests of what changed since main, under two minutes when built before
 	tools/quick.sh

@@ -71,9 +71,7 @@ sed -e "s|^user .*|$user daemon off;|" \
     -e "s|^worker_processes .*|worker_processes 2;|" \
     -e "s|^pid .*|pid $work/nginx.pid;|" \
     -e "s|^error_log .*|error_log $work/nginx.log warn;|" \
-    -e "s|/usr/local/share/bliss/?.lua|$PWD/examples/nginx/?.lua;$PWD/lua/lib/?.lua|" \
-    -e "s|/usr/local/lib/?.so|$work/lib/?.so|" \
-    -e "s|/run/bliss|$work/published|" \
+    -e "s|/etc/nginx/bliss.conf|$work/bliss.conf|" \
     -e "s|listen 8080;|listen 127.0.0.1:$port; set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;\
  add_header X-Bot-Score \$bot_score always; add_header X-Bot-Status \$bot_status always;\
  add_header X-Bot-Model \$bot_model always;|" \
@@ -82,6 +80,10 @@ sed -e "s|^user .*|$user daemon off;|" \
     -e "s|^http {|http { client_body_temp_path $work/tmp; proxy_temp_path $work/tmp; fastcgi_temp_path $work/tmp;\
  uwsgi_temp_path $work/tmp; scgi_temp_path $work/tmp;|" \
     examples/nginx/nginx.conf > "$work/nginx.conf"
+sed -e "s|/usr/local/share/bliss/?.lua|$PWD/examples/nginx/?.lua;$PWD/lua/lib/?.lua|" \
+    -e "s|/usr/local/lib/?.so|$work/lib/?.so|" \
+    -e "s|/run/bliss|$work/published|" \
+    examples/nginx/bliss.conf > "$work/bliss.conf"
 
 echo "starting the daemon and nginx in $work"
 "$built/bliss-service" run --config "$work/bliss.toml" 2> "$work/daemon.log" &

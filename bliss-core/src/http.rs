@@ -65,11 +65,14 @@ fn is_token(byte: u8) -> bool {
 }
 
 /// The path of a request's target: undecoded, up to `?`, without spaces around it. An absolute URL
-/// (`http://shop.example/x`) loses scheme and host, as in `$request_uri`; without a path after the host it is `/`. `None`
-/// where there is no target.
+/// (`http://shop.example/x`) loses scheme and host, as in `$request_uri`; without a path after the host it is `/`, as where
+/// only the query is left of it. `None` where there is no target.
 pub fn path(target: &[u8]) -> Option<&[u8]> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let path = trim_spaces(target.get(..end)?);
+    if path.is_empty() && end < target.len() {
+        return Some(b"/");
+    }
     if path.first() == Some(&b'/') {
         return Some(path);
     }
@@ -135,7 +138,8 @@ mod tests {
             ("*", Some("*")),
             (" /sp ", Some("/sp")),
             ("/a b c", Some("/a b c")),
-            ("?x", None),
+            ("?x", Some("/")),
+            (" ?x=/y", Some("/")),
             ("-", None),
             ("", None),
             ("  ", None),

@@ -43,7 +43,7 @@ pub const MAX_NAME_BYTES: usize = 128;
 /// );
 /// # Ok::<(), bliss_core::schema::SchemaError>(())
 /// ```
-#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Schema {
     /// Attributes beside or instead of the [built-in ones](builtin_attributes).
     pub attributes: Vec<Attribute>,
@@ -54,6 +54,17 @@ pub struct Schema {
     /// Requests are unscored once the publishing daemon has given no sign of life for longer than this; in seconds, 0 for
     /// never. What it published last would otherwise decide for ever.
     pub max_heartbeat_age_seconds: u32,
+}
+
+/// What a schema says unless told otherwise. Not 0, on one machine either: a row's time comes from an exact clock, and readers
+/// use cached ones (nginx's) or coarse ones (`time(2)`), for which it lies in the future.
+pub const DEFAULT_CLOCK_SKEW_SECONDS: u32 = 5;
+
+impl Default for Schema {
+    /// No attributes and dimensions, and [`DEFAULT_CLOCK_SKEW_SECONDS`].
+    fn default() -> Self {
+        Self { attributes: vec![], dimensions: vec![], clock_skew_seconds: DEFAULT_CLOCK_SKEW_SECONDS }
+    }
 }
 
 /// A named attribute of requests and its type.

@@ -1,15 +1,19 @@
--- Scores requests in nginx with BLISS: sets $bot_score, $bot_status, $bot_model and $bot_model_version, and blocks what
--- is below $bot_block_below. See nginx.conf and README.md beside this file.
+-- Scores requests in nginx with BLISS: sets $bot_score, $bot_status, $bot_model, $bot_model_version and $bot_action,
+-- and blocks what is below the threshold of its route. See bliss.conf and README.md beside this file.
 
 local bliss = require "resty.bliss"
 
 local ngx = ngx
 local pcall = pcall
-local tonumber = tonumber
+local type = type
 
 local FORBIDDEN = ngx.HTTP_FORBIDDEN
 
 local _M = {}
+
+-- What `init` was given.
+local directory
+local block_below = {}
 
 -- The worker's handle; nil until the directory could be opened; `why` is the reason.
 local handle
@@ -22,7 +26,47 @@ for score = 1, 99 do
     SCORES[score] = tostring(score)
 end
 
-local function open(directory)
+local function shown(value)
+    return type(value) == "string" and '"' .. value .. '"' or tostring(value)
+end
+
+local function expected(name, what, found)
+    error(name .. ": expected " .. what .. ", found " .. shown(found), 0)
+end
+
+local function check(options)
+    if type(options) ~= "table" then
+        expected("options", "a table", options)
+    end
+    if type(options.directory) ~= "string" or options.directory:sub(1, 1) ~= "/" then
+        expected("directory", 'an absolute path such as "/run/bliss"', options.directory)
+    end
+    directory = options.directory
+    for name in pairs(options) do
+        if name ~= "directory" and name ~= "block_below" then
+            expected("options", "directory and block_below", name)
+        end
+    end
+    local by_route = options.block_below
+    if by_route == nil then
+        return
+    end
+    if type(by_route) ~= "table" then
+        expected("block_below", "a table such as { default = 0, login = 20 }", by_route)
+    end
+    for route, below in pairs(by_route) do
+        if type(route) ~= "string" or route == "" then
+            expected("block_below", "names of routes, as in { default = 0, login = 20 }", route)
+        end
+        -- Not a number as text: what comes out of a typo may look like one.
+        if type(below) ~= "number" or below ~= math.floor(below) or below < 0 or below > 100 then
+            expected("block_below." .. route, "a whole number from 0 to 100", below)
+        end
+    end
+    block_below = by_route
+end
+
+local function open()
     local opened, reason = bliss.open(directory)
     if not opened then
         if reason ~= why then
@@ -41,7 +85,7 @@ local function open(directory)
 end
 
 -- Between requests: what is new is mapped and bound here rather than in a request.
-local function tick(premature, directory)
+local function tick(premature)
     if premature then
         return
     end
@@ -53,22 +97,46 @@ local function tick(premature, directory)
     if handle then
         handle:maintain()
     else
-        open(directory)
+        open()
     end
 end
 
 -- For init_worker_by_lua.
-function _M.init(directory)
-    open(directory)
-    local ok, reason = ngx.timer.every(1, tick, directory)
+--
+--     directory      what bliss-service publishes to
+--     block_below    optional: by route, the score below which a request is blocked: 0 (none) to 100 (all)
+--
+-- What is wrong is logged, and then nobody is blocked. Not in init_by_lua, whose errors keep nginx from starting, and
+-- which `nginx -t` does not run.
+function _M.init(options)
+    local ok, wrong = pcall(check, options)
     if not ok then
+        ngx.log(ngx.EMERG, "bliss: ", directory and "nobody is blocked" or "no request is scored",
+            " until bot_score.init in bliss.conf is right: ", wrong)
+        if not directory then
+            return
+        end
+    end
+    open()
+    local started, reason = ngx.timer.every(1, tick)
+    if not started then
         ngx.log(ngx.ERR, "bliss: no timer: ", reason)
+    end
+end
+
+-- What is wrong with the configuration and seen only in a request, each once per worker.
+local told = {}
+
+local function tell_once(what, message)
+    if not told[what] then
+        told[what] = true
+        ngx.log(ngx.ERR, "bliss: ", message)
     end
 end
 
 -- The attributes are those of the access log, so that a request finds the rows that requests like it made.
 -- Nothing in here may yield.
-local function score(var)
+local function score(var, route)
     handle:clear()
     handle:set_binary(ip, var.binary_remote_addr)
     handle:set_text(user_agent, var.http_user_agent)
@@ -77,31 +145,68 @@ local function score(var)
     handle:set_text(referrer, var.http_referer)
     -- Up to `?`, and a header `-` as none: the library makes the same of these values as of what the log has.
     handle:set_text(path, var.request_uri)
-    return handle:score(var.bot_route, ngx.time())
+    return handle:score(route, ngx.time())
 end
 
--- For access_by_lua. If scoring fails, the request goes on without a score.
-function _M.access()
-    local var = ngx.var
+-- The threshold of a route.
+local function threshold(route)
+    local below = block_below[route]
+    if below then
+        return below
+    end
+    if route ~= "default" and next(block_below) then
+        tell_once("route", "no request of route `" .. route .. "` is blocked: block_below of bot_score.init does "
+            .. "not name it. If none is to be, write 0. This is logged for the first such route")
+    end
+    return 0
+end
+
+-- Whether the request is to be blocked.
+local function decide(var)
+    local done = var.bot_action
+    if done ~= "" then
+        -- After an internal redirect (index, error_page, X-Accel-Redirect, ngx.exec) nginx runs the access phase again.
+        -- The request has been scored and counted, and who was blocked gets the page that says so.
+        if done == nil then
+            tell_once("include", "no request is scored: there is no $bot_action; include bliss.conf in the http block")
+        end
+        return false
+    end
+    var.bot_action = "allow"
     if not handle then
         var.bot_status = "not open"
-        return
+        return false
     end
-    local ok, found, reason = pcall(score, var)
-    if not ok then
-        ngx.log(ngx.ERR, "bliss: ", found)
-        var.bot_status = "error"
-        return
+    local route = var.bot_route
+    if route == nil or route == "" then
+        route = "default"
     end
+    local found, reason = score(var, route)
     if not found then
         var.bot_status = reason
-        return
+        return false
     end
     var.bot_score = SCORES[found]
     var.bot_status = "scored"
     var.bot_model, var.bot_model_version = handle:model()
-    local below = tonumber(var.bot_block_below)
-    if below and found < below then
+    if found >= threshold(route) then
+        return false
+    end
+    var.bot_action = "block"
+    return true
+end
+
+local function set_status(var, status)
+    var.bot_status = status
+end
+
+-- For access_by_lua. If anything fails, the request goes on.
+function _M.access()
+    local ok, blocked = pcall(decide, ngx.var)
+    if not ok then
+        ngx.log(ngx.ERR, "bliss: ", blocked)
+        pcall(set_status, ngx.var, "error")
+    elseif blocked then
         return ngx.exit(FORBIDDEN)
     end
 end

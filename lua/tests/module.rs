@@ -138,6 +138,16 @@ fn addresses_may_be_binary_and_values_may_be_missing() {
     assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (0, 0, 0, 1));
 }
 
+/// As `ngx.time()` does, and `time()` around a full second.
+#[test]
+fn rows_are_fresh_for_a_worker_whose_clock_lags() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    run::<()>(&lua, "h:clear() h:set_text(IP, '192.0.2.7') h:score(nil, now() - 2)");
+    assert_eq!(run::<(u32, u32, u32, u32)>(&lua, "return h:counts()"), (1, 0, 0, 0));
+}
+
 #[test]
 fn values_are_held_until_they_were_read() {
     let site = Site::published();

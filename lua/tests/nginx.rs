@@ -173,14 +173,15 @@ fn requests_below_the_threshold_are_blocked() {
     }
     let site = published();
     let extra = "
-        location = /strict { set $bot_block_below 50; try_files /index.html =404; }
-        location = /lenient { set $bot_block_below 2; try_files /index.html =404; }";
+        location = /strict { set $bot_route strict; try_files /index.html =404; }
+        location = /lenient { set $bot_route lenient; try_files /index.html =404; }";
     let nginx = Nginx::start(site.path(), extra);
     let status = |path: &str, client: &str| nginx.get(path, client).unwrap().status;
     assert!(web_score(70.0) < 50 && web_score(7.0) > 50 && web_score(70.0) > 2);
     assert_eq!(status("/strict", "192.0.2.7"), 200);
     assert_eq!(status("/strict", "192.0.2.70"), 403);
-    assert_eq!(nginx.get("/strict", "192.0.2.70").unwrap().score(), Some(web_score(70.0)));
+    let blocked = nginx.get("/strict", "192.0.2.70").unwrap();
+    assert_eq!((blocked.score(), blocked.header("x-bot-action")), (Some(web_score(70.0)), "block"));
     assert_eq!(status("/lenient", "192.0.2.70"), 200);
     assert_eq!(status("/", "192.0.2.70"), 200);
     // Without a score nobody is blocked.

@@ -12,6 +12,7 @@ use bliss_catboost::{category_hash, compile};
 use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::metrics::{self, Kind, Series};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_store::{MetricsFile, PublishOptions, Publisher};
 
@@ -71,6 +72,27 @@ impl Site {
             MetricsFile::open(&self.path, &self.options).unwrap();
             publisher
         })
+    }
+
+    /// How many requests have been given a score, or a reason for having none, by the workers' own counters.
+    pub fn decisions(&self) -> u64 {
+        let mut total = 0;
+        let count = |slot: metrics::Slot<'_>| {
+            for (series, cells) in slot.entries() {
+                let kind = match series {
+                    Series::Of(id) => id.kind(),
+                    Series::Other(kind) => Some(kind),
+                    Series::NoRoute => Some(Kind::Unscored),
+                };
+                total += match kind {
+                    Some(Kind::Scores) => metrics::scores(&cells).0.map(|(_, count)| count).sum(),
+                    Some(Kind::Unscored) => metrics::unscored(&cells).map(|(_, count)| count).sum(),
+                    _ => 0,
+                };
+            }
+        };
+        MetricsFile::open(&self.path, &self.options).unwrap().slots(count).unwrap();
+        total
     }
 
     /// Ends the publisher as the end of its process would: files stay.

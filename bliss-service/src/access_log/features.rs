@@ -2,6 +2,9 @@
 //!
 //! A feature is named `MEASURE_WINDOW`, for instance `unique_paths_5m`; any declared dimension whose key is made
 //! of `ip`, `user_agent`, `path`, `method`, `host` or `referrer` may have any of them.
+//!
+//! A request that a decision of ours answered says nothing about what the client would have got and asked for next: it
+//! counts in every measure but the shares, so that a client is not kept blocked by having been blocked.
 
 use bliss_core::attribute::Value;
 use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart};
@@ -20,8 +23,12 @@ pub enum Measure {
     UniquePaths,
     /// How many different addresses.
     UniqueIps,
-    /// The share of answers with a status of 400 or more.
+    /// The share of answers with a status of 400 or more: the sum of the next two.
     ErrorRatio,
+    /// The share of answers with a status of 400 to 499.
+    ClientErrorRatio,
+    /// The share of answers with a status of 500 or more.
+    ServerErrorRatio,
     /// The share of requests for what pages are made of: images, styles, scripts, fonts, media.
     AssetRatio,
     /// The share of requests with a referrer.
@@ -36,12 +43,14 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure.
-    pub const ALL: [Measure; 10] = [
+    pub const ALL: [Measure; 12] = [
         Measure::Requests,
         Measure::UniqueUserAgents,
         Measure::UniquePaths,
         Measure::UniqueIps,
         Measure::ErrorRatio,
+        Measure::ClientErrorRatio,
+        Measure::ServerErrorRatio,
         Measure::AssetRatio,
         Measure::ReferrerRatio,
         Measure::HeadRatio,
@@ -57,6 +66,8 @@ impl Measure {
             Measure::UniquePaths => "unique_paths",
             Measure::UniqueIps => "unique_ips",
             Measure::ErrorRatio => "error_ratio",
+            Measure::ClientErrorRatio => "client_error_ratio",
+            Measure::ServerErrorRatio => "server_error_ratio",
             Measure::AssetRatio => "asset_ratio",
             Measure::ReferrerRatio => "referrer_ratio",
             Measure::HeadRatio => "head_ratio",
@@ -95,14 +106,16 @@ impl Column {
 
     pub(crate) fn value(&self, totals: &Totals) -> f32 {
         let ratio = |part: u64| {
-            if totals.requests == 0 { self.default } else { (part as f64 / totals.requests as f64) as f32 }
+            if totals.served == 0 { self.default } else { (part as f64 / totals.served as f64) as f32 }
         };
         match self.measure {
             Measure::Requests => totals.requests as f32,
             Measure::UniqueUserAgents => totals.user_agents as f32,
             Measure::UniquePaths => totals.paths as f32,
             Measure::UniqueIps => totals.ips as f32,
-            Measure::ErrorRatio => ratio(totals.errors),
+            Measure::ErrorRatio => ratio(totals.client_errors + totals.server_errors),
+            Measure::ClientErrorRatio => ratio(totals.client_errors),
+            Measure::ServerErrorRatio => ratio(totals.server_errors),
             Measure::AssetRatio => ratio(totals.assets),
             Measure::ReferrerRatio => ratio(totals.referrers),
             Measure::HeadRatio => ratio(totals.heads),
@@ -152,7 +165,9 @@ pub const ATTRIBUTES: [&str; 6] = ["ip", "user_agent", "path", "method", "host",
 pub(crate) fn hit(record: &Record<'_>, ip: &[u8]) -> Hit {
     Hit {
         time_ms: record.time_ms,
-        error: record.status >= 400,
+        own_answer: record.own_answer,
+        client_error: (400..500).contains(&record.status),
+        server_error: record.status >= 500,
         asset: is_asset(&record.path),
         referrer: record.referrer.is_some(),
         head: record.method.as_ref() == b"HEAD",
@@ -223,7 +238,7 @@ mod tests {
     fn built_in_dimensions_are_a_valid_schema_that_the_log_can_fill() {
         let dimensions: Vec<_> = BUILT_IN_DIMENSIONS.iter().map(|n| built_in_dimension(n).unwrap()).collect();
         let widths: Vec<_> = dimensions.iter().map(|dimension| dimension.features.len()).collect();
-        assert_eq!(widths, [27, 30, 27, 24]);
+        assert_eq!(widths, [33, 36, 33, 30]);
         for feature in dimensions.iter().flat_map(|dimension| &dimension.features) {
             assert!(Column::new(feature).is_some(), "{}", feature.name);
         }
@@ -252,8 +267,10 @@ mod tests {
     #[test]
     fn measures_of_known_totals() {
         let totals = Totals {
-            requests: 4,
-            errors: 1,
+            requests: 5,
+            served: 4,
+            client_errors: 1,
+            server_errors: 2,
             assets: 2,
             referrers: 3,
             heads: 0,
@@ -266,9 +283,9 @@ mod tests {
         };
         let value = |measure, totals| Column { measure, window: 0, default: 60.0 }.value(totals);
         let values = Measure::ALL.map(|measure| value(measure, &totals));
-        assert_eq!(values, [4.0, 2.0, 3.0, 1.0, 0.25, 0.5, 0.75, 0.0, 1.0, 3.0]);
+        assert_eq!(values, [5.0, 2.0, 3.0, 1.0, 0.75, 0.25, 0.5, 0.5, 0.75, 0.0, 1.0, 2.25]);
         let one = Totals { requests: 1, ..totals };
         assert_eq!(value(Measure::SecondsBetweenRequests, &one), 60.0);
-        assert_eq!(value(Measure::ErrorRatio, &Totals::default()), 60.0);
+        assert_eq!(value(Measure::ErrorRatio, &Totals { served: 0, ..totals }), 60.0);
     }
 }

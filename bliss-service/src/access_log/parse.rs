@@ -39,6 +39,8 @@ pub struct Record<'a> {
     pub host: Option<Cow<'a, [u8]>>,
     /// The status of the answer.
     pub status: u16,
+    /// Whether a decision of ours answered the request, such as a 403 for a low score, and not the server.
+    pub own_answer: bool,
 }
 
 /// A line that cannot be read, or only in part.
@@ -71,6 +73,7 @@ impl Partial {
             path: Cow::default(),
             host: None,
             status: 0,
+            own_answer: false,
         }
     }
 }
@@ -183,14 +186,19 @@ fn split_request(request: Cow<'_, [u8]>) -> RequestLine<'_> {
     let Some(space) = request.iter().position(|byte| *byte == b' ') else {
         return (None, None);
     };
-    if bliss_core::http::method(&request[..space]).is_none() {
+    // A method of `-` is none, and its target is one: nginx takes such a request.
+    let method = &request[..space];
+    if method != b"-" && bliss_core::http::method(method).is_none() {
         return (None, None);
     }
     let end = match request.iter().rposition(|byte| *byte == b' ') {
         Some(last) if last > space && request[last + 1..].starts_with(b"HTTP/") => last,
         _ => request.len(),
     };
-    (with(request.clone(), |line| line.get(..space)), with(request, |line| line.get(space + 1..end)))
+    (
+        with(request.clone(), |line| bliss_core::http::method(line.get(..space)?)),
+        with(request, |line| line.get(space + 1..end)),
+    )
 }
 
 #[cfg(test)]

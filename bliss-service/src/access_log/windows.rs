@@ -45,7 +45,10 @@ impl Window {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hit {
     pub(crate) time_ms: u64,
-    pub(crate) error: bool,
+    /// Whether our own decision answered: such a request counts, but not in shares.
+    pub(crate) own_answer: bool,
+    pub(crate) client_error: bool,
+    pub(crate) server_error: bool,
     pub(crate) asset: bool,
     pub(crate) referrer: bool,
     pub(crate) head: bool,
@@ -70,7 +73,9 @@ struct Bucket {
     first_ms: u64,
     last_ms: u64,
     requests: u32,
-    errors: u32,
+    served: u32,
+    client_errors: u32,
+    server_errors: u32,
     assets: u32,
     referrers: u32,
     heads: u32,
@@ -84,7 +89,10 @@ struct Bucket {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) requests: u64,
-    pub(crate) errors: u64,
+    /// Those that the server answered rather than a decision of ours: what shares are of.
+    pub(crate) served: u64,
+    pub(crate) client_errors: u64,
+    pub(crate) server_errors: u64,
     pub(crate) assets: u64,
     pub(crate) referrers: u64,
     pub(crate) heads: u64,
@@ -133,10 +141,14 @@ impl Ring {
         bucket.first_ms = bucket.first_ms.min(hit.time_ms);
         bucket.last_ms = bucket.last_ms.max(hit.time_ms);
         bucket.requests = bucket.requests.saturating_add(1);
-        bucket.errors += u32::from(hit.error);
-        bucket.assets += u32::from(hit.asset);
-        bucket.referrers += u32::from(hit.referrer);
-        bucket.heads += u32::from(hit.head);
+        if !hit.own_answer {
+            bucket.served = bucket.served.saturating_add(1);
+            bucket.client_errors += u32::from(hit.client_error);
+            bucket.server_errors += u32::from(hit.server_error);
+            bucket.assets += u32::from(hit.asset);
+            bucket.referrers += u32::from(hit.referrer);
+            bucket.heads += u32::from(hit.head);
+        }
         bucket.robots_txt += u32::from(hit.robots_txt);
         if wanted.ips {
             bucket.ips.insert_hash(hit.ip);
@@ -191,7 +203,9 @@ impl Bucket {
         let count = |wanted: bool, of: &Distinct| if wanted { of.estimate() } else { 0 };
         Totals {
             requests: u64::from(self.requests),
-            errors: u64::from(self.errors),
+            served: u64::from(self.served),
+            client_errors: u64::from(self.client_errors),
+            server_errors: u64::from(self.server_errors),
             assets: u64::from(self.assets),
             referrers: u64::from(self.referrers),
             heads: u64::from(self.heads),
@@ -254,7 +268,9 @@ impl Totals {
     fn plus(&self, other: &Totals) -> Totals {
         Totals {
             requests: self.requests + other.requests,
-            errors: self.errors + other.errors,
+            served: self.served + other.served,
+            client_errors: self.client_errors + other.client_errors,
+            server_errors: self.server_errors + other.server_errors,
             assets: self.assets + other.assets,
             referrers: self.referrers + other.referrers,
             heads: self.heads + other.heads,
@@ -323,7 +339,13 @@ mod tests {
             // Mostly now, sometimes late, sometimes after a pause.
             let time_ms = at_ms - if i % 11 == 0 { 20_000 } else { i % 3 } - 1;
             let distinct = xxhash_rust::xxh3::xxh3_64(&(i % 29).to_le_bytes());
-            let hit = Hit { path: distinct, ip: distinct / 3, error: i % 5 == 0, ..hit(time_ms) };
+            let hit = Hit {
+                path: distinct,
+                ip: distinct / 3,
+                client_error: i % 5 == 0,
+                own_answer: i % 7 == 0,
+                ..hit(time_ms)
+            };
             kept.add(&MINUTE, ALL, &hit, at_ms);
             hits.push((at_ms, hit));
             kept.expire(&MINUTE, at_ms);

@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+<<<<<<< HEAD
 use bliss_catboost::{AnswerKind, BotOptions};
+=======
+use bliss_core::schema::DEFAULT_CLOCK_SKEW_SECONDS;
+>>>>>>> web
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use toml::Spanned;
@@ -64,7 +68,8 @@ pub(super) struct Publish {
     /// At most one publication per interval, 100ms to 1h; a reader sees a change within one interval.
     #[serde(with = "humantime_serde")]
     pub(super) interval: Duration,
-    /// How far a row's time of update may lie in a reader's future and the row still be fresh.
+    /// How far a row's time of update may lie in a reader's future and the row still be fresh. At least a second or two:
+    /// web workers read the time from a cached clock, which lags.
     #[serde(with = "humantime_serde")]
     pub(super) clock_skew: Duration,
     /// How long a publication waits for readers that still use the copy to be overwritten, before it takes a fresh file.
@@ -102,7 +107,7 @@ impl Default for Publish {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(1),
-            clock_skew: Duration::from_secs(5),
+            clock_skew: Duration::from_secs(DEFAULT_CLOCK_SKEW_SECONDS.into()),
             max_heartbeat_age: Duration::from_secs(60),
             grace: Duration::from_millis(10),
             group: None,

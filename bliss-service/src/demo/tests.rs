@@ -12,6 +12,7 @@ fn record(user_agent: Option<&str>) -> Record<'static> {
         path: b"/".as_slice().into(),
         host: None,
         status: 200,
+        own_answer: false,
     }
 }
 

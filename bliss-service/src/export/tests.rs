@@ -51,7 +51,7 @@ fn rows_hold_what_was_published_before_the_request() {
     assert_eq!(column("subnet.unique_ips_5m"), ["0", "0", "1", "1"]);
     assert_eq!(column("ip_user_agent.requests_1h"), ["0", "0", "1", "0"]);
     assert_eq!(column("user_agent.status"), ["missing", "missing", "fresh", "absent"]);
-    assert_eq!(rows[0].len(), 7 + 4 + 108);
+    assert_eq!(rows[0].len(), 7 + 4 + 132);
 }
 
 #[test]

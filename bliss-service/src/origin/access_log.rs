@@ -42,7 +42,7 @@ pub(super) struct Options {
     /// "auto" (a line that begins with { is JSON), "combined" or "json".
     #[serde(default)]
     format: Format,
-    /// Own names of JSON fields: time, ip, user_agent, referrer, method, path, request, host, status.
+    /// Own names of JSON fields: time, ip, user_agent, referrer, method, path, request, host, status, bot_action.
     #[serde(default)]
     fields: BTreeMap<FieldKind, String>,
     /// How far behind the last publication a line's time may lie and still count; at most 1h.

@@ -20,10 +20,11 @@ pub(crate) struct Nginx {
     directory: tempfile::TempDir,
 }
 
-/// An answer: its status and headers in lower case.
+/// An answer: its status, headers in lower case, and body.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     head: String,
+    pub(crate) body: String,
 }
 
 impl Reply {
@@ -57,50 +58,122 @@ pub(crate) fn can_run() -> bool {
     module
 }
 
+/// What a test changes in the example's configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// Where features are published.
+    pub(crate) site: &'a Path,
+    /// More directives for the http block.
+    pub(crate) http: &'a str,
+    /// More directives for the server.
+    pub(crate) server: &'a str,
+    /// Whether bliss.conf is included.
+    pub(crate) include: bool,
+    /// Without what needs bliss.conf: the log's format and answers that tell what was found.
+    pub(crate) plain: bool,
+    /// In place of the server's location.
+    pub(crate) location: Option<&'a str>,
+    /// What the example's `init` is called with after the directory.
+    pub(crate) options: &'a str,
+    /// Lua that is run before `init`.
+    pub(crate) lua: &'a str,
+    /// The directive for the workers' user.
+    pub(crate) user: Option<&'a str>,
+    /// libblissffi, if it is installed.
+    pub(crate) library: Option<&'a Path>,
+}
+
+impl<'a> Setup<'a> {
+    /// Two workers on the features in `site`. Route `strict` blocks below 50, `lenient` below 2, `all` whatever has a score.
+    pub(crate) fn new(site: &'a Path) -> Self {
+        Self {
+            site,
+            http: "",
+            server: "",
+            include: true,
+            plain: false,
+            location: None,
+            options: "block_below = { default = 0, strict = 50, lenient = 2, all = 100 },",
+            lua: "",
+            user: None,
+            library: Some(&library().shared),
+        }
+    }
+
+    pub(crate) fn start(&self) -> Nginx {
+        Nginx::start_with(self)
+    }
+
+    /// What `nginx` says when it does not start.
+    pub(crate) fn refused(&self) -> String {
+        let directory = lay_out(self);
+        let path = directory.path();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        write_configuration(path, self, address);
+        let mut child = spawn(path);
+        let mut status = None;
+        wait_until("nginx to end", || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(!status.unwrap().success());
+        fs::read_to_string(path.join("logs/error.log")).unwrap_or_default()
+    }
+}
+
+/// A directory with all that nginx needs but its configuration.
+fn lay_out(setup: &Setup<'_>) -> tempfile::TempDir {
+    let directory = tempfile::Builder::new().prefix("bliss-nginx-").tempdir().unwrap();
+    let path = directory.path();
+    // Workers may be another user.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let root = path.join("html");
+    for folder in ["html", "html/folder", "logs", "lib", "tmp", "lua", "lua/resty", "lua/resty/bliss"] {
+        fs::create_dir(path.join(folder)).unwrap();
+    }
+    for page in ["index.html", "folder/index.html", "blocked.html", "404.html"] {
+        fs::write(root.join(page), format!("hello from {page}\n")).unwrap();
+    }
+    // Debian's module configuration names them relative to the prefix.
+    std::os::unix::fs::symlink("/usr/lib/nginx/modules", path.join("modules")).unwrap();
+    // Copied, since other users may not be able to look into the sources.
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (from, to) in [
+        ("../examples/nginx/bot_score.lua", "lua/bot_score.lua"),
+        ("lib/resty/bliss.lua", "lua/resty/bliss.lua"),
+        ("lib/resty/bliss/cdefs.lua", "lua/resty/bliss/cdefs.lua"),
+    ] {
+        fs::copy(crate_dir.join(from), path.join(to)).unwrap();
+    }
+    if let Some(library) = setup.library {
+        fs::copy(library, path.join("lib/libblissffi.so.0")).unwrap();
+    }
+    directory
+}
+
 impl Nginx {
     /// Starts it with two workers on the features in `site`; in `extra` are more directives for the server.
     pub(crate) fn start(site: &Path, extra: &str) -> Self {
-        Self::start_with(site, extra, None, Some(&library().shared))
+        Setup { server: extra, ..Setup::new(site) }.start()
     }
 
     /// Starts it as an administrator would: the workers belong to Debian's user www-data. For root only.
     pub(crate) fn start_as_www_data(site: &Path) -> Self {
-        Self::start_with(site, "", Some("user www-data;"), Some(&library().shared))
+        Setup { user: Some("user www-data;"), ..Setup::new(site) }.start()
     }
 
     /// Starts it where libblissffi is not installed.
     pub(crate) fn start_without_library(site: &Path) -> Self {
-        Self::start_with(site, "", None, None)
+        Setup { library: None, ..Setup::new(site) }.start()
     }
 
-    fn start_with(site: &Path, extra: &str, user: Option<&str>, library: Option<&Path>) -> Self {
-        let directory = tempfile::Builder::new().prefix("bliss-nginx-").tempdir().unwrap();
+    fn start_with(setup: &Setup<'_>) -> Self {
+        let directory = lay_out(setup);
         let path = directory.path();
-        // Workers may be another user.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        let root = path.join("html");
-        for folder in ["html", "logs", "lib", "tmp", "lua", "lua/resty", "lua/resty/bliss"] {
-            fs::create_dir(path.join(folder)).unwrap();
-        }
-        fs::write(root.join("index.html"), "hello\n").unwrap();
-        // Debian's module configuration names them relative to the prefix.
-        std::os::unix::fs::symlink("/usr/lib/nginx/modules", path.join("modules")).unwrap();
-        // Copied, since other users may not be able to look into the sources.
-        let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (from, to) in [
-            ("../examples/nginx/bot_score.lua", "lua/bot_score.lua"),
-            ("lib/resty/bliss.lua", "lua/resty/bliss.lua"),
-            ("lib/resty/bliss/cdefs.lua", "lua/resty/bliss/cdefs.lua"),
-        ] {
-            fs::copy(crate_dir.join(from), path.join(to)).unwrap();
-        }
-        if let Some(library) = library {
-            fs::copy(library, path.join("lib/libblissffi.so.0")).unwrap();
-        }
         loop {
             // The port is free at this moment; somebody may take it before nginx does.
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            fs::write(path.join("nginx.conf"), configuration(path, site, address, user, extra)).unwrap();
+            write_configuration(path, setup, address);
             let mut child = spawn(path);
             let mut ended = None;
             wait_until("nginx", || {
@@ -140,20 +213,27 @@ impl Nginx {
 
     /// One request on a connection of its own, from `client`.
     pub(crate) fn get(&self, path: &str, client: &str) -> std::io::Result<Reply> {
+        let agent = "User-Agent: curl/8\r\n";
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nX-Client: {client}\r\n{agent}Connection: close\r\n\r\n"
+        );
+        self.send(request.as_bytes())
+    }
+
+    /// One request as it is, on a connection of its own, which it must ask to be closed.
+    pub(crate) fn send(&self, request: &[u8]) -> std::io::Result<Reply> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let agent = "User-Agent: curl/8\r\n";
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: test\r\nX-Client: {client}\r\n{agent}Connection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, _) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        stream.write_all(request)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
         let status =
             head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
         let lower = |line: &str| line.split_once(':').map(|(n, v)| format!("{}:{v}", n.to_lowercase()));
-        Ok(Reply { status, head: head.lines().filter_map(lower).collect::<Vec<_>>().join("\n") })
+        let head = head.lines().filter_map(lower).collect::<Vec<_>>().join("\n");
+        Ok(Reply { status, head, body: body.to_owned() })
     }
 
     /// [`Self::get`] where nothing can go wrong.
@@ -192,49 +272,85 @@ fn spawn(path: &Path) -> Child {
     nginx.env_remove("LD_LIBRARY_PATH").stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The example's configuration with its paths replaced, two workers, the client's address from a header, and answers
-/// that tell what was found and by whom.
-fn configuration(path: &Path, site: &Path, address: SocketAddr, user: Option<&str>, extra: &str) -> String {
+/// The example's files with their paths replaced, two workers, the client's address from a header, and answers that tell
+/// what was found and by whom.
+fn write_configuration(path: &Path, setup: &Setup<'_>, address: SocketAddr) {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let user = user.unwrap_or(if is_root() { "user root;" } else { "" });
-    let modules = "include /etc/nginx/modules-enabled/*.conf;";
+    let user = setup.user.unwrap_or(if is_root() { "user root;" } else { "" });
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {}/tmp/{name};\n", path.display()))
         .concat();
-    let logged = "http {\n";
-    let replacements = [
-        ("user www-data;", format!("{user}\ndaemon off;")),
-        ("worker_processes auto;", "worker_processes 2;".into()),
-        ("/run/nginx.pid", text(&path.join("nginx.pid"))),
-        ("/var/log/nginx/error.log", text(&path.join("logs/error.log"))),
-        (logged, format!("{logged}{temporary}")),
-        ("/usr/local/share/bliss/?.lua", text(&path.join("lua/?.lua"))),
-        ("/usr/local/lib/?.so", text(&path.join("lib/?.so"))),
-        ("\"/run/bliss\"", format!("\"{}\"", text(site))),
-        (
-            "listen 8080;",
-            format!(
-                "listen {address};
-                set_real_ip_from 127.0.0.1;
-                real_ip_header X-Client;
-                add_header X-Bot-Score $bot_score always;
-                add_header X-Bot-Status $bot_status always;
-                add_header X-Bot-Model $bot_model/$bot_model_version always;
-                add_header X-Worker $pid always;
-                {extra}"
+    let found = "add_header X-Bot-Score $bot_score always;
+                    add_header X-Bot-Status $bot_status always;
+                    add_header X-Bot-Action $bot_action always;
+                    add_header X-Bot-Model $bot_model/$bot_model_version always;";
+    let location = "location / {\n            try_files $uri $uri/index.html =404;\n        }";
+    replaced(
+        path,
+        "nginx.conf",
+        &[
+            ("include /etc/nginx/modules-enabled/*.conf;", None),
+            ("user www-data;", Some(format!("{user}\ndaemon off;"))),
+            ("worker_processes auto;", Some("worker_processes 2;".into())),
+            ("/run/nginx.pid", Some(text(&path.join("nginx.pid")))),
+            ("/var/log/nginx/error.log", Some(text(&path.join("logs/error.log")))),
+            (
+                "http {\n",
+                Some(format!(
+                    "http {{\n{temporary}{}\n",
+                    setup.http.replace("LUA", &text(&path.join("lua/?.lua")))
+                )),
             ),
-        ),
-        ("/usr/share/nginx/html", text(&path.join("html"))),
-        ("/var/log/nginx/bot_score.log", text(&path.join("logs/access.log"))),
-    ];
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/nginx/nginx.conf");
-    let mut configuration = fs::read_to_string(example).unwrap();
-    assert!(configuration.contains(modules));
+            (
+                "include /etc/nginx/bliss.conf;",
+                Some(match setup.include {
+                    true => format!("include {};", path.join("bliss.conf").display()),
+                    false => String::new(),
+                }),
+            ),
+            (
+                "listen 8080;",
+                Some(format!(
+                    "listen {address};
+                    set_real_ip_from 127.0.0.1;
+                    real_ip_header X-Client;
+                    {}
+                    add_header X-Worker $pid always;
+                    {}",
+                    if setup.plain { "" } else { found },
+                    setup.server
+                )),
+            ),
+            (location, setup.location.map(str::to_owned)),
+            ("/usr/share/nginx/html", Some(text(&path.join("html")))),
+            ("/var/log/nginx/bot_score.log", Some(text(&path.join("logs/access.log")))),
+            ("bot_json;", setup.plain.then(|| "combined;".into())),
+        ],
+    );
+    replaced(
+        path,
+        "bliss.conf",
+        &[
+            ("/usr/local/share/bliss/?.lua", Some(text(&path.join("lua/?.lua")))),
+            ("/usr/local/lib/?.so", Some(text(&path.join("lib/?.so")))),
+            ("require(\"bot_score\").init {", Some(format!("{} require(\"bot_score\").init {{", setup.lua))),
+            ("\"/run/bliss\"", Some(format!("\"{}\"", text(setup.site)))),
+            ("block_below = { default = 0 },", Some(setup.options.to_owned())),
+        ],
+    );
+}
+
+/// Writes a file of the example to `path`, with the first of each of these texts replaced; each must be there.
+fn replaced(path: &Path, name: &str, replacements: &[(&str, Option<String>)]) {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/nginx").join(name);
+    let mut text = fs::read_to_string(example).unwrap();
     for (from, to) in replacements {
-        assert!(configuration.contains(from), "the example has no {from:?} any more");
-        configuration = configuration.replacen(from, &to, 1);
+        assert!(text.contains(from), "the example's {name} has no {from:?} any more");
+        if let Some(to) = to {
+            text = text.replacen(from, to, 1);
+        }
     }
-    configuration
+    fs::write(path.join(name), text).unwrap();
 }
 
 /// Runs `body` while two clients make requests; returns how many requests there were by score, and what failed

@@ -45,6 +45,19 @@ fn time_is_the_callers() {
     assert_eq!(at(NOW - 1), [Status::Fresh, Status::Fresh, Status::Stale]);
 }
 
+/// Rows are dated by an exact clock, and read by ones that lag.
+#[test]
+fn rows_are_fresh_for_readers_whose_clock_lags() {
+    let ip = dimension("ip", vec![KeyPart::whole("ip")], vec![Feature::number("x")]);
+    let schema = Schema { dimensions: vec![ip], ..Schema::default() };
+    let mut bench =
+        Bench::new(pack_rows(&schema, &[(0, &["192.0.2.1".into()], 0, &[1.0])]), &ModelSet::default());
+    let request = bench.request(&[("ip", "192.0.2.1".into())]);
+    let mut at = |now| bench.scorer.look_up(&bench.features, &request, now).1.to_vec();
+    assert_eq!(at(NOW - 5), [Status::Fresh]);
+    assert_eq!(at(NOW - 6), [Status::Stale]);
+}
+
 #[test]
 fn keys_made_by_the_caller_find_the_same_rows() {
     let mut bench = Bench::new(rows_of_one_client(), &ModelSet::default());

@@ -289,3 +289,96 @@ proptest! {
         }
     }
 }
+
+/// A line as the example's configuration for nginx writes it.
+fn answered(time_ms: u64, path: &str, status: u16, action: &str) -> String {
+    format!(
+        r#"{{"msec":{},"remote_addr":"192.0.2.1","status":{status},"request_method":"GET","request_uri":"{path}","http_user_agent":"a","bot_action":"{action}"}}"#,
+        time_ms as f64 / 1000.0
+    )
+}
+
+fn ingest_line(aggregator: &mut Aggregator, line: &str) {
+    aggregator.ingest(&Parser::default().parse(line.as_bytes()).unwrap());
+}
+
+/// A client that is blocked for its errors, and goes on asking: our 403s keep no share up, so that it recovers once its
+/// errors have left the window.
+#[test]
+fn a_blocked_client_recovers() {
+    let schema = schema();
+    let mut aggregator = aggregator(AggregateOptions::default());
+    let mut published = Published::default();
+    for i in 0..10 {
+        let (path, status) =
+            [("/", 200), ("/a.css", 200), ("/x", 404), ("/y", 500), ("/z", 403)][i as usize % 5];
+        ingest_line(
+            &mut aggregator,
+            &answered(START + i * 100, path, status, ["", "-", "allow"][i as usize % 3]),
+        );
+    }
+    let ratios = |published: &Published| {
+        [
+            "error_ratio_1m",
+            "client_error_ratio_1m",
+            "server_error_ratio_1m",
+            "asset_ratio_1m",
+            "referrer_ratio_1m",
+        ]
+        .map(|name| published.ip(&schema, "192.0.2.1", name).unwrap())
+    };
+    published.apply(aggregator.tick(START + 1000), &schema);
+    assert_eq!(ratios(&published), [0.6, 0.4, 0.2, 0.2, 0.0]);
+    for second in 1..100 {
+        ingest_line(&mut aggregator, &answered(START + second * 1000, "/blocked", 403, "block"));
+        published.apply(aggregator.tick(START + (second + 1) * 1000), &schema);
+        let requests = published.ip(&schema, "192.0.2.1", "requests_5m");
+        assert_eq!(requests, Some(10.0 + second as f32), "they count");
+        match second {
+            ..54 => assert_eq!(ratios(&published), [0.6, 0.4, 0.2, 0.2, 0.0], "{second}"),
+            61.. => assert_eq!(ratios(&published), [0.0; 5], "{second}"),
+            _ => (),
+        }
+    }
+    assert_eq!(published.ip(&schema, "192.0.2.1", "unique_paths_5m"), Some(6.0));
+    assert_eq!(published.ip(&schema, "192.0.2.1", "error_ratio_5m"), Some(0.6));
+}
+
+proptest! {
+    /// Whatever is mixed: shares are those of the requests that the server answered, all else is of every request.
+    #[test]
+    fn own_answers_are_in_no_share(
+        mixture in proptest::collection::vec((0u64..4000, 100u16..600, 0usize..4, 0usize..5), 1..60),
+    ) {
+        let schema = schema();
+        let mut aggregator = aggregator(AggregateOptions::default());
+        let mut published = Published::default();
+        let paths = ["/", "/a.png", "/robots.txt", "/b"];
+        let actions = ["", "-", "allow", "block", "challenge"];
+        let mut now = START / 3_600_000 * 3_600_000;
+        let first = now + mixture[0].0;
+        for (gap, status, path, action) in &mixture {
+            now += gap;
+            ingest_line(&mut aggregator, &answered(now, paths[*path], *status, actions[*action]));
+        }
+        published.apply(aggregator.tick(now + 1), &schema);
+        let value = |name: &str| published.ip(&schema, "192.0.2.1", &format!("{name}_1h")).unwrap();
+        let all = mixture.len();
+        let served: Vec<_> = mixture.iter().filter(|(_, _, _, action)| *action < 3).collect();
+        let share = |of: &dyn Fn(u16, usize) -> bool| match served.len() {
+            0 => 0.0,
+            n => (served.iter().filter(|(_, status, path, _)| of(*status, *path)).count() as f64 / n as f64) as f32,
+        };
+        prop_assert_eq!(value("requests"), all as f32);
+        prop_assert_eq!(value("error_ratio"), share(&|status, _| status >= 400));
+        prop_assert_eq!(value("client_error_ratio"), share(&|status, _| (400..500).contains(&status)));
+        prop_assert_eq!(value("server_error_ratio"), share(&|status, _| status >= 500));
+        prop_assert_eq!(value("asset_ratio"), share(&|_, path| path == 1));
+        let robots = mixture.iter().filter(|(_, _, path, _)| *path == 2).count();
+        prop_assert_eq!(value("robots_txt_requests"), robots as f32);
+        let different: HashSet<_> = mixture.iter().map(|(_, _, path, _)| path).collect();
+        prop_assert_eq!(value("unique_paths"), different.len() as f32);
+        let between = if all < 2 { 3600.0 } else { ((now - first) as f64 / 1000.0 / (all - 1) as f64) as f32 };
+        prop_assert_eq!(value("seconds_between_requests"), between);
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::values::{combined_time, ip, status};
+use super::values::{combined_time, ip, own_answer, status};
 use super::{Malformed, ParseError, Partial, Record, split_request};
 
 /// Length of `[17/May/2015:10:05:03 +0000]`.
 const TIME_BYTES: usize = 28;
 
-/// `[host[:port] ]address identity user [time] "request" status bytes "referrer" "user agent"`, anything may follow.
+/// `[host[:port] ]address identity user [time] "request" status bytes "referrer" "user agent"`, then perhaps
+/// `bot_action=ACTION`; anything may follow.
 pub(super) fn parse(line: &[u8]) -> Result<Record<'_>, Malformed> {
     let mut partial = None;
     fields(line, &mut partial).map_err(|error| Malformed { error, partial })
@@ -22,7 +23,7 @@ fn fields<'a>(line: &'a [u8], partial: &mut Option<Partial>) -> Result<Record<'a
         Ok(ip) => (ip, None),
         Err(error) => {
             let address = rest.until(b' ').and_then(|second| ip(second).ok());
-            (address.ok_or(error)?, bliss_core::http::host(first))
+            (address.ok_or(error)?, bliss_core::http::host(&unescape(first)).map(<[u8]>::to_ascii_lowercase))
         }
     };
     let found = partial.insert(Partial { ip, time_ms: None });
@@ -42,9 +43,17 @@ fn fields<'a>(line: &'a [u8], partial: &mut Option<Partial>) -> Result<Record<'a
         referrer: super::with(referrer, bliss_core::http::header),
         method: method.unwrap_or_default(),
         path: target.and_then(|target| super::with(target, bliss_core::http::path)).unwrap_or_default(),
-        host: host.map(|host| Cow::Owned(host.to_ascii_lowercase())),
+        host: host.map(Cow::Owned),
         status: status(status_text)?,
+        own_answer: rest.0.strip_prefix(ACTION).is_some_and(|action| own_answer(until_space(action))),
     })
+}
+
+/// What our decision did. Only directly after the user agent: what clients send may stand farther behind.
+const ACTION: &[u8] = b"bot_action=";
+
+fn until_space(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == b' ').next().unwrap_or_default()
 }
 
 /// What is left of a line.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use bliss_core::http;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::values::{any_time, epoch_seconds, field, ip, status};
+use super::values::{any_time, epoch_seconds, field, ip, own_answer, status};
 use super::{Malformed, ParseError, Partial, Record, split_request, with};
 
 /// What a field of a JSON line means.
@@ -34,6 +34,8 @@ pub enum FieldKind {
     Host,
     /// The status of the answer.
     Status,
+    /// What our decision did with the request: absent, empty, `-` or `allow` if it was served, else for instance `block`.
+    BotAction,
 }
 
 /// Field names that are known without configuration, the preferred name of each kind first. Those with dots are Caddy's.
@@ -70,6 +72,7 @@ const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("http_host", FieldKind::Host),
     ("request.host", FieldKind::Host),
     ("status", FieldKind::Status),
+    ("bot_action", FieldKind::BotAction),
 ];
 
 /// The names of fields.
@@ -165,6 +168,7 @@ struct Found<'t> {
     path: Best<Cow<'t, [u8]>>,
     request: Best<Cow<'t, [u8]>>,
     host: Best<Cow<'t, [u8]>>,
+    action: Best<Cow<'t, [u8]>>,
 }
 
 impl<'t> Found<'t> {
@@ -196,6 +200,7 @@ impl<'t> Found<'t> {
                     FieldKind::Path => &mut self.path,
                     FieldKind::Request => &mut self.request,
                     FieldKind::Host => &mut self.host,
+                    FieldKind::BotAction => &mut self.action,
                     FieldKind::Time | FieldKind::Status | FieldKind::Ip => return,
                 };
                 best.offer(rank, Ok(text));
@@ -230,6 +235,7 @@ impl<'t> Found<'t> {
             path: target.and_then(|target| with(target, http::path)).unwrap_or_default(),
             host,
             status,
+            own_answer: self.action.value.is_some_and(|action| own_answer(&action)),
         })
     }
 }

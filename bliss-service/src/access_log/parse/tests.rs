@@ -298,6 +298,9 @@ fn byte_order_mark_and_nuls_in_front_of_a_line_are_skipped() {
 
 #[test]
 fn methods_are_any_token() {
+    let dash = LINE.replace("\"GET", "\"-");
+    let record = parse(&dash).unwrap();
+    assert_eq!((record.method.as_ref(), record.path.as_ref()), (&b""[..], &b"/a/b.png"[..]));
     for method in ["M-SEARCH", "VERSION_CONTROL", "X2", "get"] {
         let line = LINE.replace("\"GET", &format!("\"{method}"));
         assert_eq!(parse(&line).unwrap().method.as_ref(), method.as_bytes());
@@ -388,4 +391,30 @@ fn json_bytes_that_are_no_utf8_come_back_as_they_were() {
         let line = [JSON.replace("UA", "").as_bytes(), value, b"\"}"].concat();
         assert_eq!(Parser::default().parse(&line).unwrap().user_agent.unwrap().as_ref(), value);
     }
+}
+
+#[test]
+fn what_our_decision_did_is_read_from_the_log() {
+    for (action, own) in
+        [("", false), ("-", false), ("allow", false), ("Allow", false), ("block", true), ("challenge", true)]
+    {
+        let json = format!("{JSON}\",\"bot_action\":\"{action}\"}}");
+        assert_eq!(parse(&json).unwrap().own_answer, own, "{json}");
+        let parser = Parser::new(Format::Json, &[(FieldKind::BotAction, "edge.did".to_owned())]);
+        let named = format!("{JSON}\",\"bot_action\":\"block\",\"edge\":{{\"did\":\"{action}\"}}}}");
+        assert_eq!(parser.parse(named.as_bytes()).unwrap().own_answer, own, "{named}");
+        for more in ["", " \"10.0.0.1\" 0.003"] {
+            let combined = format!("{LINE} bot_action={action}{more}");
+            assert_eq!(parse(&combined).unwrap().own_answer, own, "{combined}");
+        }
+    }
+    for value in ["null", "false", "1", "{}", "[]"] {
+        let json = format!("{JSON}\",\"bot_action\":{value}}}");
+        assert!(!parse(&json).unwrap().own_answer, "{json}");
+    }
+    // What a client can write is not what we did.
+    for more in [" \"bot_action=block\"", " \"x\" bot_action=block", " bot_action", " bot_actions=block"] {
+        assert!(!parse(&format!("{LINE}{more}")).unwrap().own_answer, "{more}");
+    }
+    assert!(!parse(&LINE.replace("Mozilla/5.0 (X)", "x\\x22 bot_action=block")).unwrap().own_answer);
 }

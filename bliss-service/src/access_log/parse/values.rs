@@ -22,6 +22,12 @@ pub(super) fn status(text: &[u8]) -> Result<u16, ParseError> {
     }
 }
 
+/// Whether a decision of ours answered the request, by what the log says that it did: nothing, `-` and `allow` are a
+/// request that was served.
+pub(super) fn own_answer(action: &[u8]) -> bool {
+    bliss_core::http::header(action).is_some_and(|action| !action.eq_ignore_ascii_case(b"allow"))
+}
+
 fn digits(text: &[u8]) -> Option<u32> {
     if text.is_empty() || text.len() > 9 {
         return None;
