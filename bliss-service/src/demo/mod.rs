@@ -106,6 +106,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     let all: Vec<_> = (0..BUILT_IN_DIMENSIONS.len()).collect();
     let mut aggregator =
         Aggregator::new(publisher.schema(), &all, publisher.secret(), AggregateOptions::default())?;
+    let tally = if labels.is_some() { Tally::Groups(Groups::default()) } else { Tally::default() };
     let mut demo = Demo {
         scorer: Scorer::start(&scorer, &published)?,
         publisher,
@@ -122,7 +123,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
             first_ms: summary.first_ms,
             last_ms: summary.last_ms,
             is_built_in_model: options.model.is_none(),
-            tally: if labels.is_some() { Tally::Groups(Groups::default()) } else { Tally::default() },
+            tally,
             ..Report::default()
         },
     };
