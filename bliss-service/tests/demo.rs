@@ -119,7 +119,10 @@ fn the_real_log_is_scored_whole() {
     assert_eq!(figures["unscored"], serde_json::json!({}));
     assert_no_labels(&figures);
     let clients = figures["clients"].as_array().unwrap();
-    assert_eq!((clients.len(), &clients[0]["requests"], &clients[0]["ip"]), (20, &266.into(), &"75.97.9.59".into()));
+    assert_eq!(
+        (clients.len(), &clients[0]["requests"], &clients[0]["ip"]),
+        (20, &266.into(), &"75.97.9.59".into())
+    );
     let sizes: Vec<_> = clients.iter().map(|client| client["requests"].as_u64().unwrap()).collect();
     assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
     assert_eq!(
