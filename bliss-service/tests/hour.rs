@@ -557,6 +557,10 @@ impl Driver<'_> {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         let wrong = entries.filter_map(|entry| {
             let (name, found) = (entry.file_name().into_string().ok()?, entry.metadata().ok()?);
+            if name.ends_with("_lock") {
+                // The daemon's own.
+                return None;
+            }
             let is_readers = name.ends_with("_readers") || name == "counters";
             let expected = if is_readers { readers_mode } else { mode };
             let found_mode = found.permissions().mode() & 0o777;

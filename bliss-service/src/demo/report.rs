@@ -13,7 +13,8 @@ use crate::export::text::escape;
 const CLIENTS: usize = 20;
 /// How much of a user agent is shown.
 const USER_AGENT_CHARACTERS: usize = 60;
-const CAUTION: &str = "The demo's model has seen one small site of 2015. It takes many people for bots, and must not block anybody.";
+const CAUTION: &str = "The demo's model was trained on one small site's log of 2015. Nothing says how it does on others: it \
+    must not block anybody.";
 
 /// The results of all requests of a log.
 #[derive(Debug, Default)]
