@@ -62,7 +62,7 @@ def main():
 
 `demo.cbm` tells requests of crawlers from the rest by the behaviour of address, network and user agent in the last
 minute, five minutes and hour; the user agent's text is no input. It is there so that the demo scores with a real model.
-It was trained on one small site's traffic of two days in 2015: train your own for your traffic.
+It was trained on one small site's traffic of two days in 2015: train your own for your traffic. It must not block anybody.
 
 | | |
 |---|---|

@@ -136,4 +136,19 @@ fn bytes_that_are_no_utf8_come_back_from_a_strict_reader() {
     assert_eq!(rows[1]["path"], r"/caf\xE9");
 }
 
+/// The escape is the rows' alone: a client that sends the text of an escape is another one than who sends the byte.
+#[test]
+fn keys_are_made_of_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let agents = [r"F\xFAtbol", r"F\x5CxFAtbol", r"F\xFAtbol", r"F\x5CxFAtbol"];
+    let lines = (1..).zip(agents).map(|(second, agent)| line(second, "192.0.2.1", agent));
+    fs::write(&log, lines.collect::<String>()).unwrap();
+    let (_, rows) = export(&log, None);
+    let column = |name: &str| rows.iter().map(|row| row[name].as_str()).collect::<Vec<_>>();
+    assert_eq!(column("user_agent"), [r"F\xFAtbol", r"F\x5CxFAtbol", r"F\xFAtbol", r"F\x5CxFAtbol"]);
+    assert_eq!(column("user_agent.requests_1m"), ["0", "0", "1", "1"]);
+    assert_eq!(column("ip.unique_user_agents_1m"), ["0", "1", "2", "2"]);
+}
+
 mod files;
