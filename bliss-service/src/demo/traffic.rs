@@ -21,9 +21,15 @@ const BROWSERS: [&str; 8] = [
 ];
 
 /// SplitMix64: enough chance for a demonstration.
-struct Chance(u64);
+#[derive(Clone, Debug)]
+pub struct Chance(u64);
 
 impl Chance {
+    /// The same seed gives the same numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
@@ -33,8 +39,13 @@ impl Chance {
     }
 
     /// A number from `low` to `high`, both included.
-    fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
+    }
+
+    /// An index of something with `count` elements, which is not 0.
+    pub fn below(&mut self, count: usize) -> usize {
+        (self.next() % count as u64) as usize
     }
 
     fn percent(&mut self, percent: u64) -> bool {
@@ -42,7 +53,7 @@ impl Chance {
     }
 
     fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[(self.next() % from.len() as u64) as usize]
+        from[self.below(from.len())]
     }
 }
 
@@ -162,7 +173,7 @@ impl Log {
 
 /// The requests of [`SECONDS`] seconds, in the order of time.
 pub fn requests(seed: u64) -> Vec<Request> {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let mut log = Log::default();
     for visitor in 0..700 {
         person(&mut log, &mut chance, visitor);
