@@ -13,7 +13,11 @@ SECONDS ?= 600
 # How often `make repeat` runs the tests.
 TIMES ?= 10
 
+<<<<<<< HEAD
 .PHONY: help demo demo-nginx test repeat quick check deny loom asan soak fuzz bench model setup-build setup-check setup-test setup-nginx
+=======
+.PHONY: help demo demo-nginx test quick check deny loom asan soak hour fuzz bench model setup-build setup-check setup-test setup-nginx
+>>>>>>> export
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
@@ -65,6 +69,9 @@ fuzz: ## each fuzz target for a minute under AddressSanitizer (nightly Rust)
 soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked
 	$(CARGO) build --locked --profile demo -p mmap-sync --bins
 	dir=$$(mktemp -d -p /dev/shm); target/demo/mmap-sync-stress soak $$dir/soak $(SECONDS) 3 4096; rc=$$?; rm -rf $$dir; exit $$rc
+
+hour: setup-build ## the daemon through an hour of traffic, kills, rotated logs and removed files (BLISS_HOUR_SECONDS, default 3600)
+	BLISS_HOUR_SECONDS=$${BLISS_HOUR_SECONDS:-3600} $(CARGO) test --locked -p bliss-service --test hour -- --nocapture
 
 bench: setup-build ## BLISS and its peers in one run
 	tools/setup.sh memcached redis-server zstd

@@ -130,7 +130,7 @@ ask "somebody new" 10.9.9.9 "$browser"
 ask "the scraper" 203.0.113.9 "$browser"
 ask "the scanner" 198.51.100.66 "$browser"
 ask "the crawler" 192.0.2.10 "ExampleBot/2.1 (+http://search.example/bot.html)"
-printf '\n  1 is certainly automated, 99 certainly human. The demo model knows one small site of 2015, so expect little.\n  Try it:\n\n'
+printf '\n  1 is certainly automated, 99 certainly human. The demo model knows one small site of 2015:\n  expect little, and block nobody by it.\n  Try it:\n\n'
 echo "    curl -i -H 'X-Forwarded-For: 203.0.113.9' -A 'Mozilla/5.0' http://127.0.0.1:$port/ | grep -i x-bot"
 echo "    curl http://127.0.0.1:$admin/status"
 if [ -t 0 ]; then

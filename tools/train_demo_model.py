@@ -5,6 +5,7 @@ that moment. A request is labelled a bot if PyPI's crawler-user-agents knows its
 input. The first 70 % of the time span trains, the rest tests. FOLDER gets demo.cbm and its card, README.md.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -27,11 +28,17 @@ def auc(labels, scores):
     return (ranks[labels == 1].sum() - bots * (bots + 1) / 2) / (bots * others)
 
 
+def unescape(cell):
+    """The user agent as the client sent it: docs/access-log.md, Training rows."""
+    sent = re.sub(rb"\\x([0-9A-F]{2})", lambda byte: bytes([int(byte[1], 16)]), cell.encode())
+    return sent.decode("utf-8", "replace")
+
+
 def main():
     rows_path, folder = Path(sys.argv[1]), Path(sys.argv[2])
     rows = pandas.read_csv(rows_path, keep_default_na=False)
     inputs = [c for c in rows.columns if "." in c and not c.endswith(".status")]
-    agents = rows["user_agent"].fillna("")
+    agents = rows["user_agent"].fillna("").map(unescape)
     known = {agent: int(crawleruseragents.is_crawler(agent)) for agent in agents.unique()}
     labels = agents.map(known).to_numpy()
     time = pandas.to_datetime(rows["time"].astype(float), unit="s", utc=True)
@@ -55,7 +62,7 @@ def main():
 
 `demo.cbm` tells requests of crawlers from the rest by the behaviour of address, network and user agent in the last
 minute, five minutes and hour; the user agent's text is no input. It is there so that the demo scores with a real model.
-It was trained on one small site's traffic of two days in 2015: train your own for your traffic.
+It was trained on one small site's traffic of two days in 2015: train your own for your traffic. It must not block anybody.
 
 | | |
 |---|---|

@@ -3,25 +3,30 @@
 //! The log is replayed; every publication goes to a directory of shared memory, and every request is looked up there
 //! by the library that web servers use. So training sees what serving sees, defaults, stale rows and all.
 
+mod parquet;
+mod rows;
+pub mod text;
+
 use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bliss_core::request::{AttributeId, Request};
-use bliss_core::schema::{FeatureKind, Schema};
-use bliss_core::score::Status;
+use bliss_core::schema::Schema;
 use bliss_store::{Client, PublishOptions, Publisher};
 
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
 use crate::access_log::features::{ATTRIBUTES, BUILT_IN_DIMENSIONS, attribute, built_in_dimension};
-use crate::access_log::parse::{Parser, Record};
+use crate::access_log::parse::Parser;
 use crate::access_log::replay::{Event, Replay, ReplayOptions, Summary};
 use crate::config::Config;
 use crate::origin::OriginKind;
 use crate::output;
+
+use self::parquet::Parquet;
+use self::rows::{Columns, Csv, Row, Rows};
 
 /// Options of `blissctl features`.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,7 +34,7 @@ pub struct Options {
     /// The access log: combined format, or nginx's JSON.
     #[arg(long, value_name = "FILE")]
     pub log: PathBuf,
-    /// Where the rows go, as CSV; `-` is standard output.
+    /// Where the rows go: as Parquet if the name ends in `.parquet`, else as CSV. `-` is standard output, as CSV.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Take dimensions and options from the access log origin of this configuration; by default the built-in
@@ -102,11 +107,25 @@ pub fn run(options: &Options) -> anyhow::Result<Exported> {
     let replay = Replay::open(&options.log, plan.parser.clone(), replay_options)
         .with_context(|| format!("--log {}", options.log.display()))?;
     let to_out = || format!("--out {}", options.out.display());
-    let exported = if options.out == Path::new("-") {
-        write(&plan, &replay, std::io::stdout().lock()).map_err(output::closed).with_context(to_out)?
+    let columns = Columns::new(&plan.schema);
+    let publications = if options.out == Path::new("-") {
+        Csv::new(&columns, std::io::stdout().lock())
+            .and_then(|rows| write(&plan, &replay, Box::new(rows)))
+            .map_err(output::closed)
     } else {
-        let file = File::create(&options.out).with_context(to_out)?;
-        write(&plan, &replay, file).with_context(to_out)?
+        File::create(&options.out).map_err(anyhow::Error::from).and_then(|file| {
+            let rows: Box<dyn Rows> = if is_parquet(&options.out) {
+                Box::new(Parquet::new(&columns, file)?)
+            } else {
+                Box::new(Csv::new(&columns, file)?)
+            };
+            write(&plan, &replay, rows)
+        })
+    };
+    let exported = Exported {
+        log: replay.summary().clone(),
+        publications: publications.with_context(to_out)?,
+        columns: columns.len(),
     };
     let Summary { requests, malformed, late, first_malformed, .. } = &exported.log;
     output::note(format_args!(
@@ -126,7 +145,12 @@ pub fn run(options: &Options) -> anyhow::Result<Exported> {
     Ok(exported)
 }
 
-fn write(plan: &Plan, replay: &Replay, out: impl Write) -> anyhow::Result<Exported> {
+fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
+/// Writes every row, and returns how many publications were made.
+fn write(plan: &Plan, replay: &Replay, mut rows: Box<dyn Rows + '_>) -> anyhow::Result<u64> {
     let directory = Scratch::new()?;
     let publish_options = PublishOptions { grace: Duration::ZERO, ..PublishOptions::default() };
     let mut publisher = Publisher::open(&directory.0, &publish_options, plan.schema.clone())?;
@@ -137,23 +161,12 @@ fn write(plan: &Plan, replay: &Replay, out: impl Write) -> anyhow::Result<Export
         .map(|name| Ok((client.names().attribute(name)?, *name)))
         .collect::<anyhow::Result<_>>()?;
 
-    let mut rows = csv::Writer::from_writer(BufWriter::with_capacity(1 << 18, out));
-    let header = header(&plan.schema);
-    let mut exported =
-        Exported { log: replay.summary().clone(), columns: header.len(), ..Exported::default() };
-    rows.write_record(&header)?;
-    let categories: Vec<bool> = plan
-        .schema
-        .dimensions
-        .iter()
-        .flat_map(|dimension| dimension.features.iter().map(|feature| feature.kind == FeatureKind::Category))
-        .collect();
-    let mut cell = String::new();
+    let mut publications = 0;
     replay.run::<anyhow::Error>(&mut aggregator, |event| {
         match event {
             Event::Publication { change, .. } => {
                 publisher.publish(change)?;
-                exported.publications += 1;
+                publications += 1;
             }
             Event::Request { line, record } => {
                 let ip: &[u8] = match &record.ip {
@@ -170,60 +183,13 @@ fn write(plan: &Plan, replay: &Replay, out: impl Write) -> anyhow::Result<Export
                 let (values, statuses) = client
                     .look_up(&request, now)
                     .map_err(|reason| anyhow::anyhow!("line {line} cannot be looked up: {reason}"))?;
-                write_row(&mut rows, &mut cell, line, record, (values, statuses), &categories)?;
+                rows.write(&Row { line, record, values, statuses })?;
             }
         }
         Ok(())
     })?;
-    rows.flush()?;
-    Ok(exported)
-}
-
-/// `time`, `line`, `ip`, `user_agent`, `method`, `path`, `response_status`, each dimension's `NAME.status`, then
-/// every feature as models name it.
-fn header(schema: &Schema) -> Vec<String> {
-    let request = ["time", "line", "ip", "user_agent", "method", "path", "response_status"];
-    let dimensions = || schema.dimensions.iter();
-    let statuses = dimensions().map(|dimension| format!("{}.status", dimension.name));
-    let features = dimensions().flat_map(|dimension| {
-        dimension.features.iter().map(move |feature| format!("{}.{}", dimension.name, feature.name))
-    });
-    request.map(str::to_owned).into_iter().chain(statuses).chain(features).collect()
-}
-
-fn write_row(
-    rows: &mut csv::Writer<impl Write>,
-    cell: &mut String,
-    line: u64,
-    record: &Record<'_>,
-    (values, statuses): (&[f32], &[Status]),
-    categories: &[bool],
-) -> csv::Result<()> {
-    use std::fmt::Write as _;
-    let mut text = |rows: &mut csv::Writer<_>, what: std::fmt::Arguments<'_>| {
-        cell.clear();
-        // Writing to a string does not fail.
-        let _ = cell.write_fmt(what);
-        rows.write_field(cell.as_bytes())
-    };
-    text(rows, format_args!("{}", record.time_ms as f64 / 1000.0))?;
-    text(rows, format_args!("{line}"))?;
-    text(rows, format_args!("{}", record.ip))?;
-    rows.write_field(record.user_agent.as_deref().unwrap_or_default())?;
-    rows.write_field(&record.method)?;
-    rows.write_field(&record.path)?;
-    text(rows, format_args!("{}", record.status))?;
-    for status in statuses {
-        rows.write_field(status.as_str())?;
-    }
-    for (value, is_category) in values.iter().zip(categories) {
-        if *is_category {
-            text(rows, format_args!("{}", value.to_bits()))?;
-        } else {
-            text(rows, format_args!("{value}"))?;
-        }
-    }
-    rows.write_record(None::<&[u8]>)
+    rows.finish()?;
+    Ok(publications)
 }
 
 /// A folder for the publications, removed at the end.

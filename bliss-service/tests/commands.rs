@@ -68,6 +68,23 @@ fn output_to_a_closed_pipe_or_a_full_disk_is_no_panic() {
 }
 
 #[test]
+fn rows_that_find_no_room_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("some.log");
+    let line = r#"192.0.2.1 - - [05/Jan/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "curl/8.0""#;
+    std::fs::write(&log, format!("{line}\n")).unwrap();
+    for name in ["rows.csv", "rows.parquet"] {
+        let out = dir.path().join(name);
+        std::os::unix::fs::symlink("/dev/full", &out).unwrap();
+        let output = run(CTL, &["features", "--log", log.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(name) && error.contains("No space left on device"), "{error}");
+        assert!(!error.contains("requests with"), "nothing was written: {error}");
+    }
+}
+
+#[test]
 fn features_of_a_log_of_which_nothing_can_be_read_are_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("some.log");

@@ -36,6 +36,39 @@ fn assert_complete(figures: &Value) {
     }
 }
 
+/// Nobody knows who sent the requests of a log.
+fn assert_no_labels(figures: &Value) {
+    assert!(figures.get("auc").is_none() && figures.get("groups").is_none(), "{figures}");
+    assert!(!figures["clients"].as_array().unwrap().is_empty(), "{figures}");
+}
+
+#[test]
+fn the_table_says_what_is_known_and_what_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("some.log");
+    let line = r#"192.0.2.1 - - [05/Jan/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "curl/8.0""#;
+    std::fs::write(&log, format!("{line}\n")).unwrap();
+    let text = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_blissctl"));
+        let output = command.args(["demo", "--scorer"]).arg(scorer()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let real = text(&["--log", log.to_str().unwrap()]);
+    assert!(real.contains("Nobody has labelled this log") && !real.contains("AUC"), "{real}");
+    assert!(real.lines().any(|line| line.contains("192.0.2.1") && line.ends_with("curl/8.0")), "{real}");
+    let made_up = text(&[]);
+    let has_line = |start: &str| made_up.lines().any(|line| line.trim_start().starts_with(start));
+    for group in
+        ["people", "crawlers", "monitors", "scrapers", "scanners", "password guessers", "all but people"]
+    {
+        assert!(has_line(group), "{group} in {made_up}");
+    }
+    for text in [real, made_up] {
+        assert!(text.contains("must not block anybody"), "{text}");
+    }
+}
+
 #[test]
 fn made_up_traffic_is_scored_whole_and_nothing_is_left_behind() {
     let folder = |path: &str| -> Vec<_> {
@@ -49,7 +82,18 @@ fn made_up_traffic_is_scored_whole_and_nothing_is_left_behind() {
     assert_eq!(figures["unscored"], serde_json::json!({}));
     assert_eq!(figures["malformed"], 0);
     assert_eq!(figures["publications"], 900, "one per second of fifteen minutes");
-    assert!(figures["auc"].as_f64().unwrap() > 0.9, "{figures}");
+    let groups = figures["groups"].as_array().unwrap();
+    let names: Vec<_> = groups.iter().map(|group| group["group"].as_str().unwrap()).collect();
+    assert_eq!(names, ["people", "crawlers", "monitors", "scrapers", "scanners", "password guessers"]);
+    let sum: u64 = groups.iter().map(|group| group["requests"].as_u64().unwrap()).sum();
+    assert_eq!(figures["requests"], sum, "every request is somebody's");
+    for group in groups {
+        assert!(group["median_score"].as_u64().unwrap() > 0 && group["addresses"].as_u64().unwrap() > 0);
+        assert!((0.0..=1.0).contains(&group["share_below_30"].as_f64().unwrap()), "{group}");
+        assert_eq!(group["group"] == "people", group.get("auc").is_none(), "people are not told from people");
+    }
+    assert!((0.0..=1.0).contains(&figures["auc"].as_f64().unwrap()), "{figures}");
+    assert_eq!(figures.get("clients"), None);
     // Demos of other tests have theirs for a moment.
     let left = || folder("/dev/shm").into_iter().filter(|name| !before.contains(name)).collect::<Vec<_>>();
     for _ in 0..1500 {
@@ -73,7 +117,14 @@ fn the_real_log_is_scored_whole() {
     assert_complete(&figures);
     assert_eq!(figures["requests"], 5000);
     assert_eq!(figures["unscored"], serde_json::json!({}));
-    assert!(figures["auc"].as_f64().unwrap() > 0.8, "{figures}");
+    assert_no_labels(&figures);
+    let clients = figures["clients"].as_array().unwrap();
+    assert_eq!(
+        (clients.len(), &clients[0]["requests"], &clients[0]["ip"]),
+        (20, &266.into(), &"75.97.9.59".into())
+    );
+    let sizes: Vec<_> = clients.iter().map(|client| client["requests"].as_u64().unwrap()).collect();
+    assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
     assert_eq!(
         (&figures["from"], &figures["to"]),
         (&"2015-05-17T10:05:00Z".into(), &"2015-05-19T03:05:59Z".into())
@@ -90,7 +141,10 @@ fn broken_lines_are_counted_and_wrong_files_named() {
     let figures = figures(&output);
     assert_complete(&figures);
     assert_eq!((&figures["requests"], &figures["malformed"]), (&2.into(), &1.into()));
-    assert_eq!(figures["auc"], Value::Null, "one kind only");
+    assert_no_labels(&figures);
+    let client = &figures["clients"][0];
+    assert_eq!((&client["ip"], &client["user_agent"]), (&"192.0.2.1".into(), &"curl/8.0".into()));
+    assert_eq!((&client["requests"], &client["scored"]), (&2.into(), &2.into()));
     assert!(String::from_utf8_lossy(&output.stderr).contains("some.log:2:"));
 
     std::fs::write(path("empty.log"), "nonsense\n").unwrap();

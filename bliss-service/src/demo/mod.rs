@@ -3,10 +3,14 @@
 //! A log (made up, or a real one) is replayed by its own clock. This process is the daemon's part: it makes features of
 //! the requests seen so far and publishes them every second of the log's time. Another process, `bliss-scorer`, scores
 //! every request through libblissffi from what is published at that moment. Nothing is left behind.
+//!
+//! Of made-up traffic it is known who sent it, so that the scores of people and bots stand side by side. Of a real log nobody
+//! knows: it shows what the largest clients got, and leaves the judgement to the reader.
 
 mod report;
 mod scorer;
-mod traffic;
+mod tally;
+pub mod traffic;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -30,6 +34,8 @@ use crate::output;
 
 use report::Report;
 use scorer::{Reply, Scorer};
+use tally::{Client, Groups, Sender, Tally};
+use traffic::Group;
 
 /// The model of the demonstration; its card is beside it.
 const MODEL: &[u8] = include_bytes!("../../../models/demo.cbm");
@@ -64,17 +70,18 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     let started = Instant::now();
     let scorer = options.scorer.clone().map_or_else(Scorer::default_path, Ok)?;
     let directory = scratch_directory()?;
-    let (log, name) = match &options.log {
-        Some(path) => (path.clone(), path.display().to_string()),
+    let (log, name, labels) = match &options.log {
+        Some(path) => (path.clone(), path.display().to_string(), None),
         None => {
             let path = directory.path().join("access.log");
-            std::fs::write(&path, traffic::log(options.seed))?;
+            let requests = traffic::requests(options.seed);
+            std::fs::write(&path, traffic::log(&requests))?;
             let name = format!(
                 "{} minutes of a small shop, made up with seed {}",
                 traffic::SECONDS / 60,
                 options.seed
             );
-            (path, name)
+            (path, name, Some(requests.iter().map(|request| request.group).collect::<Vec<_>>()))
         }
     };
     let replay = Replay::open(&log, Parser::new(Format::Auto, &[]), ReplayOptions::default())
@@ -102,12 +109,14 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     let all: Vec<_> = (0..BUILT_IN_DIMENSIONS.len()).collect();
     let mut aggregator =
         Aggregator::new(publisher.schema(), &all, publisher.secret(), AggregateOptions::default())?;
+    let tally = if labels.is_some() { Tally::Groups(Groups::default()) } else { Tally::default() };
     let mut demo = Demo {
         scorer: Scorer::start(&scorer, &published)?,
         publisher,
         progress: Progress::new(summary.requests),
-        declared: Vec::new(),
+        batch: Vec::new(),
         seen: 0,
+        labels,
         report: Report {
             log: name,
             model: model_name,
@@ -116,6 +125,8 @@ pub fn run(options: &DemoOptions) -> Result<()> {
             late: summary.late,
             first_ms: summary.first_ms,
             last_ms: summary.last_ms,
+            is_built_in_model: options.model.is_none(),
+            tally,
             ..Report::default()
         },
     };
@@ -143,7 +154,7 @@ fn demo_models(path: Option<&Path>, bot: &BotArgs) -> Result<(ModelSet, String)>
             let read = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
             (read, path.display().to_string())
         }
-        None => (MODEL.to_vec(), "demo, built in; trained on a small site's log of 2015".to_owned()),
+        None => (MODEL.to_vec(), "demo, built in; trained on one small site's log of 2015".to_owned()),
     };
     let prepared = prepare(&bytes, &bot.into()).with_context(|| format!("model {name}"))?;
     let model = prepared.named("demo", "1");
@@ -157,18 +168,20 @@ struct Demo {
     scorer: Scorer,
     progress: Progress,
     report: Report,
-    /// For each request of the batch, whether its client says that it is a crawler.
-    declared: Vec<bool>,
+    /// For each line of the log, who sent it, where that is known.
+    labels: Option<Vec<Group>>,
+    /// For each request of the batch, who sent it.
+    batch: Vec<Sender>,
     seen: u64,
 }
 
 impl Demo {
     fn on(&mut self, event: Event<'_>) -> Result<()> {
         match event {
-            Event::Request { record, .. } => {
-                self.declared.push(declares_itself(record));
+            Event::Request { line, record } => {
+                self.batch.push(self.sender(line, record)?);
                 self.scorer.add(record);
-                if self.declared.len() >= 1000 {
+                if self.batch.len() >= 1000 {
                     self.score_batch()?;
                 }
             }
@@ -183,12 +196,22 @@ impl Demo {
         Ok(())
     }
 
+    fn sender(&self, line: u64, record: &Record<'_>) -> Result<Sender> {
+        let Some(labels) = &self.labels else {
+            let user_agent = record.user_agent.as_deref().map(<[u8]>::to_vec);
+            return Ok(Sender::Client(Client { ip: record.ip, user_agent }));
+        };
+        let index = usize::try_from(line)?.checked_sub(1);
+        let group = index.and_then(|index| labels.get(index)).context("a line that nobody made")?;
+        Ok(Sender::Group(*group, record.ip))
+    }
+
     fn score_batch(&mut self) -> Result<()> {
         let published = self.publisher.generation();
-        for (reply, declared) in self.scorer.flush()?.into_iter().zip(self.declared.drain(..)) {
+        for (reply, sender) in self.scorer.flush()?.into_iter().zip(self.batch.drain(..)) {
             let read = Some(reply.generation);
             ensure!(read == published, "a request read publication {read:?}, but {published:?} was current");
-            self.report.add(&reply, declared);
+            self.report.add(&reply, sender);
             self.seen += 1;
         }
         Ok(())
@@ -206,31 +229,19 @@ impl Demo {
 }
 
 impl Report {
-    fn add(&mut self, reply: &Reply, declared: bool) {
-        if reply.status == 0 {
+    fn add(&mut self, reply: &Reply, sender: Sender) {
+        let scored = (reply.status == 0).then_some((reply.score, reply.bot_probability));
+        if scored.is_some() {
             self.scored += 1;
-            let kind = if declared { &mut self.declared } else { &mut self.rest };
-            kind.push((reply.score, reply.bot_probability));
         } else {
             let known = Unscored::ALL.into_iter().find(|reason| *reason as i32 == reply.status);
             let reason = known.map_or_else(|| format!("error {}", reply.status), |r| r.as_str().to_owned());
             *self.unscored.entry(reason).or_default() += 1;
         }
+        self.tally.add(sender, scored);
         self.fetch_ns.extend(reply.fetch_ns);
         self.score_ns.extend(reply.score_ns);
     }
-}
-
-/// Whether the client says that it is a program: by a word that crawlers and tools use, or by an address to read about
-/// it. Good enough to see in a table whether scores and self-description agree.
-fn declares_itself(record: &Record<'_>) -> bool {
-    const WORDS: [&str; 17] = [
-        "bot", "crawl", "spider", "slurp", "curl/", "wget/", "python", "java/", "perl", "ruby", "go-http",
-        "feed", "monitor", "fetch", "archiv", "+http", "http://",
-    ];
-    let Some(user_agent) = &record.user_agent else { return false };
-    let lower = String::from_utf8_lossy(user_agent).to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// One line on standard error that says how far the replay is: in place on a terminal, else now and then.

@@ -1,7 +1,6 @@
-use std::net::{IpAddr, Ipv4Addr};
-
 use super::*;
 
+<<<<<<< HEAD
 fn record(user_agent: Option<&str>) -> Record<'static> {
     Record {
         time_ms: 0,
@@ -29,6 +28,8 @@ fn crawlers_are_known_by_what_they_say() {
     assert!(!declares_itself(&record(None)));
 }
 
+=======
+>>>>>>> export
 #[test]
 fn a_truncated_model_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();

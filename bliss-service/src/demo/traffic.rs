@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 /// Monday, 5 January 2026, 10:00:00 UTC.
 const START_SECONDS: u64 = 1_767_607_200;
 /// How long the traffic lasts.
-pub(super) const SECONDS: u64 = 900;
+pub const SECONDS: u64 = 900;
 
 const BROWSERS: [&str; 8] = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36",
@@ -21,9 +21,15 @@ const BROWSERS: [&str; 8] = [
 ];
 
 /// SplitMix64: enough chance for a demonstration.
-struct Chance(u64);
+#[derive(Clone, Debug)]
+pub struct Chance(u64);
 
 impl Chance {
+    /// The same seed gives the same numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
@@ -33,8 +39,13 @@ impl Chance {
     }
 
     /// A number from `low` to `high`, both included.
-    fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
+    }
+
+    /// An index of something with `count` elements, which is not 0.
+    pub fn below(&mut self, count: usize) -> usize {
+        (self.next() % count as u64) as usize
     }
 
     fn percent(&mut self, percent: u64) -> bool {
@@ -42,41 +53,128 @@ impl Chance {
     }
 
     fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[(self.next() % from.len() as u64) as usize]
+        from[self.below(from.len())]
     }
 }
 
-/// Requests with the milliseconds since the start at which they come.
+/// What a client of the made-up traffic is: the label that a real log lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    /// They read pages, with pictures and scripts, at a reader's pace.
+    People,
+    /// They say what they are, and read page after page.
+    Crawlers,
+    /// Feed readers and monitors say what they are, and come at a fixed interval.
+    Monitors,
+    /// They pose as browsers, change their addresses and take pages quickly.
+    Scrapers,
+    /// They pose as browsers and ask for what is not there.
+    Scanners,
+    /// They pose as browsers and try passwords.
+    PasswordGuessers,
+}
+
+impl Group {
+    /// All of them; people first.
+    pub const ALL: [Self; 6] = [
+        Self::People,
+        Self::Crawlers,
+        Self::Monitors,
+        Self::Scrapers,
+        Self::Scanners,
+        Self::PasswordGuessers,
+    ];
+
+    /// The name that is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::People => "people",
+            Self::Crawlers => "crawlers",
+            Self::Monitors => "monitors",
+            Self::Scrapers => "scrapers",
+            Self::Scanners => "scanners",
+            Self::PasswordGuessers => "password guessers",
+        }
+    }
+}
+
+/// One request of the made-up traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Milliseconds since the traffic's start.
+    pub at_ms: u64,
+    /// Who sent it.
+    pub group: Group,
+    /// The client's address.
+    pub ip: String,
+    /// The client's `User-Agent`.
+    pub user_agent: &'static str,
+    /// The method.
+    pub method: &'static str,
+    /// The target.
+    pub path: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// The `Referer`; `-` for none.
+    pub referrer: String,
+}
+
+impl Request {
+    /// Its line in the combined format.
+    fn line(&self) -> String {
+        let Self { at_ms, ip, user_agent, method, path, status, referrer, .. } = self;
+        let time = jiff::Timestamp::from_second((START_SECONDS + at_ms / 1000) as i64)
+            .map(|t| t.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string())
+            .unwrap_or_default();
+        let bytes = 200 + path.len() * 37;
+        format!(
+            "{ip} - - [{time}] \"{method} {path} HTTP/1.1\" {status} {bytes} \"{referrer}\" \"{user_agent}\""
+        )
+    }
+}
+
+#[derive(Default)]
 struct Log {
-    requests: Vec<(u64, String)>,
+    requests: Vec<Request>,
 }
 
 struct Client {
+    group: Group,
     ip: String,
     user_agent: &'static str,
 }
 
 impl Log {
-    fn add(&mut self, at_ms: u64, client: &Client, method: &str, path: &str, status: u16, referrer: &str) {
+    fn add(
+        &mut self,
+        at_ms: u64,
+        client: &Client,
+        method: &'static str,
+        path: &str,
+        status: u16,
+        referrer: &str,
+    ) {
         if at_ms >= SECONDS * 1000 {
             return;
         }
-        let Client { ip, user_agent } = client;
-        let time = jiff::Timestamp::from_second((START_SECONDS + at_ms / 1000) as i64)
-            .map(|t| t.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string())
-            .unwrap_or_default();
-        let line = format!(
-            "{ip} - - [{time}] \"{method} {path} HTTP/1.1\" {status} {} \"{referrer}\" \"{user_agent}\"",
-            200 + path.len() * 37
-        );
-        self.requests.push((at_ms, line));
+        let Client { group, ip, user_agent } = client;
+        self.requests.push(Request {
+            at_ms,
+            group: *group,
+            ip: ip.clone(),
+            user_agent,
+            method,
+            path: path.to_owned(),
+            status,
+            referrer: referrer.to_owned(),
+        });
     }
 }
 
-/// A log of [`SECONDS`] seconds, one line per request, in the order of time.
-pub(super) fn log(seed: u64) -> String {
-    let mut chance = Chance(seed);
-    let mut log = Log { requests: Vec::new() };
+/// The requests of [`SECONDS`] seconds, in the order of time.
+pub fn requests(seed: u64) -> Vec<Request> {
+    let mut chance = Chance::new(seed);
+    let mut log = Log::default();
     for visitor in 0..700 {
         person(&mut log, &mut chance, visitor);
     }
@@ -93,9 +191,14 @@ pub(super) fn log(seed: u64) -> String {
         scanner(&mut log, &mut chance, n);
         login_tries(&mut log, &mut chance, n);
     }
-    log.requests.sort();
-    log.requests.into_iter().fold(String::new(), |mut text, (_, line)| {
-        let _ = writeln!(text, "{line}");
+    log.requests.sort_by_key(|request| request.at_ms);
+    log.requests
+}
+
+/// A log of [`requests`], one line each.
+pub(super) fn log(requests: &[Request]) -> String {
+    requests.iter().fold(String::new(), |mut text, request| {
+        let _ = writeln!(text, "{}", request.line());
         text
     })
 }
@@ -103,6 +206,7 @@ pub(super) fn log(seed: u64) -> String {
 /// A person reads some pages, each with its pictures and scripts, at a reader's pace.
 fn person(log: &mut Log, chance: &mut Chance, visitor: u64) {
     let client = Client {
+        group: Group::People,
         ip: format!("10.{}.{}.{}", visitor / 200, visitor % 200, chance.between(1, 254)),
         user_agent: chance.pick(&BROWSERS),
     };
@@ -145,7 +249,11 @@ fn crawler(log: &mut Log, chance: &mut Chance, n: u64) {
         if at >= SECONDS * 1000 {
             break;
         }
-        let client = Client { ip: format!("192.0.2.{}", 10 * n + chance.between(1, 4)), user_agent };
+        let client = Client {
+            group: Group::Crawlers,
+            ip: format!("192.0.2.{}", 10 * n + chance.between(1, 4)),
+            user_agent,
+        };
         let path = if i % 120 == 0 { "/robots.txt".to_owned() } else { format!("/product/{page}") };
         log.add(at, &client, "GET", &path, if chance.percent(4) { 404 } else { 200 }, "-");
         page = page % 400 + 1;
@@ -160,7 +268,7 @@ fn periodic(log: &mut Log, chance: &mut Chance, n: u64) {
         ("FeedFetcher/0.9 (+https://feeds.example)", "GET", "/feed.xml", 30_000),
         ("curl/8.14.1", "GET", "/api/stock", 5_000),
     ][(n % 3) as usize];
-    let client = Client { ip: format!("198.51.100.{}", n + 1), user_agent };
+    let client = Client { group: Group::Monitors, ip: format!("198.51.100.{}", n + 1), user_agent };
     let mut at = chance.between(0, every);
     while at < SECONDS * 1000 {
         log.add(at, &client, method, path, 200, "-");
@@ -173,8 +281,11 @@ fn scraper(log: &mut Log, chance: &mut Chance, n: u64) {
     let mut at = chance.between(0, 120_000);
     let mut product = 1;
     for _ in 0..90 {
-        let client =
-            Client { ip: format!("203.0.113.{}", chance.between(1, 250)), user_agent: BROWSERS[n as usize] };
+        let client = Client {
+            group: Group::Scrapers,
+            ip: format!("203.0.113.{}", chance.between(1, 250)),
+            user_agent: BROWSERS[n as usize],
+        };
         for _ in 0..chance.between(5, 20) {
             log.add(at, &client, "GET", &format!("/product/{product}"), 200, "-");
             product = product % 300 + 1;
@@ -185,8 +296,11 @@ fn scraper(log: &mut Log, chance: &mut Chance, n: u64) {
 
 /// A scanner that poses as a browser and asks for what is not there.
 fn scanner(log: &mut Log, chance: &mut Chance, n: u64) {
-    let client =
-        Client { ip: format!("100.64.{n}.{}", chance.between(1, 254)), user_agent: chance.pick(&BROWSERS) };
+    let client = Client {
+        group: Group::Scanners,
+        ip: format!("100.64.{n}.{}", chance.between(1, 254)),
+        user_agent: chance.pick(&BROWSERS),
+    };
     let mut at = chance.between(60_000, 500_000);
     for i in 0..600 {
         let path =
@@ -201,6 +315,7 @@ fn login_tries(log: &mut Log, chance: &mut Chance, n: u64) {
     let mut at = chance.between(30_000, 300_000);
     for _ in 0..700 {
         let client = Client {
+            group: Group::PasswordGuessers,
             ip: format!("100.65.{n}.{}", chance.between(1, 254)),
             user_agent: BROWSERS[n as usize + 4],
         };
@@ -214,10 +329,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_gives_the_same_log() {
-        let first = log(1);
-        assert_eq!(first, log(1));
-        assert_ne!(first, log(2));
-        assert!(first.lines().count() > 10_000, "{}", first.lines().count());
+    fn the_same_seed_gives_the_same_requests() {
+        let first = requests(1);
+        assert_eq!(first, requests(1));
+        assert_ne!(first, requests(2));
+        assert!(first.len() > 10_000 && first.is_sorted_by_key(|request| request.at_ms), "{}", first.len());
+        assert_eq!(log(&first).lines().count(), first.len());
+        for group in Group::ALL {
+            let count = first.iter().filter(|request| request.group == group).count();
+            assert!(count > 500, "{}: {count}", group.name());
+        }
+    }
+
+    #[test]
+    fn no_address_is_of_two_groups() {
+        let mut groups = std::collections::HashMap::new();
+        for request in requests(1) {
+            assert_eq!(
+                *groups.entry(request.ip.clone()).or_insert(request.group),
+                request.group,
+                "{request:?}"
+            );
+        }
     }
 }

@@ -110,3 +110,45 @@ fn the_real_log_is_exported_whole() {
     assert!(fresh > 1000, "{fresh}");
     assert!(rows.iter().all(|row| row["ip.status"] != "stale"));
 }
+
+#[test]
+fn bytes_that_are_no_utf8_come_back_from_a_strict_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let at = "[25/Nov/2026:10:00:00 +0000]";
+    let lines = [
+        format!(r#"192.0.2.1 - - {at} "GET /p HTTP/1.1" 200 12 "-" "F\xFAtbol/1.0""#).into_bytes(),
+        format!(r#"192.0.2.2 - - {at} "GET /caf\xE9 HTTP/1.1" 200 12 "-" "UA""#).into_bytes(),
+        format!(r#"192.0.2.3 - - {at} "GET /p HTTP/1.1" 200 12 "-" "ok""#).into_bytes(),
+        [format!(r#"192.0.2.4 - - {at} "GET /raw"#).as_bytes(), b"\xff HTTP/1.1\" 200 12 \"-\" \"\xc3(\""]
+            .concat(),
+    ];
+    fs::write(&log, lines.map(|line| [line, b"\n".to_vec()].concat()).concat()).unwrap();
+    // `export` reads UTF-8 or fails.
+    let (_, rows) = export(&log, None);
+    let column = |name: &str| rows.iter().map(|row| text::unescape(&row[name])).collect::<Vec<_>>();
+    let agents: [&[u8]; 4] = [b"F\xfatbol/1.0", b"UA", b"ok", b"\xc3("];
+    let paths: [&[u8]; 4] = [b"/p", b"/caf\xe9", b"/p", b"/raw\xff"];
+    assert_eq!(
+        (column("user_agent"), column("path")),
+        (agents.map(Vec::from).into(), paths.map(Vec::from).into())
+    );
+    assert_eq!(rows[1]["path"], r"/caf\xE9");
+}
+
+/// The escape is the rows' alone: a client that sends the text of an escape is another one than who sends the byte.
+#[test]
+fn keys_are_made_of_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let agents = [r"F\xFAtbol", r"F\x5CxFAtbol", r"F\xFAtbol", r"F\x5CxFAtbol"];
+    let lines = (1..).zip(agents).map(|(second, agent)| line(second, "192.0.2.1", agent));
+    fs::write(&log, lines.collect::<String>()).unwrap();
+    let (_, rows) = export(&log, None);
+    let column = |name: &str| rows.iter().map(|row| row[name].as_str()).collect::<Vec<_>>();
+    assert_eq!(column("user_agent"), [r"F\xFAtbol", r"F\x5CxFAtbol", r"F\xFAtbol", r"F\x5CxFAtbol"]);
+    assert_eq!(column("user_agent.requests_1m"), ["0", "0", "1", "1"]);
+    assert_eq!(column("ip.unique_user_agents_1m"), ["0", "1", "2", "2"]);
+}
+
+mod files;

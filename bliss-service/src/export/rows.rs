@@ -1,0 +1,130 @@
+//! The files that training rows are written to: CSV, and Parquet.
+
+use std::io::{BufWriter, Write};
+
+use bliss_core::schema::{FeatureKind, Schema};
+use bliss_core::score::Status;
+
+use super::text::escape;
+use crate::access_log::parse::Record;
+
+/// One request and what a worker would have read for it.
+pub(super) struct Row<'a> {
+    /// The number of its line in the log.
+    pub(super) line: u64,
+    pub(super) record: &'a Record<'a>,
+    /// The value of each feature, in the schema's order.
+    pub(super) values: &'a [f32],
+    /// The status of each dimension, in the schema's order.
+    pub(super) statuses: &'a [Status],
+}
+
+impl Row<'_> {
+    /// The values that clients choose; empty where there is none.
+    pub(super) fn texts(&self) -> [&[u8]; 3] {
+        [self.record.user_agent.as_deref().unwrap_or_default(), &self.record.method, &self.record.path]
+    }
+}
+
+/// The columns of every row: the request's, each dimension's status, each feature.
+pub(super) struct Columns {
+    /// `DIMENSION.status` of each dimension.
+    pub(super) statuses: Vec<String>,
+    /// `DIMENSION.FEATURE`, as models name their inputs, and whether it is a category.
+    pub(super) features: Vec<(String, bool)>,
+}
+
+impl Columns {
+    /// What the log says of the request: no inputs of a model.
+    pub(super) const REQUEST: [&str; 7] =
+        ["time", "line", "ip", "user_agent", "method", "path", "response_status"];
+
+    pub(super) fn new(schema: &Schema) -> Self {
+        let dimensions = || schema.dimensions.iter();
+        let features = dimensions().flat_map(|dimension| {
+            dimension.features.iter().map(move |feature| {
+                let name = format!("{}.{}", dimension.name, feature.name);
+                (name, feature.kind == FeatureKind::Category)
+            })
+        });
+        Self {
+            statuses: dimensions().map(|dimension| format!("{}.status", dimension.name)).collect(),
+            features: features.collect(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        Self::REQUEST.len() + self.statuses.len() + self.features.len()
+    }
+}
+
+/// Where rows go.
+pub(super) trait Rows {
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn write(&mut self, row: &Row<'_>) -> anyhow::Result<()>;
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn finish(self: Box<Self>) -> anyhow::Result<()>;
+}
+
+/// CSV in UTF-8, with one line for each row and one for the names.
+pub(super) struct Csv<'a, W: Write> {
+    columns: &'a Columns,
+    out: csv::Writer<BufWriter<W>>,
+    cell: String,
+}
+
+impl<'a, W: Write> Csv<'a, W> {
+    pub(super) fn new(columns: &'a Columns, out: W) -> anyhow::Result<Self> {
+        let mut out = csv::Writer::from_writer(BufWriter::with_capacity(1 << 18, out));
+        let names = columns.statuses.iter().chain(columns.features.iter().map(|(name, _)| name));
+        out.write_record(Columns::REQUEST.into_iter().chain(names.map(String::as_str)))?;
+        Ok(Self { columns, out, cell: String::new() })
+    }
+
+    fn field(&mut self, what: std::fmt::Arguments<'_>) -> csv::Result<()> {
+        use std::fmt::Write as _;
+        self.cell.clear();
+        // Writing to a string does not fail.
+        let _ = self.cell.write_fmt(what);
+        self.out.write_field(&self.cell)
+    }
+}
+
+impl<W: Write> Rows for Csv<'_, W> {
+    fn write(&mut self, row: &Row<'_>) -> anyhow::Result<()> {
+        let record = row.record;
+        self.field(format_args!("{}", record.time_ms as f64 / 1000.0))?;
+        self.field(format_args!("{}", row.line))?;
+        self.field(format_args!("{}", record.ip))?;
+        for text in row.texts() {
+            self.cell.clear();
+            escape(text, &mut self.cell);
+            self.out.write_field(&self.cell)?;
+        }
+        self.field(format_args!("{}", record.status))?;
+        for status in row.statuses {
+            self.out.write_field(status.as_str())?;
+        }
+        for (value, (_, is_category)) in row.values.iter().zip(&self.columns.features) {
+            if *is_category {
+                self.field(format_args!("{}", value.to_bits()))?;
+            } else {
+                self.field(format_args!("{value}"))?;
+            }
+        }
+        self.out.write_record(None::<&[u8]>)?;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
+        self.out.flush()?;
+        Ok(())
+    }
+}
