@@ -13,11 +13,7 @@ SECONDS ?= 600
 # How often `make repeat` runs the tests.
 TIMES ?= 10
 
-<<<<<<< HEAD
-.PHONY: help demo demo-nginx test repeat quick check deny loom asan soak fuzz bench model setup-build setup-check setup-test setup-nginx
-=======
-.PHONY: help demo demo-nginx test quick check deny loom asan soak hour fuzz bench model setup-build setup-check setup-test setup-nginx
->>>>>>> export
+.PHONY: help demo demo-nginx test repeat quick check deny loom asan soak hour fuzz bench model setup-build setup-check setup-test setup-nginx
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort

@@ -61,9 +61,14 @@ pub struct Schema {
 pub const DEFAULT_CLOCK_SKEW_SECONDS: u32 = 5;
 
 impl Default for Schema {
-    /// No attributes and dimensions, and [`DEFAULT_CLOCK_SKEW_SECONDS`].
+    /// No attributes and dimensions, [`DEFAULT_CLOCK_SKEW_SECONDS`], and no limit of the heartbeat's age.
     fn default() -> Self {
-        Self { attributes: vec![], dimensions: vec![], clock_skew_seconds: DEFAULT_CLOCK_SKEW_SECONDS }
+        Self {
+            attributes: vec![],
+            dimensions: vec![],
+            clock_skew_seconds: DEFAULT_CLOCK_SKEW_SECONDS,
+            max_heartbeat_age_seconds: 0,
+        }
     }
 }
 

@@ -5,11 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-<<<<<<< HEAD
 use bliss_catboost::{AnswerKind, BotOptions};
-=======
 use bliss_core::schema::DEFAULT_CLOCK_SKEW_SECONDS;
->>>>>>> web
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use toml::Spanned;
