@@ -1,5 +1,7 @@
 //! A request is scored, counted and blocked once, whatever internal redirects and subrequests it leads to.
 
+use bliss_service::access_log::parse::Parser;
+
 #[path = "nginx/server.rs"]
 mod server;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
@@ -72,6 +74,12 @@ fn backend(folder: &std::path::Path) -> String {
     )
 }
 
+/// Whether the origin `access_log` takes the last line of the log for an answer of our own.
+fn is_own_answer(nginx: &Nginx) -> bool {
+    let log = nginx.access_log();
+    Parser::default().parse(log.lines().last().unwrap().as_bytes()).unwrap().own_answer
+}
+
 /// The log's lines, once there are `count`.
 fn lines(nginx: &Nginx, count: usize) -> Vec<serde_json::Value> {
     wait_until("the log", || nginx.access_log().lines().count() >= count);
@@ -101,6 +109,7 @@ fn each_kind_of_redirect_is_one_score() {
         assert_eq!((&line["bot_action"], &line["bot_status"]), (&"allow".into(), &"scored".into()), "{path}");
         assert_eq!(line["bot_score"], web_score(70.0).to_string(), "{path}");
         assert_eq!(line["request_uri"], path);
+        assert!(!is_own_answer(&nginx), "{path}");
     }
 }
 
@@ -127,6 +136,7 @@ fn who_is_blocked_gets_the_page_that_says_so() {
         let line = &lines(&nginx, i + 1)[i];
         assert_eq!((&line["bot_action"], &line["status"]), (&"block".into(), &403.into()), "{path}");
         assert_eq!(line["bot_score"], web_score(70.0).to_string(), "{path}");
+        assert!(is_own_answer(&nginx), "{path}");
     }
 }
 
