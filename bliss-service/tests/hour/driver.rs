@@ -98,7 +98,7 @@ impl Driver<'_> {
             LogRenamed => {
                 let (path, old) = {
                     let log = self.world.log();
-                    (log.path.clone(), log.predecessor())
+                    (log.path.clone(), log.make_room())
                 };
                 fs::rename(&path, old).unwrap();
                 self.pause(300);
@@ -112,7 +112,7 @@ impl Driver<'_> {
                 let mut log = world.log();
                 let probe = self.probe_into(&mut log);
                 self.wait_for(&probe);
-                fs::copy(&log.path, log.predecessor()).unwrap();
+                fs::copy(&log.path, log.make_room()).unwrap();
                 log.file.set_len(0).unwrap();
                 log.number += 1;
             }
@@ -195,17 +195,20 @@ impl Driver<'_> {
         let probe = self.probe();
         self.wait_for(&probe);
         let started = Instant::now();
-        let mut late = Reader::open(self.world);
+        let mut late = None;
         loop {
-            late.maintain();
-            let found = late.requests_1h(&probe);
-            let unscored = late.client.score(&Request::new(), "", now_seconds()).outcome.err();
-            if found == Ok(1) && unscored.is_none() {
+            if late.is_none() {
+                late = Reader::open(self.world).ok();
+            }
+            let found = late.as_mut().map(|late| {
+                late.maintain();
+                let unscored = late.client.score(&Request::new(), "", now_seconds()).outcome.err();
+                (late.requests_1h(&probe), unscored)
+            });
+            if found == Some((Ok(1), None)) {
                 break;
             }
-            self.expect_life(started, || {
-                format!("a new worker does not see {probe}: {found:?}, {unscored:?}")
-            });
+            self.expect_life(started, || format!("a new worker does not see {probe}: {found:?}"));
         }
         loop {
             let wrong = self.wrong_files();

@@ -64,8 +64,8 @@ const DISTURBANCES: [(Disturbance, bool); 10] = [
     // Modes and groups of the configuration apply to files that exist.
     (ModesCorrected, false),
 ];
-/// Whether a daemon that starts reads the rotated predecessor of its log.
-const READS_PREDECESSOR: bool = false;
+/// Whether a daemon that starts reads the rotated files of its log.
+const READS_ROTATED_FILES: bool = false;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: expected a number")))
@@ -122,7 +122,7 @@ fn s6_an_hour_of_traffic_and_trouble() {
             chance: Chance::new(seed),
             daemon: None,
             corrected: false,
-            reader: Reader::open(world),
+            reader: Reader::open(world).unwrap(),
             probes: 0,
             happened: switched_on.iter().map(|disturbance| (*disturbance, 0, Duration::ZERO)).collect(),
         };

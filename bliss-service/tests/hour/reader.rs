@@ -25,11 +25,11 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn open(world: &World) -> Self {
-        let mut client = Client::open(world.published()).unwrap();
+    pub(crate) fn open(world: &World) -> Result<Self, mmap_sync::Error> {
+        let mut client = Client::open(world.published())?;
         let ip = client.names().attribute("ip").unwrap();
         let user_agent = client.names().attribute("user_agent").unwrap();
-        Self { client, ip, user_agent, columns: None, maintained: Instant::now() }
+        Ok(Self { client, ip, user_agent, columns: None, maintained: Instant::now() })
     }
 
     pub(crate) fn maintain(&mut self) {
@@ -77,7 +77,7 @@ impl Reader {
 /// while published files are missing.
 pub(crate) fn read_on(world: &World, seed: u64) {
     let mut chance = Chance::new(seed);
-    let mut reader = Reader::open(world);
+    let mut reader = Reader::open(world).unwrap();
     let (mut highest, mut generation) = (0.0, None);
     let (mut forgotten, mut removed) = (0, 0);
     let addresses: Vec<_> = traffic::requests(seed).into_iter().take(2000).collect();
@@ -132,7 +132,13 @@ pub(crate) fn read_on(world: &World, seed: u64) {
 /// Workers that start at any moment, also in the middle of a disturbance. They may find nothing yet, and never a torn row.
 pub(crate) fn open_again_and_again(world: &World) {
     while !world.is_over() {
-        let mut reader = Reader::open(world);
+        let mut reader = match Reader::open(world) {
+            Ok(reader) => reader,
+            Err(reason) => {
+                world.unanswered(&reason);
+                continue;
+            }
+        };
         for _ in 0..20 {
             if let Ok((requests, _)) = reader.look_up(BEAT.0, BEAT.1) {
                 assert!(requests.iter().all(|dimension| *dimension == requests[0]), "torn: {requests:?}");

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bliss_service::access_log::windows::WINDOWS;
 use bliss_service::demo::traffic;
 
-use super::READS_PREDECESSOR;
+use super::READS_ROTATED_FILES;
 
 /// How much faster than in the demonstration the traffic is.
 pub(crate) const SPEED: u64 = 4;
+/// How many rotated files are kept.
+const KEPT: u32 = 4;
 /// A client with an address, a network and a user agent of its own: all its dimensions count the same.
 pub(crate) const BEAT: (&str, &str) = ("198.18.0.1", "heartbeat/1");
 /// Only there so that a failing test ends.
@@ -67,13 +69,19 @@ impl Log {
         self.written.push((ip.to_owned(), now, self.number));
     }
 
-    pub(crate) fn predecessor(&self) -> PathBuf {
-        self.path.with_extension("log.1")
+    /// Where the log goes when it is rotated; what was there has moved on by one, as by logrotate.
+    pub(crate) fn make_room(&self) -> PathBuf {
+        let rotated = |age: u32| self.path.with_extension(format!("log.{age}"));
+        for age in (1..KEPT).rev() {
+            // The first rotations find nothing to move.
+            let _ = fs::rename(rotated(age), rotated(age + 1));
+        }
+        rotated(1)
     }
 
     /// What a daemon that starts now finds; returns whether it forgets lines.
     pub(crate) fn daemon_starts(&mut self) -> bool {
-        let known_from = self.number.saturating_sub(READS_PREDECESSOR.into());
+        let known_from = self.number.saturating_sub(if READS_ROTATED_FILES { KEPT } else { 0 });
         let forgets = known_from > self.known_from;
         self.known_from = known_from;
         forgets
