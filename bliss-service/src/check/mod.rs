@@ -102,6 +102,8 @@ impl<'a> Check<'a> {
 
     /// Adds a finding about what is at `offset` in the file, or about all of it.
     fn add(&mut self, level: Level, offset: Option<usize>, message: impl Into<String>) {
+        // Names in it come from files; a finding is one line.
+        let message = message.into().replace(char::is_control, "\u{fffd}");
         let what = self.places.error(offset, message);
         self.findings.push(Finding { level, what });
     }
