@@ -195,7 +195,14 @@ fn the_bots_class_by_what_file_and_operator_say() {
         ("Logloss", &["1", "0"], 1, name("1"), None, Ok(0)),
         ("Logloss", &["1", "0"], 1, index(1), None, Err("bot_class = \"1\" or bot_class = \"0\"")),
         ("Logloss", &["1", "2"], 1, index(0), None, Ok(0)),
-        ("Logloss", &["bot", "human"], 1, None, None, Err("bot_class = \"human\"")),
+        (
+            "Logloss",
+            &["bot", "human"],
+            1,
+            None,
+            None,
+            Err("\"human\" (index 1), and nothing says which of them is a bot; set `bot_class`"),
+        ),
         ("Logloss", &["bot", "human"], 1, name("bot"), None, Ok(0)),
         ("Logloss", &["bot", "human"], 1, name("Bot"), None, Err("there is no such class")),
         ("Logloss", &["false", "true"], 1, None, None, Err("\"true\" (index 1)")),
@@ -203,7 +210,7 @@ fn the_bots_class_by_what_file_and_operator_say() {
         ("Logloss", &["a"], 1, None, None, Err("names 1 classes")),
         ("Logloss", &["0", "1"], 3, None, None, Err("has 3 answers")),
         ("MultiClass", &[], 2, None, None, Err("without names (index 0 to 1)")),
-        ("MultiClass", &["0", "1", "2"], 3, None, None, Err("bot_class = \"2\"")),
+        ("MultiClass", &["0", "1", "2"], 3, None, None, Err("\"2\" (index 2), and nothing says")),
         ("MultiClass", &["0", "1", "2"], 3, index(2), None, Ok(2)),
         ("MultiClass", &["0", "1"], 2, None, log_odds, Err("remove `answer`")),
         ("MultiLogloss", &["0", "1"], 2, None, None, Ok(1)),
@@ -251,6 +258,8 @@ fn metadata_that_cannot_be_read_is_an_error() {
         ("/model_info/class_params/class_names", serde_json::json!([{ "bot": 1 }, null])),
         ("/model_info/params/loss_function", serde_json::json!({ "type": 7 })),
         ("/model_info/params/loss_function", serde_json::json!([])),
+        ("/model_info/params/loss_function", serde_json::json!("RM\nSE")),
+        ("/model_info/params/loss_function", serde_json::json!({ "type": "x".repeat(200) })),
     ]
     .into_iter()
     .map(|(pointer, value)| {
@@ -267,6 +276,44 @@ fn metadata_that_cannot_be_read_is_an_error() {
     for (what, file) in damaged {
         let error = import(&file).unwrap_err().to_string();
         assert!(error.contains("corrupt"), "{what}: {error}");
+    }
+}
+
+/// Names of any length and number are shown cut.
+#[test]
+fn a_message_does_not_grow_with_the_file() {
+    let long = "é".repeat(100_000);
+    let class_names: Vec<_> = (0..60_000).map(|i| format!("{i}{long:.100}")).collect();
+    for class_names in [class_names, vec![long.clone(), "\n".repeat(100_000)]] {
+        let mut model = Model { loss: "MultiClass".into(), ..Model::default() };
+        (model.dimensions, model.class_names) = (class_names.len(), class_names);
+        let error = model.select_bot(&BotOptions::default()).unwrap_err().to_string();
+        assert!(error.len() < 3000 && error.contains('…'), "{} bytes", error.len());
+    }
+}
+
+/// No damage to a file's metadata is a panic.
+#[test]
+fn damaged_files_are_errors_or_models() {
+    let file = std::fs::read(common::testdata().with_file_name("losses").join("labels_named.cbm")).unwrap();
+    let options = [
+        BotOptions::default(),
+        class(BotClass::Index(2)),
+        class(BotClass::Name("bot".into())),
+        BotOptions { class: Some(BotClass::Index(1)), answer: Some(AnswerKind::LogOdds) },
+    ];
+    for at in 0..file.len() {
+        for value in [0, b'"', b',', b'9', 0xff] {
+            let mut damaged = file.clone();
+            damaged[at] = value;
+            let Ok(model) = import(&damaged) else { continue };
+            for options in &options {
+                let mut model = model.clone();
+                if let Ok(class) = model.select_bot(options) {
+                    assert!((class as usize) < model.dimensions.max(2));
+                }
+            }
+        }
     }
 }
 

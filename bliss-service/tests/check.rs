@@ -15,7 +15,7 @@ fn check(folder: &Path, text: &str, arguments: &[&str]) -> (Option<i32>, String)
     command.arg("check").arg("--config").arg(folder.join("bliss.toml")).args(arguments);
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout) + &text(output.stderr))
+    (output.status.code(), text(output.stderr) + &text(output.stdout))
 }
 
 #[test]
@@ -45,6 +45,7 @@ fn errors_exit_with_1_and_warnings_only_if_strict() {
     let bad = good.replace("access.log\"", "none.log\"").replace("demo.cbm", "none.cbm");
     let (code, text) = check(dir.path(), &bad, &[]);
     assert_eq!(code, Some(1), "{text}");
+    // And one line that counts them.
     assert_eq!(text.lines().filter(|line| line.starts_with("error: ")).count(), 3, "all are told: {text}");
     assert!(text.contains("2 errors, 0 warnings") && !text.contains("good: "), "{text}");
 
@@ -75,7 +76,7 @@ fn another_user_may_not_read_write_or_give_everything() {
     let run = || {
         let mut command = Command::new(&service);
         command.arg("check").arg("--config").arg(path("bliss.toml")).uid(NOBODY).gid(NOBODY);
-        command.output().map(|output| String::from_utf8(output.stdout).unwrap())
+        command.output().map(|output| String::from_utf8([output.stderr, output.stdout].concat()).unwrap())
     };
     let found = match run() {
         Ok(found) => found,
@@ -94,7 +95,7 @@ fn another_user_may_not_read_write_or_give_everything() {
     ] {
         assert!(found.contains(part), "{part}: {found}");
     }
-    assert_eq!(found.lines().filter(|line| line.starts_with("error: ")).count(), 3, "{found}");
+    assert_eq!(found.lines().filter(|line| line.contains(", line ")).count(), 3, "{found}");
 
     // Not there, and not to be made; then all as it should be.
     text = text.replace(shm.path().to_str().unwrap(), shm.path().join("bliss").to_str().unwrap());

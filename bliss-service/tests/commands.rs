@@ -43,7 +43,9 @@ fn output_to_a_closed_pipe_or_a_full_disk_is_no_panic() {
     let line = r#"192.0.2.1 - - [05/Jan/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "curl/8.0""#;
     std::fs::write(&log, format!("{line}\n").repeat(2000)).unwrap();
     let config = dir.path().join("bliss.toml");
-    std::fs::write(&config, "directory = \"/dev/shm/never-made\"\n").unwrap();
+    let text =
+        "directory = \"/dev/shm/never-made\"\n[[origin.access_log]]\nname = \"l\"\npath = \"some.log\"\n";
+    std::fs::write(&config, text).unwrap();
     let (log, config) = (log.to_str().unwrap(), config.to_str().unwrap());
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo.cbm");
     let commands: [(&str, &[&str]); 4] = [

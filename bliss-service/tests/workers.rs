@@ -45,7 +45,8 @@ shadow = ["new", "lost"]
 /// A model whose raw value is `low` for `input` up to 10, else `high`, as CatBoost's JSON export has it.
 fn model(directory: &Path, name: &str, input: &str, low: f64, high: f64) {
     let text = format!(
-        r#"{{"features_info":{{"float_features":[{{"feature_index":0,"flat_feature_index":0,"feature_id":"{input}",
+        r#"{{"model_info":{{"params":{{"loss_function":{{"type":"Logloss"}}}}}},
+        "features_info":{{"float_features":[{{"feature_index":0,"flat_feature_index":0,"feature_id":"{input}",
         "borders":[10],"has_nans":false,"nan_value_treatment":"AsIs"}}]}},
         "oblivious_trees":[{{"leaf_values":[{low},{high}],"splits":[{{"split_index":0,"border":10}}]}}],
         "scale_and_bias":[1,[0]]}}"#

@@ -71,7 +71,8 @@ impl Drop for Daemon {
 /// The model `web` of the other tests, as CatBoost exports models to JSON.
 fn model() -> String {
     format!(
-        r#"{{"features_info": {{"float_features": [{{"feature_index": 0, "flat_feature_index": 0,
+        r#"{{"model_info": {{"params": {{"loss_function": {{"type": "Logloss"}}}}}},
+        "features_info": {{"float_features": [{{"feature_index": 0, "flat_feature_index": 0,
             "feature_id": "ip.requests_1m", "borders": [{MANY_REQUESTS:.1}], "has_nans": false,
             "nan_value_treatment": "AsIs"}}]}},
         "oblivious_trees": [{{"leaf_values": [-2.0, 2.0], "leaf_weights": [1, 1],

@@ -3,11 +3,12 @@
 //! `cargo +nightly fuzz run model_import fuzz/corpus/model_import testdata/models testdata/small -- -max_len=60000`
 #![no_main]
 
-use bliss_catboost::{ModelRef, InstructionSet, Scratch, compile, import};
+use bliss_catboost::{BotOptions, ModelRef, InstructionSet, Scratch, compile, import};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(model) = import(bytes) else { return };
+    let Ok(mut model) = import(bytes) else { return };
+    let _ = model.select_bot(&BotOptions::default());
     let compiled = compile(&model).expect("an imported model compiles");
     let opened = ModelRef::open(&compiled).expect("a compiled model opens");
     let inputs = opened.inputs().len();

@@ -107,14 +107,12 @@ pub enum BotError {
     },
     /// Nothing says which class is a bot.
     #[error(
-        "its classes are {classes}, and nothing says which of them is a bot; set `bot_class` to its name or index, \
-         for instance bot_class = {example}"
+        "its classes are {classes}, and nothing says which of them is a bot; set `bot_class` to the name of that one, in \
+         quotes, or to its index"
     )]
     Unsaid {
         /// The classes.
         classes: String,
-        /// One of them.
-        example: String,
     },
     /// `bot_class` is none of the classes.
     #[error("bot_class = {found}: there is no such class; its classes are {classes}")]
@@ -165,12 +163,16 @@ struct Classes<'a> {
 impl fmt::Display for Classes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 12;
+        const CHARACTERS: usize = 64;
         if self.names.is_empty() {
             return write!(f, "without names (index 0 to {})", self.count.saturating_sub(1));
         }
         for (index, name) in self.names.iter().enumerate().take(SHOWN) {
             let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{name:?} (index {index})")?;
+            let cut = name.char_indices().nth(CHARACTERS).map_or(name.len(), |(at, _)| at);
+            let (name, rest) = name.split_at_checked(cut).unwrap_or((name, ""));
+            let more = if rest.is_empty() { "" } else { "…" };
+            write!(f, "{separator}{name:?}{more} (index {index})")?;
         }
         if self.names.len() > SHOWN {
             write!(f, " and {} more", self.names.len() - SHOWN)?;
@@ -218,8 +220,7 @@ impl Model {
             None => {
                 let two = names.is_empty() && self.dimensions == 1 && !lone_label;
                 if !two && names != ["0", "1"] {
-                    let example = names.last().map_or_else(|| "0".into(), |name| format!("{name:?}"));
-                    return Err(BotError::Unsaid { classes: shown(), example });
+                    return Err(BotError::Unsaid { classes: shown() });
                 }
                 1
             }

@@ -50,7 +50,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Checks the configuration at `path` and prints what it finds.
+/// Checks the configuration at `path`; what it finds goes to standard error, and that it is good to standard output.
 ///
 /// # Errors
 /// The configuration cannot be read, a finding is an error, or with `strict` there is any finding.
@@ -59,7 +59,7 @@ pub fn run(path: &Path, strict: bool) -> anyhow::Result<()> {
     let config = Config::parse(path, &text)?;
     let findings = Check::new(path, &text, &config, Host::current()).findings();
     for finding in &findings {
-        output::print(format_args!("{finding}\n"))?;
+        output::note(format_args!("{finding}\n"));
     }
     let count = |level, one: &str| {
         let count = findings.iter().filter(|finding| finding.level == level).count();
@@ -102,6 +102,8 @@ impl<'a> Check<'a> {
 
     /// Adds a finding about what is at `offset` in the file, or about all of it.
     fn add(&mut self, level: Level, offset: Option<usize>, message: impl Into<String>) {
+        // Names in it come from files; a finding is one line.
+        let message = message.into().replace(char::is_control, "\u{fffd}");
         let what = self.places.error(offset, message);
         self.findings.push(Finding { level, what });
     }

@@ -82,6 +82,7 @@ impl Folder {
             ("nameless.json", logloss(&["", "ip.requests_1m"], &[""])),
             ("kinds.json", logloss(&["network.kind"], &["network.abuse"])),
             ("program.json", logloss(&["request.header_count", "request.host"], &["request.hots"])),
+            ("lines.json", logloss(&["ip.x\ny\u{1b}[2J"], &[])),
             ("many.json", logloss(&["a.a", "a.b", "a.c", "a.d", "a.e", "a.f", "a.g"], &[])),
             ("labels.json", export("MultiLogloss", &two, 2, &["ip.requests_1m"], &[])),
             ("classes.json", export("MultiClass", &json!(["a", "b", "c"]), 3, &["ip.requests_1m"], &[])),
@@ -253,6 +254,7 @@ fn each_kind_of_finding_names_its_place_and_what_to_do() {
                 "request.header_count, request.host, request.hots have a value only",
             )],
         ),
+        (model, "path = \"lines.json\"", &[("error: bliss.toml, line 18: ", "`ip.x\u{fffd}y\u{fffd}[2J`")]),
         (model, "path = \"many.json\"", &[("error: bliss.toml, line 18: ", " and 2 more")]),
         // A log without all of its dimensions.
         (

@@ -57,9 +57,14 @@ impl Metadata {
 /// A loss's name, without its parameters: of `{"type":"Quantile","params":{…}}`, or of `Quantile:alpha=0.9`.
 fn loss_name(loss: &Value) -> Result<String, ImportError> {
     let name = loss.get("type").unwrap_or(loss).as_str();
-    let name = name.and_then(|name| name.split(':').next()).map(str::trim).filter(|name| !name.is_empty());
-    name.map(Into::into).ok_or_else(|| {
-        ImportError::corrupt("loss_function", format!("expected the name of a loss, found {loss}"))
+    let name = name.and_then(|name| name.split(':').next()).map(str::trim);
+    // It is repeated in messages.
+    let fits = |name: &&str| (1..=128).contains(&name.len()) && !name.contains(char::is_control);
+    name.filter(fits).map(Into::into).ok_or_else(|| {
+        ImportError::corrupt(
+            "loss_function",
+            "expected the name of a loss, of 1 to 128 bytes, found something else",
+        )
     })
 }
 
