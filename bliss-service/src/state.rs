@@ -7,8 +7,10 @@ use bliss_store::{Publication, PublishMethod};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::access_log::health::{Problem, ProblemKind};
 use crate::config::Config;
 use crate::metrics::{Metrics, label};
+use crate::origin::OriginKind;
 use crate::refusal::Refusal;
 
 /// Shared by everything that runs.
@@ -76,6 +78,15 @@ struct OriginStatus {
     last_refusal: Option<RefusalStatus>,
     /// For an access log: the first line that could not be read, and why.
     first_malformed_line: Option<String>,
+    /// For an access log: why its requests do not count as they should; absent while they do.
+    problem: Option<ProblemStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ProblemStatus {
+    kind: ProblemKind,
+    message: String,
+    since: Timestamp,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -122,6 +133,7 @@ impl State {
             rows: 0,
             last_refusal: None,
             first_malformed_line: None,
+            problem: None,
         });
         let models = config.models.iter().map(|model| ModelStatus {
             name: model.name.clone(),
@@ -152,6 +164,9 @@ impl State {
         };
         for origin in &config.origins {
             state.metrics.origin_refused.get_or_create(&label("origin", &origin.name)).set(0);
+            if matches!(origin.kind, OriginKind::AccessLog(_)) {
+                state.metrics.log_problem(&origin.name, None);
+            }
         }
         for model in &config.models {
             state.metrics.model_refused.get_or_create(&label("model", &model.name)).set(0);
@@ -179,15 +194,21 @@ impl State {
         seen.unwrap_or(self.started).elapsed()
     }
 
-    /// Whether readers find features, and if not, why.
+    /// Whether readers find features and every access log counts, and if not, why.
     pub fn ready(&self) -> Result<(), String> {
         let status = self.lock();
+        let problems = status.origins.iter().filter_map(|origin| {
+            let problem = origin.problem.as_ref()?;
+            Some(format!("origin {}: {}: {}", origin.name, problem.kind.name(), problem.message))
+        });
+        let problems: Vec<_> = problems.collect();
         if status.features.generation.is_some() {
-            return Ok(());
+            return if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) };
         }
         let waiting = status.origins.iter().filter(|origin| origin.state != OriginState::Accepted);
         let waiting: Vec<_> = waiting.map(|origin| origin.name.as_str()).collect();
-        Err(format!("nothing is published yet; waiting for: {}", waiting.join(", ")))
+        let waiting = format!("nothing is published yet; waiting for: {}", waiting.join(", "));
+        Err([vec![waiting], problems].concat().join("\n"))
     }
 
     /// Rows of the origin at index `origin` were accepted and published.
@@ -273,6 +294,31 @@ impl State {
             );
             found.first_malformed_line = Some(error.to_string());
         }
+    }
+
+    /// What is wrong with an access log. Logged when it begins, when another kind takes its place, and when it ends, unless
+    /// it is also a refusal, which [`Self::refused`] logs.
+    pub fn log_problem(&self, origin: usize, problem: Option<&Problem>) {
+        let mut status = self.lock();
+        let Some(found) = status.origins.get_mut(origin) else { return };
+        let before = found.problem.take();
+        let (kind, kind_before) = (problem.map(|found| found.kind), before.as_ref().map(|found| found.kind));
+        if kind != kind_before {
+            if let Some(before) = kind_before.filter(|kind| kind.refusal().is_none()) {
+                tracing::info!(origin = found.name, problem = before.name(), "this problem of the log is over");
+            }
+            if let Some(problem) = problem.filter(|problem| problem.kind.refusal().is_none()) {
+                tracing::warn!(origin = found.name, problem = problem.kind.name(), "{}", problem.message);
+            }
+            self.metrics.log_problem(&found.name, kind);
+        }
+        found.problem = problem.map(|problem| ProblemStatus {
+            kind: problem.kind,
+            message: problem.message.clone(),
+            since: before
+                .filter(|before| before.kind == problem.kind)
+                .map_or_else(Timestamp::now, |before| before.since),
+        });
     }
 
     /// Features were published, with `rows` rows in each dimension, in the time `took`.

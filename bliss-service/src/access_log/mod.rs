@@ -17,6 +17,7 @@
 pub mod aggregate;
 pub mod features;
 pub mod follow;
+pub mod health;
 pub mod parse;
 pub mod replay;
 pub mod windows;
