@@ -305,7 +305,11 @@ impl State {
         let (kind, kind_before) = (problem.map(|found| found.kind), before.as_ref().map(|found| found.kind));
         if kind != kind_before {
             if let Some(before) = kind_before.filter(|kind| kind.refusal().is_none()) {
-                tracing::info!(origin = found.name, problem = before.name(), "this problem of the log is over");
+                tracing::info!(
+                    origin = found.name,
+                    problem = before.name(),
+                    "this problem of the log is over"
+                );
             }
             if let Some(problem) = problem.filter(|problem| problem.kind.refusal().is_none()) {
                 tracing::warn!(origin = found.name, problem = problem.kind.name(), "{}", problem.message);

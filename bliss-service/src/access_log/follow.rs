@@ -103,8 +103,8 @@ pub struct Follower {
     looked: Option<Duration>,
     /// Whether every folder could be read once: what appears later is new.
     is_settled: bool,
-    /// Patterns that match nothing, and folders that cannot be read, since when.
-    unmatched: HashMap<PathBuf, (Duration, Unread)>,
+    /// Patterns that match nothing, and folders that cannot be read; since when, unless from the start.
+    unmatched: HashMap<PathBuf, (Option<Duration>, Unread)>,
     has_opened: bool,
     next_log: u64,
 }
@@ -294,16 +294,15 @@ impl Follower {
             (path, unread)
         });
         let patterns = found.unmatched.into_iter().map(|pattern| {
-            let message =
-                format!("{pattern}: no file matches; correct `paths`, or see whether the web server logs there");
+            let message = format!(
+                "{pattern}: no file matches; correct `paths`, or see whether the web server logs there"
+            );
             (PathBuf::from(pattern), Unread { is_missing: true, message })
         });
         let before = std::mem::take(&mut self.unmatched);
         let since = |path: &PathBuf| match before.get(path) {
             Some((since, _)) => *since,
-            // What was never there need not be waited for.
-            None if is_first => now.saturating_sub(MISSING),
-            None => now,
+            None => (!is_first).then_some(now),
         };
         self.unmatched =
             folders.chain(patterns).map(|(path, unread)| (path.clone(), (since(&path), unread))).collect();
@@ -352,7 +351,8 @@ impl Follower {
         for predecessor in found.into_iter().rev() {
             let path = &predecessor.path;
             let opened = std::fs::metadata(path).and_then(|metadata| {
-                let written_ms = metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
+                let written_ms =
+                    metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
                 if u64::try_from(written_ms).unwrap_or(0) < since_ms {
                     return Ok(None);
                 }
@@ -384,7 +384,8 @@ impl Follower {
     fn let_go(&mut self, now: Duration) {
         let marks = &mut self.marks;
         self.files.retain(|file| {
-            let stays = file.is_backlog || file.left.is_none_or(|left| now.saturating_sub(left) < ROTATED_GRACE);
+            let stays =
+                file.is_backlog || file.left.is_none_or(|left| now.saturating_sub(left) < ROTATED_GRACE);
             if let (false, Some(tail)) = (stays, file.reader.tail()) {
                 marks.retain(|mark| mark.identity != tail.identity);
                 marks.push_back(tail.mark());
@@ -402,7 +403,8 @@ impl Follower {
             let (since, error) = log.failing.as_ref()?;
             (log.identity.is_none() || is_due(*since)).then(|| unread(&log.path, error))
         });
-        let patterns = self.unmatched.values().filter(|(since, _)| is_due(*since));
+        // What was never there need not be waited for.
+        let patterns = self.unmatched.values().filter(|(since, _)| since.is_none_or(is_due));
         logs.chain(patterns.map(|(_, unread)| unread.clone())).collect()
     }
 }

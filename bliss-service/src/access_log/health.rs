@@ -269,7 +269,8 @@ impl Health {
     }
 }
 
-const FORMAT: &str = "compare the log's format with docs/access-log.md and the origin's `format` and `fields`";
+const FORMAT: &str =
+    "compare the log's format with docs/access-log.md and the origin's `format` and `fields`";
 
 /// A line, its time and the present one, safe to be shown: cut, and with escapes.
 fn example(line: &[u8], time_ms: Option<u64>, now_ms: u64) -> String {

@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 
 /// As a shell matches names.
-const MATCHING: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
+const MATCHING: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 /// Files that no web server writes to.
 const COMPRESSED: [&str; 5] = ["gz", "bz2", "xz", "zst", "zip"];
 
@@ -129,14 +126,20 @@ impl LogPaths {
         let is_log = |base: &PathBuf| {
             self.0.iter().any(|path| match path {
                 LogPath::File(path) => path == base,
-                // An address is a good name for a log too, and `192.0.2` no log that was rotated.
-                LogPath::Glob(pattern) => {
-                    pattern.matches_path_with(base, MATCHING) && (known(base) || base.exists())
-                }
+                LogPath::Glob(pattern) => pattern.matches_path_with(base, MATCHING) && is_there(base, known),
             })
         };
         extension.is_some_and(|extension| COMPRESSED.contains(&extension)) || bases(path).iter().any(is_log)
     }
+}
+
+/// Whether a log has this name, although it may be gone for a moment. An address is a good name too, and `192.0.2` no log
+/// that was rotated to `192.0.2.1`.
+fn is_there(path: &Path, known: &dyn Fn(&Path) -> bool) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| extension.starts_with(|c: char| c.is_ascii_alphabetic()))
+        || known(path)
+        || path.exists()
 }
 
 impl Found {
@@ -172,7 +175,11 @@ impl Suffix {
             && token.ends_with(|c: char| c.is_ascii_digit())
             && token.chars().all(is_token);
         let is_date = digits.len() >= 6;
-        (fits && (is_date || separator == ".")).then_some(Self { number: digits.parse().ok()?, is_date, is_gzip })
+        (fits && (is_date || separator == ".")).then_some(Self {
+            number: digits.parse().ok()?,
+            is_date,
+            is_gzip,
+        })
     }
 
     /// The newest first: numbers rise with age, dates fall.

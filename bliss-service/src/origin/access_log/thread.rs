@@ -202,16 +202,15 @@ impl LogThread {
         let lateness_ms = self.options.aggregate.lateness_ms;
         let options = ReplayOptions { interval_ms: self.interval_ms, lateness_ms };
         let path = self.options.paths.only().unwrap_or(Path::new("")).to_owned();
-        let replayed =
-            Replay::open(&path, self.options.parser.clone(), options).and_then(|replay| {
-                let summary = replay.summary().clone();
-                if let Some((line, error)) = &summary.first_malformed {
-                    self.context.state.malformed_line(self.context.index, &format!("line {line}: {error}"));
-                    self.reported.malformed(&self.context, summary.malformed - 1);
-                }
-                self.play(&replay)?;
-                Ok(summary)
-            });
+        let replayed = Replay::open(&path, self.options.parser.clone(), options).and_then(|replay| {
+            let summary = replay.summary().clone();
+            if let Some((line, error)) = &summary.first_malformed {
+                self.context.state.malformed_line(self.context.index, &format!("line {line}: {error}"));
+                self.reported.malformed(&self.context, summary.malformed - 1);
+            }
+            self.play(&replay)?;
+            Ok(summary)
+        });
         let index = self.context.index;
         match replayed {
             Ok(summary) => {

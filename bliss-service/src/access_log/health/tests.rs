@@ -61,7 +61,10 @@ fn a_minute_in_which_too_many_lines_do_not_count_is_told_of_until_a_good_one() {
                 (&[("good", 5)], None),
             ],
         ),
-        ("a minute without lines ends nothing", &[(&[("good", 1), ("early", 10)], Some(Early)), (&[], Some(Early))]),
+        (
+            "a minute without lines ends nothing",
+            &[(&[("good", 1), ("early", 10)], Some(Early)), (&[], Some(Early))],
+        ),
     ];
     for (name, minutes) in cases {
         let mut health = health(HealthOptions::default());
@@ -145,9 +148,15 @@ fn a_log_that_stopped_growing_is_told_of_if_asked_for() {
     assert_eq!(at(&mut off, 0, 1_000_000), None);
     let mut on = health(HealthOptions { quiet_after: Duration::from_secs(60), ..HealthOptions::default() });
     let quiet = Some(ProblemKind::Quiet);
-    for (bytes, seconds, expected) in
-        [(0, 60, None), (0, 61, quiet), (0, 80, quiet), (5, 90, None), (5, 150, None), (5, 151, quiet), (6, 152, None)]
-    {
+    for (bytes, seconds, expected) in [
+        (0, 60, None),
+        (0, 61, quiet),
+        (0, 80, quiet),
+        (5, 90, None),
+        (5, 150, None),
+        (5, 151, quiet),
+        (6, 152, None),
+    ] {
         assert_eq!(at(&mut on, bytes, seconds), expected, "{bytes} bytes, {seconds} s");
     }
 }
