@@ -169,7 +169,7 @@ impl Follower {
         let mut polled = Polled::default();
         self.look(now);
         let mut held_back = Vec::new();
-        let counters = &mut self.counters;
+        let (counters, logs) = (&mut self.counters, &self.logs);
         self.files.retain_mut(|file| {
             // What is older comes first.
             if held_back.contains(&file.log) {
@@ -179,7 +179,10 @@ impl Follower {
             let before = counters.bytes;
             let mut pass = |bytes: &[u8]| line(Line { bytes, is_backlog: *is_backlog, note });
             let read = match reader {
-                Reader::Plain(tail) => tail.read(counters, &mut pass),
+                Reader::Plain(tail) => {
+                    let path = logs.iter().find(|known| known.id == *log).map(|log| log.path.as_path());
+                    read(tail, path, counters, &mut pass)
+                }
                 Reader::Gzip(gzip) => gzip.read(counters, &mut pass),
             };
             match (&read, &reader) {
@@ -260,7 +263,14 @@ impl Follower {
                     }
                     let since = log.failing.take().map_or(now, |(since, _)| since);
                     log.failing = Some((since, error));
-                    log.is_named || !is_missing
+                    if let Some(rotated) = log.identity
+                        && is_missing
+                        && now.saturating_sub(since) < ROTATED_GRACE
+                    {
+                        self.open_between(log, None, rotated, now);
+                    }
+                    // The file that comes belongs to the same log.
+                    log.is_named || !is_missing || now.saturating_sub(since) < ROTATED_GRACE
                 }
             }
         });
@@ -326,6 +336,9 @@ impl Follower {
                     continue;
                 }
             }
+            if let Some(rotated) = log.identity {
+                self.open_between(log, Some(&tail), rotated, now);
+            }
             if let Some(mark) = self.marks.iter().find(|mark| mark.identity == tail.identity) {
                 tail.resume(mark)?;
             }
@@ -360,11 +373,7 @@ impl Follower {
                     return Gzip::open(path, bytes).map(|gzip| Some(Reader::Gzip(gzip)));
                 }
                 let tail = Tail::open(path, bytes)?;
-                let is_known = self.files.iter().any(|file| is(file, tail.identity))
-                    || current.is_some_and(|current| current.identity == tail.identity);
-                // A copy that `copytruncate` has begun holds what is still in the log.
-                let is_copy = current.map_or(Ok(false), |current| current.begins_like(&tail))?;
-                Ok((!is_known && !is_copy).then_some(Reader::Plain(tail)))
+                Ok(self.is_new(&tail, current)?.then_some(Reader::Plain(tail)))
             });
             match opened {
                 Ok(Some(reader)) => {
@@ -378,6 +387,38 @@ impl Follower {
                 Err(error) => warn(path, &error),
             }
         }
+    }
+
+    /// Whether a rotated file holds lines of its own. A copy that `copytruncate` has begun holds what is still in the log.
+    fn is_new(&self, tail: &Tail, current: Option<&Tail>) -> io::Result<bool> {
+        let is_known = self.files.iter().any(|file| is(file, tail.identity));
+        match current {
+            Some(current) if !is_known => {
+                Ok(current.identity != tail.identity && !current.begins_like(tail)?)
+            }
+            _ => Ok(!is_known),
+        }
+    }
+
+    /// Opens the files that were under the path after the file `rotated` and before `current`: two rotations may happen
+    /// between two polls.
+    fn open_between(&mut self, log: &Log, current: Option<&Tail>, rotated: Identity, now: Duration) {
+        let mut between = Vec::new();
+        for predecessor in predecessors(&log.path).unwrap_or_default() {
+            let Ok(tail) = Tail::open(&predecessor.path, u64::MAX) else { continue };
+            if tail.identity == rotated {
+                let files = between.into_iter().rev().map(|tail| {
+                    let reader = Reader::Plain(tail);
+                    Followed { log: log.id, reader, is_backlog: false, note: 0, left: Some(now) }
+                });
+                self.files.extend(files);
+                return;
+            }
+            if !predecessor.is_gzip && self.is_new(&tail, current).unwrap_or(false) {
+                between.push(tail);
+            }
+        }
+        // The file was removed and not renamed: what its predecessors hold is old.
     }
 
     /// Closes files that have been under no path for a while. What one holds beyond its last line end was never finished.
@@ -401,12 +442,37 @@ impl Follower {
         let is_due = |since: Duration| now.saturating_sub(since) >= MISSING;
         let logs = self.logs.iter().filter_map(|log| {
             let (since, error) = log.failing.as_ref()?;
+            // One of many that a pattern matched may go.
+            if !log.is_named && error.kind() == io::ErrorKind::NotFound {
+                return None;
+            }
             (log.identity.is_none() || is_due(*since)).then(|| unread(&log.path, error))
         });
         // What was never there need not be waited for.
         let patterns = self.unmatched.values().filter(|(since, _)| since.is_none_or(is_due));
         logs.chain(patterns.map(|(_, unread)| unread.clone())).collect()
     }
+}
+
+/// Reads new lines. Of a file that was truncated, what was not read yet may be in the copy that was made of it.
+fn read(
+    tail: &mut Tail,
+    path: Option<&Path>,
+    counters: &mut FollowCounters,
+    line: &mut impl FnMut(&[u8]),
+) -> io::Result<Progress> {
+    if tail.is_truncated()? {
+        counters.truncations += 1;
+        let copies = path.map(predecessors).transpose().unwrap_or_default().unwrap_or_default();
+        if let Some(newest) = copies.first().filter(|copy| !copy.is_gzip)
+            && let Ok(mut copy) = Tail::open(&newest.path, u64::MAX)
+            && copy.resume(&tail.mark()).unwrap_or(false)
+        {
+            while let Ok(Progress::More) = copy.read(counters, line) {}
+        }
+        tail.restart();
+    }
+    tail.read(counters, line)
 }
 
 fn is(file: &Followed, identity: Identity) -> bool {

@@ -57,17 +57,17 @@ impl Tail {
         Ok(tail)
     }
 
-    /// Goes on at `mark`, if the file still holds what was read up to there.
-    pub(super) fn resume(&mut self, mark: &Mark) -> io::Result<()> {
+    /// Goes on at `mark`, if the file holds what was read up to there; returns whether it does.
+    pub(super) fn resume(&mut self, mark: &Mark) -> io::Result<bool> {
         let Mark { position, tail, lines, .. } = mark;
         let before = std::mem::replace(&mut self.position, *position);
         let tail = std::mem::replace(&mut self.tail, tail.clone());
         if self.is_rewritten()? {
             (self.position, self.tail) = (before, tail);
-        } else {
-            self.lines = lines.clone();
+            return Ok(false);
         }
-        Ok(())
+        self.lines = lines.clone();
+        Ok(true)
     }
 
     /// What [`Self::resume`] needs.
@@ -114,18 +114,26 @@ impl Tail {
         }
     }
 
+    /// Whether the file was truncated or rewritten since it was read last.
+    pub(super) fn is_truncated(&self) -> io::Result<bool> {
+        let len = self.file.metadata()?.len();
+        Ok(len < self.position || (len > self.position && self.is_rewritten()?))
+    }
+
+    /// Begins anew.
+    pub(super) fn restart(&mut self) {
+        self.position = 0;
+        self.tail.clear();
+        self.lines = Lines::default();
+    }
+
+    /// Passes lines, at most [`POLL_BYTES`] of them.
     pub(super) fn read(
         &mut self,
         counters: &mut FollowCounters,
         line: &mut impl FnMut(&[u8]),
     ) -> io::Result<Progress> {
         let len = self.file.metadata()?.len();
-        if len < self.position || (len > self.position && self.is_rewritten()?) {
-            counters.truncations += 1;
-            self.position = 0;
-            self.tail.clear();
-            self.lines = Lines::default();
-        }
         let mut chunk = vec![0; CHUNK_BYTES.min(len.saturating_sub(self.position) as usize + 1)];
         let end = self.position + POLL_BYTES;
         loop {

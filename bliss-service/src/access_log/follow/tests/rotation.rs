@@ -25,22 +25,30 @@ enum Step {
     Write(usize, u8, u8),
     /// Another file comes under the path.
     Rename(usize),
-    /// The file is copied and truncated; the daemon may be restarted in between.
-    CopyTruncate(usize, bool),
-    /// The newest rotated file is compressed; the daemon may be restarted before the original is removed.
-    Compress(usize, bool),
+    /// The file is copied and truncated; what happens in between.
+    CopyTruncate(usize, Between),
+    /// The newest rotated file is compressed; what happens before the original is removed.
+    Compress(usize, Between),
     Poll,
     /// The daemon is killed, and the next one starts.
     Restart,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Between {
+    Nothing,
+    Poll,
+    Restart,
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let log = || 0usize..3;
+    let between = || prop_oneof![Just(Between::Nothing), Just(Between::Poll), Just(Between::Restart)];
     prop_oneof![
         4 => (log(), 0u8..4, 0u8..40).prop_map(|(log, lines, piece)| Step::Write(log, lines, piece)),
         1 => log().prop_map(Step::Rename),
-        1 => (log(), any::<bool>()).prop_map(|(log, restart)| Step::CopyTruncate(log, restart)),
-        1 => (log(), any::<bool>()).prop_map(|(log, restart)| Step::Compress(log, restart)),
+        1 => (log(), between()).prop_map(|(log, between)| Step::CopyTruncate(log, between)),
+        1 => (log(), between()).prop_map(|(log, between)| Step::Compress(log, between)),
         2 => Just(Step::Poll),
         1 => Just(Step::Restart),
     ]
@@ -113,6 +121,10 @@ struct Site {
     written: [Vec<String>; 3],
     /// The rest of a line of which a piece was written.
     pending: [String; 3],
+    /// When each log was last there in a poll of this daemon.
+    seen: [Option<Duration>; 3],
+    /// Whether it held nothing then.
+    is_empty: [bool; 3],
 }
 
 impl Site {
@@ -120,7 +132,8 @@ impl Site {
         let dir = tempfile::tempdir().unwrap();
         let daemon = Daemon::start(dir.path(), START);
         let (now, now_ms) = (Duration::ZERO, START);
-        Self { dir, daemon, now, now_ms, written: Default::default(), pending: Default::default() }
+        let (written, pending, seen, is_empty) = Default::default();
+        Self { dir, daemon, now, now_ms, written, pending, seen, is_empty }
     }
 
     fn path(&self, log: usize, suffix: &str) -> PathBuf {
@@ -167,11 +180,18 @@ impl Site {
     fn poll(&mut self) {
         self.now += LOOK;
         self.now_ms += 1_000;
+        for log in 0..3 {
+            if let Ok(found) = fs::metadata(self.path(log, "")) {
+                self.seen[log] = Some(self.now);
+                self.is_empty[log] = found.len() == 0;
+            }
+        }
         self.daemon.poll(self.now, self.now_ms);
     }
 
     fn restart(&mut self) {
         self.daemon = Daemon::start(self.dir.path(), self.now_ms);
+        self.seen = Default::default();
         self.poll();
         self.check();
     }
@@ -195,33 +215,50 @@ impl Site {
             Step::Restart => self.restart(),
             Step::Rename(log) | Step::CopyTruncate(log, _) if !self.path(log, "").exists() => {}
             Step::Rename(log) => {
-                // Two rotations between two polls lose the file between them; that is documented.
-                self.poll();
+                self.see(log);
                 self.end_line(log);
                 self.shift(log);
                 fs::rename(self.path(log, ""), self.path(log, ".1")).unwrap();
             }
-            Step::CopyTruncate(log, restart) => {
+            Step::CopyTruncate(log, between) => {
+                self.see(log);
+                // What comes and is truncated away between two polls is lost; that is documented.
+                if self.is_empty[log] {
+                    self.poll();
+                }
                 self.end_line(log);
-                self.poll();
                 self.shift(log);
                 fs::copy(self.path(log, ""), self.path(log, ".1")).unwrap();
-                if restart {
-                    self.restart();
-                }
+                self.between(between);
                 fs::File::options().write(true).open(self.path(log, "")).unwrap().set_len(0).unwrap();
                 self.poll();
             }
-            Step::Compress(log, restart) => {
+            Step::Compress(log, between) => {
                 if let Ok(text) = fs::read_to_string(self.path(log, ".1")) {
+                    // A file that came and went, and was compressed, before it was ever seen is lost.
                     self.poll();
                     fs::write(self.path(log, ".1.gz"), gzip(&text)).unwrap();
-                    if restart {
-                        self.restart();
-                    }
+                    self.between(between);
                     fs::remove_file(self.path(log, ".1")).unwrap();
+                    // Files between two that are known can be told only while both exist.
+                    self.seen[log] = None;
                 }
             }
+        }
+    }
+
+    fn between(&mut self, between: Between) {
+        match between {
+            Between::Nothing => {}
+            Between::Poll => self.poll(),
+            Between::Restart => self.restart(),
+        }
+    }
+
+    /// A log must have been seen, not too long ago, for its rotation to be one.
+    fn see(&mut self, log: usize) {
+        if self.seen[log].is_none_or(|seen| self.now - seen > 5 * LOOK) {
+            self.poll();
         }
     }
 
