@@ -9,8 +9,9 @@ mod gzip;
 mod lines;
 mod names;
 mod tail;
+mod unread;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use gzip::Gzip;
 pub use names::LogPaths;
 use names::predecessors;
 use tail::{Identity, Mark, Tail, identity};
+pub use unread::Unread;
+use unread::unread;
 
 /// How long a file that is under no path any more is still read after its last line.
 const ROTATED_GRACE: Duration = Duration::from_secs(30);
@@ -66,15 +69,6 @@ pub struct Line<'a> {
     pub note: &'a mut u64,
 }
 
-/// Why a log cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
-    /// There is no such file, or no longer; else it may not be read.
-    pub is_missing: bool,
-    /// Which file, why, and what to do.
-    pub message: String,
-}
-
 /// The result of a poll.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Polled {
@@ -104,7 +98,7 @@ pub struct Follower {
     /// Whether every folder could be read once: what appears later is new.
     is_settled: bool,
     /// Patterns that match nothing, and folders that cannot be read; since when, unless from the start.
-    unmatched: HashMap<PathBuf, (Option<Duration>, Unread)>,
+    unmatched: BTreeMap<PathBuf, (Option<Duration>, Unread)>,
     has_opened: bool,
     next_log: u64,
 }
@@ -133,7 +127,7 @@ struct Followed {
 
 enum Reader {
     Plain(Tail),
-    Gzip(Gzip),
+    Gzip(Box<Gzip>),
 }
 
 impl Reader {
@@ -158,7 +152,7 @@ impl Follower {
             counters: FollowCounters::default(),
             looked: None,
             is_settled: false,
-            unmatched: HashMap::new(),
+            unmatched: BTreeMap::new(),
             has_opened: false,
             next_log: 0,
         }
@@ -180,7 +174,7 @@ impl Follower {
             let mut pass = |bytes: &[u8]| line(Line { bytes, is_backlog: *is_backlog, note });
             let read = match reader {
                 Reader::Plain(tail) => {
-                    let path = logs.iter().find(|known| known.id == *log).map(|log| log.path.as_path());
+                    let path = || logs.iter().find(|known| known.id == *log).map(|log| log.path.as_path());
                     read(tail, path, counters, &mut pass)
                 }
                 Reader::Gzip(gzip) => gzip.read(counters, &mut pass),
@@ -370,7 +364,7 @@ impl Follower {
                     return Ok(None);
                 }
                 if predecessor.is_gzip {
-                    return Gzip::open(path, bytes).map(|gzip| Some(Reader::Gzip(gzip)));
+                    return Gzip::open(path, bytes).map(|gzip| Some(Reader::Gzip(Box::new(gzip))));
                 }
                 let tail = Tail::open(path, bytes)?;
                 Ok(self.is_new(&tail, current)?.then_some(Reader::Plain(tail)))
@@ -454,17 +448,18 @@ impl Follower {
     }
 }
 
-/// Reads new lines. Of a file that was truncated, what was not read yet may be in the copy that was made of it.
-fn read(
+/// Reads new lines. Of a file that was truncated, what was not read yet may be in the copy that was made of it, which is
+/// the newest rotated file of the log at `path`.
+fn read<'a>(
     tail: &mut Tail,
-    path: Option<&Path>,
+    path: impl FnOnce() -> Option<&'a Path>,
     counters: &mut FollowCounters,
     line: &mut impl FnMut(&[u8]),
 ) -> io::Result<Progress> {
     if tail.is_truncated()? {
         counters.truncations += 1;
-        let copies = path.map(predecessors).transpose().unwrap_or_default().unwrap_or_default();
-        if let Some(newest) = copies.first().filter(|copy| !copy.is_gzip)
+        let rotated = path().and_then(|path| predecessors(path).ok()).unwrap_or_default();
+        if let Some(newest) = rotated.first().filter(|newest| !newest.is_gzip)
             && let Ok(mut copy) = Tail::open(&newest.path, u64::MAX)
             && copy.resume(&tail.mark()).unwrap_or(false)
         {
@@ -477,35 +472,6 @@ fn read(
 
 fn is(file: &Followed, identity: Identity) -> bool {
     file.reader.tail().is_some_and(|tail| tail.identity == identity)
-}
-
-/// What an operator needs to know of a log that cannot be opened.
-fn unread(path: &Path, error: &io::Error) -> Unread {
-    let is_missing = error.kind() == io::ErrorKind::NotFound;
-    let advice = match error.kind() {
-        io::ErrorKind::NotFound => "; correct its path, or see whether the web server writes it".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            let group = group_of(path).unwrap_or_else(|| "adm".to_owned());
-            format!(
-                "; make the daemon's user a member of the group that may read it, and restart the daemon, \
-                 for instance `usermod -aG {group} bliss`"
-            )
-        }
-        _ => String::new(),
-    };
-    Unread { is_missing, message: format!("{}: {error}{advice}", path.display()) }
-}
-
-/// The name of the group of `path` or, if that cannot be seen, of its folder; not that of root, which nobody should join.
-fn group_of(path: &Path) -> Option<String> {
-    let gid = path.ancestors().find_map(|path| std::fs::metadata(path).ok())?.gid();
-    let groups = std::fs::read_to_string("/etc/group").ok()?;
-    let found = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let (name, id) = (fields.next()?, fields.nth(1)?);
-        (id.parse() == Ok(gid)).then(|| name.to_owned())
-    });
-    found.filter(|_| gid != 0)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod aggregate;
 pub mod features;
 pub mod follow;
 pub mod health;
+pub mod intake;
 pub mod parse;
 pub mod replay;
 pub mod windows;

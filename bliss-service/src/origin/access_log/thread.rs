@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use super::{AccessLog, Context, Mode};
-use crate::access_log::aggregate::{AggregateCounters, Aggregator, Ingested};
-use crate::access_log::follow::{FollowCounters, Follower, Line, Polled, Start};
-use crate::access_log::health::{Health, Outcome, Problem};
-use crate::access_log::parse::Record;
+use crate::access_log::aggregate::{AggregateCounters, Aggregator};
+use crate::access_log::follow::{FollowCounters, Follower, Polled, Start};
+use crate::access_log::health::{Health, Problem};
+use crate::access_log::intake::take;
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
 use crate::access_log::windows::LONGEST_MS;
 use crate::metrics::{Labels, label};
@@ -117,33 +117,9 @@ impl LogThread {
     fn poll(&mut self, follower: &mut Follower, health: &mut Health, now: Duration) -> Polled {
         let Self { aggregator, options, context, .. } = self;
         let now_ms = now_ms();
-        let mut ingest = |record: &Record<'_>, is_backlog: bool| {
-            if is_backlog { aggregator.ingest_backlog(record) } else { aggregator.ingest(record) }
-        };
-        follower.poll(now, |Line { bytes, is_backlog, note }| {
-            if bytes.is_empty() {
-                return;
-            }
-            // The time of the line before this one, for lines whose time cannot be read.
-            let newest_ms = note;
-            match options.parser.parse(bytes) {
-                Ok(record) => {
-                    *newest_ms = record.time_ms;
-                    let outcome = match ingest(&record, is_backlog) {
-                        Ingested::Counted => Outcome::Counted,
-                        Ingested::Late => Outcome::Late(record.time_ms),
-                        Ingested::Early => Outcome::Early(record.time_ms),
-                    };
-                    health.line(bytes, outcome, is_backlog, now_ms);
-                }
-                Err(malformed) => {
-                    context.state.malformed_line(context.index, &malformed.error);
-                    health.line(bytes, Outcome::Malformed(&malformed), is_backlog, now_ms);
-                    if let Some(partial) = malformed.partial {
-                        let before_ms = if *newest_ms == 0 { now_ms } else { *newest_ms };
-                        ingest(&partial.record(before_ms), is_backlog);
-                    }
-                }
+        follower.poll(now, |line| {
+            if let Some(error) = take(line, &options.parser, aggregator, health, now_ms) {
+                context.state.malformed_line(context.index, &error);
             }
         })
     }
