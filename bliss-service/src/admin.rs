@@ -37,7 +37,7 @@ async fn healthz(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
     }
 }
 
-/// Whether readers find features.
+/// Whether readers find features and every access log counts.
 async fn readyz(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
     match state.ready() {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::access_log::health::ProblemKind;
 use crate::worker_metrics::WorkerMetrics;
 
 /// Label names and values.
@@ -39,6 +40,8 @@ pub struct Metrics {
     pub log_rotations: Family<Labels<1>, Counter>,
     pub log_truncations: Family<Labels<1>, Counter>,
     pub log_read_bytes: Family<Labels<1>, Counter>,
+    pub log_files: Family<Labels<1>, Gauge>,
+    pub log_problems: Family<Labels<2>, Gauge>,
     pub publications: Family<Labels<1>, Counter>,
     pub publication_failures: Counter,
     pub publication_seconds: Histogram,
@@ -123,6 +126,11 @@ impl Metrics {
                 "Times that the log was truncated or rewritten"
             ),
             log_read_bytes: metric!("access_log_read", "Bytes read of the log", unit Bytes),
+            log_files: metric!("access_log_files", "Files of the log that are open"),
+            log_problems: metric!(
+                "access_log_problem",
+                "1 while the log has this problem: missing, unreadable, undecodable, malformed, late, early or quiet"
+            ),
             publications: metric!("publications", "Publications, by method"),
             publication_failures: metric!("publication_failures", "Publications that failed"),
             publication_seconds: {
@@ -153,6 +161,14 @@ impl Metrics {
             model_refusals: metric!("model_refusals", "Refusals of the file of the model"),
             workers,
             registry,
+        }
+    }
+
+    /// Sets the problem of an origin's log.
+    pub fn log_problem(&self, origin: &str, problem: Option<ProblemKind>) {
+        for kind in ProblemKind::ALL {
+            let labels = [("origin", origin.to_owned()), ("problem", kind.name().to_owned())];
+            self.log_problems.get_or_create(&labels).set(i64::from(problem == Some(kind)));
         }
     }
 

@@ -10,8 +10,10 @@ use bliss_store::{Publication, PublishMethod};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::access_log::health::{Problem, ProblemKind};
 use crate::config::Config;
 use crate::metrics::{Metrics, label};
+use crate::origin::OriginKind;
 use crate::refusal::{Refusal, without_values};
 
 /// Shared by everything that runs.
@@ -84,6 +86,15 @@ struct OriginStatus {
     usual: feed::Usual,
     /// For an access log: the first line that could not be read, and why.
     first_malformed_line: Option<String>,
+    /// For an access log: why its requests do not count as they should; absent while they do.
+    problem: Option<ProblemStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ProblemStatus {
+    kind: ProblemKind,
+    message: String,
+    since: Timestamp,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -132,6 +143,7 @@ impl State {
             warnings: Vec::new(),
             usual: feed::Usual::new(),
             first_malformed_line: None,
+            problem: None,
         });
         let models = config.models.iter().map(|model| ModelStatus {
             name: model.name.clone(),
@@ -163,6 +175,9 @@ impl State {
         };
         for origin in &config.origins {
             state.metrics.origin_refused.get_or_create(&label("origin", &origin.name)).set(0);
+            if matches!(origin.kind, OriginKind::AccessLog(_)) {
+                state.metrics.log_problem(&origin.name, None);
+            }
         }
         for model in &config.models {
             state.metrics.model_refused.get_or_create(&label("model", &model.name)).set(0);
@@ -192,17 +207,25 @@ impl State {
         seen.unwrap_or(self.started).elapsed()
     }
 
-    /// Whether readers find features, and if not, why.
+    /// Whether readers find features and every access log counts, and if not, why.
     pub fn ready(&self) -> Result<(), String> {
         // Workers score without being counted.
         let counts = self.metrics.workers.failure().is_none();
         let status = self.lock();
+        let problems = status.origins.iter().filter_map(|origin| {
+            let problem = origin.problem.as_ref()?;
+            Some(format!("origin {}: {}: {}", origin.name, problem.kind.name(), problem.message))
+        });
+        let problems: Vec<_> = problems.collect();
         if status.features.generation.is_some() {
-            return status.files_ready(counts);
+            let files = status.files_ready(counts).err();
+            let problems: Vec<_> = problems.into_iter().chain(files).collect();
+            return if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) };
         }
         let waiting = status.origins.iter().filter(|origin| origin.state != OriginState::Accepted);
         let waiting: Vec<_> = waiting.map(|origin| origin.name.as_str()).collect();
-        Err(format!("nothing is published yet; waiting for: {}", waiting.join(", ")))
+        let waiting = format!("nothing is published yet; waiting for: {}", waiting.join(", "));
+        Err([vec![waiting], problems].concat().join("\n"))
     }
 
     /// Rows of the origin at index `origin` were accepted and published.
@@ -288,6 +311,35 @@ impl State {
             );
             found.first_malformed_line = Some(error.to_string());
         }
+    }
+
+    /// What is wrong with an access log. Logged when it begins, when another kind takes its place, and when it ends, unless
+    /// it is also a refusal, which [`Self::refused`] logs.
+    pub fn log_problem(&self, origin: usize, problem: Option<&Problem>) {
+        let mut status = self.lock();
+        let Some(found) = status.origins.get_mut(origin) else { return };
+        let before = found.problem.take();
+        let (kind, kind_before) = (problem.map(|found| found.kind), before.as_ref().map(|found| found.kind));
+        if kind != kind_before {
+            if let Some(before) = kind_before.filter(|kind| kind.refusal().is_none()) {
+                tracing::info!(
+                    origin = found.name,
+                    problem = before.name(),
+                    "this problem of the log is over"
+                );
+            }
+            if let Some(problem) = problem.filter(|problem| problem.kind.refusal().is_none()) {
+                tracing::warn!(origin = found.name, problem = problem.kind.name(), "{}", problem.message);
+            }
+            self.metrics.log_problem(&found.name, kind);
+        }
+        found.problem = problem.map(|problem| ProblemStatus {
+            kind: problem.kind,
+            message: problem.message.clone(),
+            since: before
+                .filter(|before| before.kind == problem.kind)
+                .map_or_else(Timestamp::now, |before| before.since),
+        });
     }
 
     /// Features were published, with `rows` rows in each dimension, in the time `took`.

@@ -194,11 +194,12 @@ fn traffic_becomes_features_through_rotation_and_restart() {
         requests(&mut client, "192.0.2.1") == Some(3.0) && requests(&mut client, "192.0.2.2") == Some(1.0)
     });
 
-    // The next daemon fills its windows from what the log still holds.
+    // The next daemon fills its windows from what the log and the rotated one hold.
     append(&log, &line("192.0.2.2"));
     assert!(daemon.terminate().success());
     let mut daemon = Daemon::start(dir.path(), config);
     wait(&mut daemon, || requests(&mut reader, "192.0.2.2") == Some(2.0));
+    assert_eq!(requests(&mut reader, "192.0.2.1"), Some(3.0));
 }
 
 fn wait(daemon: &mut Daemon, mut done: impl FnMut() -> bool) {

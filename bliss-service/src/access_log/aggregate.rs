@@ -46,6 +46,17 @@ pub struct AggregateCounters {
     pub dropped_keys: u64,
 }
 
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingested {
+    /// It counts.
+    Counted,
+    /// It is too far behind the last publication.
+    Late,
+    /// It is too far ahead of the last publication.
+    Early,
+}
+
 /// Why an access log cannot fill a dimension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitDimension {
@@ -121,32 +132,35 @@ impl Aggregator {
     }
 
     /// Takes a record. It is held back until the publication that may hold it.
-    pub fn ingest(&mut self, record: &Record<'_>) {
-        self.ingest_within(record, self.options.lateness_ms);
+    pub fn ingest(&mut self, record: &Record<'_>) -> Ingested {
+        self.ingest_within(record, self.options.lateness_ms)
     }
 
     /// Takes a record from before this aggregator started, for instance of an hour of log that was written before the
     /// daemon started: it counts in every window that still reaches back to it.
-    pub fn ingest_backlog(&mut self, record: &Record<'_>) {
-        if record.time_ms.saturating_add(LONGEST_MS) >= self.published_ms {
-            self.ingest_within(record, LONGEST_MS);
+    pub fn ingest_backlog(&mut self, record: &Record<'_>) -> Ingested {
+        // What is older than every window is no late line.
+        if record.time_ms.saturating_add(LONGEST_MS) < self.published_ms {
+            return Ingested::Late;
         }
+        let ingested = self.ingest_within(record, LONGEST_MS);
         if self.pending.len() >= BACKLOG_RECORDS {
             self.count_before(self.published_ms);
         }
+        ingested
     }
 
-    fn ingest_within(&mut self, record: &Record<'_>, lateness_ms: u64) {
+    fn ingest_within(&mut self, record: &Record<'_>, lateness_ms: u64) -> Ingested {
         if record.time_ms.saturating_add(lateness_ms) < self.published_ms {
             self.counters.late_records += 1;
-            return;
+            return Ingested::Late;
         }
         // Before the first publication there is no clock to be ahead of.
         if self.published_ms > 0
             && record.time_ms > self.published_ms.saturating_add(self.options.lateness_ms + EARLY_MS)
         {
             self.counters.early_records += 1;
-            return;
+            return Ingested::Early;
         }
         self.counters.records += 1;
         let ip: &[u8] = match &record.ip {
@@ -161,6 +175,7 @@ impl Aggregator {
         let first = self.pending_first_ms.get_or_insert(record.time_ms);
         *first = (*first).min(record.time_ms);
         self.pending.push(prepared);
+        Ingested::Counted
     }
 
     /// Sets the clock of an aggregator that has not published yet, so that [`Self::ingest_backlog`] knows what is

@@ -1,119 +1,208 @@
-//! New lines of a live log file, through rotation and truncation.
+//! New lines of live log files, through rotation and truncation.
 //!
-//! A follower is polled; between polls it does nothing. It knows a rotated file by its inode: the old one is read
-//! to its end, and kept for a while because the web server goes on writing to it until it has opened the new one.
-//! It knows a truncated or rewritten file by its length, and by the bytes before its position.
+//! A follower is polled; between polls it does nothing. It knows a file by its inode, whatever its name: one that is
+//! no longer under a log's path is read to its end, and kept for a while because the web server goes on writing to it
+//! until it has opened the new one. It knows a truncated or rewritten file by its length, and by the bytes before its
+//! position. No line is passed twice.
 
-use std::fs::File;
+mod gzip;
+mod lines;
+mod names;
+mod tail;
+mod unread;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::parse::MAX_LINE_BYTES;
+use gzip::Gzip;
+pub use names::LogPaths;
+use names::predecessors;
+use tail::{Identity, Mark, Tail, identity};
+pub use unread::Unread;
+use unread::unread;
 
-/// How much is read at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// How much is read from one file in one poll, so that a poll always ends.
-const POLL_BYTES: u64 = 64 * 1024 * 1024;
-/// How many bytes before its position a follower compares.
-const TAIL_BYTES: usize = 64;
-/// How long a rotated file is still read after its last line.
+/// How long a file that is under no path any more is still read after its last line.
 const ROTATED_GRACE: Duration = Duration::from_secs(30);
+/// How often patterns are matched again.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a log that was there may be missing: between the two steps of a rotation there is none.
+const MISSING: Duration = Duration::from_secs(2);
+/// How many files that are no longer open are remembered, for when they come back.
+const MARKS: usize = 256;
 
 /// Where a follower starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// At the end: only what is written from now on.
     End,
-    /// This many bytes before the end, at the first whole line.
-    Backlog(u64),
+    /// With the past of each log.
+    Backlog {
+        /// At most this many bytes of each file, at the first whole line.
+        bytes: u64,
+        /// Rotated files that were written to since then, in milliseconds since the epoch, are read too.
+        since_ms: u64,
+    },
 }
 
 /// What a follower has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FollowCounters {
-    /// Times that another file appeared under the path.
+    /// Times that another file appeared under a path.
     pub rotations: u64,
-    /// Times that the file was truncated or rewritten in place.
+    /// Times that a file was truncated or rewritten in place.
     pub truncations: u64,
     /// Bytes read.
     pub bytes: u64,
 }
 
+/// A whole line.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// Without its line end; of one longer than [`super::parse::MAX_LINE_BYTES`] a beginning that is longer than that too.
+    pub bytes: &'a [u8],
+    /// It was written before this follower started.
+    pub is_backlog: bool,
+    /// 0 for a file's first line, and then what the caller left here with the line before.
+    pub note: &'a mut u64,
+}
+
 /// The result of a poll.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// There is more to read; poll again at once.
+    pub more: bool,
+    /// Logs that cannot be read. The next poll tries again, and no line is lost or passed twice.
+    pub unread: Vec<Unread>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Poll {
-    /// The end of the file was reached.
+enum Progress {
     End,
-    /// There is more; poll again at once.
     More,
 }
 
-/// Follows one path. Calls block on the file system and on nothing else.
+/// Follows all logs of some paths. Calls block on the file system and on nothing else.
 pub struct Follower {
-    path: PathBuf,
+    paths: LogPaths,
     start: Start,
-    current: Option<Tail>,
-    /// Files that were under the path before, and when they last grew.
-    rotated: Vec<(Tail, Duration)>,
+    logs: Vec<Log>,
+    /// In the order in which they are read: of each log the oldest first.
+    files: Vec<Followed>,
+    marks: VecDeque<Mark>,
     counters: FollowCounters,
+    /// When patterns were matched last.
+    looked: Option<Duration>,
+    /// Whether every folder could be read once: what appears later is new.
+    is_settled: bool,
+    /// Patterns that match nothing, and folders that cannot be read; since when, unless from the start.
+    unmatched: BTreeMap<PathBuf, (Option<Duration>, Unread)>,
+    has_opened: bool,
+    next_log: u64,
+}
+
+/// A path, and what is known of it.
+struct Log {
+    id: u64,
+    path: PathBuf,
+    /// It must exist.
+    is_named: bool,
+    /// It was there when the follower started: its file has a past.
+    has_past: bool,
+    identity: Option<Identity>,
+    failing: Option<(Duration, io::Error)>,
+}
+
+/// An open file.
+struct Followed {
+    log: u64,
+    reader: Reader,
+    is_backlog: bool,
+    note: u64,
+    /// For a file under no path: when it left or, after that, grew.
+    left: Option<Duration>,
+}
+
+enum Reader {
+    Plain(Tail),
+    Gzip(Box<Gzip>),
+}
+
+impl Reader {
+    fn tail(&self) -> Option<&Tail> {
+        match self {
+            Reader::Plain(tail) => Some(tail),
+            Reader::Gzip(_) => None,
+        }
+    }
 }
 
 impl Follower {
-    /// A follower of `path`, which need not exist yet. `start` says where to start in the file that exists at
-    /// the first poll; a later file is read from its beginning.
-    pub fn new(path: impl Into<PathBuf>, start: Start) -> Self {
+    /// A follower of `paths`, which need not exist yet. `start` says where to start in files that exist at the first
+    /// poll; a later file is read from its beginning.
+    pub fn new(paths: LogPaths, start: Start) -> Self {
         Self {
-            path: path.into(),
+            paths,
             start,
-            current: None,
-            rotated: Vec::new(),
+            logs: Vec::new(),
+            files: Vec::new(),
+            marks: VecDeque::new(),
             counters: FollowCounters::default(),
+            looked: None,
+            is_settled: false,
+            unmatched: BTreeMap::new(),
+            has_opened: false,
+            next_log: 0,
         }
     }
 
-    /// Passes every new whole line to `line`, without its line end; of one longer than [`MAX_LINE_BYTES`] a beginning that is
-    /// longer than that too. `now` is any monotonic clock.
-    ///
-    /// # Errors
-    /// The file does not exist, cannot be opened or read, or is not a regular file; the next poll tries again, and no
-    /// line is lost or passed twice.
-    pub fn poll(&mut self, now: Duration, mut line: impl FnMut(&[u8])) -> io::Result<Poll> {
-        let mut more = Poll::End;
-        let opened = self.look();
-        let mut step = |tail: &mut Tail, counters: &mut FollowCounters| -> io::Result<bool> {
+    /// Passes every new whole line to `line`. `now` is any monotonic clock.
+    pub fn poll(&mut self, now: Duration, mut line: impl FnMut(Line<'_>)) -> Polled {
+        let mut polled = Polled::default();
+        self.look(now);
+        let mut held_back = Vec::new();
+        let (counters, logs) = (&mut self.counters, &self.logs);
+        self.files.retain_mut(|file| {
+            // What is older comes first.
+            if held_back.contains(&file.log) {
+                return true;
+            }
+            let Followed { log, reader, is_backlog, note, left } = file;
             let before = counters.bytes;
-            if tail.read(counters, &mut line)? == Poll::More {
-                more = Poll::More;
+            let mut pass = |bytes: &[u8]| line(Line { bytes, is_backlog: *is_backlog, note });
+            let read = match reader {
+                Reader::Plain(tail) => {
+                    let path = || logs.iter().find(|known| known.id == *log).map(|log| log.path.as_path());
+                    read(tail, path, counters, &mut pass)
+                }
+                Reader::Gzip(gzip) => gzip.read(counters, &mut pass),
+            };
+            match (&read, &reader) {
+                (Ok(Progress::More), _) => {
+                    polled.more = true;
+                    held_back.push(*log);
+                }
+                (Ok(Progress::End), Reader::Gzip(_)) => return false,
+                (Ok(Progress::End), Reader::Plain(_)) => *is_backlog = false,
+                (Err(error), Reader::Gzip(gzip)) => {
+                    tracing::warn!("{}: a rotated log cannot be read whole: {error}", gzip.path.display());
+                    return false;
+                }
+                (Err(error), Reader::Plain(_)) => {
+                    let message = format!("reading failed: {error}");
+                    polled.unread.push(Unread { is_missing: false, message });
+                }
             }
-            Ok(counters.bytes > before)
-        };
-        for (tail, grew) in &mut self.rotated {
-            if step(tail, &mut self.counters)? {
-                *grew = now;
+            if left.is_some() && counters.bytes > before {
+                *left = Some(now);
             }
-        }
-        // What a rotated file holds beyond its last line end was never finished.
-        self.rotated.retain(|(_, grew)| now.saturating_sub(*grew) < ROTATED_GRACE);
-        if let Some(tail) = &mut self.current {
-            step(tail, &mut self.counters)?;
-        }
-        // A file that is there at the first poll has a past; one that comes later is new from its first byte.
-        if opened.as_ref().is_ok_and(Option::is_some)
-            || opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-        {
-            self.start = Start::Backlog(u64::MAX);
-        }
-        let replaced = opened?;
-        if let Some(new) = replaced {
-            if let Some(old) = self.current.replace(new) {
-                self.counters.rotations += 1;
-                self.rotated.push((old, now));
-            }
-            more = Poll::More;
-        }
-        Ok(more)
+            true
+        });
+        self.let_go(now);
+        polled.unread.extend(self.unread(now));
+        polled
     }
 
     /// What has been done so far.
@@ -121,131 +210,268 @@ impl Follower {
         self.counters
     }
 
-    /// The file under the path, if it is not the one that is followed.
-    fn look(&self) -> io::Result<Option<Tail>> {
-        let found = std::fs::metadata(&self.path)?;
-        if self.current.as_ref().is_some_and(|tail| tail.identity == (found.dev(), found.ino())) {
-            return Ok(None);
-        }
-        Tail::open(&self.path, self.start).map(Some)
-    }
-}
-
-/// One open file and the position up to which it was read.
-struct Tail {
-    file: File,
-    identity: (u64, u64),
-    position: u64,
-    /// The last bytes before `position`.
-    tail: Vec<u8>,
-    /// The beginning of a line whose end has not been written yet.
-    partial: Vec<u8>,
-    /// The rest of the line is skipped: it was too long, or reading began inside it.
-    skipping: bool,
-}
-
-impl Tail {
-    fn open(path: &Path, start: Start) -> io::Result<Self> {
-        // Without O_NONBLOCK, opening a named pipe would wait for a writer.
-        let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-        let found = file.metadata()?;
-        if !found.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        let position = match start {
-            Start::End => found.len(),
-            Start::Backlog(bytes) => found.len().saturating_sub(bytes),
-        };
-        let mut tail = Self {
-            file,
-            identity: (found.dev(), found.ino()),
-            position,
-            tail: Vec::new(),
-            partial: Vec::new(),
-            skipping: false,
-        };
-        tail.skipping = position > 0 && tail.read_back()? != Some(b'\n');
-        Ok(tail)
+    /// Whether any log could ever be opened.
+    pub fn has_opened(&self) -> bool {
+        self.has_opened
     }
 
-    /// Remembers the bytes before the position; returns the last one.
-    fn read_back(&mut self) -> io::Result<Option<u8>> {
-        let len = self.position.min(TAIL_BYTES as u64);
-        self.tail.resize(len as usize, 0);
-        self.file.read_exact_at(&mut self.tail, self.position - len)?;
-        Ok(self.tail.last().copied())
+    /// Files that are open now.
+    pub fn open_files(&self) -> usize {
+        self.files.len()
     }
 
-    /// Whether the bytes before the position are still those that were read.
-    fn is_rewritten(&self) -> io::Result<bool> {
-        let mut now = [0; TAIL_BYTES];
-        let now = &mut now[..self.tail.len()];
-        match self.file.read_exact_at(now, self.position - self.tail.len() as u64) {
-            Ok(()) => Ok(now != self.tail),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
-            Err(error) => Err(error),
+    /// Finds logs, and opens files that are not open yet.
+    fn look(&mut self, now: Duration) {
+        if self.looked.is_none_or(|looked| self.paths.has_globs() && now.saturating_sub(looked) >= LOOK) {
+            self.find(now);
         }
-    }
-
-    fn read(&mut self, counters: &mut FollowCounters, line: &mut impl FnMut(&[u8])) -> io::Result<Poll> {
-        let len = self.file.metadata()?.len();
-        if len < self.position || (len > self.position && self.is_rewritten()?) {
-            counters.truncations += 1;
-            self.position = 0;
-            self.tail.clear();
-            self.partial.clear();
-            self.skipping = false;
-        }
-        let mut chunk = vec![0; CHUNK_BYTES.min(len.saturating_sub(self.position) as usize + 1)];
-        let end = self.position + POLL_BYTES;
-        loop {
-            if self.position >= end {
-                return Ok(Poll::More);
+        let mut present = HashSet::new();
+        let mut logs = std::mem::take(&mut self.logs);
+        logs.retain_mut(|log| {
+            let found = std::fs::metadata(&log.path).map(|metadata| identity(&metadata));
+            let opened = found.and_then(|found| {
+                if !self.files.iter().any(|file| is(file, found)) {
+                    self.open(log, now)?;
+                }
+                Ok(found)
+            });
+            match opened {
+                Ok(found) => {
+                    self.counters.rotations += u64::from(log.identity.is_some_and(|before| before != found));
+                    log.identity = Some(found);
+                    log.has_past = false;
+                    log.failing = None;
+                    present.insert(found);
+                    true
+                }
+                Err(error) => {
+                    let is_missing = error.kind() == io::ErrorKind::NotFound;
+                    if is_missing && log.has_past {
+                        // The file that comes is new from its first byte, but the log has a past.
+                        log.has_past = false;
+                        self.open_predecessors(log, None, now);
+                    }
+                    if !is_missing {
+                        // It may be there, and come back.
+                        present.extend(log.identity);
+                    }
+                    let since = log.failing.take().map_or(now, |(since, _)| since);
+                    log.failing = Some((since, error));
+                    if let Some(rotated) = log.identity
+                        && is_missing
+                        && now.saturating_sub(since) < ROTATED_GRACE
+                    {
+                        self.open_between(log, None, rotated, now);
+                    }
+                    // The file that comes belongs to the same log.
+                    log.is_named || !is_missing || now.saturating_sub(since) < ROTATED_GRACE
+                }
             }
-            let read = match self.file.read_at(&mut chunk, self.position) {
-                Ok(0) => return Ok(Poll::End),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let bytes = &chunk[..read];
-            self.position += read as u64;
-            counters.bytes += read as u64;
-            self.tail.extend_from_slice(&bytes[read.saturating_sub(TAIL_BYTES)..]);
-            self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES));
-            self.split(bytes, line);
-        }
-    }
-
-    fn split(&mut self, mut bytes: &[u8], line: &mut impl FnMut(&[u8])) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
-            bytes = rest;
-            if std::mem::take(&mut self.skipping) {
-                self.partial.clear();
-            } else if self.partial.is_empty() {
-                line(head);
+        });
+        self.logs = logs;
+        for file in &mut self.files {
+            if file.reader.tail().is_some_and(|tail| present.contains(&tail.identity)) {
+                file.left = None;
             } else {
-                self.partial.extend_from_slice(head);
-                line(&self.partial);
-                self.partial.clear();
+                file.left.get_or_insert(now);
             }
         }
-        if self.skipping {
-            return;
+    }
+
+    /// Matches the patterns.
+    fn find(&mut self, now: Duration) {
+        let is_known = |path: &Path| self.logs.iter().any(|log| log.path == path);
+        let found = self.paths.find(&is_known, !self.is_settled);
+        for (path, is_named) in found.logs {
+            if self.logs.iter().all(|log| log.path != path) {
+                self.next_log += 1;
+                let has_past = !self.is_settled;
+                let (identity, failing) = (None, None);
+                self.logs.push(Log { id: self.next_log, path, is_named, has_past, identity, failing });
+            }
         }
-        if self.partial.is_empty() {
-            // A server that does not append leaves them after a truncation in place, as many as the file was long.
-            let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
-            bytes = &bytes[start..];
+        let is_first = self.looked.is_none();
+        self.looked = Some(now);
+        self.is_settled |= found.errors.is_empty();
+        let folders = found.errors.into_iter().map(|(path, error)| {
+            let unread = unread(&path, &error);
+            (path, unread)
+        });
+        let patterns = found.unmatched.into_iter().map(|pattern| {
+            let message = format!(
+                "{pattern}: no file matches; correct `paths`, or see whether the web server logs there"
+            );
+            (PathBuf::from(pattern), Unread { is_missing: true, message })
+        });
+        let before = std::mem::take(&mut self.unmatched);
+        let since = |path: &PathBuf| match before.get(path) {
+            Some((since, _)) => *since,
+            None => (!is_first).then_some(now),
+        };
+        self.unmatched =
+            folders.chain(patterns).map(|(path, unread)| (path.clone(), (since(&path), unread))).collect();
+    }
+
+    /// Opens the file under a log's path and, if it has a past, its predecessors.
+    fn open(&mut self, log: &Log, now: Duration) -> io::Result<()> {
+        let bytes = match self.start {
+            _ if !log.has_past => u64::MAX,
+            Start::End => 0,
+            Start::Backlog { bytes, .. } => bytes,
+        };
+        // Again, if the log is rotated meanwhile.
+        for attempt in 0..3 {
+            let mut tail = Tail::open(&log.path, bytes)?;
+            let before = self.files.len();
+            if log.has_past {
+                self.open_predecessors(log, Some(&tail), now);
+                if attempt < 2 && identity(&std::fs::metadata(&log.path)?) != tail.identity {
+                    self.files.truncate(before);
+                    continue;
+                }
+            }
+            if let Some(rotated) = log.identity {
+                self.open_between(log, Some(&tail), rotated, now);
+            }
+            if let Some(mark) = self.marks.iter().find(|mark| mark.identity == tail.identity) {
+                tail.resume(mark)?;
+            }
+            let reader = Reader::Plain(tail);
+            let is_backlog = log.has_past;
+            self.files.push(Followed { log: log.id, reader, is_backlog, note: 0, left: None });
+            self.has_opened = true;
+            break;
         }
-        self.partial.extend_from_slice(bytes);
-        if self.partial.len() > MAX_LINE_BYTES {
-            line(&self.partial);
-            self.partial = Vec::new();
-            self.skipping = true;
+        Ok(())
+    }
+
+    /// Opens the rotated files of a log that may hold lines since the start asks for them, the oldest first.
+    fn open_predecessors(&mut self, log: &Log, current: Option<&Tail>, now: Duration) {
+        let Start::Backlog { bytes, since_ms } = self.start else { return };
+        let warn = |path: &Path, error: &io::Error| {
+            tracing::warn!("{}: a rotated log is left out: {error}", path.display());
+        };
+        let found = match predecessors(&log.path) {
+            Ok(found) => found,
+            Err(error) => return warn(&log.path, &error),
+        };
+        for predecessor in found.into_iter().rev() {
+            let path = &predecessor.path;
+            let opened = std::fs::metadata(path).and_then(|metadata| {
+                let written_ms =
+                    metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
+                if u64::try_from(written_ms).unwrap_or(0) < since_ms {
+                    return Ok(None);
+                }
+                if predecessor.is_gzip {
+                    return Gzip::open(path, bytes).map(|gzip| Some(Reader::Gzip(Box::new(gzip))));
+                }
+                let tail = Tail::open(path, bytes)?;
+                Ok(self.is_new(&tail, current)?.then_some(Reader::Plain(tail)))
+            });
+            match opened {
+                Ok(Some(reader)) => {
+                    let file = Followed { log: log.id, reader, is_backlog: true, note: 0, left: Some(now) };
+                    self.files.push(file);
+                    self.has_opened = true;
+                }
+                Ok(None) => {}
+                // Rotated on.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => warn(path, &error),
+            }
         }
     }
+
+    /// Whether a rotated file holds lines of its own. A copy that `copytruncate` has begun holds what is still in the log.
+    fn is_new(&self, tail: &Tail, current: Option<&Tail>) -> io::Result<bool> {
+        let is_known = self.files.iter().any(|file| is(file, tail.identity));
+        match current {
+            Some(current) if !is_known => {
+                Ok(current.identity != tail.identity && !current.begins_like(tail)?)
+            }
+            _ => Ok(!is_known),
+        }
+    }
+
+    /// Opens the files that were under the path after the file `rotated` and before `current`: two rotations may happen
+    /// between two polls.
+    fn open_between(&mut self, log: &Log, current: Option<&Tail>, rotated: Identity, now: Duration) {
+        let mut between = Vec::new();
+        for predecessor in predecessors(&log.path).unwrap_or_default() {
+            let Ok(tail) = Tail::open(&predecessor.path, u64::MAX) else { continue };
+            if tail.identity == rotated {
+                let files = between.into_iter().rev().map(|tail| {
+                    let reader = Reader::Plain(tail);
+                    Followed { log: log.id, reader, is_backlog: false, note: 0, left: Some(now) }
+                });
+                self.files.extend(files);
+                return;
+            }
+            if !predecessor.is_gzip && self.is_new(&tail, current).unwrap_or(false) {
+                between.push(tail);
+            }
+        }
+        // The file was removed and not renamed: what its predecessors hold is old.
+    }
+
+    /// Closes files that have been under no path for a while. What one holds beyond its last line end was never finished.
+    fn let_go(&mut self, now: Duration) {
+        let marks = &mut self.marks;
+        self.files.retain(|file| {
+            let stays =
+                file.is_backlog || file.left.is_none_or(|left| now.saturating_sub(left) < ROTATED_GRACE);
+            if let (false, Some(tail)) = (stays, file.reader.tail()) {
+                marks.retain(|mark| mark.identity != tail.identity);
+                marks.push_back(tail.mark());
+                if marks.len() > MARKS {
+                    marks.pop_front();
+                }
+            }
+            stays
+        });
+    }
+
+    fn unread(&self, now: Duration) -> Vec<Unread> {
+        let is_due = |since: Duration| now.saturating_sub(since) >= MISSING;
+        let logs = self.logs.iter().filter_map(|log| {
+            let (since, error) = log.failing.as_ref()?;
+            // One of many that a pattern matched may go.
+            if !log.is_named && error.kind() == io::ErrorKind::NotFound {
+                return None;
+            }
+            (log.identity.is_none() || is_due(*since)).then(|| unread(&log.path, error))
+        });
+        // What was never there need not be waited for.
+        let patterns = self.unmatched.values().filter(|(since, _)| since.is_none_or(is_due));
+        logs.chain(patterns.map(|(_, unread)| unread.clone())).collect()
+    }
+}
+
+/// Reads new lines. Of a file that was truncated, what was not read yet may be in the copy that was made of it, which is
+/// the newest rotated file of the log at `path`.
+fn read<'a>(
+    tail: &mut Tail,
+    path: impl FnOnce() -> Option<&'a Path>,
+    counters: &mut FollowCounters,
+    line: &mut impl FnMut(&[u8]),
+) -> io::Result<Progress> {
+    if tail.is_truncated()? {
+        counters.truncations += 1;
+        let rotated = path().and_then(|path| predecessors(path).ok()).unwrap_or_default();
+        if let Some(newest) = rotated.first().filter(|newest| !newest.is_gzip)
+            && let Ok(mut copy) = Tail::open(&newest.path, u64::MAX)
+            && copy.resume(&tail.mark()).unwrap_or(false)
+        {
+            while let Ok(Progress::More) = copy.read(counters, line) {}
+        }
+        tail.restart();
+    }
+    tail.read(counters, line)
+}
+
+fn is(file: &Followed, identity: Identity) -> bool {
+    file.reader.tail().is_some_and(|tail| tail.identity == identity)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@
 pub mod aggregate;
 pub mod features;
 pub mod follow;
+pub mod health;
+pub mod intake;
 pub mod parse;
 pub mod replay;
 pub mod windows;

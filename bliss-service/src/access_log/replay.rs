@@ -161,7 +161,9 @@ impl Replay {
                         aggregator.ingest(&record);
                     }
                 }
-                (Err(_), Some(record)) if !entry.late => aggregator.ingest(&record),
+                (Err(_), Some(record)) if !entry.late => {
+                    aggregator.ingest(&record);
+                }
                 (Err(_), Some(_)) => {}
                 (Err(_), None) => {
                     let message = format!("{}: changed during the read", self.path.display());

@@ -102,7 +102,7 @@ fn documented_defaults_are_the_defaults() {
     let shown = |config: &Config| {
         // The parser's table has no order.
         let origin = match &config.origins[0].kind {
-            OriginKind::AccessLog(o) => (o.path.clone(), o.mode, o.aggregate, o.backlog_bytes),
+            OriginKind::AccessLog(o) => (o.paths.clone(), o.mode, o.aggregate, o.backlog_bytes, o.health),
             other => panic!("{other:?}"),
         };
         format!("{:?}", Config { origins: vec![], ..config.clone() }) + &format!("{origin:?}")
@@ -165,6 +165,18 @@ fn bad_configurations_name_file_line_and_option() {
         ("fields = { ip = \"real_ip\" }", "max_keys = 0", &["max_keys"]),
         ("fields = { ip = \"real_ip\" }", "lateness = \"2h\"", &["lateness"]),
         ("fields = { ip = \"real_ip\" }", "mode = \"tail\"", &["tail"]),
+        ("fields = { ip = \"real_ip\" }", "max_unread_share = 1.5", &["max_unread_share", "0 to 1"]),
+        ("fields = { ip = \"real_ip\" }", "max_unread_share = nan", &["max_unread_share", "0 to 1"]),
+        ("fields = { ip = \"real_ip\" }", "quiet_after = 5", &["quiet_after"]),
+        ("fields = { ip = \"real_ip\" }", "paths = [\"a.log\"]", &["origin `log`", "found both"]),
+        ("path = \"/var/log/nginx/access.log\"", "", &["origin `log`", "found neither"]),
+        ("path = \"/var/log/nginx/access.log\"", "paths = []", &["found neither"]),
+        ("path = \"/var/log/nginx/access.log\"", "paths = [\"a[.log\"]", &["paths", "a[.log"]),
+        (
+            "path = \"/var/log/nginx/access.log\"",
+            "paths = [\"*.log\"]\nmode = \"replay\"",
+            &["replay", "`path`"],
+        ),
         ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nactive = true", &["active"]),
         ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nbot_class = -1", &["bot_class", "name", "index"]),
         ("path = \"m1.cbm\"", "path = \"m1.cbm\"\nbot_class = true", &["bot_class", "name", "index"]),

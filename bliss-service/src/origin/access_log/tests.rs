@@ -3,6 +3,21 @@ use std::sync::atomic::Ordering;
 
 use crate::test_support::{Kept, Running};
 
+mod problems;
+
+/// A line of now.
+fn line(ip: u8) -> String {
+    line_of(ip, 0)
+}
+
+/// A line of so many seconds ago.
+fn line_of(ip: u8, seconds_ago: i64) -> String {
+    let time = (jiff::Timestamp::now().as_millisecond() - seconds_ago * 1000) as f64 / 1000.0;
+    format!(
+        "{{\"msec\":{time},\"remote_addr\":\"192.0.2.{ip}\",\"status\":200,\"request\":\"GET / HTTP/1.1\"}}\n"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_followed_log_becomes_features_within_an_interval() {
     let dir = tempfile::tempdir().unwrap();
@@ -11,11 +26,7 @@ async fn a_followed_log_becomes_features_within_an_interval() {
     running.until_refused(0, "unavailable", "access.log: No such file").await;
     assert_eq!(running.kept.publications(), 0, "a log that is not there takes nothing away");
 
-    let now = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
-    let line = format!(
-        "{{\"msec\":{now},\"remote_addr\":\"192.0.2.1\",\"status\":200,\"request\":\"GET / HTTP/1.1\"}}\nbroken\n"
-    );
-    fs::write(dir.path().join("access.log"), line).unwrap();
+    fs::write(dir.path().join("access.log"), line(1) + "broken\n").unwrap();
     running.until("a row", |r| r.kept.publications() > 0 && r.kept.last().0 == 1).await;
     assert_eq!(running.kept.last().1[0], 1.0, "requests_1m");
     running.until("the state", |r| r.status("/origins/0/state") == "accepted").await;
@@ -28,12 +39,6 @@ async fn a_followed_log_becomes_features_within_an_interval() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_that_failed_is_restated_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let now = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
-    let line = |ip: u8| {
-        format!(
-            "{{\"msec\":{now},\"remote_addr\":\"192.0.2.{ip}\",\"status\":200,\"request\":\"GET / HTTP/1.1\"}}\n"
-        )
-    };
     fs::write(dir.path().join("access.log"), line(1) + &line(2)).unwrap();
     let kept = Kept::default();
     kept.failing.store(true, Ordering::Relaxed);

@@ -1,0 +1,272 @@
+//! The thread of one access log origin: follows or replays its logs, counts, publishes, and tells what is wrong.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::{AccessLog, Context, Mode};
+use crate::access_log::aggregate::{AggregateCounters, Aggregator};
+use crate::access_log::follow::{FollowCounters, Follower, Polled, Start};
+use crate::access_log::health::{Health, Problem};
+use crate::access_log::intake::take;
+use crate::access_log::replay::{Event, Replay, ReplayOptions};
+use crate::access_log::windows::LONGEST_MS;
+use crate::metrics::{Labels, label};
+use crate::refusal::{Reason, Refusal};
+
+/// How often the logs are checked for new lines.
+const POLL: Duration = Duration::from_millis(100);
+/// How often an origin that stays refused says so to `/status` and metrics.
+const REFUSED: Duration = Duration::from_secs(1);
+/// A clock that goes back by less is waited for.
+const CLOCK_SET_BACK: Duration = Duration::from_secs(60);
+
+/// The thread of one log.
+pub(super) struct LogThread {
+    context: Context,
+    options: AccessLog,
+    aggregator: Aggregator,
+    interval_ms: u64,
+    /// The answer to the change sent last.
+    waiting: Option<oneshot::Receiver<Result<(), String>>>,
+    rows: u64,
+    /// What was told last of what is wrong.
+    told: Option<Problem>,
+    /// When the origin was refused last.
+    refused: Option<Duration>,
+    reported: Reported,
+}
+
+impl LogThread {
+    pub(super) fn new(
+        context: Context,
+        name: &str,
+        options: AccessLog,
+        aggregator: Aggregator,
+        interval: Duration,
+    ) -> Self {
+        Self {
+            context,
+            options,
+            aggregator,
+            interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1),
+            waiting: None,
+            rows: 0,
+            told: None,
+            refused: None,
+            reported: Reported::new(name),
+        }
+    }
+
+    pub(super) fn run(self) {
+        match self.options.mode {
+            Mode::Follow => self.follow(),
+            Mode::Replay => self.replay(),
+        }
+    }
+
+    fn follow(mut self) {
+        while !self.context.stop.is_cancelled() {
+            self.follow_one_clock();
+            self.aggregator.reset();
+        }
+    }
+
+    /// Follows the logs until the daemon ends, or the host's clock was set back so far that what was counted lies in
+    /// the future.
+    fn follow_one_clock(&mut self) {
+        let (began, began_ms) = (Instant::now(), now_ms());
+        let since_ms = began_ms.saturating_sub(LONGEST_MS);
+        let start = Start::Backlog { bytes: self.options.backlog_bytes, since_ms };
+        let mut follower = Follower::new(self.options.paths.clone(), start);
+        let mut health = Health::new(self.options.health, began_ms, Duration::ZERO);
+        let mut caught_up = false;
+        let (mut last_ms, mut next_ms) = (0, 0);
+        self.reported.followed = FollowCounters::default();
+        self.aggregator.start(began_ms / self.interval_ms * self.interval_ms);
+        while !self.context.stop.is_cancelled() {
+            let polled = self.poll(&mut follower, &mut health, began.elapsed());
+            caught_up |= follower.has_opened() && !polled.more;
+            let now_ms = now_ms();
+            if now_ms + CLOCK_SET_BACK.as_millis() as u64 <= last_ms {
+                tracing::warn!("the clock was set back: the access log is counted from the start");
+                return;
+            }
+            let bytes = follower.counters().bytes;
+            let problem = health.problem(&polled.unread, bytes, now_ms, began.elapsed());
+            let is_refused = self.tell(problem, began.elapsed());
+            // What a previous daemon published stays until the logs have been read, and if nothing in them counts.
+            let counts = !health.is_undecodable() || self.aggregator.counters().records > 0;
+            if now_ms >= next_ms && caught_up && counts {
+                let at_ms = now_ms / self.interval_ms * self.interval_ms;
+                (last_ms, next_ms) = (at_ms, at_ms + self.interval_ms);
+                self.tick(at_ms, !is_refused);
+            }
+            let metrics = &self.context.state.metrics;
+            metrics.log_files.get_or_create(&self.reported.label).set(follower.open_files() as i64);
+            self.report(&follower.counters());
+            if !polled.more {
+                let until_next = Duration::from_millis(next_ms.saturating_sub(self::now_ms()));
+                std::thread::sleep(POLL.min(until_next).max(Duration::from_millis(1)));
+            }
+        }
+    }
+
+    fn poll(&mut self, follower: &mut Follower, health: &mut Health, now: Duration) -> Polled {
+        let Self { aggregator, options, context, .. } = self;
+        let now_ms = now_ms();
+        follower.poll(now, |line| {
+            if let Some(error) = take(line, &options.parser, aggregator, health, now_ms) {
+                context.state.malformed_line(context.index, &error);
+            }
+        })
+    }
+
+    /// Tells what is wrong; returns whether the origin is refused for it.
+    fn tell(&mut self, problem: Option<Problem>, now: Duration) -> bool {
+        let reason = problem.as_ref().and_then(|problem| problem.kind.refusal());
+        let is_new = self.told != problem;
+        if is_new {
+            self.context.state.log_problem(self.context.index, problem.as_ref());
+        }
+        if let (Some(reason), Some(problem)) = (reason, &problem)
+            && (is_new || self.refused.is_none_or(|at| now.saturating_sub(at) >= REFUSED))
+        {
+            self.context.state.refused(self.context.index, &Refusal::new(reason, problem.message.clone()));
+            self.refused = Some(now);
+        }
+        self.told = problem;
+        reason.is_some()
+    }
+
+    /// Publication `at_ms`, unless the one before has not been answered yet; what changed meanwhile comes with the
+    /// next one.
+    fn tick(&mut self, at_ms: u64, healthy: bool) {
+        let mut healthy = healthy;
+        if let Some(answer) = &mut self.waiting {
+            match answer.try_recv() {
+                Ok(Ok(())) => (),
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Ok(Err(error)) => {
+                    // Not accepted before one is published: that would be two lines of the log each time.
+                    healthy = false;
+                    self.unpublished(error);
+                }
+                Err(oneshot::error::TryRecvError::Closed) => return,
+            }
+            self.waiting = None;
+        }
+        let change = self.aggregator.tick(at_ms);
+        if healthy {
+            let is_first = self.rows == 0;
+            self.rows = self.aggregator.keys() as u64;
+            if !change.is_empty() || is_first {
+                let newest = u32::try_from(at_ms / 1000).unwrap_or(u32::MAX);
+                self.context.state.accepted(self.context.index, self.rows, newest, 0);
+            } else {
+                self.context.state.unchanged(self.context.index, true);
+            }
+        }
+        if !change.is_empty() {
+            self.waiting = Some(self.context.publisher.send(change));
+        }
+    }
+
+    fn unpublished(&mut self, error: String) {
+        self.context.state.refused(self.context.index, &Refusal::new(Reason::Unpublished, error));
+        self.aggregator.restate();
+    }
+
+    fn replay(mut self) {
+        let lateness_ms = self.options.aggregate.lateness_ms;
+        let options = ReplayOptions { interval_ms: self.interval_ms, lateness_ms };
+        let path = self.options.paths.only().unwrap_or(Path::new("")).to_owned();
+        let replayed = Replay::open(&path, self.options.parser.clone(), options).and_then(|replay| {
+            let summary = replay.summary().clone();
+            if let Some((line, error)) = &summary.first_malformed {
+                self.context.state.malformed_line(self.context.index, &format!("line {line}: {error}"));
+                self.reported.malformed(&self.context, summary.malformed - 1);
+            }
+            self.play(&replay)?;
+            Ok(summary)
+        });
+        let index = self.context.index;
+        match replayed {
+            Ok(summary) => {
+                let newest = u32::try_from(summary.last_ms / 1000).unwrap_or(u32::MAX);
+                self.context.state.accepted(index, self.aggregator.keys() as u64, newest, 0);
+                self.context.state.finished(index);
+            }
+            Err(_) if self.context.stop.is_cancelled() => (),
+            Err(error) => {
+                let message = format!("{}: {error}", path.display());
+                self.context.state.refused(index, &Refusal::unavailable(message));
+            }
+        }
+    }
+
+    fn play(&mut self, replay: &Replay) -> io::Result<()> {
+        let Self { aggregator, context, .. } = self;
+        replay.run(aggregator, |event| match event {
+            Event::Request { .. } => Ok(()),
+            Event::Publication { change, .. } => match context.publisher.send(change).blocking_recv() {
+                Ok(Ok(())) if !context.stop.is_cancelled() => Ok(()),
+                Ok(Err(error)) => Err(io::Error::other(error)),
+                _ => Err(io::Error::other("the daemon is shutting down")),
+            },
+        })?;
+        self.report(&FollowCounters::default());
+        Ok(())
+    }
+
+    fn report(&mut self, followed: &FollowCounters) {
+        self.reported.report(&self.context, followed, &self.aggregator);
+    }
+}
+
+/// What was added to the metrics so far.
+struct Reported {
+    label: Labels<1>,
+    followed: FollowCounters,
+    aggregated: AggregateCounters,
+}
+
+impl Reported {
+    fn new(name: &str) -> Self {
+        Self {
+            label: label("origin", name),
+            followed: FollowCounters::default(),
+            aggregated: AggregateCounters::default(),
+        }
+    }
+
+    fn malformed(&self, context: &Context, lines: u64) {
+        context.state.metrics.log_malformed_lines.get_or_create(&self.label).inc_by(lines);
+    }
+
+    fn report(&mut self, context: &Context, followed: &FollowCounters, aggregator: &Aggregator) {
+        let metrics = &context.state.metrics;
+        let aggregated = aggregator.counters();
+        let counters = [
+            (&metrics.log_lines, aggregated.records, self.aggregated.records),
+            (&metrics.log_late_lines, aggregated.late_records, self.aggregated.late_records),
+            (&metrics.log_early_lines, aggregated.early_records, self.aggregated.early_records),
+            (&metrics.log_dropped_keys, aggregated.dropped_keys, self.aggregated.dropped_keys),
+            (&metrics.log_rotations, followed.rotations, self.followed.rotations),
+            (&metrics.log_truncations, followed.truncations, self.followed.truncations),
+            (&metrics.log_read_bytes, followed.bytes, self.followed.bytes),
+        ];
+        for (metric, now, before) in counters {
+            metric.get_or_create(&self.label).inc_by(now.saturating_sub(before));
+        }
+        metrics.log_keys.get_or_create(&self.label).set(aggregator.keys() as i64);
+        (self.followed, self.aggregated) = (*followed, aggregated);
+    }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
