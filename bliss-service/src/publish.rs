@@ -163,6 +163,9 @@ pub fn open(
     workers.open(directory, options);
     workers.learn_dimensions(schema.dimensions.iter().map(|dimension| dimension.name.as_str()));
     learn_published(&publisher, workers);
+    for corrected in publisher.corrected_permissions() {
+        tracing::warn!("{corrected}, as publish.mode, publish.readers_mode and publish.group say");
+    }
     let refused = publisher.refused_permissions().map(ToString::to_string);
     let refused = refused.chain(workers.refused_permissions()).collect();
     state.opened(refused, bliss_store::is_in_memory(directory));

@@ -263,6 +263,10 @@ fn group_and_modes_that_were_corrected_apply_to_files_that_exist_or_it_is_said_w
             if user == 0 {
                 let mode = if name.ends_with("readers") || name == "counters" { 0o666 } else { 0o644 };
                 assert_eq!(of(name), (54_321, mode), "{name}");
+                if name != "counters" {
+                    let said = daemon.said(0, name);
+                    assert!(said.len() == 1 && said[0].contains("group 54321 in place of 0"), "{said:?}");
+                }
             } else {
                 // In the log, and in `/status`: which file, which group, why, and what to do.
                 for said in [daemon.said(0, name), refused.iter().map(ToString::to_string).collect()] {

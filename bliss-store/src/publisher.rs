@@ -391,6 +391,11 @@ impl Publisher {
         self.features.refused_permissions().iter().chain(self.models.refused_permissions())
     }
 
+    /// Files found at the opening that were given the group or mode of the options.
+    pub fn corrected_permissions(&self) -> impl Iterator<Item = &mmap_sync::Corrected> {
+        self.features.corrected_permissions().iter().chain(self.models.corrected_permissions())
+    }
+
     /// Tells readers that the publisher is alive. Call it about once a second.
     pub fn heartbeat(&self) {
         self.features.heartbeat();

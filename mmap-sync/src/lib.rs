@@ -177,9 +177,10 @@
 //!   readers find them within about a second. If `P_readers` is among them, nobody knows any more who looks into the
 //!   copies and the files that were put aside: these are never written again, and their memory comes back when the last
 //!   reader has unmapped them. If only the current data file is removed, new readers are refused until
-//!   the next publication.
+//!   then too.
 //! * Kill or stop any process. Copy the files elsewhere. Run `mmap-sync inspect` and `verify`.
-//! * Change mode and group of the files, within what [`Options`] say; the writer does not change them back.
+//! * Change mode and group of the files, within what [`Options`] say: the writer does not change them back before it is opened
+//!   again. Then files that exist get the mode of the options, and their group if they name one.
 //!
 //! What not to do: truncate a file that is in use (every process that has it mapped gets `SIGBUS` when it looks beyond
 //! the end; of `P_readers` too: the writer notices at its next sign of life or publication and makes new files, but dies
@@ -238,5 +239,5 @@ pub use {
     layout::InstanceVersion,
     options::{DEFAULT_MAX_SIZE, DEFAULT_SLOTS, Options},
     reader::{Guard, Reader},
-    writer::{Edit, Publication, Serializer, Sink, Standby, Writer},
+    writer::{Corrected, Edit, Publication, Serializer, Sink, Standby, Writer},
 };

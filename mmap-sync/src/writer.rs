@@ -37,6 +37,7 @@ use crate::protocol::MAX_GENERATION;
 use crate::reader_slot::ReadersMap;
 
 use data_file::DataFile;
+pub use permissions::Corrected;
 use slots::Barrier;
 pub use standby::{Edit, Standby};
 pub use typed::{Serializer, Sink};
@@ -85,6 +86,7 @@ pub struct Writer {
     threads: usize,
     /// Why files that were there keep the group or mode that they had.
     refused_permissions: Vec<Error>,
+    corrected_permissions: Vec<Corrected>,
     /// Held as long as the writer lives.
     lock: Arc<PrivateFd>,
 }
@@ -257,6 +259,11 @@ impl Writer {
     /// error names the file.
     pub fn refused_permissions(&self) -> &[Error] {
         &self.refused_permissions
+    }
+
+    /// Files found at the opening that were given the group or mode of the options.
+    pub fn corrected_permissions(&self) -> &[Corrected] {
+        &self.corrected_permissions
     }
 
     /// Whether the lock file is in place, the others have names, and all paths were looked at not long ago: to look at

@@ -62,6 +62,13 @@ fn group_and_modes_of_the_options_hold_for_files_that_exist() {
         }
         let mut writer = options.open_writer().unwrap();
         assert!(writer.refused_permissions().is_empty());
+        let said: Vec<String> = writer.corrected_permissions().iter().map(ToString::to_string).collect();
+        if let Some(group) = group {
+            assert!(said.iter().all(|said| said.contains(&format!("group {group} in place of"))), "{said:?}");
+        }
+        let is_new =
+            |name: &str| mode != 0o640 || group.is_some() || (name == "x_readers" && readers_mode != 0o660);
+        assert_eq!(said.len(), FILES.iter().filter(|name| is_new(name)).count(), "{said:?}");
         for round in 0..4 {
             for name in FILES {
                 let mode = if name == "x_readers" { readers_mode } else { mode };

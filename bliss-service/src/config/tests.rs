@@ -272,7 +272,7 @@ fn the_directory_has_one_default_and_a_byte_order_mark_is_no_part_of_the_file() 
     assert_eq!(error.line, Some(2), "{error}");
     for share in ["-0.1", "1.1", "nan", "\"half\""] {
         let text = format!(
-            "[[dimension]]\nname = \"d\"\nkey = [\"ip\"]\nfeatures = []\n[[origin.file]]\nname = \"f\"\n\
+            "[[dimension]]\nname = \"d\"\nkey = [\"ip\"]\nfeatures = [{{ name = \"x\" }}]\n[[origin.file]]\nname = \"f\"\n\
              path = \"f.csv\"\ndimensions = [\"d\"]\nwarn_shrink = {share}\n"
         );
         let error = parse(&text).unwrap_err().to_string();

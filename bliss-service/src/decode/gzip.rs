@@ -123,6 +123,7 @@ mod tests {
     fn what_is_broken_anywhere_is_an_error_whatever_the_chunks() {
         let (first, second) = (member(&content(300)), member(&content(200)));
         let whole = [first.clone(), second.clone()].concat();
+        let expected = [content(300), content(200)].concat();
         for chunk in [1, 2, 3, 7, 20, first.len() - 1, first.len(), first.len() + 1, 1 << 20] {
             for end in 0..whole.len() {
                 // Cut off between members, it is a whole stream.
@@ -137,7 +138,9 @@ mod tests {
             for at in (10..first.len()).chain(first.len() + 10..whole.len()) {
                 let mut broken = whole.clone();
                 broken[at] ^= 0x10;
-                assert!(unpacked(&broken, chunk).is_err(), "byte {at}, chunks of {chunk}");
+                // Some bits mean nothing.
+                let found = unpacked(&broken, chunk).ok();
+                assert!(found.is_none_or(|found| found == expected), "byte {at}, chunks of {chunk}");
             }
             for after in [&b"x"[..], b"\0\0x", b"\x1f", b"\0\x1f\x8b", b"{}\n"] {
                 let error = unpacked(&[&whole[..], after].concat(), chunk).unwrap_err();

@@ -105,6 +105,7 @@ fn open_locked(
         boot_id: clock::boot_id().unwrap_or_default(),
         threads: options.threads_or_cores(),
         refused_permissions: Vec::new(),
+        corrected_permissions: Vec::new(),
         lock,
         paths,
     };

@@ -1,12 +1,13 @@
 //! Group and mode of the files: of new ones, and of those that an earlier writer left with others.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
-use bliss_os::file::{self, FileInfo};
+use bliss_os::file;
 
 use super::Writer;
 use super::data_file::DataFile;
-use crate::error::{Error, FileKind};
+use crate::error::{Error, FileKind, FilePath};
 use crate::options::Options;
 use crate::paths::Paths;
 
@@ -14,6 +15,29 @@ use crate::paths::Paths;
 const PERMISSIONS: u32 = 0o777;
 /// New files in such a directory get its group.
 const SET_GROUP: u32 = 0o2000;
+
+/// A file that was there with another group or mode than the options say, and was given theirs.
+#[derive(Clone, Debug)]
+pub struct Corrected {
+    path: FilePath,
+    /// Before and now.
+    mode: (u32, u32),
+    group: (u32, u32),
+}
+
+impl fmt::Display for Corrected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.path)?;
+        let ((mode, new_mode), (group, new_group)) = (self.mode, self.group);
+        if mode != new_mode {
+            write!(f, " mode {new_mode:04o} in place of {mode:04o}")?;
+        }
+        if group != new_group {
+            write!(f, " group {new_group} in place of {group}")?;
+        }
+        Ok(())
+    }
+}
 
 /// The group that files should have by the options or by their directory.
 fn wanted_group(paths: &Paths, options: &Options) -> Option<u32> {
@@ -65,21 +89,40 @@ impl Writer {
             (FileKind::State, state_fd, options.mode),
             (FileKind::Readers, readers_fd, options.readers_mode),
         ];
-        let corrected = files
+        let results: Vec<_> = files
             .into_iter()
             .chain(copies)
-            .filter_map(|(kind, fd, mode)| correct(fd, kind, group, mode, paths).err());
-        self.refused_permissions = corrected.collect();
+            .map(|(kind, fd, mode)| correct(fd, kind, group, mode, paths))
+            .collect();
+        for result in results {
+            match result {
+                Ok(corrected) => self.corrected_permissions.extend(corrected),
+                Err(error) => self.refused_permissions.push(error),
+            }
+        }
     }
 }
 
 /// The group first: while a file has the wrong one, its mode is not widened for it.
-fn correct(fd: &OwnedFd, kind: FileKind, group: Option<u32>, mode: u32, paths: &Paths) -> Result<(), Error> {
-    let FileInfo { mode: before, .. } = file::fstat(fd).map_err(paths.io(kind, "fstat"))?;
+fn correct(
+    fd: &OwnedFd,
+    kind: FileKind,
+    group: Option<u32>,
+    mode: u32,
+    paths: &Paths,
+) -> Result<Option<Corrected>, Error> {
+    let before = file::fstat(fd).map_err(paths.io(kind, "fstat"))?;
     let given = group.map_or(Ok(()), |group| give(fd, group, kind, paths));
-    let mode = if given.is_ok() { mode } else { mode & before };
-    if before & PERMISSIONS != mode & PERMISSIONS {
+    let mode = if given.is_ok() { mode } else { mode & before.mode };
+    if before.mode & PERMISSIONS != mode & PERMISSIONS {
         file::fchmod(fd, mode).map_err(paths.io(kind, "fchmod"))?;
     }
-    given
+    given?;
+    let group = group.unwrap_or(before.group);
+    let corrected = Corrected {
+        path: paths.path_of(kind),
+        mode: (before.mode & PERMISSIONS, mode & PERMISSIONS),
+        group: (before.group, group),
+    };
+    Ok((corrected.mode.0 != corrected.mode.1 || before.group != group).then_some(corrected))
 }
