@@ -138,15 +138,23 @@ impl<'a> Check<'a> {
             self.add(Level::Error, None, message);
         }
         for origin in &self.config.origins {
-            let path = match &origin.kind {
-                OriginKind::AccessLog(log) => &log.path,
-                OriginKind::File(file) => &file.path,
+            let (paths, mut wrong) = match &origin.kind {
+                OriginKind::AccessLog(log) => log.paths.look(),
+                OriginKind::File(file) => (vec![file.path.clone()], Vec::new()),
                 // Whether a server answers now says little about later.
                 OriginKind::Http(_) => continue,
             };
-            if let Err(message) = self.host.check_file(path) {
-                let at = self.places.entry(&["origin", origin.kind.name()], &origin.name, "path");
-                self.add(Level::Error, at, format!("origin `{}`: path: {message}", origin.name));
+            wrong.extend(paths.iter().filter_map(|path| self.host.check_file(path).err()));
+            let entry = |option| {
+                self.places
+                    .entry(&["origin", origin.kind.name()], &origin.name, option)
+                    .map(|at| (option, at))
+            };
+            let (option, at) = entry("path")
+                .or_else(|| entry("paths"))
+                .map_or(("path", None), |(option, at)| (option, Some(at)));
+            for message in wrong {
+                self.add(Level::Error, at, format!("origin `{}`: {option}: {message}", origin.name));
             }
         }
     }

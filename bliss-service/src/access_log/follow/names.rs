@@ -71,6 +71,15 @@ impl LogPaths {
         }
     }
 
+    /// The logs that there are now, or should be, and what keeps others from being found, in words.
+    pub fn look(&self) -> (Vec<PathBuf>, Vec<String>) {
+        let found = self.find(&|_| false, false);
+        let errors = found.errors.into_iter().map(|(path, error)| format!("{}: {error}", path.display()));
+        let unmatched =
+            found.unmatched.into_iter().map(|pattern| format!("{pattern}: no file is named like this"));
+        (found.logs.into_iter().map(|(path, _)| path).collect(), errors.chain(unmatched).collect())
+    }
+
     pub(super) fn has_globs(&self) -> bool {
         self.0.iter().any(|path| matches!(path, LogPath::Glob(_)))
     }

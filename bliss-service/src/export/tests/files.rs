@@ -49,6 +49,7 @@ fn round_trip(rows: &[Given]) {
             path: path.clone().into(),
             host: None,
             status: ip[0].into(),
+            own_answer: false,
         };
         let values = [*number, f32::from_bits(*hash)];
         let row = Row { line: line as u64, record: &record, values: &values, statuses: &[Status::Missing] };
