@@ -82,7 +82,8 @@ async fn s8_a_hanging_server_and_a_file_that_is_a_pipe_hold_nobody_up() {
 /// The rows of a generator that writes times in milliseconds, anew each time: one refusal, however often it comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_whose_text_holds_a_changing_value_is_one_refusal() {
-    let changing: [(&str, fn(u64) -> String); 6] = [
+    type Text = fn(u64) -> String;
+    let changing: [(&str, Text); 6] = [
         ("undecodable", |n| rows(&[1.0]).replace(":7,", &format!(":{},", 1_764_160_401_123 + n))),
         ("undecodable", |n| rows(&[1.0]).replace(":7,", &format!(":7.{n},"))),
         ("undecodable", |n| rows(&[1.0]).replace(":1}", &format!(":\"text {n}\"}}"))),
