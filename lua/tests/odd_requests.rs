@@ -280,6 +280,7 @@ fn schema() -> Schema {
         name: (*attribute).to_owned(),
         key: vec![KeyPart::whole(attribute)],
         max_age_seconds: 0,
+        on_stale: Default::default(),
         features: vec![Feature::number("place")],
     };
     Schema { dimensions: ATTRIBUTES.iter().map(dimension).collect(), ..Schema::default() }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Access, access, statfs};
+use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid, getgroups};
 
 use crate::fingerprint::open_regular;
@@ -97,12 +97,8 @@ fn parent(path: &Path) -> &Path {
 pub(super) fn is_on_disk(directory: &Path) -> bool {
     let nearest =
         directory.ancestors().filter(|path| !path.as_os_str().is_empty()).find(|path| path.exists());
-    match statfs(nearest.unwrap_or(Path::new("."))) {
-        // tmpfs and ramfs.
-        Ok(found) => !matches!(found.f_type, 0x0102_1994 | 0x8584_58f6),
-        // Not known, so nothing to warn of.
-        Err(_) => false,
-    }
+    // Where that is not known, there is nothing to warn of.
+    bliss_store::is_in_memory(nearest.unwrap_or(Path::new("."))) == Some(false)
 }
 
 /// Whether this process has the capability `CAP_CHOWN`, bit 0 of its effective ones.

@@ -58,14 +58,14 @@ const DISTURBANCES: [(Disturbance, bool); 10] = [
     (LogTruncated, true),
     (KilledAndFilesRemoved, true),
     // Vanished files are published again.
-    (FilesRemoved, false),
-    (SomeFilesRemoved, false),
-    (FolderMadeAgain, false),
+    (FilesRemoved, true),
+    (SomeFilesRemoved, true),
+    (FolderMadeAgain, true),
     // Modes and groups of the configuration apply to files that exist.
-    (ModesCorrected, false),
+    (ModesCorrected, true),
 ];
 /// Whether a daemon that starts reads the rotated files of its log.
-const READS_ROTATED_FILES: bool = false;
+const READS_ROTATED_FILES: bool = true;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: expected a number")))
