@@ -16,14 +16,14 @@ pub(crate) struct Heartbeat {
     seen: u64,
     /// When it was, in seconds since the Unix epoch by the caller's time.
     at: i64,
-    /// When replaced files were looked for last because it was too old.
-    looked: Option<i64>,
+    /// The caller's time when the clock last confirmed that it is too old; `None` if not since it was seen.
+    confirmed: Option<i64>,
 }
 
 impl Default for Heartbeat {
     fn default() -> Self {
         // In every caller's future, so that the first request looks.
-        Self { seen: 0, at: i64::MAX, looked: None }
+        Self { seen: 0, at: i64::MAX, confirmed: None }
     }
 }
 
@@ -44,11 +44,27 @@ impl Heartbeat {
             self.ask_the_clock(reader, heartbeat, now);
         }
         // Not negative: `at` is not later than `now`.
+        if now - self.at <= i64::from(max_age) {
+            return Ok(());
+        }
+        self.confirm(reader, now, max_age)
+    }
+
+    /// Asks the clock before a heartbeat is said to be too old, at most once a second of the caller's time: that time may
+    /// have been put forward, which says as little as one that goes back. Also looks whether the files were replaced: a daemon
+    /// that was started anew may have published to others. The next pin finds them.
+    #[cold]
+    fn confirm(&mut self, reader: &Reader, now: i64, max_age: u32) -> Result<(), Option<u64>> {
+        if self.confirmed != Some(now) {
+            // The next pin reports errors.
+            let _ = reader.maintain();
+            self.ask_the_clock(reader, reader.heartbeat(), now);
+            self.confirmed = Some(now);
+        }
         let age = now - self.at;
         if age <= i64::from(max_age) {
             return Ok(());
         }
-        self.look_for_others(reader, now);
         Err(u64::try_from(age).ok().filter(|_| self.at >= 0))
     }
 
@@ -57,16 +73,6 @@ impl Heartbeat {
         let age = reader.writer_age().and_then(|age| i64::try_from(age.as_secs()).ok());
         self.seen = heartbeat;
         self.at = now - age.unwrap_or(NEVER).min(NEVER);
-    }
-
-    /// Looks whether the files were replaced, at most once a second of the caller's time: a daemon that was started anew may
-    /// have published to others. The next pin finds them.
-    #[cold]
-    fn look_for_others(&mut self, reader: &Reader, now: i64) {
-        if self.looked != Some(now) {
-            self.looked = Some(now);
-            // The next pin reports errors.
-            let _ = reader.maintain();
-        }
+        self.confirmed = None;
     }
 }

@@ -23,7 +23,7 @@ fn f1_nothing_allocates_after_opening() {
         features: (0..1 + extra).map(|i| Feature::number(&format!("f{i}"))).collect(),
     };
     let schema =
-        |extra| Schema { dimensions: vec![ip(extra)], max_heartbeat_age_seconds: 60, ..Schema::default() };
+        |extra| Schema { dimensions: vec![ip(extra)], max_heartbeat_age_seconds: 3, ..Schema::default() };
     let mut publisher = Publisher::open(directory.path(), &PublishOptions::default(), schema(0)).unwrap();
     let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/scale_bias.cbm");
     let mut model = import(&std::fs::read(cbm).unwrap()).unwrap();
@@ -72,8 +72,12 @@ fn f1_nothing_allocates_after_opening() {
             let _ = client.look_up(&request, 1000).unwrap();
         }
         // A refusal because the daemon is silent, and the way back.
-        for now in 2000..2010 {
-            assert_eq!(client.score(&request, "", now).outcome, Err(Unscored::OldSnapshot));
+        if round % 10 == 5 {
+            std::thread::sleep(std::time::Duration::from_millis(4_100));
+            for now in 1004..1010 {
+                assert_eq!(client.score(&request, "", now).outcome, Err(Unscored::OldSnapshot));
+            }
+            publisher.heartbeat();
         }
         let _ = client.look_up(&request, 1000).unwrap();
         assert_eq!(blocks() - before, 0, "round {round}");

@@ -105,18 +105,28 @@ fn f4_scores_come_as_soon_as_something_is_published() {
     assert_eq!(run::<(String, String)>(&lua, "return h:model()"), ("demo".into(), "8".into()));
     score("return score('192.0.2.7', 3, 'XX', 'login')");
     assert_eq!(run::<(String, String)>(&lua, "return h:model()"), ("strict".into(), "8".into()));
-    // Once the daemon is silent, by the caller's time, there are no scores any more.
-    let old = Some("old snapshot".to_owned());
-    assert_eq!(run::<Scored>(&lua, "return h:score(nil, now() + 4000)"), (None, old.clone()));
-    assert!(run::<String>(&lua, "return h:last_error()").contains("is bliss-service running?"));
-    assert_eq!(run::<(Option<u32>, Option<String>)>(&lua, "return h:lookup(now() + 4000)"), (None, old));
-    assert!(score("return score('192.0.2.7', 3, 'XX', 'login')").0.is_some());
     assert!(run::<bool>(&lua, "return h:maintain()"));
     assert_eq!(
         run::<Option<String>>(&lua, "return h:metrics_error()"),
         None,
         "the file came with the features"
     );
+}
+
+#[test]
+fn s10_there_are_no_scores_once_the_daemon_is_silent() {
+    let mut site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    let score = || run::<Scored>(&lua, "return score('192.0.2.7', 3, 'XX')");
+    assert!(score().0.is_some());
+    site.fall_silent();
+    let old = Some("old snapshot".to_owned());
+    assert_eq!(score(), (None, old.clone()));
+    assert!(run::<String>(&lua, "return h:last_error()").contains("is bliss-service running?"));
+    assert_eq!(run::<(Option<u32>, Option<String>)>(&lua, "return h:lookup(now())"), (None, old));
+    site.publisher().heartbeat();
+    assert!(score().0.is_some());
 }
 
 #[test]

@@ -120,6 +120,15 @@ impl Site {
         publisher.publish(Change { dimensions }).unwrap();
     }
 
+    /// Lets what is published get old, as if the daemon had ended. The next [heartbeat](Publisher::heartbeat) ends that.
+    pub fn fall_silent(&mut self) {
+        let schema = Schema { max_heartbeat_age_seconds: 1, ..schema() };
+        let publisher = self.publisher();
+        publisher.set_schema(schema).unwrap();
+        publisher.publish(Change::default()).unwrap();
+        std::thread::sleep(Duration::from_millis(2_100));
+    }
+
     /// One small change: what `address` did.
     pub fn publish_row(&mut self, address: &str, requests: f32) {
         let publisher = self.publisher();

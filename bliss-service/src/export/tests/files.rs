@@ -125,7 +125,7 @@ fn parquet_has_the_types_that_are_documented() {
     let exported = run(&Options { log, out: out.clone(), config: None, interval_seconds: 1 }).unwrap();
     let reader = SerializedFileReader::new(fs::File::open(out).unwrap()).unwrap();
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
-    assert_eq!((schema.num_columns(), exported.columns), (119, 119));
+    assert_eq!((schema.num_columns(), exported.columns), (7 + 4 + 132, 7 + 4 + 132));
     let of = |name: &str| {
         let column = schema.columns().iter().find(|column| column.name() == name).unwrap();
         (column.physical_type(), column.logical_type_ref().cloned(), column.self_type().is_optional())
