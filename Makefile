@@ -13,7 +13,10 @@ SECONDS ?= 600
 # How often `make repeat` runs the tests.
 TIMES ?= 10
 
-.PHONY: help demo demo-nginx test repeat quick check deny loom asan soak hour fuzz bench model setup-build setup-check setup-test setup-nginx
+# Where tools are that no package has.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+.PHONY: help demo demo-nginx test repeat quick check deny loom asan soak hour fuzz bench model setup-build setup-check setup-deny setup-test setup-nginx
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
@@ -39,16 +42,18 @@ repeat: setup-test ## all tests TIMES times (default 10) beside a busy loop on e
 quick: ## format, lints and unit tests of what changed since main, under two minutes when built before
 	tools/quick.sh
 
-check: setup-check ## format, lints, and where cargo-deny is installed, licences and duplicate versions
+check: setup-check ## format, lints, licences and duplicate versions of dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v luacheck >/dev/null; then luacheck -q lua examples; \
 	else echo "SKIPPED: luacheck (Debian package lua-check)" >&2; fi
-	@if command -v cargo-deny >/dev/null; then $(MAKE) deny; \
-	else echo "SKIPPED: make deny (cargo install --locked cargo-deny, some minutes, makes it run)" >&2; fi
+	@$(MAKE) --no-print-directory deny
 
-deny: ## licences, duplicate versions and sources of dependencies (needs cargo-deny)
-	$(CARGO) deny --locked check licenses bans sources
+deny: setup-deny ## licences, duplicate versions, sources and advisories of dependencies (cargo-deny)
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then echo "SKIPPED: make deny (cargo-deny cannot be installed)" >&2; \
+	else $(CARGO) deny --locked check licenses bans sources || exit 1; \
+	if $(CARGO) deny --locked fetch db >/dev/null 2>&1; then $(CARGO) deny --locked check advisories; \
+	else echo "SKIPPED: advisories (their database cannot be fetched)" >&2; fi; fi
 
 loom: ## the protocol of mmap-sync under a model checker
 	mmap-sync/ci/loom.sh
@@ -81,6 +86,12 @@ setup-build:
 
 setup-check:
 	@tools/setup.sh lua-check || echo "cannot install lua-check; going on without" >&2
+
+# Some minutes, once for each clone.
+setup-deny: setup-build
+	@$(CARGO) deny --version >/dev/null 2>&1 \
+	|| $(CARGO) install --quiet --locked --root target/tools --version 0.20.2 cargo-deny \
+	|| echo "cannot install cargo-deny; going on without" >&2
 
 setup-test: setup-build setup-nginx
 	tools/setup.sh clang pkg-config valgrind memcached redis-server util-linux python3-venv
