@@ -7,7 +7,12 @@ ARGS ?=
 # Real data for tests and benchmarks, a folder with `access.log` and `models/`: `data` in a folder beside this one, if there
 # is one. Tests that lack it say SKIPPED.
 BLISS_TEST_DATA ?= $(patsubst %/access.log,%,$(firstword $(abspath $(wildcard ../*/data/access.log))))
+# Not set to nothing, which would name the current folder.
+ifeq ($(BLISS_TEST_DATA),)
+unexport BLISS_TEST_DATA
+else
 export BLISS_TEST_DATA
+endif
 # How long `make soak` runs.
 SECONDS ?= 600
 # How often `make repeat` runs the tests.
