@@ -1,5 +1,8 @@
 //! `/healthz`, `/readyz`, `/metrics` and `/status`. Nothing here changes state.
 
+mod host;
+mod serve;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,21 +10,24 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 
 use crate::state::State;
+
+pub use serve::{Limits, serve};
 
 /// The publisher reports at least twice a second; a publication of the largest size takes seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The admin listener's pages.
-pub fn router(state: Arc<State>) -> Router {
+/// The admin listener's pages, for requests by address, as `localhost` or by one of the names `hosts`.
+pub fn router(state: Arc<State>, hosts: &[String]) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .with_state(state)
+        .layer(middleware::from_fn_with_state(Arc::from(hosts), host::check))
 }
 
 /// Whether the daemon works.

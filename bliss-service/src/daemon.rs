@@ -114,9 +114,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     if !config.models.is_empty() {
         tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
     }
-    let admin =
-        axum::serve(listener, admin::router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let admin = tokio::spawn(admin.into_future());
+    let pages = admin::router(state, &config.admin_hosts);
+    let admin = tokio::spawn(admin::serve(listener, pages, admin::Limits::default(), stop.clone()));
 
     let ended_alone = tokio::select! {
         biased;

@@ -1,14 +1,48 @@
 use std::path::Path;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::config::Config;
 use bliss_store::{Publication, PublishMethod};
 
 async fn serve(state: Arc<State>) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_with(state, Limits::default(), CancellationToken::new()).await
+}
+
+async fn serve_with(state: Arc<State>, limits: Limits, stop: CancellationToken) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, router(state)).into_future());
+    tokio::spawn(super::serve(listener, router(state, &["bliss.example".into()]), limits, stop));
     format!("http://{address}")
+}
+
+fn state() -> Arc<State> {
+    let config = Config::parse(Path::new("/x/bliss.toml"), "directory = \"d\"\n").unwrap();
+    Arc::new(State::new(&config))
+}
+
+async fn connect(base: &str) -> TcpStream {
+    TcpStream::connect(base.strip_prefix("http://").unwrap()).await.unwrap()
+}
+
+/// What comes until the connection ends, by whatever.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = vec![];
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Descriptors of this process that are sockets.
+fn sockets() -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    links
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .filter(|to| to.to_string_lossy().starts_with("socket:"))
+        .count()
 }
 
 async fn request(method: &str, url: String) -> (u16, String) {
@@ -53,4 +87,97 @@ async fn s9_pages_report_and_nothing_changes_state() {
         }
     }
     assert!(config.listen.ip().is_loopback());
+}
+
+#[tokio::test]
+async fn s9_idle_connections_keep_nobody_out() {
+    let base = serve(state()).await;
+    let before = sockets();
+    let mut idle = vec![];
+    for n in 0..300 {
+        let mut stream = connect(&base).await;
+        if n % 2 == 0 {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: loc").await.unwrap();
+        }
+        idle.push(stream);
+        if n % 100 == 99 {
+            let asked = tokio::time::timeout(Duration::from_secs(5), get(format!("{base}/healthz"))).await;
+            assert_eq!(asked.unwrap(), (200, "ok\n".into()));
+        }
+    }
+    // Each of ours is one descriptor; what the server holds is the rest, some of them closed and not yet dropped.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let held = sockets() - before - idle.len();
+    assert!(held <= 33, "{held} connections are open");
+}
+
+#[tokio::test]
+async fn s9_slow_requests_and_answers_are_ended() {
+    let limits =
+        Limits { connections: 4, head: Duration::from_millis(400), answer: Duration::from_millis(400) };
+    let base = serve_with(state(), limits, CancellationToken::new()).await;
+    // Nothing, a part of a head, and a head that comes by bytes.
+    for drip in [
+        &b""[..],
+        b"GET /status HTT",
+        b"GET /status HTTP/1.1\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    ] {
+        let mut stream = connect(&base).await;
+        let began = Instant::now();
+        for byte in drip {
+            if stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        rest(&mut stream).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?} for {} bytes", drip.len());
+    }
+    // A head that is too long is refused, not kept.
+    let mut stream = connect(&base).await;
+    let long = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "a".repeat(100_000));
+    let _ = stream.write_all(long.as_bytes()).await;
+    assert!(!rest(&mut stream).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(get(format!("{base}/healthz")).await.0, 200);
+}
+
+#[tokio::test]
+async fn s9_requests_for_other_names_are_refused() {
+    let base = serve(state()).await;
+    let cases = [
+        ("GET /healthz HTTP/1.1", "Host: 127.0.0.1\r\n", 200),
+        ("GET /healthz HTTP/1.1", "Host: localhost:9180\r\n", 200),
+        ("GET /healthz HTTP/1.1", "Host: bliss.example\r\n", 200),
+        ("GET /healthz HTTP/1.0", "", 200),
+        ("GET http://localhost/healthz HTTP/1.1", "Host: localhost\r\n", 200),
+        ("GET /healthz HTTP/1.1", "Host: evil.example\r\n", 421),
+        ("GET /status HTTP/1.1", "Host: evil.example:9180\r\n", 421),
+        ("GET /none HTTP/1.1", "Host: evil.example\r\n", 421),
+        ("GET /healthz HTTP/1.1", "Host: localhost\r\nHost: evil.example\r\n", 421),
+        ("GET http://evil.example/healthz HTTP/1.1", "Host: localhost\r\n", 421),
+    ];
+    for (line, headers, status) in cases {
+        let mut stream = connect(&base).await;
+        stream.write_all(format!("{line}\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status.to_string().as_str()), "{line} {headers}: {answer}");
+        if status == 421 {
+            assert!(answer.contains("evil.example") && answer.contains("admin.hosts"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn s9_stopping_waits_for_nobody_who_asked_nothing() {
+    let stop = CancellationToken::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let pages = router(state(), &[]);
+    let served = tokio::spawn(super::serve(listener, pages, Limits::default(), stop.clone()));
+    let mut idle = connect(&base).await;
+    assert_eq!(get(format!("{base}/healthz")).await.0, 200);
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(2), served).await.unwrap().unwrap();
+    assert_eq!(rest(&mut idle).await, "");
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub expire_after_max_ages: u32,
     /// Where `/status` and the like answer.
     pub listen: SocketAddr,
+    /// Names that the admin pages may be asked for by, beside addresses and `localhost`.
+    pub admin_hosts: Vec<String>,
     /// How the daemon's log is written.
     pub log_output: LogOutput,
     /// Which of it is written, as a `tracing` filter.

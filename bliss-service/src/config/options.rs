@@ -121,11 +121,14 @@ impl Default for Publish {
 pub(super) struct Admin {
     /// /healthz, /readyz, /metrics and /status. Nothing here changes state. Keep it on loopback.
     pub(super) listen: SocketAddr,
+    /// Names that the pages may be asked for by, beside addresses and "localhost". Requests for other names are refused,
+    /// since a foreign page in a browser could send them (DNS rebinding).
+    pub(super) hosts: Vec<Spanned<String>>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9180)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9180)), hosts: vec![] }
     }
 }
 

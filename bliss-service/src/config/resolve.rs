@@ -54,6 +54,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
         publish,
         expire_after_max_ages: file.publish.expire_after_max_ages,
         listen: file.admin.listen,
+        admin_hosts: resolver.hosts(file.admin.hosts)?,
         log_output: file.log.format,
         log_level: level.into_inner(),
         schema,
@@ -82,6 +83,23 @@ impl Resolver<'_> {
     }
 
     /// Permissions in octal digits, which must have the bits of `least`.
+    fn hosts(&self, hosts: Vec<Spanned<String>>) -> Result<Vec<String>, ConfigError> {
+        let is_name = |host: &str| {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+        };
+        match hosts.iter().find(|host| !is_name(host.get_ref())) {
+            Some(host) => {
+                let message = format!(
+                    "admin.hosts: expected a name of letters, digits, `.`, `-` and `_`, without a port, found {:?}",
+                    host.get_ref()
+                );
+                Err(self.source.at_offset(host.span().start, message))
+            }
+            None => Ok(hosts.into_iter().map(Spanned::into_inner).collect()),
+        }
+    }
+
     fn mode(&self, option: &str, text: &Spanned<String>, least: u32) -> Result<u32, ConfigError> {
         match u32::from_str_radix(text.get_ref(), 8) {
             Ok(mode) if mode <= 0o777 && mode & least == least => Ok(mode),
