@@ -210,8 +210,23 @@ pub fn make_longer(fd: impl AsFd, size: u64) -> Result<()> {
 /// Reads the first bytes of a file; zeros where it has fewer.
 pub fn read_head<const N: usize>(fd: impl AsFd) -> Result<[u8; N]> {
     let mut head = [0; N];
-    retry_on_intr(|| rustix::io::pread(&fd, &mut head, 0)).map_err(errno)?;
+    read_at(fd, &mut head, 0)?;
     Ok(head)
+}
+
+/// Fills `bytes` with those of the file from `from` on. Where the file ends before, the rest is zeros.
+pub fn read_at(fd: impl AsFd, bytes: &mut [u8], from: u64) -> Result<()> {
+    let (mut rest, mut from) = (bytes, from);
+    while !rest.is_empty() {
+        let read = retry_on_intr(|| rustix::io::pread(&fd, &mut *rest, from)).map_err(errno)?;
+        if read == 0 {
+            break;
+        }
+        rest = rest.get_mut(read..).unwrap_or_default();
+        from = from.saturating_add(read as u64);
+    }
+    rest.fill(0);
+    Ok(())
 }
 
 /// The first byte at or after `from` that is not in a hole; `None` if there is none.

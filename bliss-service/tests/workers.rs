@@ -229,3 +229,51 @@ fn what_nobody_knows_by_name_is_counted_as_other() {
     let (_, metrics) = daemon.get("/metrics").unwrap();
     assert!(metrics.contains("bliss_lookups_total{dimension=\"other\",status=\"fresh\"} 1"), "{metrics}");
 }
+
+/// One of those who may write `counters` shortens and lengthens it, while others ask for the sums.
+#[test]
+fn m7_counters_shortened_while_metrics_are_asked_do_not_kill_the_daemon() {
+    use std::os::unix::fs::FileExt;
+    const SLOT: u64 = 65_536;
+    let dir = directory();
+    let mut daemon = Daemon::start(
+        dir.path(),
+        "[[dimension]]\nname = \"ip\"\nkey = [\"ip\"]\nfeatures = [{ name = \"x\" }]\n",
+    );
+    let path = dir.path().join("shm/counters");
+    let start = std::time::Instant::now();
+    let (mut shortened, mut asked) = (0_u32, 0_u32);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut asked = 0_u32;
+                    while start.elapsed().as_secs() < 2 {
+                        // None once the daemon is gone.
+                        let Some((status, _)) = daemon.get("/metrics") else { break };
+                        asked += u32::from(status == 200);
+                    }
+                    asked
+                })
+            })
+            .collect();
+        while start.elapsed().as_secs() < 2 && !asking.iter().all(|thread| thread.is_finished()) {
+            let opened = fs::OpenOptions::new().read(true).write(true).open(&path);
+            let Ok(file) = opened else { continue };
+            let length = file.metadata().unwrap().len();
+            let mut head = [0; 4096];
+            let Ok(()) = file.read_exact_at(&mut head, 0) else { continue };
+            (1..1024).step_by(2).for_each(|slot| file.write_all_at(&[1], slot * SLOT).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(2 * u64::from(shortened % 7)));
+            file.set_len(0).unwrap();
+            file.set_len(length).unwrap();
+            file.write_all_at(&head, 0).unwrap();
+            shortened += 1;
+        }
+        asked = asking.into_iter().map(|thread| thread.join().unwrap()).sum();
+    });
+    let ended = daemon.child.try_wait().unwrap();
+    assert!(ended.is_none(), "{ended:?} after {shortened} rounds, asked {asked} times");
+    assert!(shortened > 5 && asked > 5, "{shortened} rounds, asked {asked} times");
+    assert_eq!(daemon.get("/healthz").unwrap().0, 200);
+}

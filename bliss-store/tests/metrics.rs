@@ -16,18 +16,16 @@ use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
 use bliss_store::{Client, METRICS, MetricsError, MetricsFile, PublishOptions, Publisher};
 
+use common::{directory, in_child, wait};
+
+mod common;
+
 const NOW: u32 = 1000;
 
 struct Site {
     directory: tempfile::TempDir,
     publisher: Publisher,
     file: MetricsFile,
-}
-
-/// On a tmpfs where there is one, as in production.
-fn directory() -> tempfile::TempDir {
-    let shm = Path::new("/dev/shm");
-    if shm.is_dir() { tempfile::tempdir_in(shm).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
 /// A model whose raw value is `low` for `ip.x` up to 10, else `high`.
@@ -129,27 +127,6 @@ fn score(client: &mut Client, times: u64) {
     for _ in 0..times {
         client.score(&request, "", NOW);
     }
-}
-
-/// Runs `work` in a child process, which ends with whether it was good.
-fn in_child(work: impl FnOnce() -> bool) -> libc::pid_t {
-    // SAFETY:
-    // - the child runs code of this thread only, and ends by a bare exit
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0);
-    if child == 0 {
-        let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(false);
-        // SAFETY: no memory is passed.
-        unsafe { libc::_exit(i32::from(!good)) };
-    }
-    child
-}
-
-fn wait(child: libc::pid_t) -> i32 {
-    let mut status = 0;
-    // SAFETY: `status` is writable and of the type that `waitpid` fills in.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    status
 }
 
 #[test]

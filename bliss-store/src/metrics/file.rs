@@ -1,17 +1,26 @@
 //! The daemon's side: creates the file and reads all slots.
+//!
+//! Slots are read by system calls, never through a mapping: a worker that shortens the file would kill whoever looks at one.
+//!
+//! # Orderings
+//!
+//! The words of a slot that was read are atomics, as [`Slot`] asks for, and private: they are stored and loaded relaxed. The
+//! kernel copies them in aligned pieces of at least a word, so that no count is seen half written.
 
 use std::ffi::CString;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bliss_core::metrics::{SLOT_BYTES, SLOT_WORDS, Slot};
 
+use bliss_os::Errno;
 use bliss_os::file::{self, Access, FileInfo};
-use bliss_os::map::Map;
 
 use super::{
     DEFAULT_SLOTS, HEADER_BYTES, HeaderError, METRICS, check_header, file_bytes, header, slot_offset,
@@ -37,6 +46,7 @@ pub struct MetricsFile {
     group: Option<u32>,
     open: Open,
     refused_permissions: Option<MetricsFileError>,
+    copy: SlotCopy,
 }
 
 /// The open file.
@@ -46,7 +56,33 @@ struct Open {
     info: FileInfo,
     /// Slots, by the header when it was checked.
     slots: u32,
-    map: Map,
+}
+
+/// The slot that was read last.
+struct SlotCopy {
+    bytes: Box<[u8]>,
+    words: Box<[AtomicU64]>,
+}
+
+impl fmt::Debug for SlotCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotCopy").finish_non_exhaustive()
+    }
+}
+
+impl SlotCopy {
+    fn new() -> Self {
+        let words = (0..SLOT_WORDS).map(|_| AtomicU64::new(0)).collect();
+        Self { bytes: vec![0; SLOT_BYTES].into(), words }
+    }
+
+    /// Reads slot `index`; zeros where the file is shorter.
+    fn read(&mut self, file: &OwnedFd, index: u32) -> Result<Option<Slot<'_>>, Errno> {
+        file::read_at(file, &mut self.bytes, slot_offset(index))?;
+        let (read, _) = self.bytes.as_chunks::<8>();
+        self.words.iter().zip(read).for_each(|(word, bytes)| word.store(u64::from_ne_bytes(*bytes), Relaxed));
+        Ok(Slot::new(&self.words))
+    }
 }
 
 impl MetricsFile {
@@ -55,7 +91,7 @@ impl MetricsFile {
     /// existing one too: see [`refused_permissions`](Self::refused_permissions).
     ///
     /// # Errors
-    /// It cannot be created or mapped.
+    /// It cannot be created or read.
     pub fn open(directory: &Path, options: &PublishOptions) -> Result<Self, MetricsFileError> {
         let path = directory.join(METRICS);
         let fail = |step, error| MetricsFileError { path: path.clone(), step, error };
@@ -65,7 +101,7 @@ impl MetricsFile {
         let open = find_or_create(&path, &name, mode, group).map_err(|(step, error)| fail(step, error))?;
         let refused = open.correct_permissions(mode, group).err();
         let refused_permissions = refused.map(|(step, error)| fail(step, error));
-        Ok(Self { path, name, mode, group, open, refused_permissions })
+        Ok(Self { path, name, mode, group, open, refused_permissions, copy: SlotCopy::new() })
     }
 
     /// Why the file that was found could not be given the mode and group of the options; it is used as it is.
@@ -86,20 +122,23 @@ impl MetricsFile {
         Ok(true)
     }
 
-    /// Calls `each` with every slot that was ever used. If the file was removed, replaced or damaged meanwhile, it is replaced
-    /// first, and counts start at 0.
+    /// Calls `each` with a copy of every slot that was ever used. If the file was removed, replaced or damaged meanwhile, it
+    /// is replaced first, and counts start at 0.
     ///
     /// # Errors
     /// It cannot be created or read.
     pub fn slots(&mut self, mut each: impl FnMut(Slot<'_>)) -> Result<(), MetricsFileError> {
         self.keep_in_place()?;
-        let fail = |step, error| MetricsFileError { path: self.path.clone(), step, error };
-        let Open { file, map, slots, .. } = &self.open;
+        let Self { path, open: Open { file, slots, .. }, copy, .. } = self;
+        let fail = |step, errno| {
+            let error = io::Error::from_raw_os_error(errno);
+            MetricsFileError { path: path.clone(), step, error }
+        };
         let mut index = 0;
         while index < *slots {
-            // Slots that were never taken are holes, and reading those through the mapping would allocate their pages.
-            let data = file::next_data(file, slot_offset(index))
-                .map_err(|errno| fail("searching for slots", io::Error::from_raw_os_error(errno)))?;
+            // Slots that were never taken are holes.
+            let data = file::next_data(&*file, slot_offset(index))
+                .map_err(|errno| fail("searching for slots", errno))?;
             let Some(data) = data else { break };
             // The header takes the room of one slot.
             let block = data / SLOT_BYTES as u64;
@@ -107,9 +146,8 @@ impl MetricsFile {
             if index >= *slots {
                 break;
             }
-            if let Some(slot) = map.get_slice(slot_offset(index), SLOT_WORDS).and_then(Slot::new) {
-                each(slot);
-            }
+            let slot = copy.read(file, index).map_err(|errno| fail("reading a slot", errno))?;
+            slot.into_iter().for_each(&mut each);
             index += 1;
         }
         Ok(())
@@ -172,11 +210,15 @@ fn find(name: &CString) -> io::Result<Result<Open, HeaderError>> {
     }
     let header = file::read_head::<HEADER_BYTES>(&fd).map_err(os)?;
     let slots = match check_header(&header, info.size) {
+        // Somebody else made it longer, and reading it would cost as much more.
+        Ok(slots) if slots > DEFAULT_SLOTS => {
+            let slot_bytes = u32::try_from(SLOT_BYTES).unwrap_or(u32::MAX);
+            return Ok(Err(HeaderError::Size { bytes: info.size, slots, slot_bytes }));
+        }
         Ok(slots) => slots,
         Err(bad) => return Ok(Err(bad)),
     };
-    let map = Map::new(&fd, info.size, false).map_err(os)?;
-    Ok(Ok(Open { file: fd, info, slots, map }))
+    Ok(Ok(Open { file: fd, info, slots }))
 }
 
 /// Creates the file beside `path` and renames it, so that nobody finds half of one.

@@ -24,9 +24,10 @@
 //!
 //! # Trust
 //!
-//! Whoever may write the file can falsify counts, and by truncating it kill the processes that map it, as with
-//! `*_readers` of mmap-sync; so the daemon gives both the same mode and group. No byte in the file makes anyone read or
-//! write outside of it.
+//! Whoever may write the file can falsify counts, and by shortening it kill the workers that count in it, as with
+//! `*_readers` of mmap-sync; so the daemon gives both the same mode and group. The daemon maps nothing of it: it reads copies
+//! of slots, and replaces a file whose length or header is not its own. No byte in the file makes anyone read or write outside
+//! of it.
 
 #[cfg(feature = "publish")]
 mod file;

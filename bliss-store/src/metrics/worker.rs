@@ -78,6 +78,8 @@ struct OwnedSlot {
     /// Token of the process that took it.
     token: u64,
     file: FileInfo,
+    /// Where it ends in the file.
+    end: u64,
     map: Map,
     /// Holds the lock. Never mapped; closed in a child of a fork.
     _lock: PrivateFd,
@@ -114,12 +116,12 @@ impl WorkerMetrics {
         }
     }
 
-    /// Takes a slot if the handle has none, the file was replaced, or this process was forked from the slot's owner. Does
-    /// not allocate.
+    /// Takes a slot if the handle has none, the file was replaced or shortened, or this process was forked from the slot's
+    /// owner. Does not allocate.
     pub(crate) fn maintain(&mut self) {
         if let (Ok(slot), Some((path, _))) = (&self.slot, &self.paths)
             && slot.is_ours()
-            && file::lstat(path).is_ok_and(|info| info.same_file(&slot.file))
+            && file::lstat(path).is_ok_and(|info| info.same_file(&slot.file) && info.size >= slot.end)
         {
             return;
         }
@@ -204,7 +206,7 @@ impl OwnedSlot {
             let map =
                 Map::part(&mapped, slot_offset(index), SLOT_BYTES as u64, true).map_err(failed("mmap"))?;
             *next = 0;
-            return Ok(Self { token, file, map, _lock: lock });
+            return Ok(Self { token, file, end: slot_offset(index + 1), map, _lock: lock });
         }
         // Never 0, which would make the next attempt try all slots.
         *next = (next.wrapping_add(tries) % slots).max(1);
