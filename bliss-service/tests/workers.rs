@@ -236,10 +236,9 @@ fn m7_counters_shortened_while_metrics_are_asked_do_not_kill_the_daemon() {
     use std::os::unix::fs::FileExt;
     const SLOT: u64 = 65_536;
     let dir = directory();
-    let mut daemon = Daemon::start(
-        dir.path(),
-        "[[dimension]]\nname = \"ip\"\nkey = [\"ip\"]\nfeatures = [{ name = \"x\" }]\n",
-    );
+    fs::write(dir.path().join("log"), "").unwrap();
+    let config = "[[origin.access_log]]\nname = \"traffic\"\npath = \"log\"\n";
+    let mut daemon = Daemon::start(dir.path(), config);
     let path = dir.path().join("shm/counters");
     let start = std::time::Instant::now();
     let (mut shortened, mut asked) = (0_u32, 0_u32);
