@@ -234,7 +234,7 @@ fn what_nobody_knows_by_name_is_counted_as_other() {
 #[test]
 fn m7_counters_shortened_while_metrics_are_asked_do_not_kill_the_daemon() {
     use std::os::unix::fs::FileExt;
-    const SLOT: u64 = 65_536;
+    const SLOT: u64 = bliss_core::metrics::SLOT_BYTES as u64;
     let dir = directory();
     fs::write(dir.path().join("log"), "").unwrap();
     let config = "[[origin.access_log]]\nname = \"traffic\"\npath = \"log\"\n";

@@ -4,8 +4,9 @@
 //!
 //! # Orderings
 //!
-//! The words of a slot that was read are atomics, as [`Slot`] asks for, and private: they are stored and loaded relaxed. The
-//! kernel copies them in aligned pieces of at least a word, so that no count is seen half written.
+//! The words of a slot that was read are atomics, as [`Slot`] asks for, and private: they are stored and loaded relaxed.
+//! Nothing orders them with what workers store while the kernel copies. If it copies in pieces smaller than a word, a count that
+//! changes meanwhile may be read half changed: that is wrong in one reading of the metrics, and nothing else depends on it.
 
 use std::ffi::CString;
 use std::fmt;
