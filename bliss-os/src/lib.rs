@@ -2,6 +2,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | [`directory`] | whether others could replace a directory or what is in it |
 //! | [`file`] | opening, inspecting, naming and reserving files |
 //! | [`lock`] | open-file-description locks on single bytes |
 //! | [`map`] | shared mappings, and the atomics in them |
@@ -21,6 +22,7 @@
 compile_error!("bliss-os needs Linux: open-file-description locks, MADV_WIPEONFORK, punched holes");
 
 pub mod clock;
+pub mod directory;
 pub mod file;
 pub mod fork;
 pub mod lock;

@@ -1,7 +1,7 @@
 //! `bliss-service check`: its output and exit code, and what another user than root may not do.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -54,9 +54,9 @@ fn errors_exit_with_1_and_warnings_only_if_strict() {
     assert!(text.starts_with("error: ") && text.contains("line 9") && text.contains("nonsense"), "{text}");
 }
 
-/// As the user `nobody`: a log of others, a directory of others, a group of others.
+/// As the user `nobody`: a log of others, a directory of others, a group of others, and a directory that others may write.
 #[test]
-fn another_user_may_not_read_write_or_give_everything() {
+fn s11_check_tells_of_a_squatted_directory() {
     const NOBODY: u32 = 65534;
     let dir = tempfile::tempdir().unwrap();
     let shm = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -102,7 +102,13 @@ fn another_user_may_not_read_write_or_give_everything() {
     fs::write(path("bliss.toml"), &text).unwrap();
     assert!(run().unwrap().contains("is not there and cannot be made: user id 65534"), "{}", run().unwrap());
     open(&path("access.log"), 0o644);
+    // Where anybody may replace anything it can be made, and must not be.
     open(shm.path(), 0o777);
+    fs::create_dir(shm.path().join("bliss")).unwrap();
+    chown(shm.path().join("bliss"), Some(NOBODY), None).unwrap();
+    let squatted = format!("directory: {}: may be written by others", shm.path().display());
+    assert!(run().unwrap().contains(&squatted), "{}", run().unwrap());
+    open(shm.path(), 0o1777);
     fs::write(path("bliss.toml"), text.replace("group = 0", "group = 65534")).unwrap();
     let found = run().unwrap();
     assert!(!found.contains("error: ") && found.contains("good: "), "{found}");

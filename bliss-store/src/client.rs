@@ -67,7 +67,8 @@ impl ClientOptions {
     pub fn open(&self, directory: impl AsRef<Path>) -> Result<Client, Error> {
         let directory = directory.as_ref();
         let reader = |prefix: &str| {
-            let options = Options::new(directory.join(prefix)).prefault(true).huge_pages(true);
+            let options =
+                Options::new(directory.join(prefix)).private_directory(true).prefault(true).huge_pages(true);
             let reader =
                 self.max_size.map_or(options.clone(), |bytes| options.max_size(bytes)).open_reader()?;
             // From now on `maintain` maps pages, a slice at a time, and requests map none. Pins report errors.

@@ -53,6 +53,7 @@ impl Default for PublishOptions {
 impl PublishOptions {
     fn sync(&self, prefix: &Path) -> Options {
         let options = Options::new(prefix)
+            .private_directory(true)
             .huge_pages(true)
             .grace(self.grace)
             .mode(self.mode)
@@ -69,6 +70,16 @@ const MIN_SAVING: u64 = 50;
 /// disk. `None` if it cannot be asked.
 pub fn is_in_memory(directory: &Path) -> Option<bool> {
     std::fs::File::open(directory).ok().map(bliss_os::file::is_in_memory)
+}
+
+/// Checks that nobody but root and this user could put other files in the place of those that this user publishes in
+/// `directory`: it is no link, belongs to this user or root, and nobody else may write in it or replace a directory above it.
+/// [`Publisher::open`] and every reader do it too. Nothing is wrong with a directory that does not exist.
+///
+/// # Errors
+/// [`mmap_sync::Error::Directory`] names the directory and what is wrong with it.
+pub fn check_directory(directory: &Path) -> Result<(), mmap_sync::Error> {
+    Options::new(directory.join(FEATURES)).private_directory(true).check_directory()
 }
 
 /// Names of files that are missing in `directory`, where features and models of these generations are published; `None`:

@@ -1,8 +1,12 @@
 //! What can go wrong, where, and what to do about it.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+
+pub use bliss_os::directory::Why as DirectoryFault;
 
 /// One of the files of a synchronizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,20 @@ impl fmt::Display for FilePath {
             FileKind::Lock => write!(f, "{prefix}_lock"),
             FileKind::Old(generation) => write!(f, "{prefix}_old_{generation}"),
             FileKind::Directory => write!(f, "the directory of {prefix}_*"),
+        }
+    }
+}
+
+/// The beginning of a prefix that leads to a directory.
+struct DirectoryOf<'a>(&'a FilePath, usize);
+
+impl fmt::Display for DirectoryOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DirectoryOf(path, at) = self;
+        let prefix = path.prefix.as_os_str().as_bytes();
+        match prefix.get(..*at).filter(|found| !found.is_empty()) {
+            Some(found) => write!(f, "{}", Path::new(OsStr::from_bytes(found)).display()),
+            None => f.write_str("the current directory, or one above it,"),
         }
     }
 }
@@ -132,6 +150,16 @@ pub enum Error {
         expected: u32,
         /// The user it belongs to.
         found: u32,
+    },
+    /// The directory of the files, or one above it, is such that others could put files of their own in it.
+    #[error("{}: {why}", DirectoryOf(.path, *.at))]
+    Directory {
+        /// Of the directory of the files.
+        path: FilePath,
+        /// Which one it is: so many bytes of the prefix lead to it. 0: the current directory, or one above it.
+        at: usize,
+        /// What is wrong with it.
+        why: DirectoryFault,
     },
     /// The file cannot be given to the group of the options, or of a directory that gives its group to its files.
     #[error(

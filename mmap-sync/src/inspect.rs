@@ -89,7 +89,7 @@ pub struct Report {
 /// [`Error::NotPublished`] if there are no files; otherwise what is wrong with `P_state` or `P_readers`.
 pub fn inspect(options: &Options) -> Result<Report, Error> {
     let paths = Paths::new(&options.prefix)?;
-    let owners = paths.reader_owners(options.owner);
+    let owners = paths.reader_owners(options)?;
     let (map, _) = open_state(&paths, &owners)?.ok_or(Error::NotPublished)?;
     let state = state_of(&map).ok_or(Error::NotPublished)?;
     let id = state.readers_id.load(Ordering::Relaxed);
@@ -264,7 +264,7 @@ pub fn verify(options: &Options) -> (Vec<String>, Vec<Error>) {
 /// The copy that is not current, with no writer about.
 fn standby(options: &Options, current: u64) -> Result<String, Error> {
     let paths = Paths::new(&options.prefix)?;
-    let owners = paths.reader_owners(options.owner);
+    let owners = paths.reader_owners(options)?;
     let index = (current + 1) & 1;
     let kind = FileKind::Data(u8::from(index == 1));
     let Some((fd, info)) = paths.open(kind, false, &owners)? else { return Ok("none".to_string()) };

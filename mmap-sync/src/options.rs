@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::paths::Paths;
 
 /// Address space reserved per copy and handle unless [`Options::max_size`] says otherwise: 16 GiB.
 pub const DEFAULT_MAX_SIZE: u64 = 16 << 30;
@@ -32,6 +33,7 @@ pub struct Options {
     pub(crate) readers_mode: u32,
     pub(crate) group: Option<u32>,
     pub(crate) owner: Option<u32>,
+    pub(crate) private_directory: bool,
     pub(crate) max_size: u64,
     pub(crate) slots: u32,
     pub(crate) max_slots: u32,
@@ -54,6 +56,7 @@ impl Options {
             readers_mode: 0o660,
             group: None,
             owner: None,
+            private_directory: false,
             max_size: DEFAULT_MAX_SIZE,
             slots: DEFAULT_SLOTS,
             max_slots: 1 << 16,
@@ -92,10 +95,32 @@ impl Options {
         self
     }
 
-    /// The user whose files a reader accepts. Default: root, the reader's own user, or the owner of the directory.
+    /// The user whose files a reader accepts. Default: root, the reader's own user, or the owner of the directory, which is
+    /// checked before ([`check_directory`](Self::check_directory)).
     pub fn owner(mut self, owner: Option<u32>) -> Self {
         self.owner = owner;
         self
+    }
+
+    /// Whether a directory in which others may make files is refused even if it is sticky, as `/dev/shm` is. Default: no;
+    /// in a sticky one others can take names before the writer does, which is then refused, and no more. See
+    /// [`check_directory`](Self::check_directory).
+    pub fn private_directory(mut self, private: bool) -> Self {
+        self.private_directory = private;
+        self
+    }
+
+    /// Checks the directory as [`open_writer`](Self::open_writer) does: it must belong to this user, to root, or to the
+    /// [`owner`](Self::owner); it must be no link; and nobody else may be able to replace it, a directory above it, or what
+    /// is in it. Readers accept a directory of any user if only root or they themselves could have given it to that user,
+    /// and look at it again each time they open files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Directory`] with the directory that is at fault; [`Error::Option`].
+    pub fn check_directory(&self) -> Result<(), Error> {
+        self.check()?;
+        Paths::new(&self.prefix)?.check_directory(self, true).map(drop)
     }
 
     /// Address space in bytes that is reserved for each copy; default 16 GiB. A copy grows up to this size without

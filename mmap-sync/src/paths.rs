@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use bliss_os::{
     Errno,
+    directory::{self, Fault, Rules, Why},
     file::{self, Access, FileInfo},
 };
 
 use crate::error::{Error, FileKind, FilePath};
+use crate::options::Options;
 
 /// The files of one prefix.
 #[derive(Debug)]
@@ -147,17 +149,26 @@ impl Paths {
         Error::Io { path: self.path_of(file), action, errno }
     }
 
-    /// Whose files a reader accepts.
-    pub(crate) fn reader_owners(&self, named: Option<u32>) -> Owners {
-        match named {
+    /// Whose files a reader accepts, once the directory was checked.
+    pub(crate) fn reader_owners(&self, options: &Options) -> Result<Owners, Error> {
+        let directory = self.check_directory(options, false)?;
+        let me = file::effective_user();
+        Ok(match options.owner {
             Some(owner) => Owners([owner; 3]),
-            None => {
-                let me = file::effective_user();
-                let directory = file::stat(&self.directory)
-                    .ok()
-                    .filter(|info| info.is_directory())
-                    .map_or(me, |info| info.owner);
-                Owners([directory, me, 0])
+            None => Owners([directory.map_or(me, |info| info.owner), me, 0]),
+        })
+    }
+
+    /// Checks that nobody else could put files of their own in the place of these. `None`: there is no directory.
+    pub(crate) fn check_directory(&self, options: &Options, own: bool) -> Result<Option<FileInfo>, Error> {
+        let me = file::effective_user();
+        let trusted = [0, me, options.owner.unwrap_or(me)];
+        let rules = Rules { trusted: &trusted, own, private: options.private_directory };
+        match directory::check(&self.directory, rules) {
+            Ok(info) => Ok(Some(info)),
+            Err(Fault { why: Why::System(libc::ENOENT), .. }) => Ok(None),
+            Err(Fault { at, why }) => {
+                Err(Error::Directory { path: self.path_of(FileKind::Directory), at, why })
             }
         }
     }

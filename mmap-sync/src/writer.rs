@@ -105,7 +105,7 @@ impl Options {
     ///
     /// [`Error::Locked`] if there is another writer; [`Error::Io`], [`Error::NoSpace`]; and if files of this prefix
     /// exist that are not usable: [`Error::Foreign`], [`Error::Layout`], [`Error::Corrupt`], [`Error::NotRegular`],
-    /// [`Error::Owner`].
+    /// [`Error::Owner`]; [`Error::Directory`] if others could replace the files ([`Options::check_directory`]).
     pub fn open_writer(&self) -> Result<Writer, Error> {
         adopt::open(self)
     }

@@ -50,9 +50,14 @@ impl Host {
             Ok(metadata) if !metadata.is_dir() => {
                 Err(format!("{shown} is a file; name a directory, or remove the file"))
             }
-            Ok(_) => access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
-                format!("{shown} cannot be written by user id {user}: {error}; give it to that user, or name another")
-            }),
+            Ok(_) => {
+                access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+                    format!(
+                        "{shown} cannot be written by user id {user}: {error}; give it to that user, or name another"
+                    )
+                })?;
+                bliss_store::check_directory(directory).map_err(|error| error.to_string())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let parent = parent(directory);
                 let cannot = |why: String| format!("{shown} is not there and cannot be made: {why}");

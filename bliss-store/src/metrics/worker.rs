@@ -9,6 +9,7 @@ use bliss_core::score::Answer;
 use bliss_core::scorer::{RequestMetrics, Scorer};
 
 use bliss_os::Errno;
+use bliss_os::directory::{self, Fault, Rules, Why};
 use bliss_os::file::{self, Access, FileInfo};
 use bliss_os::fork::{self, PrivateFd};
 use bliss_os::lock::Lock;
@@ -42,6 +43,9 @@ pub enum MetricsError {
         "counters: expected a regular file of root, of this user or of the directory's owner; remove what is there"
     )]
     Stranger,
+    /// Others could replace the directory, or what is in it.
+    #[error("counters: the directory, or one above it, {0}")]
+    Directory(Why),
     /// Its header is not that of this release.
     #[error("counters: {0}; the daemon replaces it when it starts")]
     Head(HeaderError),
@@ -180,12 +184,17 @@ impl Drop for WorkerMetrics {
 }
 
 impl OwnedSlot {
-    fn take(path: &CString, directory: &CString, next: &mut u32) -> Result<Self, MetricsError> {
+    fn take(path: &CString, folder: &CString, next: &mut u32) -> Result<Self, MetricsError> {
         fork::init().map_err(failed("pthread_atfork"))?;
         let token = fork::token();
+        let trusted = [0, file::effective_user()];
+        let parent = directory::check(folder, Rules { trusted: &trusted, own: false, private: true })
+            .map_err(|Fault { why, .. }| match why {
+                Why::System(libc::ENOENT) => MetricsError::NoFile,
+                why => MetricsError::Directory(why),
+            })?;
         let mapped = file::open(path, Access::ReadWrite).map_err(failed("open"))?;
         let file = file::fstat(&mapped).map_err(failed("fstat"))?;
-        let parent = file::stat(directory).map_err(failed("stat"))?;
         if !file.is_regular() || ![0, file::effective_user(), parent.owner].contains(&file.owner) {
             return Err(MetricsError::Stranger);
         }

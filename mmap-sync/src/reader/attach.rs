@@ -16,7 +16,6 @@ use bliss_os::{
 
 use crate::error::{Error, FileKind};
 use crate::layout::{MUST_FENCE, SLOT_FENCED, State};
-use crate::paths::Owners;
 use crate::primitive::Ordering;
 use crate::reader_slot::ReaderSlot;
 use crate::state::{boot_id, open_state, state_of};
@@ -111,7 +110,7 @@ impl Inner {
 
     /// Opens `P_state` and takes a slot. If that fails, everything stays as it was.
     fn attach(&self, cold: &mut Cold) -> Result<(), Error> {
-        let owners = self.owners();
+        let owners = self.paths.reader_owners(&self.options)?;
         let (state, info) = open_state(&self.paths, &owners)?.ok_or(Error::NotPublished)?;
         let Some(header) = state_of(&state) else { return Err(Error::NotPublished) };
         let id = header.readers_id.load(Ordering::Relaxed);
@@ -170,9 +169,5 @@ impl Inner {
         for pin in &self.pins {
             pin.refs.set(if pin.refs.get() == 0 { 0 } else { FROZEN });
         }
-    }
-
-    fn owners(&self) -> Owners {
-        self.paths.reader_owners(self.options.owner)
     }
 }

@@ -284,7 +284,7 @@ impl Context<'_> {
     fn open(&self, index: u64) -> Result<Option<Opened>, Error> {
         let paths = self.paths;
         let kind = FileKind::Data(u8::from(index == 1));
-        let owners = paths.reader_owners(self.options.owner);
+        let owners = paths.reader_owners(self.options)?;
         let Some((fd, info)) = paths.open(kind, false, &owners)? else { return Ok(None) };
         if info.size < PAGE {
             return Err(self.corrupt(index, "the file size", PAGE, info.size));

@@ -35,6 +35,7 @@ pub(super) fn owners(options: &Options) -> Owners {
 pub(super) fn open(options: &Options) -> Result<Writer, Error> {
     options.check()?;
     let paths = Paths::new(&options.prefix)?;
+    paths.check_directory(options, true)?;
     let lock = take_lock(&paths, &owners(options))?;
     open_locked(options, paths, Arc::new(lock), 0)
 }
@@ -44,6 +45,7 @@ pub(super) fn open(options: &Options) -> Result<Writer, Error> {
 pub(super) fn reopen(writer: &mut Writer) -> Result<(), Error> {
     let options = writer.options.clone();
     let paths = Paths::new(&options.prefix)?;
+    paths.check_directory(&options, true)?;
     // The lock file may still be the one that is locked, or another one, which another writer may hold.
     let lock =
         if writer.has_lock() { writer.lock.clone() } else { Arc::new(take_lock(&paths, &owners(&options))?) };
