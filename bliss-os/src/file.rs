@@ -202,11 +202,6 @@ fn repeat(mut call: impl FnMut() -> std::result::Result<(), Errno>) -> Result<()
     Err(libc::EINTR)
 }
 
-/// Makes a file longer; what is added is a hole.
-pub fn make_longer(fd: impl AsFd, size: u64) -> Result<()> {
-    fs::ftruncate(fd, size).map_err(errno)
-}
-
 /// Reads the first bytes of a file; zeros where it has fewer.
 pub fn read_head<const N: usize>(fd: impl AsFd) -> Result<[u8; N]> {
     let mut head = [0; N];
@@ -227,6 +222,17 @@ pub fn read_at(fd: impl AsFd, bytes: &mut [u8], from: u64) -> Result<()> {
     }
     rest.fill(0);
     Ok(())
+}
+
+/// Cuts a file off, or makes it longer by a hole.
+pub fn set_size(fd: impl AsFd, size: u64) -> Result<()> {
+    fs::ftruncate(fd, size).map_err(errno)
+}
+
+/// The first byte at or after `from` that is in a hole; the size of the file if there is none, or where the file system does
+/// not tell.
+pub fn next_hole(fd: impl AsFd, from: u64) -> Result<u64> {
+    fs::seek(fd, SeekFrom::Hole(from)).map_err(errno)
 }
 
 /// The first byte at or after `from` that is not in a hole; `None` if there is none.

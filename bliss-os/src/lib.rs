@@ -2,6 +2,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | [`bus_error`] | surviving a mapping whose file others shorten |
 //! | [`directory`] | whether others could replace a directory or what is in it |
 //! | [`file`] | opening, inspecting, naming and reserving files |
 //! | [`lock`] | open-file-description locks on single bytes |
@@ -21,6 +22,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("bliss-os needs Linux: open-file-description locks, MADV_WIPEONFORK, punched holes");
 
+pub mod bus_error;
 pub mod clock;
 pub mod directory;
 pub mod file;

@@ -11,6 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use bliss_store::HeldFiles;
+use mmap_sync::Holding;
+
 use crate::access_log::health::ProblemKind;
 use crate::worker_metrics::WorkerMetrics;
 
@@ -48,6 +51,9 @@ pub struct Metrics {
     pub published_timestamp: FloatGauge,
     pub published_bytes: Gauge,
     pub fresh_files: Counter,
+    pub held_files: Family<Labels<1>, Gauge>,
+    pub held_bytes: Family<Labels<1>, Gauge>,
+    pub holder_pid: Family<Labels<1>, Gauge>,
     pub files_made_again: Counter,
     pub generation: Gauge,
     pub models_generation: Gauge,
@@ -149,6 +155,15 @@ impl Metrics {
                 "fresh_files",
                 "Publications to a fresh file, because readers held the old one"
             ),
+            held_files: metric!(
+                "held_files",
+                "Files of older features or models that are kept because readers hold them"
+            ),
+            held_bytes: metric!("held", "The size of these files", unit Bytes),
+            holder_pid: metric!(
+                "holder_pid",
+                "The process that holds the oldest of these files, as it sees itself; 0 if there is none or it is not known"
+            ),
             files_made_again: metric!(
                 "files_made_again",
                 "Times that published files were removed or replaced by somebody, and were published again"
@@ -169,6 +184,23 @@ impl Metrics {
         for kind in ProblemKind::ALL {
             let labels = [("origin", origin.to_owned()), ("problem", kind.name().to_owned())];
             self.log_problems.get_or_create(&labels).set(i64::from(problem == Some(kind)));
+        }
+    }
+
+    /// Sets what is kept for readers that hold it.
+    pub fn held_files(&self, held: &[HeldFiles]) {
+        for HeldFiles { publication, files, bytes, holder } in held {
+            let labels = [("publication", (*publication).to_owned())];
+            let pid = match holder {
+                Some(Holding::Slot { pid, .. }) => i64::from(*pid),
+                Some(Holding::Counters) | None => 0,
+            };
+            let gauge = |family: &Family<Labels<1>, Gauge>, value| {
+                family.get_or_create(&labels).set(value);
+            };
+            gauge(&self.held_files, i64::try_from(*files).unwrap_or(i64::MAX));
+            gauge(&self.held_bytes, i64::try_from(*bytes).unwrap_or(i64::MAX));
+            gauge(&self.holder_pid, pid);
         }
     }
 

@@ -16,7 +16,7 @@ use bliss_core::build::ModelSet;
 use bliss_core::key::KeySecret;
 use bliss_core::publication::features::FeaturesRef;
 use bliss_core::schema::Schema;
-use bliss_store::{Publication, PublishError, PublishOptions, Publisher};
+use bliss_store::{HeldFiles, Publication, PublishError, PublishOptions, Publisher};
 use tokio::sync::oneshot;
 
 use crate::expiry::{Expiry, Removed};
@@ -76,6 +76,10 @@ pub(crate) trait Store: Send {
     fn keep_in_place(&mut self) -> Result<Option<[Option<u64>; 2]>, String> {
         Ok(None)
     }
+    /// What is kept for readers that do not let go.
+    fn held_files(&self) -> Vec<HeldFiles> {
+        Vec::new()
+    }
     /// The features published last, if their schema is the current one.
     fn current(&self) -> Option<FeaturesRef<'_>>;
 }
@@ -104,6 +108,10 @@ impl Store for Publisher {
             Ok(made) => Ok(made.then(|| [self.generation(), self.models_generation()])),
             Err(error) => Err(cannot_open(self.directory(), &error).to_string()),
         }
+    }
+
+    fn held_files(&self) -> Vec<HeldFiles> {
+        Publisher::held_files(self).to_vec()
     }
 
     fn current(&self) -> Option<FeaturesRef<'_>> {
@@ -163,6 +171,9 @@ pub fn open(
     workers.open(directory, options);
     workers.learn_dimensions(schema.dimensions.iter().map(|dimension| dimension.name.as_str()));
     learn_published(&publisher, workers);
+    for error in publisher.unusable_readers() {
+        tracing::warn!("made again, with the file as it was left to those who have it: {error}");
+    }
     for corrected in publisher.corrected_permissions() {
         tracing::warn!("{corrected}, as publish.mode, publish.readers_mode and publish.group say");
     }
@@ -303,6 +314,7 @@ impl<S: Store> PublishThread<S> {
     fn alive(&mut self) {
         self.store.heartbeat();
         self.state.publisher_alive();
+        self.state.metrics.held_files(&self.store.held_files());
         if self.looked.is_none_or(|at| at.elapsed() >= HEARTBEAT) {
             self.look();
         }

@@ -61,8 +61,8 @@ pub use metrics::{HeaderError, METRICS, MetricsError};
 pub use metrics::{MetricsFile, MetricsFileError};
 #[cfg(feature = "publish")]
 pub use publisher::{
-    Publication, PublishError, PublishMethod, PublishOptions, Publisher, check_directory, is_in_memory,
-    missing_files,
+    HeldFiles, Publication, PublishError, PublishMethod, PublishOptions, Publisher, check_directory,
+    is_in_memory, missing_files,
 };
 #[cfg(feature = "publish")]
 pub use sweep::{Expired, Sweeper};

@@ -15,7 +15,7 @@ use bliss_core::publication::frame::FrameError;
 use bliss_core::publication::models::{ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::table::TableError;
-use mmap_sync::{Edit, Options, Standby, Writer};
+use mmap_sync::{Edit, Holding, Options, Standby, Writer};
 
 use crate::{FEATURES, METRICS, MODELS};
 
@@ -54,6 +54,7 @@ impl PublishOptions {
     fn sync(&self, prefix: &Path) -> Options {
         let options = Options::new(prefix)
             .private_directory(true)
+            .survive_truncation(true)
             .huge_pages(true)
             .grace(self.grace)
             .mode(self.mode)
@@ -127,6 +128,20 @@ impl Publication {
         let mmap_sync::Publication { generation, bytes, reset } = written;
         Self { generation, bytes, fresh_file: reset, method }
     }
+}
+
+/// Files of older features or models that are kept because readers hold them. There are limits to that (64 files, and four times
+/// the size of what is published, but at least 256 MiB), beyond which publications fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldFiles {
+    /// `features` or `models`.
+    pub publication: &'static str,
+    /// How many files.
+    pub files: usize,
+    /// Bytes that they occupy.
+    pub bytes: u64,
+    /// Who holds the oldest one.
+    pub holder: Option<Holding>,
 }
 
 /// Why a publication failed. The previous one stays current.
@@ -405,6 +420,22 @@ impl Publisher {
     /// Files found at the opening that were given the group or mode of the options.
     pub fn corrected_permissions(&self) -> impl Iterator<Item = &mmap_sync::Corrected> {
         self.features.corrected_permissions().iter().chain(self.models.corrected_permissions())
+    }
+
+    /// Why files in which readers announce themselves (`*_readers`), found damaged at the opening, were made again.
+    pub fn unusable_readers(&self) -> impl Iterator<Item = &mmap_sync::Error> {
+        self.features.unusable_readers().into_iter().chain(self.models.unusable_readers())
+    }
+
+    /// What is kept for readers that do not let go of older features and models.
+    pub fn held_files(&self) -> [HeldFiles; 2] {
+        let of = |publication, writer: &Writer| HeldFiles {
+            publication,
+            files: writer.retired_files(),
+            bytes: writer.retired_bytes(),
+            holder: writer.holder(),
+        };
+        [of(FEATURES, &self.features), of(MODELS, &self.models)]
     }
 
     /// Tells readers that the publisher is alive. Call it about once a second.

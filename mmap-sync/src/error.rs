@@ -67,6 +67,30 @@ impl fmt::Display for DirectoryOf<'_> {
     }
 }
 
+/// Through what a reader holds a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// A reader slot.
+    Slot {
+        /// Its number in `P_readers`.
+        slot: u32,
+        /// The process that says it owns the slot, as it sees itself; 0 if that is not known.
+        pid: u32,
+    },
+    /// The counters that readers without a slot share.
+    Counters,
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holding::Slot { slot, pid: 0 } => write!(f, "reader slot {slot}"),
+            Holding::Slot { slot, pid } => write!(f, "process {pid} (reader slot {slot})"),
+            Holding::Counters => f.write_str("a process without a reader slot"),
+        }
+    }
+}
+
 /// Errors of this crate.
 ///
 /// Those that [`Reader::pin`](crate::Reader::pin) and [`Guard::access`](crate::Guard::access) return are made
@@ -208,6 +232,26 @@ pub enum Error {
         bytes: u64,
         /// What refused them.
         limit: &'static str,
+    },
+    /// Readers hold so much that no further file is kept for them.
+    #[error(
+        "{path}: not overwritten, since {holder} holds what is in it, and {files} files of {bytes} bytes are kept for such \
+         readers already, at most {max_files} files and {max_bytes} bytes; the last publication stays. See why that process \
+         does not let go, or end it"
+    )]
+    Held {
+        /// The copy that was to be overwritten.
+        path: FilePath,
+        /// Who holds it.
+        holder: Holding,
+        /// Files that are kept.
+        files: usize,
+        /// Bytes that they occupy.
+        bytes: u64,
+        /// How many files may be kept.
+        max_files: usize,
+        /// How many bytes they may occupy, that copy included.
+        max_bytes: u64,
     },
     /// Guards of too many different generations are alive on one handle.
     #[error(

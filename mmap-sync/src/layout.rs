@@ -7,7 +7,7 @@ use bliss_os::map::Shared;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::protocol::CELLS;
 
-pub(crate) const LAYOUT: u32 = 2;
+pub(crate) const LAYOUT: u32 = 3;
 pub(crate) const STATE_MAGIC: u64 = u64::from_le_bytes(*b"mmsyncS\n");
 pub(crate) const DATA_MAGIC: u64 = u64::from_le_bytes(*b"mmsyncD\n");
 pub(crate) const READERS_MAGIC: u64 = u64::from_le_bytes(*b"mmsyncR\n");
@@ -205,12 +205,16 @@ pub(crate) struct ReadersHeader {
     pub(crate) high_water: AtomicU64,
     /// 32
     pub(crate) reserved: [AtomicU64; 4],
-    /// 64: readers without a slot, per copy. The byte at offset 64 is what their locks are on.
+    /// 64: readers without a slot, per copy.
     pub(crate) counters: [AtomicU32; 2],
 }
 
-/// Offset of the byte that readers without a slot lock, shared.
-pub(crate) const COUNTERS_LOCK: u64 = offset_of!(ReadersHeader, counters) as u64;
+/// The byte of `P_state` that readers without a slot lock, shared. They may only read that file, so that none of them can
+/// exclude the others, as it could in `P_readers`.
+pub(crate) const COUNTERS_LOCK: u64 = offset_of!(State, counted_readers) as u64;
+
+/// Slots that are looked at at most, whatever the size of `P_readers`.
+pub(crate) const MAX_SLOTS: u32 = 1 << 16;
 
 /// A reader's slot: two cache lines, since neighbouring lines are fetched in pairs.
 #[repr(C, align(128))]

@@ -235,7 +235,7 @@ mod writer;
 
 #[cfg(not(loom))]
 pub use {
-    error::{DirectoryFault, Error, FileKind, FilePath},
+    error::{DirectoryFault, Error, FileKind, FilePath, Holding},
     layout::InstanceVersion,
     options::{DEFAULT_MAX_SIZE, DEFAULT_SLOTS, Options},
     reader::{Guard, Reader},

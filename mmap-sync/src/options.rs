@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::layout::MAX_SLOTS;
 use crate::paths::Paths;
 
 /// Address space reserved per copy and handle unless [`Options::max_size`] says otherwise: 16 GiB.
@@ -37,6 +38,9 @@ pub struct Options {
     pub(crate) max_size: u64,
     pub(crate) slots: u32,
     pub(crate) max_slots: u32,
+    pub(crate) max_retired_files: usize,
+    pub(crate) max_retired_bytes: Option<u64>,
+    pub(crate) survive_truncation: bool,
     pub(crate) prefault: bool,
     pub(crate) huge_pages: bool,
     pub(crate) verify: bool,
@@ -59,7 +63,10 @@ impl Options {
             private_directory: false,
             max_size: DEFAULT_MAX_SIZE,
             slots: DEFAULT_SLOTS,
-            max_slots: 1 << 16,
+            max_slots: MAX_SLOTS,
+            max_retired_files: 64,
+            max_retired_bytes: None,
+            survive_truncation: false,
             prefault: false,
             huge_pages: false,
             verify: false,
@@ -137,9 +144,32 @@ impl Options {
         self
     }
 
-    /// Slots beyond which `P_readers` is not extended (default 65,536); later readers use the shared counters.
+    /// Slots beyond which a reader does not extend `P_readers` (default 65,536, which is also the most); later readers use
+    /// the shared counters.
     pub fn max_slots(mut self, slots: u32) -> Self {
         self.max_slots = slots;
+        self
+    }
+
+    /// Files that the writer keeps at most for readers that do not let go of them; default 64. Beyond that publications fail
+    /// with [`Error::Held`], which names the holder, until one is let go of: a reader that pins a new generation each
+    /// time, by mistake or on purpose, would fill the file system.
+    pub fn max_retired_files(mut self, files: usize) -> Self {
+        self.max_retired_files = files;
+        self
+    }
+
+    /// Bytes that these files may occupy; default: four times the size of the current copy, but at least 256 MiB.
+    pub fn max_retired_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.max_retired_bytes = bytes;
+        self
+    }
+
+    /// Whether the writer lives on when a reader truncates `P_readers` while it looks at it. Default: no. If so, opening a
+    /// writer sets this process's handler of `SIGBUS`, which leaves all others to the handler that there was before. For
+    /// programs whose readers are not all trusted; libraries had better leave it.
+    pub fn survive_truncation(mut self, survive: bool) -> Self {
+        self.survive_truncation = survive;
         self
     }
 
@@ -199,6 +229,9 @@ impl Options {
         }
         if self.slots == 0 || self.slots > self.max_slots {
             return bad("slots", "must be at least 1 and at most max_slots");
+        }
+        if self.max_slots > MAX_SLOTS {
+            return bad("max_slots", "must be at most 65,536");
         }
         if self.max_size == 0 || self.max_size > crate::layout::MAX_BYTES {
             return bad("max_size", "must be at least 1 and at most 2^39 - 1 bytes");

@@ -6,8 +6,7 @@
 //!
 //! * free,
 //! * `pending(s, e)`: its owner is about to read the generation, which is at least `s`,
-//! * `committed(c)`: its owner reads generation `c` and nothing else,
-//! * `irrevocable(s)`: like `pending`, but the writer may not call it off.
+//! * `committed(c)`: its owner reads generation `c` and nothing else.
 //!
 //! A pin is: `s = G`, cell = `pending(s, epoch)`, **barrier**, `c = G`, cell = `committed(c)`, **barrier**,
 //! the epoch is unchanged. The writer, *before it overwrites* the copy of an old generation `o < G`, passes a
@@ -30,8 +29,9 @@
 //! see the new epoch: it returns nothing and begins again. If the cell shows `committed`, that counts. An
 //! announcement of another epoch than the slot's therefore pins nothing. There is no ABA: the epoch moves only
 //! when the writer sees an announcement of the current epoch, and a handle has at most one announcement at a
-//! time. After [`IRREVOCABLE_AFTER`] revocations in a row the reader uses `irrevocable`, so that a pin takes a bounded
-//! number of steps whatever the writer does.
+//! time. After [`MAX_REVOCATIONS`] in a row the reader gives up ([`CALLED_OFF`]), so that a pin takes a bounded number of
+//! steps whatever the writer does. There is no announcement that the writer must obey: it would pin every generation to
+//! come for as long as somebody leaves it there.
 //!
 //! # Orderings
 //!
@@ -57,15 +57,18 @@ pub const FREE: u64 = 0;
 /// Cells per slot: so many different generations may a handle hold guards on at the same time.
 pub const CELLS: usize = 12;
 
-/// After so many revoked announcements in a row a reader announces irrevocably.
-pub const IRREVOCABLE_AFTER: u32 = if cfg!(loom) { 1 } else { 4 };
+/// After so many revoked announcements in a row a pin fails. Each takes a publication that falls between the two loads of a
+/// reader which then does not run for as long as the writer looks.
+pub const MAX_REVOCATIONS: u32 = if cfg!(loom) { 2 } else { 16 };
+
+/// What [`pin`] returns after [`MAX_REVOCATIONS`]: no generation has this number.
+pub const CALLED_OFF: u64 = u64::MAX - 1;
 
 /// Generations above this are refused: a cell has three bits for other things.
 pub const MAX_GENERATION: u64 = u64::MAX >> 3;
 
 const COMMITTED: u64 = 1;
 const PENDING: u64 = 2;
-const IRREVOCABLE: u64 = 3;
 const KIND: u64 = 3;
 const EPOCH_SHIFT: u32 = 2;
 const GENERATION_SHIFT: u32 = 3;
@@ -80,12 +83,6 @@ pub const fn pending(generation: u64, epoch: u64) -> u64 {
 #[inline(always)]
 pub const fn committed(generation: u64) -> u64 {
     (generation << GENERATION_SHIFT) | COMMITTED
-}
-
-/// The cell value that pins every generation from `generation` on.
-#[inline(always)]
-pub const fn irrevocable(generation: u64) -> u64 {
-    (generation << GENERATION_SHIFT) | IRREVOCABLE
 }
 
 /// What a cell means for one generation, from harmless to binding.
@@ -105,7 +102,6 @@ pub const fn judge(cell: u64, epoch: u64, generation: u64) -> Hold {
     let of = cell >> GENERATION_SHIFT;
     match cell & KIND {
         COMMITTED if of == generation => Hold::Held,
-        IRREVOCABLE if of <= generation => Hold::Held,
         PENDING if of <= generation && (cell >> EPOCH_SHIFT) & 1 == epoch & 1 => Hold::Pending,
         _ => Hold::None,
     }
@@ -116,13 +112,13 @@ pub const fn judge(cell: u64, epoch: u64, generation: u64) -> Hold {
 pub const fn shown(cell: u64) -> Option<(u64, bool)> {
     match cell & KIND {
         COMMITTED => Some((cell >> GENERATION_SHIFT, true)),
-        PENDING | IRREVOCABLE => Some((cell >> GENERATION_SHIFT, false)),
+        PENDING => Some((cell >> GENERATION_SHIFT, false)),
         _ => None,
     }
 }
 
-/// Pins the current generation in `cell` and returns it; 0 if nothing was published, and then the caller frees the
-/// cell.
+/// Pins the current generation in `cell` and returns it; 0 if nothing was published, [`CALLED_OFF`] if the writer called
+/// every announcement off. In both cases nothing is pinned, and the caller frees the cell.
 ///
 /// `barrier` is `fence(SeqCst)`, or a compiler fence where the writer uses `membarrier`.
 #[inline(always)]
@@ -151,18 +147,15 @@ fn announce(announcement: u64, generation: &AtomicU64, cell: &AtomicU64, barrier
 /// The announcement was called off.
 #[cold]
 fn pin_again(generation: &AtomicU64, cell: &AtomicU64, epoch: &AtomicU64, barrier: &impl Fn()) -> u64 {
-    let mut revoked = 1;
-    loop {
+    for _ in 1..MAX_REVOCATIONS {
         let expected_epoch = epoch.load(Ordering::Relaxed);
         let first = generation.load(Ordering::Relaxed);
-        let binding = revoked >= IRREVOCABLE_AFTER;
-        let announcement = if binding { irrevocable(first) } else { pending(first, expected_epoch) };
-        let current = announce(announcement, generation, cell, barrier);
-        if binding || epoch.load(Ordering::Relaxed) == expected_epoch {
+        let current = announce(pending(first, expected_epoch), generation, cell, barrier);
+        if epoch.load(Ordering::Relaxed) == expected_epoch {
             return current;
         }
-        revoked += 1;
     }
+    CALLED_OFF
 }
 
 /// Ends a pin.
@@ -190,7 +183,7 @@ pub enum Found<T> {
 ///
 /// `find` looks for a generation, `again` pins what is current now in place of what was pinned. Under a generation
 /// that is pinned and still current its file cannot have been replaced: if it is not there, the file is wrong.
-/// After `attempts` rounds, or when `again` pins nothing (0), `Ok(None)`.
+/// After `attempts` rounds, or when `again` pins nothing (0 or [`CALLED_OFF`]), `Ok(None)`.
 ///
 /// # Errors
 ///
@@ -203,7 +196,7 @@ pub fn settle<T, E>(
     wrong: impl FnOnce(u64, Option<u64>) -> E,
 ) -> Result<Option<(u64, T)>, E> {
     for _ in 0..attempts {
-        if generation == 0 {
+        if matches!(generation, 0 | CALLED_OFF) {
             break;
         }
         let found = match find(generation) {
@@ -237,8 +230,33 @@ mod tests {
         assert_eq!(judge(pending(7, 0), 0, 6), Hold::None);
         assert_eq!(judge(pending(7, 0), 1, 7), Hold::None);
         assert_eq!(judge(pending(7, 3), 1, 7), Hold::Pending);
-        assert_eq!(judge(irrevocable(7), 1, 9), Hold::Held);
-        assert_eq!(judge(irrevocable(7), 1, 6), Hold::None);
+        // Of an older layout: a pin of all generations to come.
+        assert_eq!(judge((7 << 3) | 3, 1, 9), Hold::None);
+        assert_eq!(judge(u64::MAX, 1, 9), Hold::None);
+    }
+
+    #[test]
+    fn a_pin_whose_announcements_are_all_called_off_fails_in_a_bounded_number_of_steps() {
+        let (generation, cell, epoch) = (AtomicU64::new(5), AtomicU64::new(0), AtomicU64::new(0));
+        let barriers = std::cell::Cell::new(0);
+        let revoking = || {
+            barriers.set(barriers.get() + 1);
+            revoke(&epoch);
+        };
+        assert_eq!(pin(&generation, &cell, &epoch, revoking), CALLED_OFF);
+        assert_eq!(barriers.get(), 2 * MAX_REVOCATIONS);
+        let called_off = settle(CALLED_OFF, 8, |_| Ok::<_, ()>(Found::Here(())), || 5, |_, _| ());
+        assert_eq!(called_off, Ok(None));
+        // All but the last one.
+        barriers.set(0);
+        let revoking = || {
+            barriers.set(barriers.get() + 1);
+            if barriers.get() < 2 * MAX_REVOCATIONS - 1 {
+                revoke(&epoch);
+            }
+        };
+        assert_eq!(pin(&generation, &cell, &epoch, revoking), 5);
+        assert_eq!(cell.load(Ordering::Relaxed), committed(5));
     }
 
     #[test]

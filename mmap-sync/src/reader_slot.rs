@@ -17,16 +17,17 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bliss_os::{
+    bus_error::{self, Watched},
     clock,
-    file::{self, Access},
+    file::{self, Access, FileInfo},
     fork::PrivateFd,
-    lock::Lock,
+    lock::{self, Lock},
     map::Map,
 };
 
 use crate::error::{Error, FileKind};
 use crate::layout::{
-    COUNTERS_LOCK, LAYOUT, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES, SLOT_FENCED, SLOT_FREE,
+    COUNTERS_LOCK, LAYOUT, MAX_SLOTS, PAGE, READERS_MAGIC, ReadersHeader, SLOT_BYTES, SLOT_FENCED, SLOT_FREE,
     SLOT_UNFENCED, Slot, slot_offset,
 };
 use crate::options::Options;
@@ -40,6 +41,8 @@ const LOCK_SPINS: u32 = 10;
 
 /// `P_readers`, mapped.
 pub(crate) struct ReadersMap {
+    /// Before the mapping, which it is about.
+    watched: Option<Watched>,
     map: Map,
     slots: u32,
     /// Mapped after the file was extended. This mapping stays, so that references into it do.
@@ -48,20 +51,35 @@ pub(crate) struct ReadersMap {
 
 impl ReadersMap {
     /// Maps the file and checks that it is the one that belongs to the state with this id.
+    ///
+    /// No more of it than has room in the file system: others may have made it long without, and whoever looks at a page for
+    /// which there is no room is killed.
     pub(crate) fn new(paths: &Paths, fd: &OwnedFd, id: Option<u64>) -> Result<ReadersMap, Error> {
-        let size = file::fstat(fd).map_err(paths.io(FileKind::Readers, "fstat"))?.size;
+        ReadersMap::open(paths, fd, id, false)
+    }
+
+    /// The same for the writer, whom a truncation of the file does not kill if its options say so
+    /// ([`Options::survive_truncation`]).
+    pub(crate) fn of_writer(paths: &Paths, fd: &OwnedFd, options: &Options) -> Result<ReadersMap, Error> {
+        ReadersMap::open(paths, fd, None, options.survive_truncation)
+    }
+
+    fn open(paths: &Paths, fd: &OwnedFd, id: Option<u64>, watch: bool) -> Result<ReadersMap, Error> {
+        let info = file::fstat(fd).map_err(paths.io(FileKind::Readers, "fstat"))?;
         let corrupt = |what, expected, found| Error::Corrupt {
             path: paths.path_of(FileKind::Readers),
             what,
             expected,
             found,
         };
-        if size < PAGE + SLOT_BYTES {
-            return Err(corrupt("the file size", PAGE + SLOT_BYTES, size));
+        let slots = with_room(fd, slots_in(info.size));
+        if slots == 0 {
+            return Err(corrupt("the file size", PAGE + SLOT_BYTES, info.size));
         }
-        let slots = slots_in(size);
         let map = Map::new(fd, slot_offset(slots), true).map_err(paths.io(FileKind::Readers, "mmap"))?;
-        let readers = ReadersMap { map, slots, larger: OnceCell::new() };
+        let watched = if watch { Some(bus_error::watch(&map)) } else { None };
+        let watched = watched.transpose().map_err(paths.io(FileKind::Readers, "watching the mapping"))?;
+        let readers = ReadersMap { watched, map, slots, larger: OnceCell::new() };
         let header = readers.header();
         let magic = header.magic.load(Ordering::Relaxed);
         if magic != READERS_MAGIC {
@@ -87,6 +105,18 @@ impl ReadersMap {
             }
             _ => Ok(readers),
         }
+    }
+
+    /// Whether the file was truncated while somebody looked at it here: some slots are not those of the file any more.
+    pub(crate) fn was_truncated(&self) -> bool {
+        let mut map = Some(self);
+        while let Some(found) = map {
+            if found.watched.as_ref().is_some_and(Watched::was_replaced) {
+                return true;
+            }
+            map = found.larger.get().map(|larger| &**larger);
+        }
+        false
     }
 
     pub(crate) fn slots(&self) -> u32 {
@@ -116,14 +146,52 @@ impl ReadersMap {
         unsafe { self.map.start().cast::<ReadersHeader>().as_ref() }
     }
 
+    /// Writes what never changes in the first page, if somebody else wrote something there.
+    pub(crate) fn mend_header(&self, id: u64) {
+        let header = self.header();
+        let slot_bytes = u32::try_from(SLOT_BYTES).unwrap_or(0);
+        if header.magic.load(Ordering::Relaxed) != READERS_MAGIC
+            || header.layout.load(Ordering::Relaxed) != LAYOUT
+            || header.slot_bytes.load(Ordering::Relaxed) != slot_bytes
+            || header.id.load(Ordering::Relaxed) != id
+        {
+            header.fill_in(id);
+        }
+    }
+
     pub(crate) fn slot(&self, index: u32) -> Option<&Slot> {
         self.latest().map.get(slot_offset(index))
     }
 }
 
-/// Whole slots in a file of so many bytes.
+impl ReadersHeader {
+    /// Stores what never changes.
+    pub(crate) fn fill_in(&self, id: u64) {
+        self.layout.store(LAYOUT, Ordering::Relaxed);
+        self.slot_bytes.store(u32::try_from(SLOT_BYTES).unwrap_or(0), Ordering::Relaxed);
+        self.id.store(id, Ordering::Relaxed);
+        self.magic.store(READERS_MAGIC, Ordering::Relaxed);
+    }
+}
+
+/// Whole slots in a file of so many bytes, of those that anybody looks at.
 pub(crate) fn slots_in(size: u64) -> u32 {
-    u32::try_from(size.saturating_sub(PAGE) / SLOT_BYTES).unwrap_or(u32::MAX / 256)
+    u32::try_from(size.saturating_sub(PAGE) / SLOT_BYTES).unwrap_or(MAX_SLOTS).min(MAX_SLOTS)
+}
+
+/// Makes room for so many slots where there is none, and says for how many of them there is. Nobody uses a slot that was
+/// never given room.
+fn with_room(fd: &OwnedFd, slots: u32) -> u32 {
+    let end = slot_offset(slots);
+    let first_hole = || file::next_hole(fd, 0).unwrap_or(u64::MAX);
+    if first_hole() >= end {
+        return slots;
+    }
+    match file::reserve_within(fd, 0, end) {
+        // A file system that cannot reserve has no room to refuse later either, as far as is known.
+        Ok(()) | Err(libc::EOPNOTSUPP) => slots,
+        Err(_) => slots_in(first_hole()).min(slots),
+    }
 }
 
 /// What a handle may use of `P_readers`.
@@ -149,9 +217,10 @@ impl ReaderSlot {
         paths: &Paths,
         owners: &Owners,
         options: &Options,
-        id: u64,
+        state: (&FileInfo, u64),
         fenced: bool,
     ) -> Result<ReaderSlot, Error> {
+        let (state, id) = state;
         let Some((fd, info)) = paths.open(FileKind::Readers, true, owners)? else {
             return Err(paths.io(FileKind::Readers, "open")(libc::ENOENT));
         };
@@ -168,23 +237,20 @@ impl ReaderSlot {
                 slot.furnish(fenced);
                 return Ok(slot);
             }
-            let more = readers.slots().saturating_mul(2).min(options.max_slots);
-            if more <= readers.slots() || extend(&fd, readers.slots(), more).is_err() {
+            let (had, more) = (readers.slots(), readers.slots().saturating_mul(2).min(options.max_slots));
+            // Somebody who has locked all of the file has locked what would be added, too.
+            let next_is_free =
+                || !lock.get().is_ok_and(|fd| lock::is_locked(fd, slot_offset(had)) == Ok(true));
+            if more <= had || !next_is_free() || extend(&fd, had, more).is_err() {
                 break;
             }
             readers = ReadersMap::new(paths, &fd, Some(id))?;
-        }
-        // Without the lock the writer would take the counts for those of dead readers. It holds the lock for a moment
-        // when it looks whether they are.
-        for attempt in 0..LOCK_ATTEMPTS {
-            if lock.try_lock(Lock::Shared, COUNTERS_LOCK).map_err(paths.io(FileKind::Readers, "lock"))? {
-                return Ok(ReaderSlot { readers, registration: Registration::Counters, _lock: lock });
-            }
-            if attempt >= LOCK_SPINS {
-                std::thread::sleep(Duration::from_micros(20));
+            if readers.slots() <= had {
+                break;
             }
         }
-        Err(Error::Unsettled { path: paths.path_of(FileKind::Readers), attempts: LOCK_ATTEMPTS })
+        let lock = counters_lock(paths, state)?;
+        Ok(ReaderSlot { readers, registration: Registration::Counters, _lock: lock })
     }
 
     /// Says whose slot it is, and empties it.
@@ -216,6 +282,25 @@ impl ReaderSlot {
             slot.kind.store(SLOT_FREE, Ordering::Release);
         }
     }
+}
+
+/// The shared lock of a reader without a slot: without it the writer would take its counts for those of dead readers. The
+/// writer holds it alone for a moment when it looks whether they are.
+fn counters_lock(paths: &Paths, state: &FileInfo) -> Result<PrivateFd, Error> {
+    let kind = FileKind::State;
+    let lock = PrivateFd::open(&paths.state, Access::Read).map_err(paths.io(kind, "open"))?;
+    if !lock.info().map_err(paths.io(kind, "fstat"))?.same_file(state) {
+        return Err(Error::Unsettled { path: paths.path_of(kind), attempts: 1 });
+    }
+    for attempt in 0..LOCK_ATTEMPTS {
+        if lock.try_lock(Lock::Shared, COUNTERS_LOCK).map_err(paths.io(kind, "lock"))? {
+            return Ok(lock);
+        }
+        if attempt >= LOCK_SPINS {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+    Err(Error::Unsettled { path: paths.path_of(kind), attempts: LOCK_ATTEMPTS })
 }
 
 /// Makes room for more slots. What is there is not touched: others use it.

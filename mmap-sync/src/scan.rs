@@ -11,7 +11,10 @@ use crate::protocol::{self, FREE, Hold};
 
 /// Times that a pending pin is looked at again before it is called off. None under loom: there spinning lets
 /// the reader go on, which hides what happens if it does not.
-const SPINS: u32 = if cfg!(loom) { 0 } else { 200 };
+const SPINS: usize = if cfg!(loom) { 0 } else { 200 };
+
+/// Looks at pending pins in one scan, however many there are: whoever may write the slots can fill all of them.
+const MAX_LOOKS: usize = 20_000;
 
 /// The slots, and what the writer can do to them.
 pub trait Slots {
@@ -40,6 +43,15 @@ pub struct Occupied<'a> {
     pub unknown: bool,
 }
 
+/// Through what a generation is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The slot of a reader.
+    Slot(u32),
+    /// The counters of readers without a slot.
+    Counters,
+}
+
 /// A pending pin that was seen in a cell.
 struct PendingPin {
     slot: u32,
@@ -47,9 +59,9 @@ struct PendingPin {
     value: u64,
 }
 
-/// Says of each generation, all of them older than the current one, whether a living reader holds it.
-pub fn held(slots: &impl Slots, generations: &[u64]) -> Vec<bool> {
-    let mut held = vec![false; generations.len()];
+/// Says of each generation, all of them older than the current one, through what a living reader holds it.
+pub fn held(slots: &impl Slots, generations: &[u64]) -> Vec<Option<Holder>> {
+    let mut held = vec![None; generations.len()];
     if generations.is_empty() {
         return held;
     }
@@ -69,7 +81,7 @@ fn judge_slot(
     index: u32,
     slot: Occupied<'_>,
     generations: &[u64],
-    held: &mut [bool],
+    held: &mut [Option<Holder>],
     pending: &mut Vec<PendingPin>,
 ) {
     let epoch = slot.epoch.load(Ordering::Relaxed);
@@ -94,17 +106,24 @@ fn judge_slot(
             pending.push(PendingPin { slot: index, cell: number, value });
         }
     }
+    // One holder is enough, and to ask whether it lives takes a system call.
+    found.retain(|at| held.get(*at).is_some_and(Option::is_none));
     if !found.is_empty() && !slots.clear_if_dead(index) {
         for at in found {
             if let Some(held) = held.get_mut(at) {
-                *held = true;
+                *held = Some(Holder::Slot(index));
             }
         }
     }
 }
 
 /// Waits a moment for readers that are between their two loads, and calls the announcements of the others off.
-fn settle(slots: &impl Slots, mut pending: Vec<PendingPin>, generations: &[u64], held: &mut [bool]) {
+fn settle(
+    slots: &impl Slots,
+    mut pending: Vec<PendingPin>,
+    generations: &[u64],
+    held: &mut [Option<Holder>],
+) {
     let value_of = |entry: &PendingPin| {
         let slot = slots.occupied(entry.slot)?;
         slot.cells.get(entry.cell).map(|cell| cell.load(Ordering::Acquire))
@@ -117,12 +136,14 @@ fn settle(slots: &impl Slots, mut pending: Vec<PendingPin>, generations: &[u64],
         }
         if let Some((of, true)) = protocol::shown(value) {
             for (generation, held) in generations.iter().zip(held.iter_mut()) {
-                *held |= *generation == of;
+                if *generation == of {
+                    *held = held.or(Some(Holder::Slot(entry.slot)));
+                }
             }
         }
         true
     };
-    for _ in 0..SPINS {
+    for _ in 0..SPINS.min(MAX_LOOKS / pending.len().max(1)) {
         pending.retain(|entry| !has_moved(entry));
         if pending.is_empty() {
             return;

@@ -28,13 +28,14 @@ use bliss_os::{
     map::Map,
 };
 
-use crate::error::{Error, FileKind};
-use crate::layout::{DataFields, HISTORY, InstanceVersion, MAX_BYTES, PAGE, State, slot_offset};
+use crate::error::{Error, FileKind, Holding};
+use crate::layout::{DataFields, HISTORY, InstanceVersion, MAX_BYTES, PAGE, State};
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::primitive::Ordering;
 use crate::protocol::MAX_GENERATION;
 use crate::reader_slot::ReadersMap;
+use crate::scan::Holder;
 
 use data_file::DataFile;
 pub use permissions::Corrected;
@@ -44,6 +45,9 @@ pub use typed::{Serializer, Sink};
 
 /// A file that was moved away by itself, not removed, is noticed by a publication so long after the last look at it.
 const LOOK_NS: u64 = 100_000_000;
+
+/// So many bytes may always be kept for readers that do not let go.
+const MIN_RETIRED: u64 = 256 << 20;
 
 /// What a publication did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,7 @@ pub struct Writer {
     /// Why files that were there keep the group or mode that they had.
     refused_permissions: Vec<Error>,
     corrected_permissions: Vec<Corrected>,
+    unusable_readers: Option<Error>,
     /// Held as long as the writer lives.
     lock: Arc<PrivateFd>,
 }
@@ -104,7 +109,7 @@ impl Options {
     /// # Errors
     ///
     /// [`Error::Locked`] if there is another writer; [`Error::Io`], [`Error::NoSpace`]; and if files of this prefix
-    /// exist that are not usable: [`Error::Foreign`], [`Error::Layout`], [`Error::Corrupt`], [`Error::NotRegular`],
+    /// exist that are not usable (but for `P_readers` beside a good `P_state`, which is made again): [`Error::Foreign`], [`Error::Layout`], [`Error::Corrupt`], [`Error::NotRegular`],
     /// [`Error::Owner`]; [`Error::Directory`] if others could replace the files ([`Options::check_directory`]).
     pub fn open_writer(&self) -> Result<Writer, Error> {
         adopt::open(self)
@@ -170,7 +175,8 @@ impl Writer {
         let next = self.generation + 1;
         let index = usize::from(next & 1 == 1);
         let vacant = self.copies.get(index).and_then(Option::as_ref).is_some_and(|copy| copy.vacant);
-        let pinned = !vacant && self.is_held_after(next.saturating_sub(2), grace);
+        let holder = if vacant { None } else { self.holder_after(next.saturating_sub(2), grace) };
+        let pinned = holder.is_some();
         let name = self.paths.data(next);
         let usable = !pinned
             && self
@@ -186,6 +192,9 @@ impl Writer {
             // It gets a name, which had better not be another writer's.
             if !looked && self.keep_in_place()? {
                 return self.standby_within(bytes, grace);
+            }
+            if let Some(holder) = holder {
+                self.check_retired(next, holder)?;
             }
             self.fresh = Some(DataFile::create(next & 1, bytes, &self.paths, &self.options)?);
         }
@@ -211,7 +220,7 @@ impl Writer {
         }
         self.state().heartbeat_ns.store(clock::monotonic_ns(), Ordering::Relaxed);
         // Another writer may have come if the lock file was removed: then this is for that one to do.
-        if !self.retired.borrow().is_empty() && !self.slots_are_lost() && self.has_lock() {
+        if !self.slots_are_lost() && !self.retired.borrow().is_empty() && self.has_lock() {
             self.reclaim();
         }
     }
@@ -270,16 +279,37 @@ impl Writer {
     /// them costs more than all the rest of a small publication.
     fn seems_in_place(&self) -> bool {
         let has_name = |fd| file::fstat(fd).is_ok_and(|info| info.links > 0);
-        let wanted = slot_offset(self.readers.slots());
         clock::monotonic_ns().saturating_sub(self.looked_ns) < LOOK_NS
             && has_name(&self.state_fd)
             && self.has_lock()
-            && self.readers_lock.info().is_ok_and(|info| info.links > 0 && info.size >= wanted)
+            && self.readers_lock.info().is_ok_and(|info| info.links > 0)
+            && !self.slots_are_lost()
     }
 
     /// Files that are kept for guards beside the two copies.
     pub fn retired_files(&self) -> usize {
         self.retired.borrow().len()
+    }
+
+    /// Bytes that these files occupy.
+    pub fn retired_bytes(&self) -> u64 {
+        self.retired.borrow().iter().map(|retired| occupied(&retired.fd)).sum()
+    }
+
+    /// Who holds the oldest of these files. Looks at all reader slots.
+    pub fn holder(&self) -> Option<Holding> {
+        self.check_process().ok()?;
+        let oldest = self.retired.borrow().iter().map(|retired| retired.generation).min()?;
+        if self.slots_are_lost() {
+            return None;
+        }
+        let held = self.held(&[oldest]).first().copied().flatten();
+        held.map(|holder| self.holding(holder))
+    }
+
+    /// Why the `P_readers` that was found at the opening, beside a good `P_state`, was made again.
+    pub fn unusable_readers(&self) -> Option<&Error> {
+        self.unusable_readers.as_ref()
     }
 
     /// Says that this prefix will not be written any more, because another one took its place.
@@ -301,12 +331,6 @@ impl Writer {
         file::lstat(&self.paths.lock).is_ok_and(|named| !mine.is_ok_and(|mine| mine.same_file(&named)))
     }
 
-    /// Whether somebody truncated `P_readers`, so that looking at it would kill.
-    fn slots_are_lost(&self) -> bool {
-        let wanted = slot_offset(self.readers.slots());
-        self.readers_lock.info().is_ok_and(|info| info.size < wanted)
-    }
-
     fn check_process(&self) -> Result<(), Error> {
         if fork::token() == self.token { Ok(()) } else { Err(Error::Forked) }
     }
@@ -323,22 +347,37 @@ impl Writer {
         self.state().readers_id.load(Ordering::Relaxed)
     }
 
-    /// Whether `generation` is pinned by a living reader at the end of the grace period.
-    fn is_held_after(&self, generation: u64, grace: Duration) -> bool {
+    /// Through what a living reader holds `generation` at the end of the grace period.
+    fn holder_after(&self, generation: u64, grace: Duration) -> Option<Holder> {
         if generation == 0 {
-            return false;
+            return None;
         }
         let start = Instant::now();
         let mut pause = Duration::from_micros(20);
         loop {
-            let held = self.held(&[generation]).first().copied().unwrap_or(true);
+            let held = self.held(&[generation]).first().copied().flatten();
             let left = grace.saturating_sub(start.elapsed());
-            if !held || left.is_zero() {
+            if held.is_none() || left.is_zero() {
                 return held;
             }
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(Duration::from_millis(1));
         }
+    }
+
+    /// Whether one more copy, which is held, may be put aside for generation `next`.
+    fn check_retired(&self, next: u64, holder: Holder) -> Result<(), Error> {
+        let files = self.retired_files();
+        let copy = self.copies.get(usize::from(next & 1 == 1)).and_then(Option::as_ref);
+        let bytes = self.retired_bytes().saturating_add(copy.map_or(0, |copy| occupied(copy.fd())));
+        let (max_files, set) = (self.options.max_retired_files, self.options.max_retired_bytes);
+        let current = self.current_copy().map_or(0, |copy| copy.bytes);
+        let max_bytes = set.unwrap_or(MIN_RETIRED.max(current.saturating_mul(4)));
+        if files < max_files && bytes <= max_bytes {
+            return Ok(());
+        }
+        let path = self.paths.path_of(FileKind::Data(u8::from(next & 1 == 1)));
+        Err(Error::Held { path, holder: self.holding(holder), files, bytes, max_files, max_bytes })
     }
 
     /// Releases the memory of retired files that nobody pins.
@@ -347,7 +386,7 @@ impl Writer {
         let held = self.held(&generations);
         let mut held = held.into_iter();
         self.retired.borrow_mut().retain(|retired| {
-            let keep = held.next().unwrap_or(true);
+            let keep = held.next().is_none_or(|holder| holder.is_some());
             if !keep {
                 retired.punch();
             }
@@ -434,6 +473,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Bytes that an open file occupies.
+fn occupied(fd: &OwnedFd) -> u64 {
+    file::fstat(fd).map_or(0, |info| info.allocated)
 }
 
 impl Retired {

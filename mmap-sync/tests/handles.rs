@@ -15,12 +15,12 @@ fn m2_a_reader_without_a_slot_has_its_lock_or_is_not_opened() {
     let mut writer = options.open_writer().unwrap();
     publish(&mut writer, 5000);
     let _with_a_slot = options.open_reader().unwrap();
-    let path = dir.path().join("x_readers");
-    let neighbour = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let path = dir.path().join("x_state");
+    let other = OpenOptions::new().read(true).write(true).open(path).unwrap();
     // As the writer has it for a moment while it looks whether those who counted are dead.
-    assert!(lock(&neighbour, 64, 1));
+    assert!(lock(&other, 96, 1));
     let error = options.open_reader().map(drop).unwrap_err();
-    assert!(matches!(&error, Error::Unsettled { path, .. } if path.file() == FileKind::Readers), "{error}");
+    assert!(matches!(&error, Error::Unsettled { path, .. } if path.file() == FileKind::State), "{error}");
     let reader = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             loop {
@@ -30,7 +30,7 @@ fn m2_a_reader_without_a_slot_has_its_lock_or_is_not_opened() {
                 }
             }
         });
-        drop(neighbour);
+        drop(other);
         opening.join().unwrap()
     });
     assert!(!reader.has_slot());

@@ -117,7 +117,7 @@ impl Inner {
         if header.flags.load(Ordering::Relaxed) & MUST_FENCE != 0 {
             self.fenced.set(true);
         }
-        let slot = ReaderSlot::take(&self.paths, &owners, &self.options, id, self.fenced.get())?;
+        let slot = ReaderSlot::take(&self.paths, &owners, &self.options, (&info, id), self.fenced.get())?;
         let hot =
             slot.slot().map(|(_, slot)| Hot { state: NonNull::from(header), slot: NonNull::from(slot) });
         // From here on nothing fails. No guard is alive, or those that are belong to the parent of this process.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::data_file::{self, DataFile};
-use super::slots::Barrier;
+use super::slots::{Barrier, cut_off};
 use super::{Retired, Writer};
 use bliss_os::{
     clock,
@@ -19,8 +19,8 @@ use bliss_os::{
 use crate::checksum;
 use crate::error::{Error, FileKind};
 use crate::layout::{
-    DATA_MAGIC, DataFields, InstanceVersion, LAYOUT, MUST_FENCE, PAGE, READERS_MAGIC, ReadersHeader,
-    SLOT_BYTES, STATE_MAGIC, State, slot_offset,
+    DATA_MAGIC, DataFields, InstanceVersion, LAYOUT, MUST_FENCE, PAGE, ReadersHeader, STATE_MAGIC, State,
+    slot_offset,
 };
 use crate::options::Options;
 use crate::paths::{Owners, Paths};
@@ -78,12 +78,14 @@ fn open_locked(
     fork::init().map_err(paths.io(FileKind::Lock, "pthread_atfork"))?;
     let owners = owners(options);
     file::unlink(&paths.fresh()?).map_err(paths.io(FileKind::Directory, "removing an unfinished file"))?;
-    let Files { state, state_fd, state_info } = find_or_make(&paths, &owners, options, generation)?;
+    let Files { state, state_fd, state_info, unusable_readers } =
+        find_or_make(&paths, &owners, options, generation)?;
 
     let missing = || paths.io(FileKind::Readers, "open")(libc::ENOENT);
     let (fd, readers_info) = paths.open(FileKind::Readers, true, &owners)?.ok_or_else(missing)?;
     let header = state_of(&state).ok_or_else(missing)?;
-    let readers = ReadersMap::new(&paths, &fd, Some(header.readers_id.load(Ordering::Relaxed)))?;
+    let readers = ReadersMap::of_writer(&paths, &fd, options)?;
+    readers.mend_header(header.readers_id.load(Ordering::Relaxed));
     let readers_lock =
         PrivateFd::open(&paths.readers, Access::ReadWrite).map_err(paths.io(FileKind::Readers, "open"))?;
     let everywhere = options.membarrier && membarrier::available();
@@ -108,6 +110,7 @@ fn open_locked(
         threads: options.threads_or_cores(),
         refused_permissions: Vec::new(),
         corrected_permissions: Vec::new(),
+        unusable_readers,
         lock,
         paths,
     };
@@ -161,28 +164,35 @@ struct Files {
     state: Map,
     state_fd: OwnedFd,
     state_info: FileInfo,
+    unusable_readers: Option<Error>,
 }
 
 fn find_or_make(paths: &Paths, owners: &Owners, options: &Options, generation: u64) -> Result<Files, Error> {
     if let Some((state_fd, info)) = paths.open(FileKind::State, true, owners)? {
         let state = map_state(paths, &state_fd, &info, true)?;
         let id = state_of(&state).map(|state| state.readers_id.load(Ordering::Relaxed));
-        if let Some((fd, _)) = paths.open(FileKind::Readers, true, owners)? {
-            let readers = ReadersMap::new(paths, &fd, None)?;
-            if Some(readers.header().id.load(Ordering::Relaxed)) == id {
-                return Ok(Files { state, state_fd, state_info: info });
+        let mut unusable_readers = None;
+        if let Some((fd, info_of_readers)) = paths.open(FileKind::Readers, true, owners)? {
+            cut_off(&fd, info_of_readers.size);
+            match ReadersMap::of_writer(paths, &fd, options) {
+                Ok(readers) if Some(readers.header().id.load(Ordering::Relaxed)) == id => {
+                    return Ok(Files { state, state_fd, state_info: info, unusable_readers });
+                }
+                Ok(_) => {}
+                Err(error @ Error::Io { .. }) => return Err(error),
+                Err(error) => unusable_readers = Some(error),
             }
         }
-        // Somebody removed `P_readers`, or a writer was killed while it made the files anew. Readers may have pins in a
-        // file that nobody sees any more: they are told to look at the path again, and the copies that they may look
-        // into, which carry another number than the new files, are left alone.
+        // Somebody removed or damaged `P_readers`, or a writer was killed while it made the files anew. Readers may have
+        // pins in a file that nobody sees any more: they are told to look at the path again, and the copies that they may
+        // look into, which carry another number than the new files, are left alone.
         let generation = state_of(&state).map_or(0, |state| state.generation.load(Ordering::Relaxed));
         let adopted_id = published_under(paths, owners, generation)?;
         let new = make(paths, options, generation, adopted_id)?;
         if let Some(old) = state_of(&state) {
             old.superseded.store(1, Ordering::Relaxed);
         }
-        return Ok(new);
+        return Ok(Files { unusable_readers, ..new });
     }
     // Without a state nothing says what other files hold, nor who reads them: they make room, and are not truncated.
     for name in [&paths.data[0], &paths.data[1], &paths.readers] {
@@ -222,10 +232,7 @@ fn make(paths: &Paths, options: &Options, generation: u64, adopted_id: u64) -> R
     // SAFETY:
     // - the mapping is a page long and page-aligned; the header consists of atomics.
     let header = unsafe { map.start().cast::<ReadersHeader>().as_ref() };
-    header.layout.store(LAYOUT, Ordering::Relaxed);
-    header.slot_bytes.store(u32::try_from(SLOT_BYTES).unwrap_or(0), Ordering::Relaxed);
-    header.id.store(id, Ordering::Relaxed);
-    header.magic.store(READERS_MAGIC, Ordering::Relaxed);
+    header.fill_in(id);
     let fresh = paths.fresh()?;
     file::rename(&fresh, &paths.readers).map_err(paths.io(FileKind::Readers, "rename"))?;
 
@@ -241,7 +248,7 @@ fn make(paths: &Paths, options: &Options, generation: u64, adopted_id: u64) -> R
     state.magic.store(STATE_MAGIC, Ordering::Relaxed);
     let info = file::fstat(&fd).map_err(paths.io(FileKind::State, "fstat"))?;
     file::rename(&fresh, &paths.state).map_err(paths.io(FileKind::State, "rename"))?;
-    Ok(Files { state: map, state_fd: fd, state_info: info })
+    Ok(Files { state: map, state_fd: fd, state_info: info, unusable_readers: None })
 }
 
 fn make_file(

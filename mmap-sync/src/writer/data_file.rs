@@ -260,7 +260,7 @@ impl DataFile {
             if in_memory {
                 let size = file::fstat(&self.fd).map_or(u64::MAX, |info| info.size);
                 let end = PAGE.saturating_add(wanted);
-                if size >= end || file::make_longer(&self.fd, end).is_ok() {
+                if size >= end || file::set_size(&self.fd, end).is_ok() {
                     self.populate(from, more, options.threads_or_cores());
                 }
             }

@@ -1,12 +1,19 @@
 //! The slots in `P_readers` as the writer sees them: [`Slots`] over the mapped file.
 
-use bliss_os::{file, lock::Lock, membarrier};
+use std::os::fd::OwnedFd;
 
-use crate::layout::{COUNTERS_LOCK, MUST_FENCE, SLOT_FREE, SLOT_UNFENCED, slot_offset};
+use bliss_os::{
+    file,
+    lock::{self, Lock},
+    membarrier,
+};
+
+use crate::error::Holding;
+use crate::layout::{COUNTERS_LOCK, MAX_SLOTS, MUST_FENCE, SLOT_FREE, SLOT_UNFENCED, slot_offset};
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::protocol::FREE;
 use crate::reader_slot::{ReadersMap, slots_in};
-use crate::scan::{self, Occupied, Slots};
+use crate::scan::{self, Holder, Occupied, Slots};
 
 use super::Writer;
 
@@ -22,12 +29,54 @@ pub(super) enum Barrier {
     Fence,
 }
 
+/// Cuts off what nobody looks at: somebody made the file longer than it may be.
+pub(super) fn cut_off(readers: &OwnedFd, size: u64) {
+    if size > slot_offset(MAX_SLOTS) {
+        // If it fails, it only takes room.
+        let _ = file::set_size(readers, slot_offset(MAX_SLOTS));
+    }
+}
+
 impl Writer {
-    /// Says of each generation, all older than the current one, whether a living reader holds it.
-    pub(super) fn held(&self, generations: &[u64]) -> Vec<bool> {
+    /// Says of each generation, all older than the current one, through what a living reader holds it.
+    pub(super) fn held(&self, generations: &[u64]) -> Vec<Option<Holder>> {
         let mut held = scan::held(self, generations);
         self.judge_counters(generations, &mut held);
+        if self.readers.was_truncated() {
+            // What was looked at were zeros: nobody knows. The next publication makes new slots.
+            held.iter_mut().for_each(|held| *held = held.or(Some(Holder::Counters)));
+        }
         held
+    }
+
+    /// Who that is.
+    pub(super) fn holding(&self, holder: Holder) -> Holding {
+        match holder {
+            Holder::Slot(slot) => {
+                let pid = self.readers.slot(slot).map_or(0, |slot| slot.pid.load(Ordering::Relaxed));
+                Holding::Slot { slot, pid }
+            }
+            Holder::Counters => Holding::Counters,
+        }
+    }
+
+    /// Whether somebody truncated `P_readers`, or nothing can be looked at there for want of room. What else others did to
+    /// the file, and can be mended where it is, is mended.
+    pub(super) fn slots_are_lost(&self) -> bool {
+        let Ok(info) = self.readers_lock.info() else { return false };
+        let wanted = slot_offset(self.readers.slots());
+        if info.size < wanted || self.readers.was_truncated() {
+            return true;
+        }
+        cut_off(&self.readers_fd, info.size);
+        if info.allocated < wanted
+            && let Err(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM) =
+                file::reserve_within(&self.readers_fd, 0, wanted)
+        {
+            return true;
+        }
+        self.readers.mend_header(self.readers_id());
+        false
     }
 
     pub(super) fn fall_back_to_fences(&self) {
@@ -38,16 +87,21 @@ impl Writer {
     /// Readers extend the file; what they added is mapped here. The number of slots that there are, of which the last
     /// ones are not mapped if there was no room for that.
     fn map_new_slots(&self) -> u32 {
-        if let Ok(map) = ReadersMap::new(&self.paths, &self.readers_fd, None) {
-            self.readers.extend(map);
+        let there = file::fstat(&self.readers_fd).map_or(MAX_SLOTS, |info| slots_in(info.size));
+        if there <= self.readers.slots() {
             return self.readers.slots();
         }
-        // Without an answer there may be as many as somebody says.
-        file::fstat(&self.readers_fd).map_or(u32::MAX, |info| slots_in(info.size))
+        match ReadersMap::of_writer(&self.paths, &self.readers_fd, &self.options) {
+            Ok(map) => {
+                self.readers.extend(map);
+                self.readers.slots()
+            }
+            Err(_) => there,
+        }
     }
 
     /// After the scan: its barrier is the one that counts.
-    fn judge_counters(&self, generations: &[u64], held: &mut [bool]) {
+    fn judge_counters(&self, generations: &[u64], held: &mut [Option<Holder>]) {
         let [zero, one] = &self.readers.header().counters;
         let counts = [zero.load(Ordering::Acquire), one.load(Ordering::Acquire)];
         if counts == [0, 0] {
@@ -56,16 +110,17 @@ impl Writer {
         let counted = &self.state().counted_readers;
         counted.store(counted.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         // If nobody shares the lock, all who counted are dead.
-        let lock = &self.readers_lock;
-        if lock.try_lock(Lock::Exclusive, COUNTERS_LOCK) == Ok(true) {
+        if lock::try_lock(&self.state_fd, Lock::Exclusive, COUNTERS_LOCK) == Ok(true) {
             zero.store(0, Ordering::Release);
             one.store(0, Ordering::Release);
-            lock.unlock(COUNTERS_LOCK);
+            lock::unlock(&self.state_fd, COUNTERS_LOCK);
             return;
         }
         let [zero, one] = counts;
         for (generation, held) in generations.iter().zip(held) {
-            *held |= (if generation & 1 == 0 { zero } else { one }) != 0;
+            if (if generation & 1 == 0 { zero } else { one }) != 0 {
+                *held = held.or(Some(Holder::Counters));
+            }
         }
     }
 }

@@ -119,10 +119,19 @@ impl Random {
 
 /// Locks a range for the open file description, alone; says whether nobody else has it.
 pub fn lock(file: &std::fs::File, start: u64, len: u64) -> bool {
+    lock_as(file, start, len, libc::F_WRLCK)
+}
+
+/// The same together with others who share it.
+pub fn lock_shared(file: &std::fs::File, start: u64, len: u64) -> bool {
+    lock_as(file, start, len, libc::F_RDLCK)
+}
+
+fn lock_as(file: &std::fs::File, start: u64, len: u64, kind: libc::c_int) -> bool {
     // SAFETY:
     // - `flock` is a plain C struct of integers; all zeroes is a value of it.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
-    range.l_type = libc::F_WRLCK as i16;
+    range.l_type = kind as i16;
     range.l_start = start as i64;
     range.l_len = len as i64;
     // SAFETY:
