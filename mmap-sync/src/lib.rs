@@ -36,11 +36,11 @@
 //! |---|---|
 //! | M1 | A pin is wait-free: a bounded number of steps, and no shared cache line is written, so readers do not slow each other |
 //! | M2 | Never torn: while a [`Guard`] lives its bytes do not change, whatever the writer does and whatever the grace period is |
-//! | M3 | The writer is never held up: a copy that is still pinned after the grace period is put aside, and a fresh file takes its name. One long-held guard costs one file. Once nobody pins it its memory is given back, mapped or not |
+//! | M3 | The writer is never held up: a copy that is still pinned after the grace period is put aside, and a fresh file takes its name. One long-held guard costs one file, a pin holds no generation but the one that it names, and what is put aside has limits, beyond which the holder is named ([`Error::Held`]). Once nobody pins it its memory is given back, mapped or not |
 //! | M4 | A reader killed at any instruction leaves nothing behind, in other PID namespaces too |
 //! | M5 | A writer killed at any instruction leaves the last publication readable, and the next writer goes on from it. There is one writer at a time |
 //! | M6 | After a fork parent and child never share a slot. A guard alive at the fork belongs to the parent |
-//! | M7 | Readers cannot write state or data. No byte in `P_readers` makes the writer misbehave; whoever may write it may also truncate it, which kills: see below |
+//! | M7 | Readers cannot write state or data. No byte in `P_readers`, no length of it and no lock on it makes the writer misbehave or keeps others out; only truncating it kills, and not a writer with [`Options::survive_truncation`]: see below |
 //! | M8 | Damaged, foreign or missing files, a full file system and a full control group are errors that say which file and why |
 //! | M9 | No `unsafe` for the caller: bytes are validated once per generation, handle and type |
 //! | M10 | Values grow up to the reserved size without a new mapping in readers |
@@ -58,7 +58,7 @@
 //!   is in the old `P_readers`. If there is always one alive (each dropped after the next one was made), it stays with the
 //!   last value of the old files for ever (or gets [`Error::Replaced`]); [`Reader::is_superseded`] and [`Reader::writer_age`] tell.
 //!   Drop all guards now and then, or use a handle of its own for what is held for long.
-//! * Handles without a slot, when [`Options::max_slots`] are taken or the file cannot grow, use two shared counters.
+//! * Handles without a slot, when [`Options::max_slots`] are taken or locked or the file cannot grow, use two shared counters.
 //!   They are never torn either, but they are not wait-free, they slow each other, and as long as one of them lives the
 //!   pins of a killed one stay. [`Reader::has_slot`] and [`inspect::Report::counted_readers`] show them.
 //! * rkyv is used with `pointer_width_64`, which Cargo unifies: it holds for every use of rkyv 0.8 in the same build.
@@ -102,7 +102,7 @@
 //!
 //! # The files, byte by byte
 //!
-//! All numbers are little-endian. `P` is the prefix. Layout version 2.
+//! All numbers are little-endian. `P` is the prefix. Layout version 3.
 //!
 //! `P_state` (4,096 bytes; written by the writer only, mode [`Options::mode`]):
 //!
@@ -120,7 +120,7 @@
 //! | 64 | 16 | boot id of the system of the heartbeat |
 //! | 80 | 8 | number that `P_readers` carries too, and the copies that are published while it is in use |
 //! | 88 | 8 | fresh files that were needed because a copy was pinned |
-//! | 96 | 8 | scans that met a reader on the shared counters |
+//! | 96 | 8 | scans that met a reader on the shared counters; these readers share a lock on this byte |
 //! | 104 | 8 | number under which the copy was published that was current when these files were made; 0 if none was |
 //! | 1024 | 512 | time of publication of generation `g` at `1024 + 8 (g mod 64)`, ns since the Unix epoch |
 //!
@@ -151,7 +151,8 @@
 //!
 //! ## Readers and lock
 //!
-//! `P_readers` (written by readers and writer, mode [`Options::readers_mode`]; grows, never shrinks):
+//! `P_readers` (written by readers and writer, mode [`Options::readers_mode`]; grows to 65,536 slots at most, and never shrinks).
+//! Slots count up to the first one for which the file system has no room:
 //!
 //! | offset | size | |
 //! |---|---|---|
@@ -160,12 +161,12 @@
 //! | 12 | 4 | size of a slot: 128 |
 //! | 16 | 8 | number that `P_state` carries too |
 //! | 24 | 8 | one more than the highest slot that was ever used |
-//! | 64 | 8 | readers without a slot, on copy 0 and on copy 1 (32 bits each); their shared lock is on the byte at 64 |
+//! | 64 | 8 | readers without a slot, on copy 0 and on copy 1 (32 bits each); their lock is in `P_state`, which none of them can lock alone |
 //! | 4096 + 128 i | 4 | slot i: pid of its owner; the owner's lock is on this byte |
 //! | + 4 | 4 | 0 free, 1 the owner passes fences, 2 it relies on `membarrier` |
 //! | + 8 | 8 | epoch, raised by the writer to call announcements off |
 //! | + 16 | 8 | when it was taken, ns since the Unix epoch |
-//! | + 32 | 96 | 12 cells: generation in bits 3 to 63; bits 0 and 1: 1 pinned, 2 pending, 3 irrevocably pending; bit 2: epoch of the pending pin |
+//! | + 32 | 96 | 12 cells: generation in bits 3 to 63; bits 0 and 1: 1 pinned, 2 pending; bit 2: epoch of the pending pin |
 //!
 //! `P_lock` is empty, mode 0600; the writer holds the lock on its first byte. `P_new` is a file that is being made.
 //!
@@ -184,11 +185,13 @@
 //!
 //! What not to do: truncate a file that is in use (every process that has it mapped gets `SIGBUS` when it looks beyond
 //! the end; of `P_readers` too: the writer notices at its next sign of life or publication and makes new files, but dies
-//! if it falls into the middle of one, and so do readers at their next pin); remove `P_lock` and start another writer
+//! if it falls into the middle of one, unless its options say [`Options::survive_truncation`]; readers die at their next
+//! pin); remove `P_lock` and start another writer
 //! while one fills its standby copy (the first one notices, and fails with [`Error::Locked`], but not before it publishes,
 //! and both may have written into the same copy); write into `P_state` or `P_data_*`; give anybody but the writer the right to write them. Whoever may write
-//! `P_readers` can remove other readers' pins, so that they read torn values, or extend and shrink the file: readers of
-//! one prefix trust each other. On file systems that copy on write (btrfs, zfs) room cannot be reserved: use a tmpfs,
+//! `P_readers` can remove other readers' pins, so that they read torn values, call their announcements off, or truncate the
+//! file: readers of one prefix trust each other. The writer need not trust them: what a reader does to the head of the file is
+//! mended, what it appends is not looked at, and what it holds has limits. On file systems that copy on write (btrfs, zfs) room cannot be reserved: use a tmpfs,
 //! ext4 or xfs.
 #![cfg_attr(
     not(test),

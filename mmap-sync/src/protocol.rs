@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_whose_announcements_are_all_called_off_fails_in_a_bounded_number_of_steps() {
+    fn m1_a_pin_whose_announcements_are_all_called_off_fails_in_a_bounded_number_of_steps() {
         let (generation, cell, epoch) = (AtomicU64::new(5), AtomicU64::new(0), AtomicU64::new(0));
         let barriers = std::cell::Cell::new(0);
         let revoking = || {
