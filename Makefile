@@ -72,9 +72,10 @@ fuzz: ## each fuzz target for a minute under AddressSanitizer (nightly Rust)
 	tools/fuzz.sh bliss-catboost model_open
 	tools/fuzz.sh bliss-core features_open
 
-soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked
+soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked; then as long with kills and removed files
 	$(CARGO) build --locked --profile demo -p mmap-sync --bins
-	dir=$$(mktemp -d -p /dev/shm); target/demo/mmap-sync-stress soak $$dir/soak $(SECONDS) 3 4096; rc=$$?; rm -rf $$dir; exit $$rc
+	dir=$$(mktemp -d -p /dev/shm); target/demo/mmap-sync-stress soak $$dir/soak $(SECONDS) 3 4096 \
+	&& target/demo/mmap-sync-stress chaos $$dir $(SECONDS); rc=$$?; rm -rf $$dir; exit $$rc
 
 hour: setup-build ## the daemon through an hour of traffic, kills, rotated logs and removed files (BLISS_HOUR_SECONDS, default 3600)
 	BLISS_HOUR_SECONDS=$${BLISS_HOUR_SECONDS:-3600} $(CARGO) test --locked -p bliss-service --test hour -- --nocapture

@@ -6,11 +6,16 @@
 //! mmap-sync-stress write PREFIX SECONDS BYTES          publishes without pause; prints generation and fresh files
 //! mmap-sync-stress hold PREFIX                         pins, says so, waits for a line, checks, says so
 //! mmap-sync-stress publish PREFIX BYTES                publishes once
+//! mmap-sync-stress chaos DIRECTORY SECONDS [SEED]      kills, stops and starts a writer and readers, and removes their files
 //! ```
 //!
-//! With `MMAP_SYNC_FENCES` in the environment nobody uses `membarrier`: readers pass fences.
+//! With `MMAP_SYNC_FENCES` in the environment nobody uses `membarrier`: readers pass fences. With `MMAP_SYNC_REFUSED` the kernel
+//! refuses it.
 //!
 //! The payload is made of the generation, so that every read can be checked whole.
+
+mod chaos;
+mod seccomp;
 
 use std::io::{BufRead, Write};
 use std::process::{Command, ExitCode, Stdio};
@@ -39,6 +44,9 @@ type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 fn main() -> Outcome {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if std::env::var_os("MMAP_SYNC_REFUSED").is_some() && !seccomp::forbid_membarrier() {
+        return Err("the kernel does not let its system calls be filtered".into());
+    }
     match args[..] {
         ["soak", prefix, seconds, readers, bytes] => {
             soak(prefix, seconds.parse()?, readers.parse()?, bytes.parse()?)
@@ -49,8 +57,16 @@ fn main() -> Outcome {
         }
         ["hold", prefix] => hold(prefix),
         ["publish", prefix, bytes] => publish(prefix, bytes.parse()?),
+        ["chaos", directory, seconds] => {
+            chaos::chaos(directory, seconds.parse()?, u64::from(std::process::id()))
+        }
+        ["chaos", directory, seconds, seed] => chaos::chaos(directory, seconds.parse()?, seed.parse()?),
+        ["chaos-write", prefix] => chaos::write(prefix),
+        ["chaos-read", prefix, records, index] => chaos::read(prefix, records, index.parse()?),
         _ => {
-            eprintln!("usage: mmap-sync-stress soak|read|write|hold|publish PREFIX ...; see the source");
+            eprintln!(
+                "usage: mmap-sync-stress soak|read|write|hold|publish|chaos PREFIX ...; see the source"
+            );
             Ok(ExitCode::from(2))
         }
     }
