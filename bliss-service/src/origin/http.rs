@@ -1,5 +1,6 @@
 //! Rows from a web server.
 
+mod address;
 mod redirect;
 
 use std::collections::BTreeMap;
@@ -7,12 +8,13 @@ use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
+use address::PublicOnly;
 use redirect::Hop;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION,
 };
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -24,8 +26,8 @@ use crate::decode::gzip::Gzip;
 use crate::decode::{Accepted, Decoder, Limits, RowFormat};
 use crate::refusal::{Reason, Refusal};
 
-/// Rows from a web server: ETag and gzip are used, redirects are followed. Headers and query are for the server of the URL
-/// only: a redirect to another host, port or scheme carries neither.
+/// Rows from a web server: ETag and gzip are used. Redirects are followed to the scheme, host and port of the URL, and to
+/// servers in `redirects`. Headers and query are for the server of the URL only.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
@@ -39,6 +41,11 @@ pub(super) struct Options {
     headers: BTreeMap<Spanned<String>, String>,
     /// The environment's proxies are not used.
     proxy: Option<Spanned<String>>,
+    /// Other servers to which redirects may lead, by scheme, which must be that of `url`, host and port. From a server on the
+    /// internet none is followed to an address of this host or of a private network.
+    #[serde(default)]
+    #[cfg_attr(test, serde(skip_serializing))]
+    redirects: Vec<Spanned<String>>,
     #[serde(default = "seconds::<60>", with = "humantime_serde")]
     interval: Duration,
     #[serde(default = "seconds::<5>", with = "humantime_serde")]
@@ -70,6 +77,7 @@ pub(super) const EXAMPLE: &str = r#"
 #format = "jsonl"
 #headers = { Authorization = "Bearer TOKEN" }
 #proxy = "http://proxy.example:3128"
+#redirects = ["http://127.0.0.1:8081"]
 "#;
 
 impl Options {
@@ -102,11 +110,32 @@ impl Options {
             headers.insert(key, value);
         }
         let parsed = url("url", &self.url)?;
+        let redirects = self.redirects.iter().map(|text| {
+            let server = url("redirects", text)?;
+            if server.scheme() != parsed.scheme() {
+                let message = format!(
+                    "redirects: expected the scheme of `url`, {}, found {}",
+                    parsed.scheme(),
+                    server.scheme()
+                );
+                return Err(at(text, message));
+            }
+            let is_server = server.path() == "/" && server.query().is_none() && server.fragment().is_none();
+            if !is_server || server.username() != "" || server.password().is_some() {
+                return Err(at(
+                    text,
+                    "redirects: expected scheme, host and port alone, as https://files.example".into(),
+                ));
+            }
+            Ok(server)
+        });
+        let redirects = redirects.collect::<Result<_, _>>()?;
         let http = Http {
             format: resolver.format(&name, self.format, parsed.path())?,
             url: parsed,
             headers,
             proxy: self.proxy.as_ref().map(|proxy| url("proxy", proxy)).transpose()?,
+            redirects,
             interval,
             connect_timeout,
             timeout,
@@ -130,6 +159,8 @@ pub struct Http {
     pub headers: HeaderMap,
     /// The proxy to go through; the environment's are not used.
     pub proxy: Option<Url>,
+    /// Other servers to which redirects may lead.
+    pub redirects: Vec<Url>,
     /// How often to ask.
     pub interval: Duration,
     /// How long connecting may take.
@@ -160,7 +191,7 @@ struct Body {
 impl super::Kind for Http {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
         let decoder = target.decoder(self.limits);
-        let client = client(self)?;
+        let clients = Clients::new(self)?;
         let mut backoff = Backoff::new(self.retry_min, self.retry_max);
         // The entity tag of the last answer, if that was accepted. One that was refused is fetched again, however the server
         // makes its tags: a corrected body is never taken for it.
@@ -169,7 +200,7 @@ impl super::Kind for Http {
             let fetched = tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
                 // The client has this limit too; this one holds in every case.
-                done = tokio::time::timeout(self.timeout, fetch(&client, self, accepted.as_ref())) => {
+                done = tokio::time::timeout(self.timeout, fetch(&clients, self, accepted.as_ref())) => {
                     done.unwrap_or_else(|_| Err(Refusal::unavailable(took_too_long(self))))
                 }
             };
@@ -201,7 +232,20 @@ impl super::Kind for Http {
     }
 }
 
-fn client(options: &Http) -> anyhow::Result<Client> {
+struct Clients {
+    any: Client,
+    /// Connects to public addresses only, where it resolves names itself and not through a proxy.
+    public: Client,
+}
+
+impl Clients {
+    fn new(options: &Http) -> anyhow::Result<Self> {
+        let public = client(options)?.dns_resolver(PublicOnly::shared()).build()?;
+        Ok(Self { any: client(options)?.build()?, public })
+    }
+}
+
+fn client(options: &Http) -> anyhow::Result<ClientBuilder> {
     // One TLS provider per process; it may be installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -217,12 +261,13 @@ fn client(options: &Http) -> anyhow::Result<Client> {
     if let Some(proxy) = &options.proxy {
         builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
     }
-    Ok(builder.build()?)
+    Ok(builder)
 }
 
-async fn fetch(client: &Client, options: &Http, accepted: Option<&HeaderValue>) -> Result<Answer, Refusal> {
+async fn fetch(clients: &Clients, options: &Http, accepted: Option<&HeaderValue>) -> Result<Answer, Refusal> {
     let mut hop = Hop::first(&options.url);
     for _ in 0..=redirect::MOST {
+        let client = if hop.is_public_only { &clients.public } else { &clients.any };
         let mut request = client.get(hop.url.clone());
         if hop.is_configured_server {
             request = request.headers(options.headers.clone());
@@ -243,7 +288,9 @@ async fn fetch(client: &Client, options: &Http, accepted: Option<&HeaderValue>) 
                 | StatusCode::PERMANENT_REDIRECT,
                 Some(location),
             ) => {
-                let next = hop.follow(location, &options.url);
+                // Of a proxy it says nothing.
+                let from = response.remote_addr().filter(|_| options.proxy.is_none());
+                let next = hop.follow(location, from, &options.url, &options.redirects);
                 hop = next.map_err(|error| Refusal::unavailable(format!("{name}: a redirect: {error}")))?;
             }
             (status, _) => {

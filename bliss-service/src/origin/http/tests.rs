@@ -115,7 +115,7 @@ async fn gzip_is_understood_and_its_content_is_limited() {
 
 /// What the server of the redirect sees, whichever way it differs from the configured one; and what the configured one does.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_carries_nothing_of_the_configuration_to_another_server() {
+async fn s15_a_redirect_carries_nothing_of_the_configuration_to_another_server() {
     let body = rows(&[3.0]);
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
         // Another port; the same one under another name; the same server.
@@ -133,8 +133,11 @@ async fn a_redirect_carries_nothing_of_the_configuration_to_another_server() {
             first.answer_by_path(path, answer("200 OK", "", body.as_bytes()));
             first.set(redirect);
             let dir = tempfile::tempdir().unwrap();
-            let options = "headers = { X-Api-Key = \"KEYSECRET\", Authorization = \"Bearer AUTHSECRET\" }\n";
-            let text = format!("{DIMENSION}{}", http_origin(first.port, "ip", options));
+            let options = format!(
+                "headers = {{ X-Api-Key = \"KEYSECRET\", Authorization = \"Bearer AUTHSECRET\" }}\n\
+                 redirects = [\"http://{host}:{port}\"]\n"
+            );
+            let text = format!("{DIMENSION}{}", http_origin(first.port, "ip", &options));
             let running = Running::start(dir.path(), &text, Kept::default());
             running.until("rows", |r| r.status("/origins/0/state") == "accepted").await;
             let asked = first.requests.lock().unwrap().clone();
@@ -153,18 +156,26 @@ async fn a_redirect_carries_nothing_of_the_configuration_to_another_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_end_and_say_where_they_led() {
+async fn s15_redirects_end_and_say_where_they_led() {
     let server = Server::start(Answer::Bytes(vec![])).await;
     let dir = tempfile::tempdir().unwrap();
-    let text = format!("{DIMENSION}{}", http_origin(server.port, "ip", ""));
-    let running = Running::start(dir.path(), &text, Kept::default());
     let other = Server::start(answer("403 Forbidden", "", b"")).await;
+    let stranger = Server::start(answer("200 OK", "", rows(&[6.0]).as_bytes())).await;
+    let options = format!("redirects = [\"http://127.0.0.1:{}\"]\n", other.port);
+    let text = format!("{DIMENSION}{}", http_origin(server.port, "ip", &options));
+    let running = Running::start(dir.path(), &text, Kept::default());
     let to = |location: &str| answer("302 Found", &format!("Location: {location}\r\n"), b"");
     for (answer, message) in [
         (to("/again?token=secret"), "more than 10 redirects"),
         (to("file:///etc/passwd"), "expected an address of http or https, found file"),
         (to("https://[x"), "a redirect: invalid"),
         (to(&format!("http://127.0.0.1:{}/x?token=secret", other.port)), "set `url` to it"),
+        (
+            to(&format!("http://127.0.0.1:{}/x?token=secret", stranger.port)),
+            "to another server, http://127.0.0.1:",
+        ),
+        (to(&format!("http://localhost:{}/x", server.port)), "to another server, http://localhost:"),
+        (to(&format!("https://127.0.0.1:{}/x", server.port)), "from http to https://127.0.0.1:"),
         (answer("302 Found", "", b""), "expected status 200, found 302"),
     ] {
         server.set(answer);
@@ -172,6 +183,26 @@ async fn redirects_end_and_say_where_they_led() {
         let refusal = running.status("/origins/0/last_refusal").to_string();
         assert!(!refusal.contains("secret"), "{refusal}");
     }
+    assert_eq!(stranger.requests(), 0);
+}
+
+/// What a redirect from the internet to a name of a private address does.
+#[tokio::test(flavor = "multi_thread")]
+async fn s15_names_of_private_addresses_are_not_connected_to() {
+    let server = Server::start(answer("200 OK", "", rows(&[3.0]).as_bytes())).await;
+    let text = format!("{DIMENSION}{}", http_origin(server.port, "ip", ""));
+    let config = crate::config::Config::parse(std::path::Path::new("/x.toml"), &text).unwrap();
+    let super::super::OriginKind::Http(http) = &config.origins[0].kind else { panic!("no origin") };
+    let clients = super::Clients::new(http).unwrap();
+    let url: reqwest::Url = format!("http://localhost:{}/t.jsonl", server.port).parse().unwrap();
+    let mut error: &dyn std::error::Error = &clients.public.get(url.clone()).send().await.unwrap_err();
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    assert!(error.to_string().contains("redirects to localhost, which has the address"), "{error}");
+    assert_eq!(server.requests(), 0);
+    assert!(clients.any.get(url).send().await.unwrap().status().is_success());
+    assert_eq!(server.requests(), 1);
 }
 
 /// Several members in one answer, as a server that joins compressed parts sends it, in chunks of every size.
