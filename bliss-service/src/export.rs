@@ -73,7 +73,7 @@ impl Plan {
                 schema: Schema { dimensions, ..Schema::default() },
                 dimensions: (0..BUILT_IN_DIMENSIONS.len()).collect(),
                 parser: Parser::default(),
-                aggregate: AggregateOptions::default(),
+                aggregate: AggregateOptions { is_replay: true, ..AggregateOptions::default() },
             });
         };
         let config = Config::read(path)?;
@@ -91,7 +91,7 @@ impl Plan {
             dimensions: (0..dimensions.len()).collect(),
             schema: Schema { dimensions, ..config.schema },
             parser: options.parser.clone(),
-            aggregate: options.aggregate,
+            aggregate: AggregateOptions { is_replay: true, ..options.aggregate },
         })
     }
 }

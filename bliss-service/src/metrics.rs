@@ -121,7 +121,10 @@ impl Metrics {
             log_malformed_lines: metric!("access_log_malformed_lines", "Lines that cannot be read"),
             log_late_lines: metric!("access_log_late_lines", "Lines beyond the lateness, which do not count"),
             log_early_lines: metric!("access_log_early_lines", "Lines from the future, which do not count"),
-            log_dropped_keys: metric!("access_log_dropped_keys", "Keys dropped because of max_keys"),
+            log_dropped_keys: metric!(
+                "access_log_dropped_keys",
+                "Keys dropped or not taken because of max_keys"
+            ),
             log_keys: metric!("access_log_keys", "Keys held, over all dimensions of the log"),
             log_rotations: metric!(
                 "access_log_rotations",

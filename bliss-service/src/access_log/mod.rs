@@ -15,6 +15,7 @@
 //! trained on a replay sees in production what it saw in training.
 
 pub mod aggregate;
+mod distinct;
 pub mod features;
 pub mod follow;
 pub mod health;

@@ -107,8 +107,8 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     publisher.publish_models(&models)?;
     publisher.publish(Change::default())?;
     let all: Vec<_> = (0..BUILT_IN_DIMENSIONS.len()).collect();
-    let mut aggregator =
-        Aggregator::new(publisher.schema(), &all, publisher.secret(), AggregateOptions::default())?;
+    let counting = AggregateOptions { is_replay: true, ..AggregateOptions::default() };
+    let mut aggregator = Aggregator::new(publisher.schema(), &all, publisher.secret(), counting)?;
     let tally = if labels.is_some() { Tally::Groups(Groups::default()) } else { Tally::default() };
     let mut demo = Demo {
         scorer: Scorer::start(&scorer, &published)?,

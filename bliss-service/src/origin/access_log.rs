@@ -45,7 +45,8 @@ pub(super) struct Options {
     /// How far behind the last publication a line's time may lie and still count; at most 1h.
     #[serde(default = "seconds::<120>", with = "humantime_serde")]
     lateness: Duration,
-    /// Keys that one dimension holds at most; for one more, an old one is dropped and counted in a metric.
+    /// Keys that one dimension holds at most. For one more, the least active of a few is dropped, or it is not taken; both are
+    /// counted in a metric. One /24, or /48 of IPv6, holds at most a sixteenth of a full dimension.
     #[serde(default = "max_keys")]
     max_keys: usize,
     /// How much of each file is read at the start, to fill the windows again, and of rotated files of the past hour.
@@ -114,7 +115,11 @@ impl Options {
             paths,
             mode: self.mode,
             parser: Parser::new(self.format, &fields),
-            aggregate: AggregateOptions { lateness_ms, max_keys: self.max_keys },
+            aggregate: AggregateOptions {
+                lateness_ms,
+                max_keys: self.max_keys,
+                is_replay: self.mode == Mode::Replay,
+            },
             backlog_bytes: self.backlog_bytes,
             health: HealthOptions {
                 max_unread_share: self.max_unread_share,

@@ -1,10 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
 use crate::access_log::parse::Parser;
+use crate::access_log::windows::WINDOWS;
+use bliss_core::build::DimensionChange;
 use bliss_core::key::SECRET_BYTES;
 use bliss_core::schema::{Feature, KeyPart};
 
