@@ -1,7 +1,8 @@
-//! What `mmap-sync` and `bliss-store` ask of the operating system, in safe functions that neither allocate nor panic.
+//! What `mmap-sync` and `bliss-store` ask of the operating system, in safe functions that do not panic and, but for [`cgroup`], do not allocate.
 //!
 //! | module | |
 //! |---|---|
+//! | [`cgroup`] | how much memory the control group leaves |
 //! | [`bus_error`] | surviving a mapping whose file others shorten |
 //! | [`directory`] | whether others could replace a directory or what is in it |
 //! | [`file`] | opening, inspecting, naming and reserving files |
@@ -23,6 +24,7 @@
 compile_error!("bliss-os needs Linux: open-file-description locks, MADV_WIPEONFORK, punched holes");
 
 pub mod bus_error;
+pub mod cgroup;
 pub mod clock;
 pub mod directory;
 pub mod file;

@@ -11,7 +11,7 @@ const TIME_MS: u64 = 1_431_857_103_000;
 
 /// What nginx let through.
 #[derive(Debug)]
-pub struct Request {
+pub(crate) struct Request {
     address: IpAddr,
     user: Vec<u8>,
     method: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct Request {
 
 /// What a parser made of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     pub address: IpAddr,
     pub time_ms: u64,
     pub method: Vec<u8>,
@@ -33,7 +33,7 @@ pub struct Found {
 
 impl Request {
     /// From any bytes: each part has its length in front.
-    pub fn new(mut bytes: &[u8]) -> Self {
+    pub(crate) fn new(mut bytes: &[u8]) -> Self {
         let mut part = || {
             let (length, rest) = bytes.split_first().unwrap_or((&0, &[]));
             let (part, rest) = rest.split_at(rest.len().min(usize::from(*length)));
@@ -65,7 +65,7 @@ impl Request {
     }
 
     /// The line of the format `combined`.
-    pub fn combined(&self) -> Vec<u8> {
+    pub(crate) fn combined(&self) -> Vec<u8> {
         let request = [&self.method, b" ".as_slice(), &self.target, b" HTTP/1.1"].concat();
         let mut line = format!("{} - ", self.address).into_bytes();
         line.extend(escaped(&self.user));
@@ -80,7 +80,7 @@ impl Request {
     }
 
     /// The line of the format with `escape=json` in `docs/access-log.md`.
-    pub fn json(&self) -> Vec<u8> {
+    pub(crate) fn json(&self) -> Vec<u8> {
         let mut line = format!("{{\"msec\":1431857103.000,\"remote_addr\":\"{}\"", self.address).into_bytes();
         let fields = [
             ("request_method", &self.method),
@@ -99,7 +99,7 @@ impl Request {
     }
 
     /// What a parser must make of either.
-    pub fn expected(&self) -> Found {
+    pub(crate) fn expected(&self) -> Found {
         let header = |value: &[u8]| bliss_core::http::header(value).map(<[u8]>::to_vec);
         Found {
             address: self.address.to_canonical(),

@@ -202,8 +202,6 @@
 compile_error!("mmap-sync needs Linux: open-file-description locks, MADV_WIPEONFORK, punched holes");
 
 #[cfg(not(loom))]
-mod cgroup;
-#[cfg(not(loom))]
 mod checksum;
 #[cfg(not(loom))]
 mod error;

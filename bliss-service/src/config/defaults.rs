@@ -10,8 +10,12 @@ pub(crate) fn max_bytes() -> u64 {
     1 << 30
 }
 
-pub(crate) fn max_rows() -> u64 {
-    20_000_000
+pub(crate) fn max_line_bytes() -> u64 {
+    1 << 20
+}
+
+pub(crate) fn max_decoded_bytes() -> u64 {
+    128 << 20
 }
 
 pub(crate) fn min_rows() -> u64 {

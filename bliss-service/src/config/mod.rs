@@ -117,7 +117,13 @@ impl Config {
     /// The origin at `index`, and what it fills.
     pub fn target<'a>(&'a self, index: usize, secret: &'a KeySecret) -> Option<Target<'a>> {
         let origin = self.origins.get(index)?;
-        Some(Target { origin, schema: &self.schema, secret, publish_interval: self.publish_interval })
+        Some(Target {
+            origin,
+            schema: &self.schema,
+            secret,
+            publish_interval: self.publish_interval,
+            directory: &self.directory,
+        })
     }
 }
 

@@ -1,10 +1,11 @@
 //! Rows as comma-separated values.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use bliss_core::attribute::Value;
 use bliss_core::schema::FeatureKind;
 
+use super::input::Limited;
 use super::{Builder, Cell, Decoder, at_line, unreadable};
 use crate::refusal::{Reason, Refusal};
 
@@ -17,17 +18,25 @@ enum Column {
     Feature(String),
 }
 
-pub(super) fn read(input: impl Read, builder: &mut Builder<'_>) -> Result<(), Refusal> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(true).from_reader(input);
+/// Bytes that the reader takes ahead of the record that it returns.
+const BUFFER: usize = 8 << 10;
+
+pub(super) fn read(input: impl BufRead, builder: &mut Builder<'_>) -> Result<(), Refusal> {
+    let max_line_bytes = builder.decoder.limits.max_line_bytes;
+    let limited = Limited::new(input, max_line_bytes, "max_line_bytes").read_ahead(BUFFER);
+    let since_record = limited.counter();
+    let mut reader = csv::ReaderBuilder::new().has_headers(true).buffer_capacity(BUFFER).from_reader(limited);
     let header = reader.headers().map_err(|error| wrong(&error))?.clone();
     if header.is_empty() {
         return Ok(());
     }
     let columns = columns(builder.decoder, &header).map_err(at_line(1))?;
     let mut record = csv::StringRecord::new();
+    since_record.restart();
     while reader.read_record(&mut record).map_err(|error| wrong(&error))? {
         let line = record.position().map_or(0, csv::Position::line);
         row(&columns, &record, builder).map_err(at_line(line))?;
+        since_record.restart();
     }
     Ok(())
 }

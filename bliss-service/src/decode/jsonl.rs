@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 use std::marker::PhantomData;
 
 use bliss_core::attribute::Value;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
+use super::input::too_large;
 use super::{Builder, Cell, at_line, unreadable};
 use crate::refusal::{Reason, Refusal};
 
@@ -50,13 +51,19 @@ enum FeatureValue<'a> {
 }
 
 pub(super) fn read(mut input: impl BufRead, builder: &mut Builder<'_>) -> Result<(), Refusal> {
+    let max_line_bytes = builder.decoder.limits.max_line_bytes;
     let mut buffer = Vec::new();
     let mut number = 0;
     loop {
         buffer.clear();
         number += 1;
-        if input.read_until(b'\n', &mut buffer).map_err(|error| at_line(number)(unreadable(&error)))? == 0 {
+        let mut limited = input.by_ref().take(max_line_bytes.saturating_add(1));
+        let read = limited.read_until(b'\n', &mut buffer);
+        if read.map_err(|error| at_line(number)(unreadable(&error)))? == 0 {
             return Ok(());
+        }
+        if buffer.len() as u64 > max_line_bytes {
+            return Err(at_line(number)(too_large("max_line_bytes", max_line_bytes)));
         }
         let line = buffer.trim_ascii_end();
         if !line.is_empty() {

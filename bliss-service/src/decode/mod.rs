@@ -2,11 +2,13 @@
 
 mod csv;
 pub(crate) mod gzip;
+pub(crate) mod input;
 mod jsonl;
+mod room;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::{BufRead, Read as _};
+use std::io::BufRead;
 
 use bliss_core::attribute::Value;
 use bliss_core::build::Rows;
@@ -18,6 +20,9 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::keys::DimensionKeys;
 use crate::refusal::{Reason, Refusal};
 use bliss_core::key::KeyError;
+use input::{Limited, without_mark};
+use room::Room;
+pub use room::{Limits, row_bytes};
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -28,17 +33,6 @@ pub enum RowFormat {
     Jsonl,
     /// Comma-separated values with a header.
     Csv,
-}
-
-/// How large a snapshot of rows may and must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes, after decompression.
-    pub max_bytes: u64,
-    /// The most rows, over all dimensions.
-    pub max_rows: u64,
-    /// The fewest rows, so that a file that is empty for a moment removes nothing.
-    pub min_rows: u64,
 }
 
 /// Rows that were accepted.
@@ -87,6 +81,7 @@ struct Target {
     features: Vec<Feature>,
     by_name: HashMap<String, usize>,
     defaults: Vec<f32>,
+    row_bytes: u64,
 }
 
 impl Decoder {
@@ -100,6 +95,7 @@ impl Decoder {
             features: dimension.features.clone(),
             by_name: dimension.features.iter().enumerate().map(|(at, f)| (f.name.clone(), at)).collect(),
             defaults: dimension.features.iter().map(|feature| feature.default).collect(),
+            row_bytes: row_bytes(dimension.features.len()),
         };
         Self { dimensions: known.map(target).collect(), limits }
     }
@@ -110,12 +106,13 @@ impl Decoder {
     /// The first thing that is wrong with it, with its line.
     pub fn decode(&self, name: &str, format: RowFormat, input: impl BufRead) -> Result<Accepted, Refusal> {
         let mut builder = Builder::new(self);
-        let limited = Limited { input, left: self.limits.max_bytes, exceeded: false };
+        let limited = Limited::new(input, self.limits.max_bytes, "max_bytes");
         let read = without_mark(limited).map_err(|error| unreadable(&error)).and_then(|input| match format {
             RowFormat::Jsonl => jsonl::read(input, &mut builder),
             RowFormat::Csv => csv::read(input, &mut builder),
         });
         read.and_then(|()| builder.check_rows()).map_err(|mut refusal| {
+            shorten(&mut refusal.message);
             refusal.message = format!(
                 "{name}{}{}",
                 if refusal.message.starts_with("line ") { ", " } else { ": " },
@@ -158,6 +155,9 @@ enum Cell<'a> {
 struct Builder<'d> {
     decoder: &'d Decoder,
     tables: Vec<Table>,
+    room: Room,
+    /// What they take, by the measure of [`row_bytes`].
+    bytes: u64,
     rows: u64,
     key_collisions: u64,
     newest_updated_at: u32,
@@ -188,6 +188,8 @@ impl<'d> Builder<'d> {
         Self {
             decoder,
             tables: decoder.dimensions.iter().map(table).collect(),
+            room: decoder.limits.room(),
+            bytes: 0,
             rows: 0,
             key_collisions: 0,
             newest_updated_at: 0,
@@ -234,7 +236,7 @@ impl<'d> Builder<'d> {
         attribute: impl Fn(&str) -> Option<Value<'a>>,
     ) -> Result<(), Refusal> {
         self.rows += 1;
-        let max_rows = self.decoder.limits.max_rows.min(u64::from(u32::MAX));
+        let max_rows = self.decoder.limits.max_rows.unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         if self.rows > max_rows {
             let message = format!("more than {max_rows} rows (max_rows)");
             return Err(Refusal::new(Reason::TooManyRows, message));
@@ -269,6 +271,11 @@ impl<'d> Builder<'d> {
         let index = table.rows.len() as u32;
         match table.seen.entry(key) {
             Entry::Vacant(vacant) => {
+                // Before the tables grow.
+                self.bytes += dimension.row_bytes;
+                if self.bytes > self.room.bytes {
+                    return Err(self.room.exceeded(self.rows));
+                }
                 vacant.insert((check, index));
                 table.rows.push(key, updated_at, &self.values);
                 self.newest_updated_at = self.newest_updated_at.max(updated_at);
@@ -349,6 +356,15 @@ fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
     }
 }
 
+/// Cuts a message that repeats what an origin wrote.
+fn shorten(message: &mut String) {
+    const LONGEST: usize = 500;
+    if message.len() > LONGEST {
+        message.truncate(message.floor_char_boundary(LONGEST));
+        message.push('…');
+    }
+}
+
 /// Adds the line to a refusal.
 fn at_line(line: u64) -> impl Fn(Refusal) -> Refusal {
     move |refusal| Refusal { message: format!("line {line}: {}", refusal.message), ..refusal }
@@ -359,52 +375,6 @@ fn unreadable(error: &std::io::Error) -> Refusal {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
         Some(refusal) => refusal.clone(),
         None => Refusal::new(Reason::Unavailable, format!("cannot be read: {error}")),
-    }
-}
-
-/// The input without the byte order mark that some programs write at the start of UTF-8.
-fn without_mark(mut input: impl BufRead) -> std::io::Result<impl BufRead> {
-    let mut head = Vec::new();
-    // The mark may come in several pieces.
-    input.by_ref().take(3).read_to_end(&mut head)?;
-    if head == "\u{feff}".as_bytes() {
-        head.clear();
-    }
-    Ok(std::io::Cursor::new(head).chain(input))
-}
-
-/// Input that gives an error after `left` bytes.
-struct Limited<R> {
-    input: R,
-    left: u64,
-    exceeded: bool,
-}
-
-impl<R: BufRead> std::io::Read for Limited<R> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        let available = self.fill_buf()?;
-        let read = available.len().min(out.len());
-        out[..read].copy_from_slice(&available[..read]);
-        self.consume(read);
-        Ok(read)
-    }
-}
-
-impl<R: BufRead> BufRead for Limited<R> {
-    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
-        if self.exceeded {
-            let refusal = Refusal::new(Reason::TooLarge, "more bytes than max_bytes allows");
-            return Err(std::io::Error::other(refusal));
-        }
-        self.input.fill_buf()
-    }
-
-    fn consume(&mut self, read: usize) {
-        self.input.consume(read);
-        match self.left.checked_sub(read as u64) {
-            Some(left) => self.left = left,
-            None => self.exceeded = true,
-        }
     }
 }
 

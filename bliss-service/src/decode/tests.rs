@@ -22,8 +22,17 @@ fn schema() -> Schema {
     Schema { dimensions, ..Schema::default() }
 }
 
+const LIMITS: Limits = Limits {
+    max_bytes: 4096,
+    max_line_bytes: 600,
+    max_decoded_bytes: 1 << 20,
+    max_rows: Some(10),
+    min_rows: 1,
+    directory: std::path::PathBuf::new(),
+};
+
 fn decoder(dimensions: &[usize]) -> Decoder {
-    Decoder::new(&schema(), dimensions, &SECRET, Limits { max_bytes: 4096, max_rows: 10, min_rows: 1 })
+    Decoder::new(&schema(), dimensions, &SECRET, LIMITS.clone())
 }
 
 fn jsonl(dimensions: &[usize], text: &str) -> Result<Accepted, Refusal> {

@@ -167,7 +167,7 @@ pub struct AccessLog {
 impl super::Kind for AccessLog {
     /// Runs on a thread of its own: counting is work for a processor and not for the runtime's few threads.
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
-        let Target { origin, schema, secret, publish_interval } = target;
+        let Target { origin, schema, secret, publish_interval, .. } = target;
         let (done, ended) = oneshot::channel::<()>();
         let aggregator = Aggregator::new(schema, &origin.dimensions, secret, self.aggregate)?;
         let log = LogThread::new(context, &origin.name, self.clone(), aggregator, publish_interval);

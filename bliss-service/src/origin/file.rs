@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use toml::Spanned;
 
 use super::{Context, Outcome, Resolver, Target};
-use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds, warn_shrink};
+use crate::config::defaults::{max_bytes, max_decoded_bytes, max_line_bytes, min_rows, seconds, warn_shrink};
 use crate::config::source::ConfigError;
 use crate::decode::{Accepted, Decoder, Limits, RowFormat};
 use crate::fingerprint::{Fingerprint, open_regular};
@@ -33,8 +33,15 @@ pub(super) struct Options {
     timeout: Duration,
     #[serde(default = "max_bytes")]
     max_bytes: u64,
-    #[serde(default = "max_rows")]
-    max_rows: u64,
+    /// Bytes of a line.
+    #[serde(default = "max_line_bytes")]
+    max_line_bytes: u64,
+    /// Bytes that decoded rows may take, in memory and then for each of two published copies: a row takes 52 bytes and 4 for
+    /// each feature of its dimension. Less if the control group or the file system of `directory` leaves less.
+    #[serde(default = "max_decoded_bytes")]
+    max_decoded_bytes: u64,
+    /// By default as many as max_decoded_bytes holds.
+    max_rows: Option<u64>,
     /// Fewer rows are refused, so that a file that is empty for a moment removes nothing.
     #[serde(default = "min_rows")]
     min_rows: u64,
@@ -49,6 +56,7 @@ pub(super) const EXAMPLE: &str = r#"
 #dimensions = ["network"]
 #path = "networks.jsonl"
 #format = "jsonl"
+#max_rows = 500000
 "#;
 
 impl Options {
@@ -61,7 +69,14 @@ impl Options {
             path: resolver.file(self.path),
             interval,
             timeout,
-            limits: Limits { max_bytes: self.max_bytes, max_rows: self.max_rows, min_rows: self.min_rows },
+            limits: Limits {
+                max_bytes: self.max_bytes,
+                max_line_bytes: self.max_line_bytes,
+                max_decoded_bytes: self.max_decoded_bytes,
+                max_rows: self.max_rows,
+                min_rows: self.min_rows,
+                directory: PathBuf::new(),
+            },
             warn_shrink: self.warn_shrink,
         };
         resolver.add(&name, &dimensions, file).map(drop)
@@ -89,7 +104,7 @@ type Read = Result<(Option<Accepted>, Fingerprint), (Refusal, Option<Fingerprint
 
 impl super::Kind for File {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
-        let decoder = target.decoder(self.limits);
+        let decoder = target.decoder(&self.limits);
         // What was read last, and whether it was accepted.
         let mut seen: Option<(Fingerprint, bool)> = None;
         let mut reading: Option<JoinHandle<Read>> = None;

@@ -1,14 +1,17 @@
 //! Rows from a web server.
 
 mod address;
+mod chunks;
 mod redirect;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use address::PublicOnly;
+use chunks::Body;
 use redirect::Hop;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION,
@@ -16,13 +19,15 @@ use reqwest::header::{
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
+use tokio::task::JoinHandle;
 use toml::Spanned;
 
 use super::retry::Backoff;
 use super::{Context, Outcome, Resolver, Target};
-use crate::config::defaults::{max_bytes, max_rows, min_rows, seconds, warn_shrink};
+use crate::config::defaults::{max_bytes, max_decoded_bytes, max_line_bytes, min_rows, seconds, warn_shrink};
 use crate::config::source::ConfigError;
 use crate::decode::gzip::Gzip;
+use crate::decode::input;
 use crate::decode::{Accepted, Decoder, Limits, RowFormat};
 use crate::refusal::{Reason, Refusal};
 
@@ -50,7 +55,7 @@ pub(super) struct Options {
     interval: Duration,
     #[serde(default = "seconds::<5>", with = "humantime_serde")]
     connect_timeout: Duration,
-    /// For everything, from connecting to the last byte.
+    /// For everything, from connecting to the last byte; rows are decoded while they arrive.
     #[serde(default = "seconds::<30>", with = "humantime_serde")]
     timeout: Duration,
     /// After a failure: the first wait, doubled after each further failure up to the longest, with jitter.
@@ -60,8 +65,12 @@ pub(super) struct Options {
     retry_max: Duration,
     #[serde(default = "max_bytes")]
     max_bytes: u64,
-    #[serde(default = "max_rows")]
-    max_rows: u64,
+    #[serde(default = "max_line_bytes")]
+    max_line_bytes: u64,
+    /// As for files.
+    #[serde(default = "max_decoded_bytes")]
+    max_decoded_bytes: u64,
+    max_rows: Option<u64>,
     #[serde(default = "min_rows")]
     min_rows: u64,
     /// As for files.
@@ -78,6 +87,7 @@ pub(super) const EXAMPLE: &str = r#"
 #headers = { Authorization = "Bearer TOKEN" }
 #proxy = "http://proxy.example:3128"
 #redirects = ["http://127.0.0.1:8081"]
+#max_rows = 500000
 "#;
 
 impl Options {
@@ -141,7 +151,14 @@ impl Options {
             timeout,
             retry_min,
             retry_max: retry_max.max(retry_min),
-            limits: Limits { max_bytes: self.max_bytes, max_rows: self.max_rows, min_rows: self.min_rows },
+            limits: Limits {
+                max_bytes: self.max_bytes,
+                max_line_bytes: self.max_line_bytes,
+                max_decoded_bytes: self.max_decoded_bytes,
+                max_rows: self.max_rows,
+                min_rows: self.min_rows,
+                directory: PathBuf::new(),
+            },
             warn_shrink: self.warn_shrink,
         };
         resolver.add(&name, &dimensions, http).map(drop)
@@ -177,20 +194,17 @@ pub struct Http {
     pub warn_shrink: f64,
 }
 
+type Decoded = Result<Accepted, Refusal>;
+
 enum Answer {
     NotModified,
-    Body(Body),
-}
-
-struct Body {
-    bytes: Vec<u8>,
-    is_gzip: bool,
-    etag: Option<HeaderValue>,
+    /// What became of the rows, and the entity tag.
+    Rows(Decoded, Option<HeaderValue>),
 }
 
 impl super::Kind for Http {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
-        let decoder = target.decoder(self.limits);
+        let decoder = target.decoder(&self.limits);
         let clients = Clients::new(self)?;
         let mut backoff = Backoff::new(self.retry_min, self.retry_max);
         // The entity tag of the last answer, if that was accepted. One that was refused is fetched again, however the server
@@ -200,7 +214,7 @@ impl super::Kind for Http {
             let fetched = tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
                 // The client has this limit too; this one holds in every case.
-                done = tokio::time::timeout(self.timeout, fetch(&clients, self, accepted.as_ref())) => {
+                done = tokio::time::timeout(self.timeout, fetch(&clients, self, accepted.as_ref(), &decoder)) => {
                     done.unwrap_or_else(|_| Err(Refusal::unavailable(took_too_long(self))))
                 }
             };
@@ -209,9 +223,7 @@ impl super::Kind for Http {
                     context.state.unchanged(context.index, true);
                     Outcome::Unchanged
                 }
-                Ok(Answer::Body(body)) => {
-                    let etag = body.etag.clone();
-                    let decoded = decode(&decoder, self, body).await;
+                Ok(Answer::Rows(decoded, etag)) => {
                     let outcome = context.conclude(decoded, self.warn_shrink).await;
                     accepted = etag.filter(|_| matches!(outcome, Outcome::Published));
                     outcome
@@ -264,7 +276,12 @@ fn client(options: &Http) -> anyhow::Result<ClientBuilder> {
     Ok(builder)
 }
 
-async fn fetch(clients: &Clients, options: &Http, accepted: Option<&HeaderValue>) -> Result<Answer, Refusal> {
+async fn fetch(
+    clients: &Clients,
+    options: &Http,
+    accepted: Option<&HeaderValue>,
+    decoder: &Arc<Decoder>,
+) -> Result<Answer, Refusal> {
     let mut hop = Hop::first(&options.url);
     for _ in 0..=redirect::MOST {
         let client = if hop.is_public_only { &clients.public } else { &clients.any };
@@ -279,7 +296,10 @@ async fn fetch(clients: &Clients, options: &Http, accepted: Option<&HeaderValue>
         let response = request.send().await.map_err(|error| name.explain(&error))?;
         match (response.status(), response.headers().get(LOCATION)) {
             (StatusCode::NOT_MODIFIED, _) if accepted.is_some() => return Ok(Answer::NotModified),
-            (StatusCode::OK, _) => return body(response, &name).await.map(Answer::Body),
+            (StatusCode::OK, _) => {
+                let etag = response.headers().get(ETAG).cloned();
+                return Ok(Answer::Rows(rows(response, &name, decoder).await, etag));
+            }
             (
                 StatusCode::MOVED_PERMANENTLY
                 | StatusCode::FOUND
@@ -308,10 +328,9 @@ async fn fetch(clients: &Clients, options: &Http, accepted: Option<&HeaderValue>
     Err(Refusal::unavailable(message))
 }
 
-async fn body(mut response: Response, name: &Name<'_>) -> Result<Body, Refusal> {
-    let headers = response.headers();
-    let etag = headers.get(ETAG).cloned();
-    let is_gzip = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+/// Decodes the body while it arrives.
+async fn rows(mut response: Response, name: &Name<'_>, decoder: &Arc<Decoder>) -> Decoded {
+    let is_gzip = match response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"" | b"identity") => false,
         Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => {
             true
@@ -323,26 +342,62 @@ async fn body(mut response: Response, name: &Name<'_>) -> Result<Body, Refusal> 
             return Err(Refusal::new(Reason::Undecodable, message));
         }
     };
+    let (chunks, body) = chunks::channel();
+    let mut decoding = decode(decoder, name.options, body, is_gzip);
+    let mut chunks = Some(chunks);
+    let mut refused = None;
     let max_bytes = name.options.limits.max_bytes;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| name.explain(&error))? {
-        if (bytes.len() + chunk.len()) as u64 > max_bytes {
-            let message = format!("{name}: more bytes than max_bytes ({max_bytes}) allows");
-            return Err(Refusal::new(Reason::TooLarge, message));
+    let mut received = 0;
+    let broken = loop {
+        let chunk = match response.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break None,
+            Err(error) => break Some(name.explain(&error)),
+        };
+        received += chunk.len() as u64;
+        if received > max_bytes {
+            let refusal = input::too_large("max_bytes", max_bytes);
+            break Some(Refusal { message: format!("{name}: {}", refusal.message), ..refusal });
         }
-        bytes.extend_from_slice(&chunk);
+        let Some(open) = &chunks else { continue };
+        if !open.send(chunk).await {
+            // What is left says whether it is a bad answer or half of one; too much is not read on.
+            chunks = None;
+            let decoded = ended(&mut decoding).await;
+            if decoded.as_ref().is_err_and(|refusal| refusal.reason.is_of_size()) {
+                return decoded;
+            }
+            refused = Some(decoded);
+        }
+    };
+    match (broken, chunks, refused) {
+        (None, _, Some(refused)) => refused,
+        (None, Some(chunks), None) => {
+            chunks.end().await;
+            ended(&mut decoding).await
+        }
+        (broken, chunks, refused) => {
+            // The decoder ends without an end, before another one begins.
+            drop(chunks);
+            let decoded = match refused {
+                Some(refused) => refused,
+                None => ended(&mut decoding).await,
+            };
+            broken.map_or(decoded, Err)
+        }
     }
-    Ok(Body { bytes, is_gzip, etag })
 }
 
-async fn decode(decoder: &Arc<Decoder>, options: &Http, body: Body) -> Result<Accepted, Refusal> {
+fn decode(decoder: &Arc<Decoder>, options: &Http, body: Body, is_gzip: bool) -> JoinHandle<Decoded> {
     let (decoder, name, format) = (decoder.clone(), shown(&options.url), options.format);
-    let Body { bytes, is_gzip, .. } = body;
-    let decoded = tokio::task::spawn_blocking(move || match is_gzip {
-        true => decoder.decode(&name, format, BufReader::with_capacity(1 << 16, Gzip::new(bytes.as_slice()))),
-        false => decoder.decode(&name, format, bytes.as_slice()),
-    });
-    decoded.await.unwrap_or_else(|panic| Err(Refusal::unavailable(format!("decoding failed: {panic}"))))
+    tokio::task::spawn_blocking(move || match is_gzip {
+        true => decoder.decode(&name, format, BufReader::with_capacity(1 << 16, Gzip::new(body))),
+        false => decoder.decode(&name, format, body),
+    })
+}
+
+async fn ended(decoding: &mut JoinHandle<Decoded>) -> Decoded {
+    decoding.await.unwrap_or_else(|panic| Err(Refusal::unavailable(format!("decoding failed: {panic}"))))
 }
 
 /// What messages call the answer: its URL, and where redirects led.

@@ -9,6 +9,7 @@ mod http;
 mod resolve;
 mod retry;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,11 +142,14 @@ pub struct Target<'a> {
     pub secret: &'a KeySecret,
     /// The time between two publications.
     pub publish_interval: Duration,
+    /// Where rows are published.
+    pub directory: &'a Path,
 }
 
 impl Target<'_> {
     /// A decoder of rows of the origin's dimensions.
-    fn decoder(&self, limits: Limits) -> Arc<Decoder> {
+    fn decoder(&self, limits: &Limits) -> Arc<Decoder> {
+        let limits = Limits { directory: self.directory.to_owned(), ..limits.clone() };
         Arc::new(Decoder::new(self.schema, &self.origin.dimensions, self.secret, limits))
     }
 }

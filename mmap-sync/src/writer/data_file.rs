@@ -6,12 +6,11 @@ use std::ptr::NonNull;
 
 use super::permissions;
 use bliss_os::{
-    Errno,
+    Errno, cgroup,
     file::{self, Access, FileInfo},
     map::{Advice, Map},
 };
 
-use crate::cgroup;
 use crate::checksum::Blocks;
 use crate::error::{Error, FileKind};
 use crate::layout::{DataFields, DataHeader, PAGE};

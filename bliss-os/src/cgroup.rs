@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that may still be taken before a limit of this process's control group or of one above it is met.
 /// `None`: no limit is known.
-pub(crate) fn available() -> Option<u64> {
+pub fn available() -> Option<u64> {
     available_under(Path::new("/"))
 }
 
