@@ -27,18 +27,13 @@ pub enum Reason {
     TooManyRows,
     /// Fewer rows than `min_rows`.
     TooFewRows,
-    /// More bytes than `max_bytes`, `max_line_bytes` or `max_decoded_bytes`, or than there is room for.
+    /// More bytes than `max_bytes`, `max_line_bytes` or `max_decoded_bytes`.
     TooLarge,
     /// It is good but could not be published, for instance for lack of memory.
     Unpublished,
 }
 
 impl Reason {
-    /// Whether it is too much, whatever it is.
-    pub(crate) fn is_of_size(self) -> bool {
-        matches!(self, Reason::TooLarge | Reason::TooManyRows)
-    }
-
     /// Its name in metrics and `/status`.
     pub fn name(self) -> &'static str {
         match self {

@@ -117,13 +117,8 @@ impl Config {
     /// The origin at `index`, and what it fills.
     pub fn target<'a>(&'a self, index: usize, secret: &'a KeySecret) -> Option<Target<'a>> {
         let origin = self.origins.get(index)?;
-        Some(Target {
-            origin,
-            schema: &self.schema,
-            secret,
-            publish_interval: self.publish_interval,
-            directory: &self.directory,
-        })
+        let Self { schema, directory, publish_interval, .. } = self;
+        Some(Target { origin, schema, secret, directory, publish_interval: *publish_interval })
     }
 }
 

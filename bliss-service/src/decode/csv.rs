@@ -1,11 +1,11 @@
 //! Rows as comma-separated values.
 
-use std::io::BufRead;
+use std::io::Read;
 
 use bliss_core::attribute::Value;
 use bliss_core::schema::FeatureKind;
 
-use super::input::Limited;
+use super::limits::RowLimited;
 use super::{Builder, Cell, Decoder, at_line, unreadable};
 use crate::refusal::{Reason, Refusal};
 
@@ -18,27 +18,24 @@ enum Column {
     Feature(String),
 }
 
-/// Bytes that the reader takes ahead of the record that it returns.
-const BUFFER: usize = 8 << 10;
-
-pub(super) fn read(input: impl BufRead, builder: &mut Builder<'_>) -> Result<(), Refusal> {
-    let max_line_bytes = builder.decoder.limits.max_line_bytes;
-    let limited = Limited::new(input, max_line_bytes, "max_line_bytes").read_ahead(BUFFER);
-    let since_record = limited.counter();
-    let mut reader = csv::ReaderBuilder::new().has_headers(true).buffer_capacity(BUFFER).from_reader(limited);
-    let header = reader.headers().map_err(|error| wrong(&error))?.clone();
+pub(super) fn read(input: impl Read, builder: &mut Builder<'_>) -> Result<(), Refusal> {
+    let (input, row_start) = RowLimited::new(input, builder.decoder.limits);
+    let mut reader = csv::ReaderBuilder::new().has_headers(true).from_reader(input);
+    let header = reader.headers().cloned().map_err(|error| wrong(&error, reader.position().line()))?;
     if header.is_empty() {
         return Ok(());
     }
     let columns = columns(builder.decoder, &header).map_err(at_line(1))?;
     let mut record = csv::StringRecord::new();
-    since_record.restart();
-    while reader.read_record(&mut record).map_err(|error| wrong(&error))? {
+    loop {
+        row_start.set(reader.position().byte());
+        let read = reader.read_record(&mut record);
+        if !read.map_err(|error| wrong(&error, reader.position().line()))? {
+            return Ok(());
+        }
         let line = record.position().map_or(0, csv::Position::line);
         row(&columns, &record, builder).map_err(at_line(line))?;
-        since_record.restart();
     }
-    Ok(())
 }
 
 fn columns(decoder: &Decoder, header: &csv::StringRecord) -> Result<Vec<Column>, Refusal> {
@@ -125,10 +122,11 @@ fn row(columns: &[Column], record: &csv::StringRecord, builder: &mut Builder<'_>
     })
 }
 
-fn wrong(error: &csv::Error) -> Refusal {
-    let line = error.position().map_or(1, csv::Position::line);
+/// What is wrong, `line` being where the reader is.
+fn wrong(error: &csv::Error, line: u64) -> Refusal {
+    let line = error.position().map_or(line, csv::Position::line);
     let refusal = match error.kind() {
-        csv::ErrorKind::Io(error) => return unreadable(error),
+        csv::ErrorKind::Io(error) => unreadable(error),
         csv::ErrorKind::Utf8 { .. } => Refusal::new(Reason::Undecodable, "not UTF-8"),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => Refusal::new(
             Reason::Undecodable,

@@ -9,7 +9,6 @@ use bliss_core::attribute::Value;
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
-use super::input::too_large;
 use super::{Builder, Cell, at_line, unreadable};
 use crate::refusal::{Reason, Refusal};
 
@@ -51,19 +50,19 @@ enum FeatureValue<'a> {
 }
 
 pub(super) fn read(mut input: impl BufRead, builder: &mut Builder<'_>) -> Result<(), Refusal> {
-    let max_line_bytes = builder.decoder.limits.max_line_bytes;
+    let limits = builder.decoder.limits;
     let mut buffer = Vec::new();
     let mut number = 0;
     loop {
         buffer.clear();
         number += 1;
-        let mut limited = input.by_ref().take(max_line_bytes.saturating_add(1));
-        let read = limited.read_until(b'\n', &mut buffer);
+        let most = limits.max_line_bytes.saturating_add(1);
+        let read = input.by_ref().take(most).read_until(b'\n', &mut buffer);
         if read.map_err(|error| at_line(number)(unreadable(&error)))? == 0 {
             return Ok(());
         }
-        if buffer.len() as u64 > max_line_bytes {
-            return Err(at_line(number)(too_large("max_line_bytes", max_line_bytes)));
+        if buffer.len() as u64 == most && !buffer.ends_with(b"\n") {
+            return Err(at_line(number)(limits.long_line()));
         }
         let line = buffer.trim_ascii_end();
         if !line.is_empty() {

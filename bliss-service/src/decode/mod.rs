@@ -2,13 +2,14 @@
 
 mod csv;
 pub(crate) mod gzip;
-pub(crate) mod input;
 mod jsonl;
+mod limits;
 mod room;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
+use std::path::Path;
 
 use bliss_core::attribute::Value;
 use bliss_core::build::Rows;
@@ -20,9 +21,10 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::keys::DimensionKeys;
 use crate::refusal::{Reason, Refusal};
 use bliss_core::key::KeyError;
-use input::{Limited, without_mark};
+use limits::{Limited, row_bytes};
 use room::Room;
-pub use room::{Limits, row_bytes};
+
+pub use limits::Limits;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -71,6 +73,8 @@ pub struct Given {
 pub struct Decoder {
     dimensions: Vec<Target>,
     limits: Limits,
+    max_rows: u64,
+    room: Option<Room>,
 }
 
 /// A dimension that the origin fills.
@@ -97,7 +101,15 @@ impl Decoder {
             defaults: dimension.features.iter().map(|feature| feature.default).collect(),
             row_bytes: row_bytes(dimension.features.len()),
         };
-        Self { dimensions: known.map(target).collect(), limits }
+        let dimensions: Vec<_> = known.map(target).collect();
+        let least = dimensions.iter().map(|target| target.row_bytes).min().unwrap_or_default();
+        Self { dimensions, max_rows: limits.rows(least), limits, room: None }
+    }
+
+    /// The same, for rows that will be published in `directory`: it also refuses what there is no room for.
+    pub fn for_directory(mut self, directory: &Path) -> Self {
+        self.room = Some(Room::of(directory));
+        self
     }
 
     /// Reads a whole snapshot; `name` is what errors call it.
@@ -106,18 +118,18 @@ impl Decoder {
     /// The first thing that is wrong with it, with its line.
     pub fn decode(&self, name: &str, format: RowFormat, input: impl BufRead) -> Result<Accepted, Refusal> {
         let mut builder = Builder::new(self);
-        let limited = Limited::new(input, self.limits.max_bytes, "max_bytes");
+        let limited = Limited::new(input, self.limits.max_bytes);
         let read = without_mark(limited).map_err(|error| unreadable(&error)).and_then(|input| match format {
             RowFormat::Jsonl => jsonl::read(input, &mut builder),
             RowFormat::Csv => csv::read(input, &mut builder),
         });
         read.and_then(|()| builder.check_rows()).map_err(|mut refusal| {
-            shorten(&mut refusal.message);
             refusal.message = format!(
                 "{name}{}{}",
                 if refusal.message.starts_with("line ") { ", " } else { ": " },
                 refusal.message
             );
+            shorten(&mut refusal.message);
             refusal
         })?;
         Ok(builder.finish())
@@ -155,10 +167,11 @@ enum Cell<'a> {
 struct Builder<'d> {
     decoder: &'d Decoder,
     tables: Vec<Table>,
-    room: Room,
-    /// What they take, by the measure of [`row_bytes`].
-    bytes: u64,
     rows: u64,
+    /// Bytes that the rows take.
+    bytes: u64,
+    /// The bytes at which they are next compared with the room.
+    next_look: u64,
     key_collisions: u64,
     newest_updated_at: u32,
     /// The row being read, in the width of its dimension.
@@ -188,9 +201,9 @@ impl<'d> Builder<'d> {
         Self {
             decoder,
             tables: decoder.dimensions.iter().map(table).collect(),
-            room: decoder.limits.room(),
-            bytes: 0,
             rows: 0,
+            bytes: 0,
+            next_look: room::STEP,
             key_collisions: 0,
             newest_updated_at: 0,
             values: Vec::new(),
@@ -236,9 +249,16 @@ impl<'d> Builder<'d> {
         attribute: impl Fn(&str) -> Option<Value<'a>>,
     ) -> Result<(), Refusal> {
         self.rows += 1;
-        let max_rows = self.decoder.limits.max_rows.unwrap_or(u64::MAX).min(u64::from(u32::MAX));
+        let (limits, max_rows) = (&self.decoder.limits, self.decoder.max_rows);
         if self.rows > max_rows {
-            let message = format!("more than {max_rows} rows (max_rows)");
+            let message = match limits.max_rows {
+                Some(_) => format!("more than {max_rows} rows (max_rows)"),
+                None => format!(
+                    "more than {max_rows} rows, as many as {} bytes have room for (max_decoded_bytes); if there are meant to \
+                     be so many, raise it",
+                    limits.max_decoded_bytes
+                ),
+            };
             return Err(Refusal::new(Reason::TooManyRows, message));
         }
         let dimension = &self.decoder.dimensions[target];
@@ -271,10 +291,13 @@ impl<'d> Builder<'d> {
         let index = table.rows.len() as u32;
         match table.seen.entry(key) {
             Entry::Vacant(vacant) => {
-                // Before the tables grow.
                 self.bytes += dimension.row_bytes;
-                if self.bytes > self.room.bytes {
-                    return Err(self.room.exceeded(self.rows));
+                if self.bytes > limits.max_decoded_bytes {
+                    return Err(limits.too_much(&dimension.name, dimension.row_bytes, self.rows));
+                }
+                if self.bytes >= self.next_look {
+                    self.next_look = self.bytes + room::STEP;
+                    self.decoder.room.as_ref().map_or(Ok(()), |room| room.check(self.bytes))?;
                 }
                 vacant.insert((check, index));
                 table.rows.push(key, updated_at, &self.values);
@@ -356,11 +379,11 @@ fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
     }
 }
 
-/// Cuts a message that repeats what an origin wrote.
+/// Cuts a message, which may have a name that an origin made up, to what a log can take.
 fn shorten(message: &mut String) {
-    const LONGEST: usize = 500;
-    if message.len() > LONGEST {
-        message.truncate(message.floor_char_boundary(LONGEST));
+    const MOST: usize = 1000;
+    if message.len() > MOST {
+        message.truncate(message.floor_char_boundary(MOST));
         message.push('…');
     }
 }
@@ -376,6 +399,17 @@ fn unreadable(error: &std::io::Error) -> Refusal {
         Some(refusal) => refusal.clone(),
         None => Refusal::new(Reason::Unavailable, format!("cannot be read: {error}")),
     }
+}
+
+/// The input without the byte order mark that some programs write at the start of UTF-8.
+fn without_mark(mut input: impl BufRead) -> std::io::Result<impl BufRead> {
+    let mut head = Vec::new();
+    // The mark may come in several pieces.
+    input.by_ref().take(3).read_to_end(&mut head)?;
+    if head == "\u{feff}".as_bytes() {
+        head.clear();
+    }
+    Ok(std::io::Cursor::new(head).chain(input))
 }
 
 #[cfg(test)]

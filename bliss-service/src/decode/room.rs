@@ -1,7 +1,8 @@
-//! How much memory a snapshot may take.
+//! The room for a snapshot that its control group and the file system of the publication leave.
+//!
+//! The writer of the publication compares exactly before it writes. What is here ends the reading of a snapshot that could not
+//! be published anyway, before the kernel ends the daemon.
 
-use std::fmt;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -9,98 +10,64 @@ use bliss_os::cgroup;
 
 use crate::refusal::{Reason, Refusal};
 
-/// How large a snapshot of rows may and must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes, before and after decompression.
-    pub max_bytes: u64,
-    /// Bytes of one line of JSON, or one record of CSV.
-    pub max_line_bytes: u64,
-    /// Bytes of the decoded rows: see [`row_bytes`].
-    pub max_decoded_bytes: u64,
-    /// The most rows, over all dimensions, if `max_decoded_bytes` is not to decide.
-    pub max_rows: Option<u64>,
-    /// The fewest rows, so that a file that is empty for a moment removes nothing.
-    pub min_rows: u64,
-    /// Where they are to be published: its file system must have room. Not looked at if empty.
-    pub directory: PathBuf,
-}
+/// Rows are compared with the room each time they have grown by as much.
+pub(super) const STEP: u64 = 8 << 20;
+/// Memory that stays free for everything else.
+const RESERVE: u64 = 2 * STEP;
 
-/// Bytes of a decoded row beside its values: key, time, and what finds a key that appears twice.
-const ROW_BYTES: u64 = 52;
-
-/// Bytes that one decoded row of a dimension with so many features takes.
-pub fn row_bytes(features: usize) -> u64 {
-    ROW_BYTES + 4 * features as u64
-}
-
-/// What decoded rows may take at most, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the room is asked for.
+#[derive(Clone, Debug)]
 pub(super) struct Room {
-    pub(super) bytes: u64,
-    limit: Limit,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Limit {
-    Option,
-    ControlGroup(u64),
-    FileSystem(PathBuf),
-}
-
-impl Limits {
-    /// The least of what the options, this process's control group and the directory's file system allow now.
-    pub(super) fn room(&self) -> Room {
-        let option = Room { bytes: self.max_decoded_bytes, limit: Limit::Option };
-        // Tables grow by doubling, and what is published takes memory too.
-        let group =
-            cgroup::available().map(|left| Room { bytes: left / 2, limit: Limit::ControlGroup(left) });
-        let published = free_for_features(&self.directory)
-            .map(|bytes| Room { bytes, limit: Limit::FileSystem(self.directory.clone()) });
-        [group, published]
-            .into_iter()
-            .flatten()
-            .fold(option, |least, other| if other.bytes < least.bytes { other } else { least })
-    }
-}
-
-/// Bytes that the features in this directory may take: what is free, and the copy that is written next. `None` if that is not
-/// known.
-fn free_for_features(directory: &Path) -> Option<u64> {
-    let free = rustix::fs::statvfs(directory).ok()?;
-    let copies = ["features_data_0", "features_data_1"];
-    let copy =
-        copies.iter().filter_map(|name| Some(fs::metadata(directory.join(name)).ok()?.blocks() * 512)).max();
-    Some(free.f_bavail.saturating_mul(free.f_frsize).saturating_add(copy.unwrap_or(0)))
+    directory: PathBuf,
+    memory: fn() -> Option<u64>,
+    files: fn(&Path) -> Option<u64>,
 }
 
 impl Room {
-    pub(super) fn exceeded(&self, rows: u64) -> Refusal {
-        Refusal::new(Reason::TooLarge, format!("after {rows} rows: {self}"))
+    /// That of a publication in `directory`.
+    pub(super) fn of(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), memory: cgroup::available, files }
+    }
+
+    /// Whether rows of `bytes` may go on growing.
+    ///
+    /// # Errors
+    /// How much room there is, and where.
+    pub(super) fn check(&self, bytes: u64) -> Result<(), Refusal> {
+        // The copies there are will be overwritten.
+        let held = held(&self.directory);
+        let wrong = |room: u64, what: String| {
+            Refusal::new(
+                Reason::Unpublished,
+                format!("the rows so far take {bytes} bytes, and {what} has room for {room} more; {ADVICE}"),
+            )
+        };
+        if let Some(room) = (self.memory)()
+            && (room < RESERVE || room.saturating_add(held) < bytes)
+        {
+            return Err(wrong(room, "the daemon's control group (its limit of memory)".to_owned()));
+        }
+        match (self.files)(&self.directory) {
+            Some(room) if room.saturating_add(held) < bytes => {
+                Err(wrong(room, format!("the file system of {}", self.directory.display())))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-impl fmt::Display for Room {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.bytes;
-        match &self.limit {
-            Limit::Option => write!(
-                f,
-                "decoded rows take more than {bytes} bytes (max_decoded_bytes); raise it if the origin is to send so many"
-            ),
-            Limit::ControlGroup(left) => write!(
-                f,
-                "decoded rows take more than {bytes} bytes, half of the {left} that the control group leaves; raise its limit \
-                 if the origin is to send so many"
-            ),
-            Limit::FileSystem(directory) => write!(
-                f,
-                "decoded rows take more than the {bytes} bytes for which {} has room; make the file system larger if the origin \
-                 is to send so many",
-                directory.display()
-            ),
-        }
-    }
+const ADVICE: &str = "make more room or the snapshot smaller";
+
+/// Bytes that are free in the file system of `directory`. `None`: not known, or without a limit.
+fn files(directory: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(directory).ok()?;
+    (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Bytes of the published copies of features.
+fn held(directory: &Path) -> u64 {
+    let copies = [0, 1].map(|copy| directory.join(format!("{}_data_{copy}", bliss_store::FEATURES)));
+    copies.iter().filter_map(|path| path.symlink_metadata().ok()).map(|found| found.blocks() * 512).sum()
 }
 
 #[cfg(test)]
@@ -108,26 +75,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s12_the_least_room_decides() {
+    fn s12_a_snapshot_without_room_is_refused_before_it_is_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let limits = |max_decoded_bytes, directory: &Path| Limits {
-            max_bytes: 1,
-            max_line_bytes: 1,
-            max_decoded_bytes,
-            max_rows: None,
-            min_rows: 0,
-            directory: directory.to_owned(),
-        };
-        assert_eq!(limits(1000, Path::new("")).room(), Room { bytes: 1000, limit: Limit::Option });
-        let free = free_for_features(dir.path()).unwrap();
-        let room = limits(u64::MAX, dir.path()).room();
-        assert!(room.bytes < u64::MAX && room.limit != Limit::Option, "{room}");
-        // The copy that is overwritten is room.
-        fs::write(dir.path().join("features_data_1"), vec![1; 1 << 20]).unwrap();
-        fs::File::open(dir.path().join("features_data_1")).unwrap().sync_all().unwrap();
-        let with = free_for_features(dir.path()).unwrap();
-        assert!(with + (64 << 20) > free, "{with} {free}");
-        assert_eq!(free_for_features(Path::new("/nonexistent")), None);
-        assert_eq!(row_bytes(30), 172);
+        let room = |memory, files| Room { directory: dir.path().to_owned(), memory, files };
+        let refused = |room: Room, bytes: u64| room.check(bytes).map_err(|refusal| refusal.message);
+        assert_eq!(refused(room(|| None, |_| None), u64::MAX), Ok(()));
+        assert_eq!(refused(room(|| Some(100 << 20), |_| Some(100 << 20)), 100 << 20), Ok(()));
+        let message = refused(room(|| Some(100 << 20), |_| None), (100 << 20) + 1).unwrap_err();
+        assert!(message.contains("control group") && message.contains("104857601 bytes"), "{message}");
+        assert!(refused(room(|| Some(RESERVE - 1), |_| None), 1).unwrap_err().contains("control group"));
+        let message = refused(room(|| None, |_| Some(5)), 6).unwrap_err();
+        assert!(message.contains(&format!("the file system of {} has room for 5", dir.path().display())));
+        // What is published makes room for what follows.
+        std::fs::write(dir.path().join("features_data_0"), vec![1; 1 << 20]).unwrap();
+        assert_eq!(refused(room(|| None, |_| Some(5)), 1 << 20), Ok(()));
+        assert!(files(dir.path()).is_some() && files(Path::new("/no/such")).is_none());
     }
 }

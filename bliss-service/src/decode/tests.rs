@@ -24,15 +24,14 @@ fn schema() -> Schema {
 
 const LIMITS: Limits = Limits {
     max_bytes: 4096,
-    max_line_bytes: 600,
-    max_decoded_bytes: 1 << 20,
+    max_line_bytes: 4096,
+    max_decoded_bytes: 4096,
     max_rows: Some(10),
     min_rows: 1,
-    directory: std::path::PathBuf::new(),
 };
 
 fn decoder(dimensions: &[usize]) -> Decoder {
-    Decoder::new(&schema(), dimensions, &SECRET, LIMITS.clone())
+    Decoder::new(&schema(), dimensions, &SECRET, LIMITS)
 }
 
 fn jsonl(dimensions: &[usize], text: &str) -> Result<Accepted, Refusal> {
@@ -241,6 +240,62 @@ fn what_was_given_beside_defaults_is_counted() {
     assert_eq!(given(jsonl(&[1, 2], TWO).unwrap()), [(1, 2, 3, 2, 2), (2, 1, 0, 0, 0)]);
     let csv = csv(&[1], "key.ip,updated_at,a,b\n192.0.2.1,7,0,-0.0\n192.0.2.2,7,,0\n").unwrap();
     assert_eq!(given(csv), [(1, 2, 3, 3, 0)]);
+}
+
+/// Each limit alone: what fits exactly is taken, one more is not, and the message names the limit and the place.
+#[test]
+fn s12_lines_and_decoded_rows_are_limited_to_the_byte() {
+    let row = |i: usize| format!("{{\"key\":{{\"ip\":\"192.0.2.{i}\"}},\"updated_at\":7}}\n");
+    let decode = |limits: Limits, format, text: &str| {
+        let decoder = Decoder::new(&schema(), &[1], &SECRET, limits);
+        decoder.decode("f", format, text.as_bytes()).map(|accepted| accepted.rows).map_err(|refusal| {
+            assert_eq!(
+                refusal.reason,
+                if refusal.message.contains("rows, as many") {
+                    Reason::TooManyRows
+                } else {
+                    Reason::TooLarge
+                }
+            );
+            refusal.message
+        })
+    };
+    let free = Limits { max_rows: None, max_bytes: 1 << 20, max_decoded_bytes: 1 << 20, ..LIMITS };
+    let (one, two) = (row(1), row(1) + &row(2));
+    let most = one.len() as u64 - 1;
+    assert_eq!(decode(Limits { max_line_bytes: most, ..free }, RowFormat::Jsonl, &two), Ok(2));
+    for text in [&two, one.trim_end()] {
+        let message =
+            decode(Limits { max_line_bytes: most - 1, ..free }, RowFormat::Jsonl, text).unwrap_err();
+        assert!(message.starts_with("f, line 1: ") && message.contains("(max_line_bytes)"), "{message}");
+    }
+    let bytes = super::row_bytes(schema().dimensions[1].features.len());
+    assert_eq!(decode(Limits { max_decoded_bytes: 2 * bytes, ..free }, RowFormat::Jsonl, &two), Ok(2));
+    let message =
+        decode(Limits { max_decoded_bytes: 2 * bytes - 1, ..free }, RowFormat::Jsonl, &two).unwrap_err();
+    assert!(
+        message.contains("line 2: more than 1 rows") && message.contains("(max_decoded_bytes)"),
+        "{message}"
+    );
+    let given = Limits { max_decoded_bytes: 2 * bytes - 1, max_rows: Some(9), ..free };
+    let message = decode(given, RowFormat::Jsonl, &two).unwrap_err();
+    assert!(message.contains("line 2: the rows so far, 2, take more than"), "{message}");
+    // CSV: rows end, whatever the line ends in quotes; the reader's buffer is 8 KiB.
+    let head = "key.ip,updated_at,kind\n";
+    let many: String = (0..3000).map(|i| format!("10.0.{}.{},7,\"a\nb\"\n", i / 250, i % 250)).collect();
+    let limits = Limits { max_line_bytes: 64, ..free };
+    assert_eq!(decode(limits, RowFormat::Csv, &format!("{head}{many}")), Ok(3000));
+    for (text, line) in [
+        (format!("{head}1.2.3.4,7,\"{}\"\n", "a\n".repeat(20_000)), "f, line "),
+        (format!("{head}1.2.3.4,7,{}\n", "a".repeat(40_000)), "f, line 2: "),
+        (",".repeat(40_000), "f, line 1: "),
+    ] {
+        let message = decode(limits, RowFormat::Csv, &text).unwrap_err();
+        assert!(message.starts_with(line) && message.contains("(max_line_bytes)"), "{message}");
+    }
+    let long = format!("{{\"key\":{{\"{}\":1}},\"updated_at\":7}}\n", "ü".repeat(2000));
+    let decoder = Decoder::new(&schema(), &[1], &SECRET, Limits { max_line_bytes: 1 << 20, ..free });
+    assert!(decoder.decode("f", RowFormat::Jsonl, long.as_bytes()).unwrap_err().message.len() < 1010);
 }
 
 proptest::proptest! {

@@ -31,16 +31,15 @@ pub(super) struct Options {
     /// How long a read may take.
     #[serde(default = "seconds::<30>", with = "humantime_serde")]
     timeout: Duration,
+    /// Bytes to read, after decompression; bytes of one line or row; and bytes that the rows may take in memory while they are
+    /// read, 48 each and 4 more for each feature of their dimension. Published, they take up to about twice as much, in two copies.
     #[serde(default = "max_bytes")]
     max_bytes: u64,
-    /// Bytes of a line.
     #[serde(default = "max_line_bytes")]
     max_line_bytes: u64,
-    /// Bytes that decoded rows may take, in memory and then for each of two published copies: a row takes 52 bytes and 4 for
-    /// each feature of its dimension. Less if the control group or the file system of `directory` leaves less.
     #[serde(default = "max_decoded_bytes")]
     max_decoded_bytes: u64,
-    /// By default as many as max_decoded_bytes holds.
+    /// By default as many as `max_decoded_bytes` has room for.
     max_rows: Option<u64>,
     /// Fewer rows are refused, so that a file that is empty for a moment removes nothing.
     #[serde(default = "min_rows")]
@@ -56,7 +55,7 @@ pub(super) const EXAMPLE: &str = r#"
 #dimensions = ["network"]
 #path = "networks.jsonl"
 #format = "jsonl"
-#max_rows = 500000
+#max_rows = 1000000
 "#;
 
 impl Options {
@@ -75,7 +74,6 @@ impl Options {
                 max_decoded_bytes: self.max_decoded_bytes,
                 max_rows: self.max_rows,
                 min_rows: self.min_rows,
-                directory: PathBuf::new(),
             },
             warn_shrink: self.warn_shrink,
         };
@@ -104,7 +102,7 @@ type Read = Result<(Option<Accepted>, Fingerprint), (Refusal, Option<Fingerprint
 
 impl super::Kind for File {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
-        let decoder = target.decoder(&self.limits);
+        let decoder = target.decoder(self.limits);
         // What was read last, and whether it was accepted.
         let mut seen: Option<(Fingerprint, bool)> = None;
         let mut reading: Option<JoinHandle<Read>> = None;

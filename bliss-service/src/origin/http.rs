@@ -1,17 +1,16 @@
 //! Rows from a web server.
 
-mod address;
-mod chunks;
+mod addresses;
+mod arrival;
 mod redirect;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use address::PublicOnly;
-use chunks::Body;
+use addresses::{Guard, Kind, Lookup};
+use arrival::Part;
 use redirect::Hop;
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION,
@@ -19,7 +18,6 @@ use reqwest::header::{
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
-use tokio::task::JoinHandle;
 use toml::Spanned;
 
 use super::retry::Backoff;
@@ -27,12 +25,10 @@ use super::{Context, Outcome, Resolver, Target};
 use crate::config::defaults::{max_bytes, max_decoded_bytes, max_line_bytes, min_rows, seconds, warn_shrink};
 use crate::config::source::ConfigError;
 use crate::decode::gzip::Gzip;
-use crate::decode::input;
 use crate::decode::{Accepted, Decoder, Limits, RowFormat};
 use crate::refusal::{Reason, Refusal};
 
-/// Rows from a web server: ETag and gzip are used. Redirects are followed to the scheme, host and port of the URL, and to
-/// servers in `redirects`. Headers and query are for the server of the URL only.
+/// Rows from a web server: ETag and gzip are used. Redirects are followed on the server of `url` (scheme, host and port).
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
@@ -44,18 +40,18 @@ pub(super) struct Options {
     format: Option<RowFormat>,
     #[serde(default)]
     headers: BTreeMap<Spanned<String>, String>,
+    /// Further servers, of the same scheme, that redirects may lead to, for instance ["https://files.example"]. They get neither
+    /// headers nor query of this origin. An address of this host, of its link or of a private network is gone to only from
+    /// a `url` at such an address.
+    #[serde(default)]
+    redirect_to: Vec<Spanned<String>>,
     /// The environment's proxies are not used.
     proxy: Option<Spanned<String>>,
-    /// Other servers to which redirects may lead, by scheme, which must be that of `url`, host and port. From a server on the
-    /// internet none is followed to an address of this host or of a private network.
-    #[serde(default)]
-    #[cfg_attr(test, serde(skip_serializing))]
-    redirects: Vec<Spanned<String>>,
     #[serde(default = "seconds::<60>", with = "humantime_serde")]
     interval: Duration,
     #[serde(default = "seconds::<5>", with = "humantime_serde")]
     connect_timeout: Duration,
-    /// For everything, from connecting to the last byte; rows are decoded while they arrive.
+    /// For everything, from connecting to the last byte.
     #[serde(default = "seconds::<30>", with = "humantime_serde")]
     timeout: Duration,
     /// After a failure: the first wait, doubled after each further failure up to the longest, with jitter.
@@ -63,17 +59,16 @@ pub(super) struct Options {
     retry_min: Duration,
     #[serde(default = "seconds::<60>", with = "humantime_serde")]
     retry_max: Duration,
+    /// As for files, and what follows.
     #[serde(default = "max_bytes")]
     max_bytes: u64,
     #[serde(default = "max_line_bytes")]
     max_line_bytes: u64,
-    /// As for files.
     #[serde(default = "max_decoded_bytes")]
     max_decoded_bytes: u64,
     max_rows: Option<u64>,
     #[serde(default = "min_rows")]
     min_rows: u64,
-    /// As for files.
     #[serde(default = "warn_shrink")]
     warn_shrink: f64,
 }
@@ -84,10 +79,9 @@ pub(super) const EXAMPLE: &str = r#"
 #dimensions = ["session"]
 #url = "http://127.0.0.1:8080/sessions.jsonl"
 #format = "jsonl"
+#max_rows = 1000000
 #headers = { Authorization = "Bearer TOKEN" }
 #proxy = "http://proxy.example:3128"
-#redirects = ["http://127.0.0.1:8081"]
-#max_rows = 500000
 "#;
 
 impl Options {
@@ -120,32 +114,26 @@ impl Options {
             headers.insert(key, value);
         }
         let parsed = url("url", &self.url)?;
-        let redirects = self.redirects.iter().map(|text| {
-            let server = url("redirects", text)?;
+        let mut redirect_to = Vec::new();
+        for text in &self.redirect_to {
+            let server = url("redirect_to", text)?;
             if server.scheme() != parsed.scheme() {
-                let message = format!(
-                    "redirects: expected the scheme of `url`, {}, found {}",
-                    parsed.scheme(),
-                    server.scheme()
-                );
+                let message = format!("redirect_to: expected {}:// as in `url`", parsed.scheme());
                 return Err(at(text, message));
             }
-            let is_server = server.path() == "/" && server.query().is_none() && server.fragment().is_none();
-            if !is_server || server.username() != "" || server.password().is_some() {
-                return Err(at(
-                    text,
-                    "redirects: expected scheme, host and port alone, as https://files.example".into(),
-                ));
+            if server.as_str().trim_end_matches('/') != server.origin().ascii_serialization() {
+                let message =
+                    "redirect_to: expected scheme, host and port, for instance \"https://files.example\"";
+                return Err(at(text, message.to_owned()));
             }
-            Ok(server)
-        });
-        let redirects = redirects.collect::<Result<_, _>>()?;
+            redirect_to.push(server);
+        }
         let http = Http {
             format: resolver.format(&name, self.format, parsed.path())?,
             url: parsed,
             headers,
+            redirect_to,
             proxy: self.proxy.as_ref().map(|proxy| url("proxy", proxy)).transpose()?,
-            redirects,
             interval,
             connect_timeout,
             timeout,
@@ -157,7 +145,6 @@ impl Options {
                 max_decoded_bytes: self.max_decoded_bytes,
                 max_rows: self.max_rows,
                 min_rows: self.min_rows,
-                directory: PathBuf::new(),
             },
             warn_shrink: self.warn_shrink,
         };
@@ -174,10 +161,10 @@ pub struct Http {
     pub format: RowFormat,
     /// Headers to send.
     pub headers: HeaderMap,
+    /// Servers besides that of `url` that redirects may lead to, of the same scheme.
+    pub redirect_to: Vec<Url>,
     /// The proxy to go through; the environment's are not used.
     pub proxy: Option<Url>,
-    /// Other servers to which redirects may lead.
-    pub redirects: Vec<Url>,
     /// How often to ask.
     pub interval: Duration,
     /// How long connecting may take.
@@ -194,18 +181,16 @@ pub struct Http {
     pub warn_shrink: f64,
 }
 
-type Decoded = Result<Accepted, Refusal>;
-
 enum Answer {
     NotModified,
-    /// What became of the rows, and the entity tag.
-    Rows(Decoded, Option<HeaderValue>),
+    /// What the body was decoded to, and the entity tag.
+    Body(Result<Accepted, Refusal>, Option<HeaderValue>),
 }
 
 impl super::Kind for Http {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
-        let decoder = target.decoder(&self.limits);
-        let clients = Clients::new(self)?;
+        let decoder = target.decoder(self.limits);
+        let clients = Clients::new(self, addresses::system())?;
         let mut backoff = Backoff::new(self.retry_min, self.retry_max);
         // The entity tag of the last answer, if that was accepted. One that was refused is fetched again, however the server
         // makes its tags: a corrected body is never taken for it.
@@ -214,7 +199,7 @@ impl super::Kind for Http {
             let fetched = tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
                 // The client has this limit too; this one holds in every case.
-                done = tokio::time::timeout(self.timeout, fetch(&clients, self, accepted.as_ref(), &decoder)) => {
+                done = tokio::time::timeout(self.timeout, fetch(&clients, self, &decoder, accepted.as_ref())) => {
                     done.unwrap_or_else(|_| Err(Refusal::unavailable(took_too_long(self))))
                 }
             };
@@ -223,7 +208,7 @@ impl super::Kind for Http {
                     context.state.unchanged(context.index, true);
                     Outcome::Unchanged
                 }
-                Ok(Answer::Rows(decoded, etag)) => {
+                Ok(Answer::Body(decoded, etag)) => {
                     let outcome = context.conclude(decoded, self.warn_shrink).await;
                     accepted = etag.filter(|_| matches!(outcome, Outcome::Published));
                     outcome
@@ -244,20 +229,29 @@ impl super::Kind for Http {
     }
 }
 
+/// The clients of an origin.
 struct Clients {
-    any: Client,
-    /// Connects to public addresses only, where it resolves names itself and not through a proxy.
-    public: Client,
+    first: Client,
+    /// For redirects. It keeps no connection, so that each address it connects to has been checked.
+    redirected: Client,
+    /// What that client resolves names with.
+    guard: Guard,
 }
 
 impl Clients {
-    fn new(options: &Http) -> anyhow::Result<Self> {
-        let public = client(options)?.dns_resolver(PublicOnly::shared()).build()?;
-        Ok(Self { any: client(options)?.build()?, public })
+    fn new(options: &Http, lookup: Lookup) -> anyhow::Result<Self> {
+        let guard = Guard::new(lookup.clone());
+        let mut redirected = builder(options)?.pool_max_idle_per_host(0);
+        // A proxy resolves names itself, and its own address is the operator's choice.
+        if options.proxy.is_none() {
+            redirected = redirected.dns_resolver(guard.clone());
+        }
+        let first = builder(options)?.dns_resolver(Guard::new(lookup)).build()?;
+        Ok(Self { first, redirected: redirected.build()?, guard })
     }
 }
 
-fn client(options: &Http) -> anyhow::Result<ClientBuilder> {
+fn builder(options: &Http) -> anyhow::Result<ClientBuilder> {
     // One TLS provider per process; it may be installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -265,7 +259,8 @@ fn client(options: &Http) -> anyhow::Result<ClientBuilder> {
         .connect_timeout(options.connect_timeout)
         .timeout(options.timeout)
         .pool_idle_timeout(Duration::from_secs(90))
-        // Followed here: the client would send the configured headers, and the query as the referrer, to anybody.
+        // Followed here: the client would go anywhere, and send the configured headers, and the query as the referrer, to
+        // anybody.
         .redirect(Policy::none())
         .referer(false)
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
@@ -276,15 +271,27 @@ fn client(options: &Http) -> anyhow::Result<ClientBuilder> {
     Ok(builder)
 }
 
+/// The kind of the address at which the configured server is: the one that was connected to, or, behind a proxy, which alone
+/// knows that, the one that the URL names.
+fn kind_of_server(options: &Http, response: &Response) -> Kind {
+    let address = match options.proxy {
+        None => response.remote_addr().map(|address| address.ip()),
+        Some(_) => addresses::literal(&options.url),
+    };
+    address.map_or(Kind::Public, Kind::of)
+}
+
 async fn fetch(
     clients: &Clients,
     options: &Http,
-    accepted: Option<&HeaderValue>,
     decoder: &Arc<Decoder>,
+    accepted: Option<&HeaderValue>,
 ) -> Result<Answer, Refusal> {
     let mut hop = Hop::first(&options.url);
+    // That of the configured server's address, from the first answer on.
+    let mut kind = None;
     for _ in 0..=redirect::MOST {
-        let client = if hop.is_public_only { &clients.public } else { &clients.any };
+        let client = if kind.is_none() { &clients.first } else { &clients.redirected };
         let mut request = client.get(hop.url.clone());
         if hop.is_configured_server {
             request = request.headers(options.headers.clone());
@@ -296,10 +303,7 @@ async fn fetch(
         let response = request.send().await.map_err(|error| name.explain(&error))?;
         match (response.status(), response.headers().get(LOCATION)) {
             (StatusCode::NOT_MODIFIED, _) if accepted.is_some() => return Ok(Answer::NotModified),
-            (StatusCode::OK, _) => {
-                let etag = response.headers().get(ETAG).cloned();
-                return Ok(Answer::Rows(rows(response, &name, decoder).await, etag));
-            }
+            (StatusCode::OK, _) => return body(response, &name, decoder).await,
             (
                 StatusCode::MOVED_PERMANENTLY
                 | StatusCode::FOUND
@@ -308,9 +312,17 @@ async fn fetch(
                 | StatusCode::PERMANENT_REDIRECT,
                 Some(location),
             ) => {
-                // Of a proxy it says nothing.
-                let from = response.remote_addr().filter(|_| options.proxy.is_none());
-                let next = hop.follow(location, from, &options.url, &options.redirects);
+                let from = *kind.get_or_insert_with(|| kind_of_server(options, &response));
+                clients.guard.restrict(from);
+                let next = hop.follow(location, &options.url, &options.redirect_to).and_then(|next| {
+                    // The client resolves names only.
+                    match addresses::literal(&next.url) {
+                        Some(address) if !from.may_lead_to(Kind::of(address)) => {
+                            Err(addresses::refusal(next.url.host_str().unwrap_or_default(), address, from))
+                        }
+                        _ => Ok(next),
+                    }
+                });
                 hop = next.map_err(|error| Refusal::unavailable(format!("{name}: a redirect: {error}")))?;
             }
             (status, _) => {
@@ -328,9 +340,11 @@ async fn fetch(
     Err(Refusal::unavailable(message))
 }
 
-/// Decodes the body while it arrives.
-async fn rows(mut response: Response, name: &Name<'_>, decoder: &Arc<Decoder>) -> Decoded {
-    let is_gzip = match response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+/// Decodes a body while it arrives; at most a few chunks of it are in memory.
+async fn body(mut response: Response, name: &Name<'_>, decoder: &Arc<Decoder>) -> Result<Answer, Refusal> {
+    let headers = response.headers();
+    let etag = headers.get(ETAG).cloned();
+    let is_gzip = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"" | b"identity") => false,
         Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => {
             true
@@ -342,62 +356,39 @@ async fn rows(mut response: Response, name: &Name<'_>, decoder: &Arc<Decoder>) -
             return Err(Refusal::new(Reason::Undecodable, message));
         }
     };
-    let (chunks, body) = chunks::channel();
-    let mut decoding = decode(decoder, name.options, body, is_gzip);
-    let mut chunks = Some(chunks);
-    let mut refused = None;
+    let (parts, arriving) = arrival::body();
+    let (decoder, text, format) = (decoder.clone(), shown(&name.options.url), name.options.format);
+    let decoding = tokio::task::spawn_blocking(move || match is_gzip {
+        true => decoder.decode(&text, format, BufReader::with_capacity(1 << 16, Gzip::new(arriving))),
+        false => decoder.decode(&text, format, arriving),
+    });
     let max_bytes = name.options.limits.max_bytes;
-    let mut received = 0;
-    let broken = loop {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break None,
-            Err(error) => break Some(name.explain(&error)),
-        };
-        received += chunk.len() as u64;
-        if received > max_bytes {
-            let refusal = input::too_large("max_bytes", max_bytes);
-            break Some(Refusal { message: format!("{name}: {}", refusal.message), ..refusal });
-        }
-        let Some(open) = &chunks else { continue };
-        if !open.send(chunk).await {
-            // What is left says whether it is a bad answer or half of one; too much is not read on.
-            chunks = None;
-            let decoded = ended(&mut decoding).await;
-            if decoded.as_ref().is_err_and(|refusal| refusal.reason.is_of_size()) {
-                return decoded;
+    let mut bytes = 0u64;
+    let arrived = loop {
+        let part = match response.chunk().await {
+            Err(error) => break Err(name.explain(&error)),
+            Ok(None) => Part::End,
+            Ok(Some(chunk)) => {
+                bytes += chunk.len() as u64;
+                if bytes > max_bytes {
+                    let message = format!("{name}: more than {max_bytes} bytes (max_bytes)");
+                    break Err(Refusal::new(Reason::TooLarge, message));
+                }
+                Part::Chunk(chunk)
             }
-            refused = Some(decoded);
+        };
+        let is_end = matches!(part, Part::End);
+        // A decoder that hears no more has refused it.
+        if parts.send(part).await.is_err() || is_end {
+            break Ok(());
         }
     };
-    match (broken, chunks, refused) {
-        (None, _, Some(refused)) => refused,
-        (None, Some(chunks), None) => {
-            chunks.end().await;
-            ended(&mut decoding).await
-        }
-        (broken, chunks, refused) => {
-            // The decoder ends without an end, before another one begins.
-            drop(chunks);
-            let decoded = match refused {
-                Some(refused) => refused,
-                None => ended(&mut decoding).await,
-            };
-            broken.map_or(decoded, Err)
-        }
-    }
-}
-
-fn decode(decoder: &Arc<Decoder>, options: &Http, body: Body, is_gzip: bool) -> JoinHandle<Decoded> {
-    let (decoder, name, format) = (decoder.clone(), shown(&options.url), options.format);
-    tokio::task::spawn_blocking(move || match is_gzip {
-        true => decoder.decode(&name, format, BufReader::with_capacity(1 << 16, Gzip::new(body))),
-        false => decoder.decode(&name, format, body),
-    })
-}
-
-async fn ended(decoding: &mut JoinHandle<Decoded>) -> Decoded {
-    decoding.await.unwrap_or_else(|panic| Err(Refusal::unavailable(format!("decoding failed: {panic}"))))
+    drop((parts, response));
+    let decoded = decoding.await;
+    // That it broke off is the reason, not what the decoder made of it.
+    arrived?;
+    let failed = |panic| Err(Refusal::unavailable(format!("decoding failed: {panic}")));
+    Ok(Answer::Body(decoded.unwrap_or_else(failed), etag))
 }
 
 /// What messages call the answer: its URL, and where redirects led.

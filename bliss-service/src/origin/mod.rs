@@ -140,17 +140,17 @@ pub struct Target<'a> {
     pub schema: &'a Schema,
     /// The secret that keys are hashed with.
     pub secret: &'a KeySecret,
+    /// Where they are published.
+    pub directory: &'a Path,
     /// The time between two publications.
     pub publish_interval: Duration,
-    /// Where rows are published.
-    pub directory: &'a Path,
 }
 
 impl Target<'_> {
     /// A decoder of rows of the origin's dimensions.
-    fn decoder(&self, limits: &Limits) -> Arc<Decoder> {
-        let limits = Limits { directory: self.directory.to_owned(), ..limits.clone() };
-        Arc::new(Decoder::new(self.schema, &self.origin.dimensions, self.secret, limits))
+    fn decoder(&self, limits: Limits) -> Arc<Decoder> {
+        let decoder = Decoder::new(self.schema, &self.origin.dimensions, self.secret, limits);
+        Arc::new(decoder.for_directory(self.directory))
     }
 }
 
