@@ -37,7 +37,7 @@ def unescape(cell):
 def main():
     rows_path, folder = Path(sys.argv[1]), Path(sys.argv[2])
     rows = pandas.read_csv(rows_path, keep_default_na=False)
-    inputs = [c for c in rows.columns if "." in c and not c.endswith(".status")]
+    inputs = [c for c in rows.columns if "." in c and not c.endswith(".status") and not c.startswith("request.")]
     agents = rows["user_agent"].fillna("").map(unescape)
     known = {agent: int(crawleruseragents.is_crawler(agent)) for agent in agents.unique()}
     labels = agents.map(known).to_numpy()

@@ -5,6 +5,7 @@
 //! [`crate::scorer`] when features or models are first seen.
 
 use crate::attribute::Value;
+use crate::http::HttpRequest;
 use crate::schema::MAX_NAME_BYTES;
 
 /// The most attributes that a caller may register.
@@ -58,7 +59,18 @@ pub enum NameError {
 pub struct Names {
     attributes: Vec<String>,
     inputs: Vec<(String, bool)>,
+    /// Whether requests are handed over whole.
+    has_http: bool,
 }
+
+/// What [`Names::http`] registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpId {
+    attributes: [AttributeId; HTTP_ATTRIBUTES.len()],
+}
+
+/// The attributes that a request that is handed over whole sets.
+pub const HTTP_ATTRIBUTES: [&str; 7] = ["ip", "user_agent", "host", "path", "method", "scheme", "referrer"];
 
 impl Names {
     /// The id of attribute `name`; the same for the same name.
@@ -76,6 +88,31 @@ impl Names {
         }
         let index = known.unwrap_or(self.attributes.len() - 1);
         u8::try_from(index).map(AttributeId).map_err(|_| NameError::TooMany { limit: MAX_ATTRIBUTES })
+    }
+
+    /// Registers [`HTTP_ATTRIBUTES`], and that models may take what a whole request says by itself
+    /// ([`crate::http::RequestValue`], as `request.NAME`): for callers that use [`Request::set_http`].
+    ///
+    /// A number, category or attribute registered under the name of such a value takes its place.
+    ///
+    /// # Errors
+    /// There is no room for those attributes among [`MAX_ATTRIBUTES`].
+    pub fn http(&mut self) -> Result<HttpId, NameError> {
+        let missing = HTTP_ATTRIBUTES.iter().filter(|name| self.attribute_index(name).is_none()).count();
+        if self.attributes.len() + missing > MAX_ATTRIBUTES {
+            return Err(NameError::TooMany { limit: MAX_ATTRIBUTES });
+        }
+        let mut attributes = [AttributeId(0); HTTP_ATTRIBUTES.len()];
+        for (id, name) in attributes.iter_mut().zip(HTTP_ATTRIBUTES) {
+            *id = self.attribute(name)?;
+        }
+        self.has_http = true;
+        Ok(HttpId { attributes })
+    }
+
+    /// Whether requests are handed over whole.
+    pub(crate) fn has_http(&self) -> bool {
+        self.has_http
     }
 
     /// The id of the number that models call `request.NAME`; `name` is without the prefix, or with it.
@@ -131,7 +168,7 @@ impl Names {
 
     /// Number of registered names: it grows with each new one.
     pub fn registered(&self) -> usize {
-        self.attributes.len() + self.inputs.len()
+        self.attributes.len() + self.inputs.len() + usize::from(self.has_http)
     }
 
     /// Number of registered inputs.
@@ -151,6 +188,7 @@ pub struct Request<'a> {
     attributes_set: u64,
     inputs: [f32; MAX_INPUTS],
     inputs_set: u64,
+    http: Option<HttpRequest<'a>>,
 }
 
 const _: () = assert!(MAX_ATTRIBUTES <= 64 && MAX_INPUTS <= 64, "the masks have 64 bits");
@@ -169,6 +207,7 @@ impl<'a> Request<'a> {
             attributes_set: 0,
             inputs: [0.0; MAX_INPUTS],
             inputs_set: 0,
+            http: None,
         }
     }
 
@@ -177,6 +216,7 @@ impl<'a> Request<'a> {
     pub fn clear(&mut self) {
         self.attributes_set = 0;
         self.inputs_set = 0;
+        self.http = None;
     }
 
     /// Sets the value of an attribute; without one, dimensions keyed by it answer `absent`.
@@ -186,6 +226,35 @@ impl<'a> Request<'a> {
             *slot = value;
             self.attributes_set |= 1 << id.0;
         }
+    }
+
+    /// Hands a whole request over: sets the attributes that `id` stands for, those that are not told to absent, and the values
+    /// that models take of the request itself.
+    #[inline]
+    pub fn set_http(&mut self, id: &HttpId, http: HttpRequest<'a>) {
+        let text = |told: Option<&'a [u8]>| told.map(Value::Text);
+        let values = [
+            http.ip,
+            text(http.user_agent),
+            text(http.host),
+            text(http.target),
+            text(http.method),
+            text(http.scheme),
+            text(http.referrer),
+        ];
+        for (id, value) in id.attributes.into_iter().zip(values) {
+            match value {
+                Some(value) => self.set_attribute(id, value),
+                None => self.attributes_set &= !(1 << id.0),
+            }
+        }
+        self.http = Some(http);
+    }
+
+    /// The whole request, if it was handed over.
+    #[inline]
+    pub(crate) fn http(&self) -> Option<&HttpRequest<'a>> {
+        self.http.as_ref()
     }
 
     /// Sets the value of a number; without one, models see NaN.

@@ -15,6 +15,8 @@ pub const MAX_FEATURES: usize = 4096;
 pub const MAX_KEY_PARTS: usize = 8;
 /// The longest name of a dimension, feature or attribute, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
+/// The most hosts that a schema may name as the site's own.
+pub const MAX_SITE_HOSTS: usize = 64;
 
 /// Which facts are kept about what.
 ///
@@ -54,6 +56,9 @@ pub struct Schema {
     /// Requests are unscored once the publishing daemon has given no sign of life for longer than this; in seconds, 0 for
     /// never. What it published last would otherwise decide for ever.
     pub max_heartbeat_age_seconds: u32,
+    /// Hosts of the site beside the one that a request asks for, in lower case and without port: where a referrer names one,
+    /// the visitor comes from the site itself. A leading `www.` makes no difference.
+    pub site_hosts: Vec<String>,
 }
 
 /// What a schema says unless told otherwise. Not 0, on one machine either: a row's time comes from an exact clock, and readers
@@ -61,13 +66,14 @@ pub struct Schema {
 pub const DEFAULT_CLOCK_SKEW_SECONDS: u32 = 5;
 
 impl Default for Schema {
-    /// No attributes and dimensions, [`DEFAULT_CLOCK_SKEW_SECONDS`], and no limit of the heartbeat's age.
+    /// No attributes, dimensions and hosts, [`DEFAULT_CLOCK_SKEW_SECONDS`], and no limit of the heartbeat's age.
     fn default() -> Self {
         Self {
             attributes: vec![],
             dimensions: vec![],
             clock_skew_seconds: DEFAULT_CLOCK_SKEW_SECONDS,
             max_heartbeat_age_seconds: 0,
+            site_hosts: vec![],
         }
     }
 }
@@ -265,7 +271,7 @@ impl Schema {
         self.dimensions.iter().map(|d| d.features.len()).sum()
     }
 
-    /// Checks names, limits, key parts, defaults and ranges.
+    /// Checks names, hosts, limits, key parts, defaults and ranges.
     ///
     /// # Errors
     /// The first rule that is broken, with the name of what breaks it.
@@ -291,6 +297,22 @@ impl Schema {
                 "the dimensions of a schema have at most {MAX_FEATURES} features together, found {}",
                 self.width()
             ));
+        }
+        if self.site_hosts.len() > MAX_SITE_HOSTS {
+            return fail(format!(
+                "a site has at most {MAX_SITE_HOSTS} hosts of its own, found {}",
+                self.site_hosts.len()
+            ));
+        }
+        for host in &self.site_hosts {
+            let is_host = crate::http::host(host.as_bytes()) == Some(host.as_bytes())
+                && !host.bytes().any(|byte| byte.is_ascii_uppercase() || byte <= b' ' || byte == b'/');
+            if !is_host || host.len() > MAX_NAME_BYTES {
+                return fail(format!(
+                    "site host {host:?}: expected a host in lower case without scheme and port, such as `shop.example`, of \
+                     at most {MAX_NAME_BYTES} bytes"
+                ));
+            }
         }
         self.dimensions.iter().try_for_each(|d| self.validate_dimension(d))
     }

@@ -188,6 +188,49 @@ typedef struct {
     bliss_text_t missing_input;
 } bliss_answer_t;
 
+// What a server knows of a request, as nginx's variables have it.
+//
+// A text whose data is NULL is not told: models see NaN where they take it, so that one model serves servers that tell much
+// and little. A text with a length of 0, or "-", says that the request has none.
+typedef struct {
+    // sizeof(bliss_http_t); zero the rest before you fill it in.
+    size_t size;
+    // The client's address as text. Not used where `ip_bytes` is told.
+    bliss_text_t ip;
+    // The client's address as 4 or 16 bytes in network order: `$binary_remote_addr`.
+    bliss_text_t ip_bytes;
+    // `$request_method`.
+    bliss_text_t method;
+    // The request's target with its query: `$request_uri`.
+    bliss_text_t target;
+    // `http` or `https`.
+    bliss_text_t scheme;
+    // `$host`.
+    bliss_text_t host;
+    // `User-Agent`.
+    bliss_text_t user_agent;
+    // `Referer`.
+    bliss_text_t referrer;
+    // `Accept`.
+    bliss_text_t accept;
+    // `Accept-Language`.
+    bliss_text_t accept_language;
+    // `Accept-Encoding`.
+    bliss_text_t accept_encoding;
+    // `Sec-Fetch-Site`.
+    bliss_text_t sec_fetch_site;
+    // `Sec-Fetch-Mode`.
+    bliss_text_t sec_fetch_mode;
+    // `Sec-Fetch-Dest`.
+    bliss_text_t sec_fetch_dest;
+    // `Sec-CH-UA`.
+    bliss_text_t sec_ch_ua;
+    // `Sec-CH-UA-Mobile`.
+    bliss_text_t sec_ch_ua_mobile;
+    // `Sec-CH-UA-Platform`.
+    bliss_text_t sec_ch_ua_platform;
+} bliss_http_t;
+
 // The result of a shadow model for one request: a model that is evaluated beside the active one and decides nothing.
 //
 // Its texts may be read until the next call with the handle; `reason` as long as the library is loaded.
@@ -447,6 +490,47 @@ bliss_result_e bliss_score(bliss_t *handle,
                            size_t route_len,
                            uint32_t now,
                            bliss_answer_t *answer);
+
+// Registers what bliss_request_http hands over: the attributes ip, user_agent, host, path, method, scheme and referrer, and
+// what a request says by itself, which models take as `request.NAME`. To be called once, after the handle was opened.
+//
+// The handle's thread only. Allocates. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_FULL, BLISS_ERROR_THREAD or
+// BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_http_register(bliss_t *handle);
+
+// Hands over a whole request: sets the attributes that bliss_http_register names (those that are not told become absent), and
+// what models take of the request itself. Other attributes, numbers and categories stay as they were.
+//
+// The struct is copied, the texts are not: as with bliss_request_set_text they are read by each bliss_score and bliss_lookup
+// that follows, and must be there and unchanged then, until bliss_request_clear or the next bliss_request_http.
+//
+// The handle's thread only. Allocates nothing. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT (a
+// text of more than 65536 bytes, or bliss_http_register was not called; nothing is set then), BLISS_ERROR_THREAD or
+// BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `http` is NULL or points to as many bytes as it says.
+// - Each text of `http` is NULL or points to as many bytes as it says, which stay as described above.
+bliss_result_e bliss_request_http(bliss_t *handle,
+                                  const bliss_http_t *http);
+
+// What the request that was handed over says by itself under a name, with or without `request.` in front: what models see,
+// NaN where it is not told. For tools and tests. The site's hosts are those of the publication that the last lookup, score or
+// bliss_maintain used.
+//
+// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no such value, or no request),
+// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `name` points to `name_len` bytes; `value` is NULL or may be written.
+// - The texts of the request that was handed over are still there, as bliss_request_http requires.
+bliss_result_e bliss_request_value(bliss_t *handle,
+                                   const char *name,
+                                   size_t name_len,
+                                   float *value);
 
 // Number of shadow models that were evaluated beside the last bliss_score; 0 where the route has none, and where the
 // request was unscored before any model was asked.

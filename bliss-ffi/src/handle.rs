@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bliss_core::request::{AttributeId, InputId, MAX_ATTRIBUTES, MAX_INPUTS, Request};
+use bliss_core::request::{AttributeId, HttpId, InputId, MAX_ATTRIBUTES, MAX_INPUTS, Request};
 use bliss_core::score::Unscored;
 use bliss_store::{Client, ClientOptions};
 
@@ -29,6 +29,8 @@ pub struct bliss_t {
     pub(crate) attributes: [Option<AttributeId>; MAX_ATTRIBUTES],
     /// Ids, and whether they are categories.
     pub(crate) inputs: [Option<(InputId, bool)>; MAX_INPUTS],
+    /// What whole requests set, once it is registered.
+    pub(crate) http: Option<HttpId>,
     /// Why the last call went no further; the text of a reason is made when it is asked for.
     pub(crate) message: Message,
     unscored: Option<Unscored>,
@@ -263,6 +265,7 @@ fn open(
         is_broken: false,
         client,
         request: Request::new(),
+        http: None,
         attributes: [None; MAX_ATTRIBUTES],
         inputs: [None; MAX_INPUTS],
         message: Message::new(),

@@ -34,6 +34,8 @@ pub mod request;
 
 pub mod answer;
 
+pub mod http;
+
 pub mod shadow;
 
 pub mod lookup;

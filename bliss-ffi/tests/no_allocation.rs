@@ -8,6 +8,7 @@ use blissffi::codes::bliss_result_e::*;
 use blissffi::handle::{
     bliss_close, bliss_last_error, bliss_maintain, bliss_metrics_error, bliss_open, bliss_t,
 };
+use blissffi::http::{bliss_http_register, bliss_http_t, bliss_request_http, bliss_request_value};
 use blissffi::lookup::{bliss_features_t, bliss_key_compute, bliss_lookup, bliss_lookup_keys, bliss_value_t};
 use blissffi::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_get};
 use blissffi::request::*;
@@ -40,6 +41,15 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
         assert_eq!(bliss_request_set_number(handle, ids.headers, 3.0), BLISS_OK);
         assert_eq!(bliss_request_set_category(handle, ids.country, c"XX".as_ptr(), 2), BLISS_OK);
         assert_eq!(bliss_request_set_u64(handle, 999, 7), BLISS_ERROR_ARGUMENT);
+        let mut http: bliss_http_t = std::mem::zeroed();
+        http.size = size_of::<bliss_http_t>();
+        http.referrer = "https://shop.example/".into();
+        http.ip = "192.0.2.77".into();
+        http.user_agent = "Mozilla/5.0 (X11; Linux x86_64; rv:125.0) Gecko/20100101 Firefox/125.0".into();
+        http.accept = "*/*".into();
+        assert_eq!(bliss_request_http(handle, &http), BLISS_OK);
+        let mut value = 0.0;
+        assert_eq!(bliss_request_value(handle, c"has_accept".as_ptr(), 10, &mut value), BLISS_OK);
         bliss_score(handle, c"login".as_ptr(), 5, now, &mut answer);
         let mut shadow: bliss_shadow_t = std::mem::zeroed();
         shadow.size = size_of::<bliss_shadow_t>();
@@ -76,6 +86,7 @@ fn f1_no_function_allocates_after_opening() {
         let opened =
             bliss_open(directory.as_ptr().cast(), directory.len(), null.cast(), &mut handle, null, 0);
         assert_eq!(opened, BLISS_OK);
+        assert_eq!(bliss_http_register(handle), BLISS_OK);
         Ids {
             ip: bliss_attribute_register(handle, c"ip".as_ptr(), 2),
             agent: bliss_attribute_register(handle, c"user_agent".as_ptr(), 10),

@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bliss_core::request::{AttributeId, Request};
+use bliss_core::http::RequestValue;
+use bliss_core::request::Request;
 use bliss_core::schema::Schema;
 use bliss_store::{Client, PublishOptions, Publisher};
 
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
-use crate::access_log::features::{ATTRIBUTES, BUILT_IN_DIMENSIONS, attribute, built_in_dimension};
+use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
 use crate::access_log::parse::Parser;
-use crate::access_log::replay::{Event, Replay, ReplayOptions, Summary};
+use crate::access_log::replay::{Event, Replay, ReplayOptions, Rewrite, Summary};
+use crate::access_log::site::SiteHosts;
 use crate::config::Config;
 use crate::origin::OriginKind;
 use crate::output;
@@ -31,9 +33,9 @@ use self::rows::{Columns, Csv, Row, Rows};
 /// Options of `blissctl features`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The access log: combined format, or nginx's JSON.
-    #[arg(long, value_name = "FILE")]
-    pub log: PathBuf,
+    /// The access log: combined format, or nginx's JSON, plain or gzipped; several files are read as one, the oldest first.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub log: Vec<PathBuf>,
     /// Where the rows go: as Parquet if the name ends in `.parquet`, else as CSV. `-` is standard output, as CSV.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -41,6 +43,9 @@ pub struct Options {
     /// dimensions.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Other user agents for some lines: a CSV file with the columns `line` and `user_agent`; a line without one is left out.
+    #[arg(long, value_name = "FILE")]
+    pub rewrite: Option<PathBuf>,
     /// The time between two publications, by the log's clock.
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub interval_seconds: u32,
@@ -104,8 +109,12 @@ pub fn run(options: &Options) -> anyhow::Result<Exported> {
     let plan = Plan::new(options.config.as_deref())?;
     let interval_ms = u64::from(options.interval_seconds) * 1000;
     let replay_options = ReplayOptions { interval_ms, lateness_ms: plan.aggregate.lateness_ms };
-    let replay = Replay::open(&options.log, plan.parser.clone(), replay_options)
-        .with_context(|| format!("--log {}", options.log.display()))?;
+    let names = options.log.iter().map(|log| log.display().to_string()).collect::<Vec<_>>().join(" ");
+    let mut replay = Replay::open_all(&options.log, plan.parser.clone(), replay_options)
+        .with_context(|| format!("--log {names}"))?;
+    if let Some(rewrite) = &options.rewrite {
+        replay.set_rewrite(Rewrite::read(rewrite).context("--rewrite")?);
+    }
     let to_out = || format!("--out {}", options.out.display());
     let columns = Columns::new(&plan.schema);
     let publications = if options.out == Path::new("-") {
@@ -133,7 +142,7 @@ pub fn run(options: &Options) -> anyhow::Result<Exported> {
         exported.columns, exported.publications
     ));
     if let Some((line, error)) = first_malformed {
-        let log = options.log.display();
+        let log = names;
         anyhow::ensure!(
             exported.log.requests > 0,
             "{log}: none of {malformed} lines can be read; the first, line {line}: {error}"
@@ -156,10 +165,9 @@ fn write(plan: &Plan, replay: &Replay, mut rows: Box<dyn Rows + '_>) -> anyhow::
     let mut publisher = Publisher::open(&directory.0, &publish_options, plan.schema.clone())?;
     let mut aggregator = Aggregator::new(&plan.schema, &plan.dimensions, publisher.secret(), plan.aggregate)?;
     let mut client = Client::open(&directory.0)?;
-    let attributes: Vec<(AttributeId, &str)> = ATTRIBUTES
-        .iter()
-        .map(|name| Ok((client.names().attribute(name)?, *name)))
-        .collect::<anyhow::Result<_>>()?;
+    let http_id = client.names().http()?;
+    let mut hosts = SiteHosts::default();
+    let known = &plan.schema.site_hosts;
 
     let mut publications = 0;
     replay.run::<anyhow::Error>(&mut aggregator, |event| {
@@ -174,16 +182,15 @@ fn write(plan: &Plan, replay: &Replay, mut rows: Box<dyn Rows + '_>) -> anyhow::
                     IpAddr::V6(ip) => &ip.octets(),
                 };
                 let mut request = Request::new();
-                for (id, name) in &attributes {
-                    if let Some(value) = attribute(record, ip, name) {
-                        request.set_attribute(*id, value);
-                    }
-                }
+                let http = record.http(ip);
+                request.set_http(&http_id, http);
+                let request_values = http.values(RequestValue::ALL_BITS, |host| hosts.is_site(known, host));
                 let now = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);
                 let (values, statuses) = client
                     .look_up(&request, now)
                     .map_err(|reason| anyhow::anyhow!("line {line} cannot be looked up: {reason}"))?;
-                rows.write(&Row { line, record, values, statuses })?;
+                rows.write(&Row { line, record, request_values: &request_values, values, statuses })?;
+                hosts.learn(record);
             }
         }
         Ok(())

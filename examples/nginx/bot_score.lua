@@ -18,7 +18,6 @@ local block_below = {}
 -- The worker's handle; nil until the directory could be opened; `why` is the reason.
 local handle
 local why = "not opened"
-local ip, user_agent, path, method, host, referrer
 
 -- Scores as text, so that none is made per request.
 local SCORES = {}
@@ -75,12 +74,7 @@ local function open()
         end
         return
     end
-    ip = opened:register_attribute("ip")
-    user_agent = opened:register_attribute("user_agent")
-    path = opened:register_attribute("path")
-    method = opened:register_attribute("method")
-    host = opened:register_attribute("host")
-    referrer = opened:register_attribute("referrer")
+    opened:register_http()
     handle = opened
 end
 
@@ -134,17 +128,11 @@ local function tell_once(what, message)
     end
 end
 
--- The attributes are those of the access log, so that a request finds the rows that requests like it made.
--- Nothing in here may yield.
-local function score(var, route)
+-- The whole request, as the access log has it, so that it finds the rows that requests like it made. Nothing in here
+-- may yield.
+local function score(route)
     handle:clear()
-    handle:set_binary(ip, var.binary_remote_addr)
-    handle:set_text(user_agent, var.http_user_agent)
-    handle:set_text(method, var.request_method)
-    handle:set_text(host, var.host)
-    handle:set_text(referrer, var.http_referer)
-    -- Up to `?`, and a header `-` as none: the library makes the same of these values as of what the log has.
-    handle:set_text(path, var.request_uri)
+    handle:http()
     return handle:score(route, ngx.time())
 end
 
@@ -181,7 +169,7 @@ local function decide(var)
     if route == nil or route == "" then
         route = "default"
     end
-    local found, reason = score(var, route)
+    local found, reason = score(route)
     if not found then
         var.bot_status = reason
         return false

@@ -499,3 +499,52 @@ fn unscored_requests_use_no_memory_either() {
     );
     assert_eq!(grown, 0.0, "bytes");
 }
+
+/// D2: whole requests through Lua say what the test vectors say.
+#[test]
+fn d2_vectors_of_request_values_through_lua() {
+    let mut site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    run::<bool>(&lua, "return h:register_http()");
+    for line in include_str!("../../docs/http-vectors.jsonl").lines() {
+        let vector: serde_json::Value = serde_json::from_str(line).unwrap();
+        let texts = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let hosts: Vec<String> = vector["site_hosts"].as_array().unwrap().iter().map(texts).collect();
+        site.publish_site_hosts(&hosts);
+        let request = lua.create_table().unwrap();
+        for (name, value) in vector["request"].as_object().unwrap() {
+            request.set(name.as_str(), value.as_str().unwrap()).unwrap();
+        }
+        lua.globals().set("request", request).unwrap();
+        run::<bool>(&lua, "assert(h:maintain()); h:clear(); return h:http(request)");
+        for (name, expected) in vector["values"].as_object().unwrap() {
+            let found: f64 = run(&lua, &format!("return h:request_value('{name}')"));
+            let found = Some(found).filter(|value| !value.is_nan());
+            assert_eq!(found, expected.as_f64(), "{}: {name}", vector["name"]);
+        }
+    }
+}
+
+#[test]
+fn whole_requests_are_checked() {
+    let site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    assert!(error(&lua, "h:http({})").contains("caller:1: whole requests are not registered"));
+    run::<bool>(&lua, "return h:register_http()");
+    assert!(
+        error(&lua, "h:http({ method = 1 })").contains("expected a string or nil as method, found a number")
+    );
+    let long = "return h:http({ host = ('x'):rep(65537) })";
+    assert_eq!(run::<Scored>(&lua, long), (None, Some("value too long".into())));
+    assert!(error(&lua, "h:request_value('nope')").contains("no value of this name"));
+    // Strings that nothing else holds stay for as long as they are read.
+    let kept: f64 = run(
+        &lua,
+        "h:clear(); h:http({ target = '/' .. ('a/'):rep(40) .. '?q=1' }); collectgarbage(); collectgarbage()
+        for i = 1, 1000 do local _ = ('b/'):rep(40) .. i end
+        return h:request_value('path_depth')",
+    );
+    assert_eq!(kept, 41.0);
+}

@@ -1,11 +1,12 @@
 //! What the log says of a request and what the worker looked up for it are one: odd requests go through a real nginx, their
 //! log is read by the parser of the `access_log` origin, rows are published for the values found, and the same requests must
-//! find them, for every attribute.
+//! find them, for every attribute; and what the request says by itself is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use bliss_core::build::{Change, DimensionChange, Rows};
+use bliss_core::http::{NO_SITES, RequestValue};
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_service::access_log::features::{ATTRIBUTES, attribute};
 use bliss_service::access_log::parse::{Parser, Record};
@@ -323,8 +324,17 @@ fn places(record: &Record<'_>, publisher: &Publisher, places: &mut BTreeMap<u64,
         let next = places.len();
         format!("{name}={}", places.entry(key).or_insert(next))
     };
-    ATTRIBUTES.iter().enumerate().map(place).collect()
+    let values = record.http(&ip).values(RequestValue::ALL_BITS, NO_SITES);
+    let value = |of: RequestValue| {
+        let value = values[of.index()];
+        if value.is_nan() { format!("{}={UNTOLD}", of.name()) } else { format!("{}={value}", of.name()) }
+    };
+    let values = RequestValue::ALL.into_iter().map(value);
+    ATTRIBUTES.iter().enumerate().map(place).chain(values).collect()
 }
+
+/// What a log does not tell.
+const UNTOLD: &str = "untold";
 
 /// Answers with what the worker finds for the attributes that the example has set.
 const LOCATION: &str = r#"
@@ -337,6 +347,10 @@ const LOCATION: &str = r#"
             for i, name in ipairs(h:dimensions()) do
                 local status = h:status(i)
                 ngx.say(name, "=", status == "fresh" and h:value(i) or status)
+            end
+            for _, name in ipairs(VALUES) do
+                local value = h:request_value(name)
+                ngx.say(name, "=", value ~= value and "untold" or value)
             end
         }
     }"#;
@@ -353,7 +367,12 @@ const KEEP_HANDLE: &str = r#"
 const LOGS: &str = r#"
     log_format tagged_json escape=json
         '{"msec":$msec,"remote_addr":"$remote_addr","request_method":"$request_method","request_uri":"$request_uri",'
-        '"host":"$host","status":$status,"http_referer":"$http_referer","http_user_agent":"$http_user_agent"}	$http_x_tag';
+        '"status":$status,"scheme":"$scheme","host":"$host","http_referer":"$http_referer",'
+        '"http_user_agent":"$http_user_agent","http_accept":"$http_accept",'
+        '"http_accept_language":"$http_accept_language","http_accept_encoding":"$http_accept_encoding",'
+        '"http_sec_fetch_site":"$http_sec_fetch_site","http_sec_fetch_mode":"$http_sec_fetch_mode",'
+        '"http_sec_fetch_dest":"$http_sec_fetch_dest","http_sec_ch_ua":"$http_sec_ch_ua",'
+        '"http_sec_ch_ua_mobile":"$http_sec_ch_ua_mobile","http_sec_ch_ua_platform":"$http_sec_ch_ua_platform"}	$http_x_tag';
     log_format tagged_request escape=json
         '{"time_iso8601":"$time_iso8601","client_ip":"$remote_addr","request":"$request","http_host":"$http_host",'
         '"status":"$status","referer":"$http_referer","user_agent":"$http_user_agent"}	$http_x_tag';
@@ -364,8 +383,12 @@ const LOGS: &str = r#"
 "#;
 
 /// The formats, and the attributes that they do not have, or only where the request says them.
-const FORMATS: [(&str, &[&str]); 4] =
-    [("json", &[]), ("request", &["host"]), ("combined", &["host"]), ("vhost", &[])];
+const FORMATS: [(&str, &[&str]); 4] = [
+    ("json", &[]),
+    ("request", &["host", "scheme"]),
+    ("combined", &["host", "scheme"]),
+    ("vhost", &["scheme"]),
+];
 
 #[test]
 fn the_log_says_what_the_worker_looks_up() {
@@ -382,13 +405,10 @@ fn the_log_says_what_the_worker_looks_up() {
         .map(|(format, _)| format!("access_log {} tagged_{format};\n", log(format).display()))
         .collect();
     let http = format!("{LOGS} large_client_header_buffers 8 8k;");
-    let setup = Setup {
-        http: &http,
-        server: &logs,
-        location: Some(LOCATION),
-        lua: KEEP_HANDLE,
-        ..Setup::new(site.path())
-    };
+    let values = RequestValue::ALL.map(|value| format!("\"{}\"", value.name())).join(", ");
+    let lua = format!("{KEEP_HANDLE}\n    VALUES = {{ {values} }}");
+    let setup =
+        Setup { http: &http, server: &logs, location: Some(LOCATION), lua: &lua, ..Setup::new(site.path()) };
     let nginx = setup.start();
 
     // What the log has of each request; nothing is published yet.
@@ -451,12 +471,14 @@ fn the_log_says_what_the_worker_looks_up() {
     // The same requests find the rows of what the log said.
     let second = send(&nginx, &requests);
     let mut differences = Vec::new();
+    let names: Vec<&str> = ATTRIBUTES.into_iter().chain(RequestValue::ALL.map(RequestValue::name)).collect();
     for i in &taken {
         let found: Vec<&str> = second[*i].1.lines().collect();
-        assert_eq!(found.len(), ATTRIBUTES.len(), "{found:?}");
+        assert_eq!(found.len(), names.len(), "{found:?}");
         for (format, without) in FORMATS {
-            for ((expected, found), name) in expected[&(format, *i)].iter().zip(&found).zip(ATTRIBUTES) {
-                if expected != found && !without.contains(&name) {
+            for ((expected, found), name) in expected[&(format, *i)].iter().zip(&found).zip(&names) {
+                let is_untold = format != "json" && expected.ends_with(UNTOLD);
+                if expected != found && !without.contains(name) && !is_untold {
                     let shown = shown(&requests[*i]);
                     differences.push(format!("{format} {name}: log {expected}, worker {found}: {shown}"));
                 }

@@ -1,7 +1,7 @@
 //! Dimensions bound to features: from a request's attributes to rows.
 
 use crate::attribute::{Canonical, TextRoom, Value};
-use crate::http::Rule;
+use crate::http::{HttpRequest, RequestValue, Rule, is_of_site};
 use crate::key::{KeyBuilder, KeySecret, SECRET_BYTES};
 use crate::name::Name;
 use crate::publication::features::FeaturesRef;
@@ -9,7 +9,7 @@ use crate::publication::frame::FrameError;
 use crate::request::{MAX_ATTRIBUTES, Names, Request};
 use crate::schema::{
     ArchivedDimension, ArchivedFeatureKind, AttributeKind, MAX_DIMENSIONS, MAX_FEATURES, MAX_KEY_PARTS,
-    OnStale,
+    MAX_SITE_HOSTS, OnStale,
 };
 use crate::score::Status;
 use crate::table::{Buffers, Clock, Instructions, Layout, Lookup, LookupEntry, look_up};
@@ -29,6 +29,7 @@ pub struct BoundDimensions {
     /// The types of the caller's attributes in the schema, and what their text counts as, by index.
     attributes: [Option<(AttributeKind, Rule)>; MAX_ATTRIBUTES],
     dimensions: Vec<BoundDimension>,
+    site_hosts: Vec<Name>,
     /// What a lookup needs of each dimension, side by side.
     lookup_entries: Vec<LookupEntry>,
     features: Vec<BoundFeature>,
@@ -66,6 +67,7 @@ impl BoundDimensions {
             strict: 0,
             attributes: [None; MAX_ATTRIBUTES],
             dimensions: Vec::with_capacity(MAX_DIMENSIONS),
+            site_hosts: Vec::with_capacity(MAX_SITE_HOSTS),
             lookup_entries: Vec::with_capacity(MAX_DIMENSIONS),
             features: Vec::with_capacity(MAX_FEATURES),
             defaults: Vec::with_capacity(MAX_FEATURES),
@@ -91,6 +93,9 @@ impl BoundDimensions {
         for (kind, name) in self.attributes.iter_mut().zip(names.attributes()) {
             *kind = features.schema().attribute_kind(name).map(|kind| (kind, Rule::of(name)));
         }
+        for host in features.schema().site_hosts.iter().take(MAX_SITE_HOSTS) {
+            self.site_hosts.push(Name::new(host).ok_or(FrameError::Metadata)?);
+        }
         for (index, dimension) in features.schema().dimensions.iter().enumerate() {
             self.bind_dimension(&features, index, dimension, names)?;
         }
@@ -115,6 +120,7 @@ impl BoundDimensions {
         self.strict = 0;
         self.attributes = [None; MAX_ATTRIBUTES];
         self.dimensions.clear();
+        self.site_hosts.clear();
         self.lookup_entries.clear();
         self.features.clear();
         self.defaults.clear();
@@ -152,6 +158,17 @@ impl BoundDimensions {
         }
         self.dimensions.push(bound);
         Ok(())
+    }
+
+    /// The values of the mask `wanted` that `http` says by itself, on the site whose hosts are bound.
+    #[inline]
+    pub(super) fn request_values(
+        &self,
+        http: &HttpRequest<'_>,
+        wanted: u32,
+    ) -> [f32; RequestValue::ALL.len()] {
+        let hosts = self.site_hosts.iter().map(|host| host.as_str().as_bytes());
+        http.values(wanted, |host| is_of_site(hosts.clone(), host))
     }
 
     /// Number of dimensions.

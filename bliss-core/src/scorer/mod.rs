@@ -9,8 +9,8 @@
 //!
 //! A lookup fills one `f32` vector: the features of all dimensions in the order of the schema, then, from
 //! [`INPUTS_AT`] on, the numbers and categories of the request itself in the order of their registration, and from
-//! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes. Models' inputs are bound to indices in
-//! this vector. Categories are bit patterns of their hash.
+//! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes, and from [`HTTP_AT`] on the
+//! [`RequestValue`]s. Models' inputs are bound to indices in this vector. Categories are bit patterns of their hash.
 
 mod dimensions;
 mod evaluate;
@@ -21,6 +21,7 @@ pub use dimensions::BoundDimensions;
 pub use models::{BoundModel, BoundModels};
 pub use request_metrics::RequestMetrics;
 
+use crate::http::RequestValue;
 use crate::publication::features::FeaturesRef;
 use crate::publication::frame::FrameError;
 use crate::publication::models::{ModelsError, ModelsRef};
@@ -34,8 +35,10 @@ use evaluate::Evaluator;
 pub const INPUTS_AT: usize = MAX_FEATURES;
 /// Where the request's attributes as categories begin in the vector of values.
 pub const ATTRIBUTES_AT: usize = INPUTS_AT + MAX_INPUTS;
+/// Where the values that a whole request says by itself begin in the vector of values.
+pub const HTTP_AT: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
 /// Length of the vector of values.
-pub const VECTOR_LEN: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
+pub const VECTOR_LEN: usize = HTTP_AT + RequestValue::ALL.len();
 
 /// Bound names, features and models, and the memory to answer one request at a time. For one thread.
 ///
@@ -171,6 +174,11 @@ impl Scorer {
         self.models.models().get(self.models.route(route)?.1.active)
     }
 
+    /// What `request`, if it was handed over whole, says by itself, in the order of [`RequestValue::index`]: what models see.
+    pub fn request_values(&self, request: &Request<'_>) -> Option<[f32; RequestValue::ALL.len()]> {
+        request.http().map(|http| self.dimensions.request_values(http, RequestValue::ALL_BITS))
+    }
+
     /// Looks up all dimensions of `request` in the features bound last. `now` is in seconds since the Unix epoch.
     ///
     /// The values are the features of all dimensions in the order of the schema, the statuses one per dimension.
@@ -221,6 +229,12 @@ impl Scorer {
         if route.attributes != 0 {
             let attributes = inputs.get_mut(MAX_INPUTS..).unwrap_or_default();
             self.models.fill_attributes(route.attributes, &self.dimensions, request, attributes);
+        }
+        if route.request_values != 0 {
+            let told = request.http().map(|http| self.dimensions.request_values(http, route.request_values));
+            let values = inputs.get_mut(HTTP_AT - INPUTS_AT..).unwrap_or_default();
+            let told = told.unwrap_or([f32::NAN; RequestValue::ALL.len()]);
+            values.iter_mut().zip(told).for_each(|(value, told)| *value = told);
         }
         // SAFETY:
         // - `models` are the bytes bound last, unchanged: this function's own contract

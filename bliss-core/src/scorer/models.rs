@@ -1,7 +1,8 @@
 //! Models bound to dimensions and a request's inputs.
 
 use super::dimensions::BoundDimensions;
-use super::{ATTRIBUTES_AT, INPUTS_AT};
+use super::{ATTRIBUTES_AT, HTTP_AT, INPUTS_AT};
+use crate::http::RequestValue;
 use crate::name::Name;
 use crate::publication::models::{
     DEFAULT_ROUTE, MAX_CLASSES, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef,
@@ -42,6 +43,8 @@ pub struct BoundModel {
     dimensions: u64,
     /// Attributes of the request that it takes as categories, as a mask of their indices.
     attributes: u64,
+    /// Values that a whole request says by itself, as a mask of their bits.
+    request_values: u32,
     /// The first input that has no source.
     missing: Option<Name>,
 }
@@ -62,6 +65,8 @@ pub(super) struct BoundRoute {
     pub(super) dimensions: u64,
     /// Attributes that its models take as categories, as a mask.
     pub(super) attributes: u64,
+    /// Values of the whole request that its models take, as a mask.
+    pub(super) request_values: u32,
 }
 
 const _: () = assert!(MAX_MODELS <= 64, "masks of models have 64 bits");
@@ -175,6 +180,7 @@ impl BoundModels {
                 bindings: (self.bindings.len(), model.inputs().len()),
                 dimensions: 0,
                 attributes: 0,
+                request_values: 0,
                 missing: None,
             };
             for input in model.inputs() {
@@ -191,7 +197,10 @@ impl BoundModels {
                             bound.attributes |= u64::from(wants_category) << index;
                             Some((None, ATTRIBUTES_AT + index, true))
                         }
-                        (None, None) => None,
+                        (None, None) => RequestValue::of(name).filter(|_| names.has_http()).map(|value| {
+                            bound.request_values |= value.bit();
+                            (None, HTTP_AT + value.index(), false)
+                        }),
                     },
                     None => dimensions.find(input.name).map(|(d, index, c)| (Some(d), index, c)),
                 };
@@ -218,11 +227,17 @@ impl BoundModels {
             let bit = |shadow: u32| 1_u64.checked_shl(shadow).unwrap_or(0);
             let shadows = route.shadows.iter().fold(0, |mask, shadow| mask | bit(shadow.to_native()));
             // The active model beside itself would say nothing new.
-            let mut bound =
-                BoundRoute { active, shadows: shadows & !(1 << active), dimensions: 0, attributes: 0 };
+            let mut bound = BoundRoute {
+                active,
+                shadows: shadows & !(1 << active),
+                dimensions: 0,
+                attributes: 0,
+                request_values: 0,
+            };
             for model in bound.models().filter_map(|index| self.models.get(index)) {
                 bound.dimensions |= model.dimensions;
                 bound.attributes |= model.attributes;
+                bound.request_values |= model.request_values;
             }
             self.routes.push(NamedBoundRoute { name, bound });
         }

@@ -129,6 +129,14 @@ impl Site {
         std::thread::sleep(Duration::from_millis(2_100));
     }
 
+    /// The site's own hosts.
+    pub fn publish_site_hosts(&mut self, site_hosts: &[String]) {
+        let schema = Schema { site_hosts: site_hosts.to_vec(), ..schema() };
+        let publisher = self.publisher();
+        publisher.set_schema(schema).unwrap();
+        publisher.publish(Change::default()).unwrap();
+    }
+
     /// One small change: what `address` did.
     pub fn publish_row(&mut self, address: &str, requests: f32) {
         let publisher = self.publisher();

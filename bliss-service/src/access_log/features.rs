@@ -7,6 +7,7 @@
 //! counts in every measure but the shares, so that a client is not kept blocked by having been blocked.
 
 use bliss_core::attribute::Value;
+use bliss_core::http::is_asset;
 use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart};
 
 use super::distinct::ValueHash;
@@ -153,6 +154,7 @@ pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option
         "user_agent" => record.user_agent.as_deref().map(Value::Text),
         "referrer" => record.referrer.as_deref().map(Value::Text),
         "host" => record.host.as_deref().map(Value::Text),
+        "scheme" => record.told.scheme.as_deref().map(Value::Text),
         "method" => filled(&record.method),
         "path" => filled(&record.path),
         _ => None,
@@ -160,7 +162,7 @@ pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option
 }
 
 /// The attributes that a log line has.
-pub const ATTRIBUTES: [&str; 6] = ["ip", "user_agent", "path", "method", "host", "referrer"];
+pub const ATTRIBUTES: [&str; 7] = ["ip", "user_agent", "path", "method", "host", "scheme", "referrer"];
 
 /// What one line adds to the windows.
 pub(crate) fn hit(record: &Record<'_>, ip: &[u8], values: &ValueHash) -> Hit {
@@ -177,18 +179,6 @@ pub(crate) fn hit(record: &Record<'_>, ip: &[u8], values: &ValueHash) -> Hit {
         user_agent: record.user_agent.as_deref().map_or(0, |agent| values.hash(agent)),
         path: values.hash(&record.path),
     }
-}
-
-const ASSETS: &[&str] = &[
-    "aac", "avif", "bmp", "css", "eot", "flac", "gif", "ico", "jpeg", "jpg", "js", "m4a", "m4v", "map",
-    "mjs", "mov", "mp3", "mp4", "ogg", "ogv", "opus", "otf", "png", "svg", "swf", "ttf", "wasm", "wav",
-    "webm", "webp", "woff", "woff2",
-];
-
-fn is_asset(path: &[u8]) -> bool {
-    let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let Some(dot) = file.iter().rposition(|byte| *byte == b'.') else { return false };
-    ASSETS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(&file[dot + 1..]))
 }
 
 /// Names of the dimensions that come with BLISS.

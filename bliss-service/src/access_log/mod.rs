@@ -22,4 +22,5 @@ pub mod health;
 pub mod intake;
 pub mod parse;
 pub mod replay;
+pub mod site;
 pub mod windows;

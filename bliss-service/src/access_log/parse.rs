@@ -13,6 +13,8 @@ mod values;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use bliss_core::attribute::Value;
+use bliss_core::http::HttpRequest;
 pub use json::FieldKind;
 use json::Fields;
 
@@ -35,12 +37,76 @@ pub struct Record<'a> {
     pub method: Cow<'a, [u8]>,
     /// The request's target up to `?`, undecoded; empty where the client sent no HTTP.
     pub path: Cow<'a, [u8]>,
+    /// The request's target as the log has it; empty where the client sent no HTTP.
+    pub target: Cow<'a, [u8]>,
     /// The host asked for, in lower case, without port; only JSON logs and `vhost_combined` have it.
     pub host: Option<Cow<'a, [u8]>>,
+    /// Of what the log may leave out, what it tells.
+    pub told: Told<'a>,
     /// The status of the answer.
     pub status: u16,
     /// Whether a decision of ours answered the request, such as a 403 for a low score, and not the server.
     pub own_answer: bool,
+}
+
+/// What a log tells of a request beyond the combined format, and whether it tells what that has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told<'a> {
+    /// Whether the log tells the user agent, be there one or none.
+    pub user_agent: bool,
+    /// Whether the log tells the referrer, be there one or none.
+    pub referrer: bool,
+    /// `http` or `https`.
+    pub scheme: Option<Cow<'a, [u8]>>,
+    /// Headers, by [`Header`]; empty where the request has none, `None` where the log does not tell.
+    pub headers: [Option<Cow<'a, [u8]>>; Header::COUNT],
+}
+
+/// Headers beyond those of the combined format that a log may tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // They are called so.
+pub enum Header {
+    Accept,
+    AcceptLanguage,
+    AcceptEncoding,
+    SecFetchSite,
+    SecFetchMode,
+    SecFetchDest,
+    SecChUa,
+    SecChUaMobile,
+    SecChUaPlatform,
+}
+
+impl Header {
+    /// How many there are.
+    pub const COUNT: usize = 9;
+}
+
+impl Record<'_> {
+    /// The request as [`bliss_core::http`] takes it; `ip` is its address in bytes, for the value to borrow.
+    pub fn http<'r>(&'r self, ip: &'r [u8]) -> HttpRequest<'r> {
+        let or_none =
+            |told: bool, value: &'r Option<Cow<'_, [u8]>>| told.then(|| value.as_deref().unwrap_or_default());
+        let header = |header: Header| self.told.headers.get(header as usize)?.as_deref();
+        HttpRequest {
+            ip: Some(Value::Binary(ip)),
+            method: Some(&self.method),
+            target: Some(&self.target),
+            scheme: self.told.scheme.as_deref(),
+            host: self.host.as_deref(),
+            user_agent: or_none(self.told.user_agent, &self.user_agent),
+            referrer: or_none(self.told.referrer, &self.referrer),
+            accept: header(Header::Accept),
+            accept_language: header(Header::AcceptLanguage),
+            accept_encoding: header(Header::AcceptEncoding),
+            sec_fetch_site: header(Header::SecFetchSite),
+            sec_fetch_mode: header(Header::SecFetchMode),
+            sec_fetch_dest: header(Header::SecFetchDest),
+            sec_ch_ua: header(Header::SecChUa),
+            sec_ch_ua_mobile: header(Header::SecChUaMobile),
+            sec_ch_ua_platform: header(Header::SecChUaPlatform),
+        }
+    }
 }
 
 /// A line that cannot be read, or only in part.
@@ -71,7 +137,9 @@ impl Partial {
             referrer: None,
             method: Cow::default(),
             path: Cow::default(),
+            target: Cow::default(),
             host: None,
+            told: Told::default(),
             status: 0,
             own_answer: false,
         }

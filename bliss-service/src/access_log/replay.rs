@@ -4,16 +4,20 @@
 //! request at time t reads the last publication with T ≤ t. Lines need not be sorted: a replay first records the
 //! offset and time of each line, then goes through them in the order of their times. A line further behind the newest
 //! line before it than the lateness would have come too late for a live reader of the log; it reads like any other, and
-//! does not count.
+//! does not count. Several files are read as one log, in the order in which they are given; those that are gzipped are unpacked to
+//! a temporary file first.
+
+mod rewrite;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::aggregate::Aggregator;
 use super::parse::{MAX_LINE_BYTES, Malformed, ParseError, Parser, Record};
 use bliss_core::build::Change;
+pub use rewrite::Rewrite;
 
 /// How a log is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,7 @@ pub enum Event<'a> {
     },
     /// A request, which reads what was published so far; none for a line that can only be read in part.
     Request {
-        /// The number of its line, from 1.
+        /// The number of its line, from 1; lines of a second file go on counting.
         line: u64,
         /// What the line says.
         record: &'a Record<'a>,
@@ -70,6 +74,8 @@ pub enum Event<'a> {
 
 struct Entry {
     time_ms: u64,
+    /// The index of its file.
+    file: u32,
     offset: u64,
     line: u64,
     bytes: u32,
@@ -79,8 +85,8 @@ struct Entry {
 
 /// A log file that was scanned, ready to be replayed.
 pub struct Replay {
-    path: PathBuf,
-    file: File,
+    files: Vec<(PathBuf, File)>,
+    rewrite: Rewrite,
     parser: Parser,
     interval_ms: u64,
     entries: Vec<Entry>,
@@ -93,14 +99,48 @@ impl Replay {
     /// # Errors
     /// The file cannot be read, or is not a regular file.
     pub fn open(path: &Path, parser: Parser, options: ReplayOptions) -> io::Result<Self> {
-        let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
+        Self::open_all(std::slice::from_ref(&path), parser, options)
+    }
+
+    /// Scans the files at `paths` as one log.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is not a regular file; the text names it if there are several.
+    pub fn open_all(paths: &[impl AsRef<Path>], parser: Parser, options: ReplayOptions) -> io::Result<Self> {
+        let mut replay = Self {
+            files: Vec::new(),
+            rewrite: Rewrite::default(),
+            parser,
+            interval_ms: options.interval_ms.max(1),
+            entries: Vec::new(),
+            summary: Summary::default(),
+        };
+        let mut lines = 0;
+        for path in paths.iter().map(AsRef::as_ref) {
+            let scanned = replay.scan(path, options.lateness_ms, &mut lines);
+            scanned.map_err(|error| match paths {
+                [_] => error,
+                _ => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+            })?;
         }
-        let mut entries = Vec::new();
-        let mut summary = Summary::default();
-        let mut newest_ms = 0;
-        for_each_line(BufReader::with_capacity(1 << 18, &file), |line, offset, bytes| {
+        // Stable: requests of one moment stay in the order of their lines.
+        replay.entries.sort_by_key(|entry| entry.time_ms);
+        let summary = &mut replay.summary;
+        summary.requests = replay.entries.len() as u64 - summary.partial;
+        summary.first_ms = replay.entries.first().map_or(0, |entry| entry.time_ms);
+        summary.last_ms = replay.entries.last().map_or(0, |entry| entry.time_ms);
+        Ok(replay)
+    }
+
+    /// Notes the lines of a file, of which the first has the number `lines` + 1.
+    fn scan(&mut self, path: &Path, lateness_ms: u64, lines: &mut u64) -> io::Result<()> {
+        let file = unpacked(File::open(path)?)?;
+        let index = u32::try_from(self.files.len()).map_err(io::Error::other)?;
+        let Self { entries, summary, parser, .. } = self;
+        let (before, mut newest_ms) = (*lines, 0);
+        let reader = BufReader::with_capacity(1 << 18, &file);
+        *lines += for_each_line(reader, |line, offset, bytes| {
+            let line = before + line;
             let (time_ms, is_partial) = match parser.parse(bytes) {
                 Ok(record) => (Some(record.time_ms), false),
                 Err(Malformed { error, partial }) => {
@@ -114,18 +154,19 @@ impl Replay {
             };
             let Some(time_ms) = time_ms else { return };
             newest_ms = time_ms.max(newest_ms);
-            let late = time_ms.saturating_add(options.lateness_ms) < newest_ms;
+            let late = time_ms.saturating_add(lateness_ms) < newest_ms;
             summary.late += u64::from(late);
             summary.partial += u64::from(is_partial);
-            entries.push(Entry { time_ms, offset, line, bytes: bytes.len() as u32, late, is_partial });
+            let bytes = bytes.len() as u32;
+            entries.push(Entry { time_ms, file: index, offset, line, bytes, late, is_partial });
         })?;
-        // Stable: requests of one moment stay in the order of their lines.
-        entries.sort_by_key(|entry| entry.time_ms);
-        summary.requests = entries.len() as u64 - summary.partial;
-        summary.first_ms = entries.first().map_or(0, |entry| entry.time_ms);
-        summary.last_ms = entries.last().map_or(0, |entry| entry.time_ms);
-        let interval_ms = options.interval_ms.max(1);
-        Ok(Self { path: path.to_owned(), file, parser, interval_ms, entries, summary })
+        self.files.push((path.to_owned(), file));
+        Ok(())
+    }
+
+    /// Replays other user agents than the log has, or fewer lines.
+    pub fn set_rewrite(&mut self, rewrite: Rewrite) {
+        self.rewrite = rewrite;
     }
 
     /// What the log holds.
@@ -147,7 +188,12 @@ impl Replay {
         for entry in &self.entries {
             self.publish_until(entry.time_ms, aggregator, &mut on)?;
             let bytes = self.line(entry, &mut buffer)?;
-            let parsed = self.parser.parse(bytes);
+            let mut parsed = self.parser.parse(bytes);
+            if let Ok(record) = &mut parsed
+                && !self.rewrite.apply(entry.line, record)
+            {
+                continue;
+            }
             let partial = match &parsed {
                 Err(malformed) if entry.is_partial => {
                     malformed.partial.map(|found| found.record(entry.time_ms))
@@ -166,7 +212,8 @@ impl Replay {
                 }
                 (Err(_), Some(_)) => {}
                 (Err(_), None) => {
-                    let message = format!("{}: changed during the read", self.path.display());
+                    let path = self.files.get(entry.file as usize).map_or(Path::new(""), |(path, _)| path);
+                    let message = format!("{}: changed during the read", path.display());
                     return Err(io::Error::other(message).into());
                 }
             }
@@ -197,14 +244,32 @@ impl Replay {
 
     fn line<'b>(&self, entry: &Entry, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
         buffer.resize(entry.bytes as usize, 0);
-        self.file.read_exact_at(buffer, entry.offset)?;
+        let (_, file) = self.files.get(entry.file as usize).ok_or(io::ErrorKind::NotFound)?;
+        file.read_exact_at(buffer, entry.offset)?;
         Ok(buffer)
     }
 }
 
+/// `file`, or what it holds if it is gzipped, as a file without a name.
+fn unpacked(mut file: File) -> io::Result<File> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut start = [0; 2];
+    let is_gzip = file.read(&mut start)? == 2 && start == [0x1f, 0x8b];
+    file.rewind()?;
+    if !is_gzip {
+        return Ok(file);
+    }
+    let mut unpacked = tempfile::tempfile()?;
+    io::copy(&mut flate2::bufread::MultiGzDecoder::new(BufReader::new(file)), &mut unpacked)?;
+    unpacked.rewind()?;
+    Ok(unpacked)
+}
+
 /// Passes each line that is not empty: its number, its offset, and its bytes; of one longer than [`MAX_LINE_BYTES`] a
-/// beginning that is longer than that too.
-fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, &[u8])) -> io::Result<()> {
+/// beginning that is longer than that too. Returns how many lines there are.
+fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, &[u8])) -> io::Result<u64> {
     let (mut number, mut offset) = (0, 0);
     let mut buffer = Vec::new();
     loop {
@@ -212,7 +277,7 @@ fn for_each_line(mut reader: impl BufRead, mut on: impl FnMut(u64, u64, &[u8])) 
         let limit = MAX_LINE_BYTES as u64 + 2;
         let mut read = reader.by_ref().take(limit).read_until(b'\n', &mut buffer)? as u64;
         if read == 0 {
-            return Ok(());
+            return Ok(number);
         }
         number += 1;
         let ended = buffer.last() == Some(&b'\n');

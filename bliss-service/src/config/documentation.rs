@@ -136,6 +136,7 @@ fn page() -> String {
                 "Publish",
                 options::PUBLISH_EXAMPLE,
             )],
+            "site" => vec![Section::new::<options::Site>("[site]", OPTIONS, "Site", "")],
             "admin" => vec![Section::new::<options::Admin>("[admin]", OPTIONS, "Admin", "")],
             "log" => vec![Section::new::<options::Log>("[log]", OPTIONS, "Log", "")],
             "attribute" => vec![Section::new::<options::Attribute>(

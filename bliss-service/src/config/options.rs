@@ -29,6 +29,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) publish: Publish,
     #[serde(default)]
+    pub(super) site: Site,
+    #[serde(default)]
     pub(super) admin: Admin,
     #[serde(default)]
     pub(super) log: Log,
@@ -87,6 +89,16 @@ pub(super) struct Publish {
     /// keep their group, and new ones get that of the others, of a set-group-ID directory, or of the process.
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) group: Option<Spanned<Group>>,
+}
+
+/// What is known of the site.
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Site {
+    /// Hosts of the site beside the one that a request asks for, such as that of its shop or of its images: a visitor whose
+    /// referrer names one comes from the site itself. With or without "www.". Names without scheme and port, up to 64.
+    pub(super) hosts: Vec<Spanned<String>>,
 }
 
 #[cfg(test)]

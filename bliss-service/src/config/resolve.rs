@@ -36,6 +36,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
             .ok_or_else(|| source.whole("publish.clock_skew: expected 136 years at most"))?,
         max_heartbeat_age_seconds: resolver.max_heartbeat_age(file.publish.max_heartbeat_age)?,
         attributes: file.attribute.iter().map(|a| resolver.attribute(a)).collect::<Result<_, _>>()?,
+        site_hosts: resolver.site_hosts(file.site.hosts)?,
         ..Schema::default()
     };
     for (dimension, offset) in file.dimension.into_iter().zip(&offsets) {
@@ -98,6 +99,18 @@ impl Resolver<'_> {
             }
             None => Ok(hosts.into_iter().map(Spanned::into_inner).collect()),
         }
+    }
+
+    fn site_hosts(&self, hosts: Vec<Spanned<String>>) -> Result<Vec<String>, ConfigError> {
+        let mut own = Vec::new();
+        for host in hosts {
+            own.push(host.get_ref().to_ascii_lowercase());
+            let schema = Schema { site_hosts: own.clone(), ..Schema::default() };
+            let valid = schema.validate();
+            valid
+                .map_err(|error| self.source.at_offset(host.span().start, format!("site.hosts: {error}")))?;
+        }
+        Ok(own)
     }
 
     fn mode(&self, option: &str, text: &Spanned<String>, least: u32) -> Result<u32, ConfigError> {

@@ -5,9 +5,9 @@
 //! | `time` | timestamp in milliseconds, UTC |
 //! | `line` | 64-bit integer |
 //! | `ip`, `DIMENSION.status` | string |
-//! | `user_agent`, `method`, `path` | string, escaped as in CSV; null where there is no value |
-//! | `response_status` | 32-bit integer |
-//! | `DIMENSION.FEATURE` | 32-bit float; of a category its hash, a 32-bit integer without sign |
+//! | `user_agent`, `method`, `path`, `query`, `host`, `referrer` | string, escaped as in CSV; null where there is no value |
+//! | `response_status`, `own_answer` | 32-bit integer |
+//! | `request.VALUE`, `DIMENSION.FEATURE` | 32-bit float; of a category its hash, a 32-bit integer without sign |
 //!
 //! Pages are not compressed: most values repeat, and a page holds those as numbers of a dictionary. So no library for
 //! compression comes along.
@@ -22,7 +22,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{Type, TypePtr};
 
-use super::rows::{Columns, Row, Rows};
+use super::rows::{Columns, Row, Rows, TEXTS};
 use super::text::escape;
 
 /// Rows that are written together, column by column: some 30 MB of the built-in features.
@@ -42,14 +42,15 @@ struct Group {
     times: Vec<i64>,
     lines: Vec<i64>,
     ips: Vec<ByteArray>,
-    /// User agent, method and path.
-    texts: [Texts; 3],
+    /// Those of [`Row::texts`].
+    texts: [Texts; TEXTS],
     text_bytes: usize,
     response_statuses: Vec<i32>,
+    own_answers: Vec<i32>,
     /// For each dimension.
     statuses: Vec<Vec<Status>>,
-    /// For each feature.
-    features: Vec<Feature>,
+    /// For each value of the request and each feature.
+    inputs: Vec<Input>,
 }
 
 /// Texts, and for each row whether it has one.
@@ -59,7 +60,7 @@ struct Texts {
     is_present: Vec<i16>,
 }
 
-enum Feature {
+enum Input {
     Numbers(Vec<f32>),
     Categories(Vec<i32>),
 }
@@ -68,14 +69,14 @@ impl<W: Write + Send> Parquet<W> {
     pub(super) fn new(columns: &Columns, out: W) -> anyhow::Result<Self> {
         let writer = concat!("bliss ", env!("CARGO_PKG_VERSION")).to_owned();
         let properties = WriterProperties::builder().set_created_by(writer).build();
-        let feature = |is_category: &bool| {
-            if *is_category { Feature::Categories(Vec::new()) } else { Feature::Numbers(Vec::new()) }
+        let input = |is_category: &bool| {
+            if *is_category { Input::Categories(Vec::new()) } else { Input::Numbers(Vec::new()) }
         };
         Ok(Self {
             out: SerializedFileWriter::new(out, schema(columns)?, Arc::new(properties))?,
             group: Group {
                 statuses: columns.statuses.iter().map(|_| Vec::new()).collect(),
-                features: columns.features.iter().map(|(_, is_category)| feature(is_category)).collect(),
+                inputs: columns.inputs.iter().map(|(_, is_category)| input(is_category)).collect(),
                 ..Group::default()
             },
         })
@@ -122,7 +123,7 @@ fn schema(columns: &Columns) -> anyhow::Result<TypePtr> {
             "time" => (Physical::INT64, Some(time.clone()), Repetition::REQUIRED),
             "line" => (Physical::INT64, None, Repetition::REQUIRED),
             "ip" => (Physical::BYTE_ARRAY, Some(LogicalType::String), Repetition::REQUIRED),
-            "response_status" => (Physical::INT32, None, Repetition::REQUIRED),
+            "response_status" | "own_answer" => (Physical::INT32, None, Repetition::REQUIRED),
             _ => (Physical::BYTE_ARRAY, Some(LogicalType::String), Repetition::OPTIONAL),
         };
         field(name, physical, logical, repetition)?;
@@ -130,7 +131,7 @@ fn schema(columns: &Columns) -> anyhow::Result<TypePtr> {
     for name in &columns.statuses {
         field(name, Physical::BYTE_ARRAY, Some(LogicalType::String), Repetition::REQUIRED)?;
     }
-    for (name, is_category) in &columns.features {
+    for (name, is_category) in &columns.inputs {
         let (physical, logical) = if *is_category {
             (Physical::INT32, Some(LogicalType::integer(32, false)))
         } else {
@@ -157,13 +158,14 @@ impl Group {
             }
         }
         self.response_statuses.push(i32::from(record.status));
+        self.own_answers.push(i32::from(record.own_answer));
         for (statuses, status) in self.statuses.iter_mut().zip(row.statuses) {
             statuses.push(*status);
         }
-        for (feature, value) in self.features.iter_mut().zip(row.values) {
-            match feature {
-                Feature::Numbers(numbers) => numbers.push(*value),
-                Feature::Categories(hashes) => hashes.push(value.to_bits().cast_signed()),
+        for (input, value) in self.inputs.iter_mut().zip(row.numbers()) {
+            match input {
+                Input::Numbers(numbers) => numbers.push(value),
+                Input::Categories(hashes) => hashes.push(value.to_bits().cast_signed()),
             }
         }
     }
@@ -178,17 +180,18 @@ impl Group {
             *texts = Texts::default();
         }
         column::<Int32Type>(out, &self.response_statuses, None)?;
+        column::<Int32Type>(out, &self.own_answers, None)?;
         for statuses in &mut self.statuses {
             let names: Vec<ByteArray> = statuses.drain(..).map(|status| status.as_str().into()).collect();
             column::<ByteArrayType>(out, &names, None)?;
         }
-        for feature in &mut self.features {
-            match feature {
-                Feature::Numbers(numbers) => {
+        for input in &mut self.inputs {
+            match input {
+                Input::Numbers(numbers) => {
                     column::<FloatType>(out, numbers, None)?;
                     numbers.clear();
                 }
-                Feature::Categories(hashes) => {
+                Input::Categories(hashes) => {
                     column::<Int32Type>(out, hashes, None)?;
                     hashes.clear();
                 }
@@ -198,6 +201,7 @@ impl Group {
         self.lines.clear();
         self.ips.clear();
         self.response_statuses.clear();
+        self.own_answers.clear();
         self.text_bytes = 0;
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::io::{BufWriter, Write};
 
+use bliss_core::http::{RequestValue, query};
+use bliss_core::request::INPUT_PREFIX;
 use bliss_core::schema::{FeatureKind, Schema};
 use bliss_core::score::Status;
 
@@ -13,6 +15,8 @@ pub(super) struct Row<'a> {
     /// The number of its line in the log.
     pub(super) line: u64,
     pub(super) record: &'a Record<'a>,
+    /// What the request says by itself, in the order of [`RequestValue::index`].
+    pub(super) request_values: &'a [f32],
     /// The value of each feature, in the schema's order.
     pub(super) values: &'a [f32],
     /// The status of each dimension, in the schema's order.
@@ -21,23 +25,45 @@ pub(super) struct Row<'a> {
 
 impl Row<'_> {
     /// The values that clients choose; empty where there is none.
-    pub(super) fn texts(&self) -> [&[u8]; 3] {
-        [self.record.user_agent.as_deref().unwrap_or_default(), &self.record.method, &self.record.path]
+    pub(super) fn texts(&self) -> [&[u8]; TEXTS] {
+        let Record { user_agent, method, path, target, host, referrer, .. } = self.record;
+        let [user_agent, host, referrer] =
+            [user_agent, host, referrer].map(|text| text.as_deref().unwrap_or_default());
+        [user_agent, method, path, query(target), host, referrer]
+    }
+
+    /// The request's values, then the features.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = f32> {
+        self.request_values.iter().chain(self.values).copied()
     }
 }
 
-/// The columns of every row: the request's, each dimension's status, each feature.
+/// How many columns hold text that clients choose.
+pub(super) const TEXTS: usize = 6;
+
+/// The columns of every row: the request's, each dimension's status, each value of the request itself, each feature.
 pub(super) struct Columns {
     /// `DIMENSION.status` of each dimension.
     pub(super) statuses: Vec<String>,
-    /// `DIMENSION.FEATURE`, as models name their inputs, and whether it is a category.
-    pub(super) features: Vec<(String, bool)>,
+    /// `request.VALUE` and `DIMENSION.FEATURE`, as models name their inputs, and whether it is a category.
+    pub(super) inputs: Vec<(String, bool)>,
 }
 
 impl Columns {
     /// What the log says of the request: no inputs of a model.
-    pub(super) const REQUEST: [&str; 7] =
-        ["time", "line", "ip", "user_agent", "method", "path", "response_status"];
+    pub(super) const REQUEST: [&str; 11] = [
+        "time",
+        "line",
+        "ip",
+        "user_agent",
+        "method",
+        "path",
+        "query",
+        "host",
+        "referrer",
+        "response_status",
+        "own_answer",
+    ];
 
     pub(super) fn new(schema: &Schema) -> Self {
         let dimensions = || schema.dimensions.iter();
@@ -47,14 +73,16 @@ impl Columns {
                 (name, feature.kind == FeatureKind::Category)
             })
         });
+        let of_request =
+            RequestValue::ALL.into_iter().map(|value| (format!("{INPUT_PREFIX}{}", value.name()), false));
         Self {
             statuses: dimensions().map(|dimension| format!("{}.status", dimension.name)).collect(),
-            features: features.collect(),
+            inputs: of_request.chain(features).collect(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        Self::REQUEST.len() + self.statuses.len() + self.features.len()
+        Self::REQUEST.len() + self.statuses.len() + self.inputs.len()
     }
 }
 
@@ -83,7 +111,7 @@ pub(super) struct Csv<'a, W: Write> {
 impl<'a, W: Write> Csv<'a, W> {
     pub(super) fn new(columns: &'a Columns, out: W) -> anyhow::Result<Self> {
         let mut out = csv::Writer::from_writer(BufWriter::with_capacity(1 << 18, out));
-        let names = columns.statuses.iter().chain(columns.features.iter().map(|(name, _)| name));
+        let names = columns.statuses.iter().chain(columns.inputs.iter().map(|(name, _)| name));
         out.write_record(Columns::REQUEST.into_iter().chain(names.map(String::as_str)))?;
         Ok(Self { columns, out, cell: String::new() })
     }
@@ -109,10 +137,11 @@ impl<W: Write> Rows for Csv<'_, W> {
             self.out.write_field(&self.cell)?;
         }
         self.field(format_args!("{}", record.status))?;
+        self.field(format_args!("{}", u8::from(record.own_answer)))?;
         for status in row.statuses {
             self.out.write_field(status.as_str())?;
         }
-        for (value, (_, is_category)) in row.values.iter().zip(&self.columns.features) {
+        for (value, (_, is_category)) in row.numbers().zip(&self.columns.inputs) {
             if *is_category {
                 self.field(format_args!("{}", value.to_bits()))?;
             } else {

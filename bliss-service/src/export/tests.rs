@@ -7,7 +7,8 @@ fn export(log: &Path, config: Option<&Path>) -> (Exported, Vec<HashMap<String, S
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("rows.csv");
     let options = Options {
-        log: log.to_owned(),
+        log: vec![log.to_owned()],
+        rewrite: None,
         out: out.clone(),
         config: config.map(Path::to_owned),
         interval_seconds: 1,
@@ -51,7 +52,45 @@ fn rows_hold_what_was_published_before_the_request() {
     assert_eq!(column("subnet.unique_ips_5m"), ["0", "0", "1", "1"]);
     assert_eq!(column("ip_user_agent.requests_1h"), ["0", "0", "1", "0"]);
     assert_eq!(column("user_agent.status"), ["missing", "missing", "fresh", "absent"]);
-    assert_eq!(rows[0].len(), 7 + 4 + 132);
+    assert_eq!(rows[0].len(), 11 + 14 + 4 + 132);
+}
+
+#[test]
+fn several_files_are_one_log_and_agents_can_be_rewritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let mut old =
+        flate2::write::GzEncoder::new(fs::File::create(file("old.gz")).unwrap(), Default::default());
+    std::io::Write::write_all(&mut old, (line(1, "192.0.2.1", "robot") + "\n\n").as_bytes()).unwrap();
+    old.finish().unwrap();
+    let new = [line(2, "192.0.2.1", "robot"), line(3, "192.0.2.1", "robot"), line(4, "192.0.2.2", "a")];
+    fs::write(file("new"), new.concat()).unwrap();
+    // Of the first file the lines are 1 to 3.
+    fs::write(file("rewrite.csv"), "line,user_agent\n1,\\x4DASK\n5,\n").unwrap();
+    let options = Options {
+        log: vec![file("old.gz"), file("new")],
+        out: file("rows.csv"),
+        config: None,
+        rewrite: Some(file("rewrite.csv")),
+        interval_seconds: 1,
+    };
+    run(&options).unwrap();
+    let mut rows = csv::Reader::from_path(file("rows.csv")).unwrap();
+    let rows: Vec<std::collections::HashMap<String, String>> =
+        rows.deserialize().map(Result::unwrap).collect();
+    let column = |name: &str| rows.iter().map(|row| row[name].as_str()).collect::<Vec<_>>();
+    assert_eq!(column("line"), ["1", "4", "6"]);
+    assert_eq!(column("user_agent"), ["MASK", "robot", "a"]);
+    assert_eq!(column("ip.requests_1m"), ["0", "1", "0"]);
+    assert_eq!(column("user_agent.requests_1m"), ["0", "0", "0"]);
+    assert_eq!(column("subnet.requests_1m"), ["0", "1", "2"], "the line that is left out counts nowhere");
+
+    fs::write(file("rewrite.csv"), "user_agent\nx\n").unwrap();
+    let error = format!("{:#}", run(&options).unwrap_err());
+    assert!(
+        error.contains("--rewrite: ") && error.contains("expected the columns line and user_agent"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -90,7 +129,8 @@ fn dimensions_come_from_the_configuration() {
 fn what_cannot_be_read_or_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let options = |log: &str, out: &str| Options {
-        log: dir.path().join(log),
+        log: vec![dir.path().join(log)],
+        rewrite: None,
         out: dir.path().join(out),
         config: None,
         interval_seconds: 1,

@@ -16,6 +16,7 @@ local ffi = require "ffi"
 local cdefs = require "resty.bliss.cdefs"
 
 local ffi_new = ffi.new
+local ffi_cast = ffi.cast
 local ffi_gc = ffi.gc
 local ffi_load = ffi.load
 local ffi_sizeof = ffi.sizeof
@@ -47,6 +48,18 @@ local MISSING_INPUT = 4
 local PANIC = -7
 local MAX_ATTRIBUTES = 64
 local MAX_VALUE_BYTES = 65536
+-- The texts of a bliss_http_t in their order, and the variables of nginx that tell them.
+local HTTP_FIELDS = {
+    "ip", "ip_bytes", "method", "target", "scheme", "host", "user_agent", "referrer", "accept", "accept_language",
+    "accept_encoding", "sec_fetch_site", "sec_fetch_mode", "sec_fetch_dest", "sec_ch_ua", "sec_ch_ua_mobile",
+    "sec_ch_ua_platform",
+}
+local HTTP_VARIABLES = {
+    false, "binary_remote_addr", "request_method", "request_uri", "scheme", "host", "http_user_agent", "http_referer",
+    "http_accept", "http_accept_language", "http_accept_encoding", "http_sec_fetch_site", "http_sec_fetch_mode",
+    "http_sec_fetch_dest", "http_sec_ch_ua", "http_sec_ch_ua_mobile", "http_sec_ch_ua_platform",
+}
+local HTTP_FIELD_COUNT = #HTTP_FIELDS
 local STATUSES = { [0] = "unused", "fresh", "stale", "missing", "absent" }
 
 local _M = { _VERSION = "0.1.0" }
@@ -147,6 +160,8 @@ function _M.open(directory, options)
     answer.size = ffi_sizeof(answer)
     shadow.size = ffi_sizeof(shadow)
     found.size = ffi_sizeof(found)
+    local http = ffi_new("bliss_http_t")
+    http.size = ffi_sizeof(http)
     -- So that there is no score before the first one.
     answer.result = 1
     return setmetatable({
@@ -157,12 +172,18 @@ function _M.open(directory, options)
         shadow = shadow,
         -- Whether a bug in the library was caught: close the handle and open another one.
         broken = false,
+        -- The whole request, its texts as an array, and the strings that they point to.
+        request = http,
+        texts = ffi_cast("bliss_text_t *", ffi_cast("char *", http) + ffi_sizeof("size_t")),
+        told = table_new(HTTP_FIELD_COUNT, 0),
         -- Values that the library has pointers to, by attribute; they must not be collected before the next request.
         held = table_new(MAX_ATTRIBUTES, 1),
         -- Names of models by index, made when models are bound.
         bound = -1,
         names = table_new(64, 1),
         versions = table_new(64, 1),
+        -- What `request_value` writes to.
+        number = ffi_new("float[1]"),
         -- Reasons by their codes, made once.
         reasons = table_new(16, 1),
     }, handle_metatable)
@@ -201,6 +222,16 @@ end
 -- The id of a category that requests bring of their own; models call it "request.NAME".
 function Handle:register_category(name)
     return id_of(self, lib.bliss_category_register, name)
+end
+
+-- Registers what `http` hands over: the attributes ip, user_agent, host, path, method, scheme and referrer, and what a
+-- request says by itself ("request.no_referrer" and so on). Once, after opening.
+function Handle:register_http()
+    local code = lib.bliss_http_register(self.pointer)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return true
 end
 
 -- One request -------------------------------------------------------------------------------------------------------
@@ -302,6 +333,50 @@ function Handle:set_category(id, value)
         return failed(self, code)
     end
     return true
+end
+
+-- Hands a whole request over: after this and `clear` no attribute of `register_http` need be set.
+--
+-- Without a table it is nginx's current request. Else the table's fields are those of bliss_http_t: `ip` (text) or
+-- `ip_bytes`, `method`, `target`, `scheme`, `host`, `user_agent`, `referrer`, `accept`, `accept_language`,
+-- `accept_encoding`, `sec_fetch_site`, `sec_fetch_mode`, `sec_fetch_dest`, `sec_ch_ua`, `sec_ch_ua_mobile`,
+-- `sec_ch_ua_platform`. A field that is not there is not told, and NaN to models; "" says that the request has none.
+function Handle:http(fields)
+    local texts, told, variables = self.texts, self.told, not fields and ngx.var -- luacheck: ignore ngx
+    for i = 1, HTTP_FIELD_COUNT do
+        local value
+        if fields then
+            value = fields[HTTP_FIELDS[i]]
+        elseif HTTP_VARIABLES[i] then
+            value = variables[HTTP_VARIABLES[i]] or ""
+        end
+        if value == nil then
+            texts[i - 1].data = nil
+            texts[i - 1].len = 0
+        elseif type(value) ~= "string" then
+            error("expected a string or nil as " .. HTTP_FIELDS[i] .. ", found a " .. type(value), 2)
+        elseif #value > MAX_VALUE_BYTES then
+            return nil, "value too long"
+        else
+            texts[i - 1].data = value
+            texts[i - 1].len = #value
+        end
+        told[i] = value or false
+    end
+    local code = lib.bliss_request_http(self.pointer, self.request)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return true
+end
+
+-- What the request that was handed over says by itself under a name, such as "no_referrer": NaN where it is not told.
+function Handle:request_value(name)
+    local code = lib.bliss_request_value(self.pointer, name, #name, self.number)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return self.number[0]
 end
 
 -- The reason for a code above 0.

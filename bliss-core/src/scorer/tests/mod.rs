@@ -3,6 +3,7 @@
 mod binding;
 mod instructions;
 mod lookups;
+mod request_values;
 mod scores;
 mod shadows;
 mod stale;
@@ -46,6 +47,7 @@ fn schema() -> Schema {
         ],
         clock_skew_seconds: 60,
         max_heartbeat_age_seconds: 0,
+        site_hosts: vec!["static.example".into()],
     }
 }
 

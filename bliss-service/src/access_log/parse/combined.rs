@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::values::{combined_time, ip, own_answer, status};
-use super::{Malformed, ParseError, Partial, Record, split_request};
+use super::{Malformed, ParseError, Partial, Record, Told, split_request};
 
 /// Length of `[17/May/2015:10:05:03 +0000]`.
 const TIME_BYTES: usize = 28;
@@ -42,8 +42,13 @@ fn fields<'a>(line: &'a [u8], partial: &mut Option<Partial>) -> Result<Record<'a
         user_agent: super::with(user_agent, bliss_core::http::header),
         referrer: super::with(referrer, bliss_core::http::header),
         method: method.unwrap_or_default(),
-        path: target.and_then(|target| super::with(target, bliss_core::http::path)).unwrap_or_default(),
+        path: target
+            .clone()
+            .and_then(|target| super::with(target, bliss_core::http::path))
+            .unwrap_or_default(),
+        target: target.unwrap_or_default(),
         host: host.map(Cow::Owned),
+        told: Told { user_agent: true, referrer: true, ..Told::default() },
         status: status(status_text)?,
         own_answer: rest.0.strip_prefix(ACTION).is_some_and(|action| own_answer(until_space(action))),
     })

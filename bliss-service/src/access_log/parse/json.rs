@@ -9,7 +9,7 @@ use bliss_core::http;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::values::{any_time, epoch_seconds, field, ip, own_answer, status};
-use super::{Malformed, ParseError, Partial, Record, split_request, with};
+use super::{Header, Malformed, ParseError, Partial, Record, Told, split_request, with};
 
 /// What a field of a JSON line means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
@@ -34,6 +34,26 @@ pub enum FieldKind {
     Host,
     /// The status of the answer.
     Status,
+    /// `http` or `https`.
+    Scheme,
+    /// The `Accept` header.
+    Accept,
+    /// The `Accept-Language` header.
+    AcceptLanguage,
+    /// The `Accept-Encoding` header.
+    AcceptEncoding,
+    /// The `Sec-Fetch-Site` header.
+    SecFetchSite,
+    /// The `Sec-Fetch-Mode` header.
+    SecFetchMode,
+    /// The `Sec-Fetch-Dest` header.
+    SecFetchDest,
+    /// The `Sec-CH-UA` header.
+    SecChUa,
+    /// The `Sec-CH-UA-Mobile` header.
+    SecChUaMobile,
+    /// The `Sec-CH-UA-Platform` header.
+    SecChUaPlatform,
     /// What our decision did with the request: absent, empty, `-` or `allow` if it was served, else for instance `block`.
     BotAction,
 }
@@ -72,8 +92,30 @@ const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("http_host", FieldKind::Host),
     ("request.host", FieldKind::Host),
     ("status", FieldKind::Status),
+    ("scheme", FieldKind::Scheme),
+    ("http_accept", FieldKind::Accept),
+    ("request.headers.Accept", FieldKind::Accept),
+    ("http_accept_language", FieldKind::AcceptLanguage),
+    ("request.headers.Accept-Language", FieldKind::AcceptLanguage),
+    ("http_accept_encoding", FieldKind::AcceptEncoding),
+    ("request.headers.Accept-Encoding", FieldKind::AcceptEncoding),
+    ("http_sec_fetch_site", FieldKind::SecFetchSite),
+    ("request.headers.Sec-Fetch-Site", FieldKind::SecFetchSite),
+    ("http_sec_fetch_mode", FieldKind::SecFetchMode),
+    ("request.headers.Sec-Fetch-Mode", FieldKind::SecFetchMode),
+    ("http_sec_fetch_dest", FieldKind::SecFetchDest),
+    ("request.headers.Sec-Fetch-Dest", FieldKind::SecFetchDest),
+    ("http_sec_ch_ua", FieldKind::SecChUa),
+    ("request.headers.Sec-Ch-Ua", FieldKind::SecChUa),
+    ("http_sec_ch_ua_mobile", FieldKind::SecChUaMobile),
+    ("request.headers.Sec-Ch-Ua-Mobile", FieldKind::SecChUaMobile),
+    ("http_sec_ch_ua_platform", FieldKind::SecChUaPlatform),
+    ("request.headers.Sec-Ch-Ua-Platform", FieldKind::SecChUaPlatform),
     ("bot_action", FieldKind::BotAction),
 ];
+
+/// An object with all headers of the request: one that is not in it the request does not have.
+const ALL_HEADERS: &str = "request.headers";
 
 /// The names of fields.
 #[derive(Clone, Debug)]
@@ -169,6 +211,9 @@ struct Found<'t> {
     request: Best<Cow<'t, [u8]>>,
     host: Best<Cow<'t, [u8]>>,
     action: Best<Cow<'t, [u8]>>,
+    scheme: Best<Cow<'t, [u8]>>,
+    headers: [Best<Cow<'t, [u8]>>; Header::COUNT],
+    has_all_headers: bool,
 }
 
 impl<'t> Found<'t> {
@@ -201,11 +246,25 @@ impl<'t> Found<'t> {
                     FieldKind::Request => &mut self.request,
                     FieldKind::Host => &mut self.host,
                     FieldKind::BotAction => &mut self.action,
+                    FieldKind::Scheme => &mut self.scheme,
+                    FieldKind::Accept => self.header(Header::Accept),
+                    FieldKind::AcceptLanguage => self.header(Header::AcceptLanguage),
+                    FieldKind::AcceptEncoding => self.header(Header::AcceptEncoding),
+                    FieldKind::SecFetchSite => self.header(Header::SecFetchSite),
+                    FieldKind::SecFetchMode => self.header(Header::SecFetchMode),
+                    FieldKind::SecFetchDest => self.header(Header::SecFetchDest),
+                    FieldKind::SecChUa => self.header(Header::SecChUa),
+                    FieldKind::SecChUaMobile => self.header(Header::SecChUaMobile),
+                    FieldKind::SecChUaPlatform => self.header(Header::SecChUaPlatform),
                     FieldKind::Time | FieldKind::Status | FieldKind::Ip => return,
                 };
                 best.offer(rank, Ok(text));
             }
         }
+    }
+
+    fn header(&mut self, header: Header) -> &mut Best<Cow<'t, [u8]>> {
+        &mut self.headers[header as usize]
     }
 
     fn record<'a>(self, bytes: impl Fn(Cow<'t, [u8]>) -> Cow<'a, [u8]>) -> Result<Record<'a>, ParseError> {
@@ -226,14 +285,24 @@ impl<'t> Found<'t> {
             }
             host
         });
+        let has_all_headers = self.has_all_headers;
+        let (user_agent, referrer) = (taken(self.user_agent), taken(self.referrer));
+        let told = Told {
+            user_agent: user_agent.is_some() || has_all_headers,
+            referrer: referrer.is_some() || has_all_headers,
+            scheme: taken(self.scheme),
+            headers: self.headers.map(|header| taken(header).or(has_all_headers.then(Cow::default))),
+        };
         Ok(Record {
             time_ms,
             ip,
-            user_agent: taken(self.user_agent).and_then(|value| with(value, http::header)),
-            referrer: taken(self.referrer).and_then(|value| with(value, http::header)),
+            user_agent: user_agent.and_then(|value| with(value, http::header)),
+            referrer: referrer.and_then(|value| with(value, http::header)),
             method: method.and_then(|method| with(method, http::method)).unwrap_or_default(),
-            path: target.and_then(|target| with(target, http::path)).unwrap_or_default(),
+            path: target.clone().and_then(|target| with(target, http::path)).unwrap_or_default(),
+            target: target.unwrap_or_default(),
             host,
+            told,
             status,
             own_answer: self.action.value.is_some_and(|action| own_answer(&action)),
         })
@@ -269,6 +338,7 @@ impl<'t> Visitor<'t> for Object<'_, 't> {
 
     fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { fields, found, name } = self;
+        found.has_all_headers |= name == ALL_HEADERS;
         let end = name.len();
         while let Some(key) = map.next_key_seed(Key)? {
             if end > 0 {

@@ -423,3 +423,69 @@ fn what_our_decision_did_is_read_from_the_log() {
     }
     assert!(!parse(&LINE.replace("Mozilla/5.0 (X)", "x\\x22 bot_action=block")).unwrap().own_answer);
 }
+
+/// D2: a log with headers says of a request what a worker says.
+#[test]
+fn d2_vectors_of_request_values_through_a_log() {
+    use bliss_core::http::{RequestValue, is_of_site};
+    let nginx = [
+        ("method", "request_method"),
+        ("target", "request_uri"),
+        ("scheme", "scheme"),
+        ("host", "host"),
+        ("user_agent", "http_user_agent"),
+        ("referrer", "http_referer"),
+    ];
+    let of_target = ["is_asset", "is_data", "path_depth", "query_length"];
+    for line in include_str!("../../../../docs/http-vectors.jsonl").lines() {
+        let vector: serde_json::Value = serde_json::from_str(line).unwrap();
+        let request = vector["request"].as_object().unwrap();
+        let mut log =
+            serde_json::json!({ "msec": 1_431_857_103.5, "remote_addr": "192.0.2.1", "status": 200 });
+        for (name, value) in request {
+            let variable = nginx.iter().find(|(known, _)| known == name);
+            log[variable.map_or(format!("http_{name}"), |(_, variable)| (*variable).to_owned())] =
+                value.clone();
+        }
+        // A log without these cannot be read.
+        let has = |name: &str| request.contains_key(name);
+        for (name, variable) in &nginx[..2] {
+            if !has(name) {
+                log[*variable] = "GET".into();
+            }
+        }
+        let log = log.to_string();
+        let record = parse(&log).unwrap();
+        let hosts = vector["site_hosts"].as_array().unwrap();
+        let hosts = hosts.iter().map(|host| host.as_str().unwrap().as_bytes());
+        let values = record
+            .http(&[192, 0, 2, 1])
+            .values(RequestValue::ALL_BITS, |host| is_of_site(hosts.clone(), host));
+        for value in RequestValue::ALL {
+            let name = value.name();
+            if (has("method") || name != "is_get") && (has("target") || !of_target.contains(&name)) {
+                let found = Some(values[value.index()]).filter(|value| !value.is_nan()).map(f64::from);
+                assert_eq!(found, vector["values"][name].as_f64(), "{}: {name}: {log}", vector["name"]);
+            }
+        }
+    }
+}
+
+/// Caddy logs all headers: one that is not there the request does not have.
+#[test]
+fn what_a_log_tells_and_what_the_request_does_not_have() {
+    let caddy = r#"{"ts":1.5,"status":200,"request":{"remote_ip":"192.0.2.1","method":"GET","uri":"/a?b",
+        "headers":{"Accept":["*/*"]}}}"#;
+    let record = parse(caddy).unwrap();
+    let http = record.http(&[]);
+    assert_eq!((http.accept, http.accept_language), (Some(b"*/*".as_slice()), Some(b"".as_slice())));
+    assert_eq!((http.referrer, http.user_agent), (Some(b"".as_slice()), Some(b"".as_slice())));
+    assert_eq!((http.target, http.scheme), (Some(b"/a?b".as_slice()), None));
+    let nginx = r#"{"msec":1.5,"status":200,"remote_addr":"192.0.2.1","request":"GET /a?b HTTP/1.1","http_referer":"-"}"#;
+    let record = parse(nginx).unwrap();
+    let http = record.http(&[]);
+    assert_eq!((http.referrer, http.user_agent, http.accept), (Some(b"".as_slice()), None, None));
+    assert_eq!(http.target, Some(b"/a?b".as_slice()));
+    let combined = parse(LINE).unwrap();
+    assert!(combined.http(&[]).user_agent.is_some() && combined.http(&[]).accept.is_none());
+}

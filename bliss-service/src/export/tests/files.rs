@@ -10,12 +10,12 @@ use bliss_core::score::Status;
 use proptest::prelude::*;
 
 use super::*;
-use crate::access_log::parse::Record;
+use crate::access_log::parse::{Record, Told};
 
 fn columns() -> Columns {
     Columns {
         statuses: vec!["ip.status".into()],
-        features: vec![("ip.x".into(), false), ("ip.kind".into(), true)],
+        inputs: vec![("ip.x".into(), false), ("ip.kind".into(), true)],
     }
 }
 
@@ -47,12 +47,20 @@ fn round_trip(rows: &[Given]) {
             referrer: None,
             method: method.clone().into(),
             path: path.clone().into(),
-            host: None,
+            target: [path.as_slice(), b"?", method].concat().into(),
+            host: agent.clone().map(Cow::Owned),
+            told: Told::default(),
             status: ip[0].into(),
-            own_answer: false,
+            own_answer: ip[1] > 100,
         };
-        let values = [*number, f32::from_bits(*hash)];
-        let row = Row { line: line as u64, record: &record, values: &values, statuses: &[Status::Missing] };
+        let values = [f32::from_bits(*hash)];
+        let row = Row {
+            line: line as u64,
+            record: &record,
+            request_values: &[*number],
+            values: &values,
+            statuses: &[Status::Missing],
+        };
         outs.iter_mut().for_each(|out| out.write(&row).unwrap());
     }
     outs.into_iter().for_each(|out| out.finish().unwrap());
@@ -73,18 +81,27 @@ fn round_trip(rows: &[Given]) {
         assert_eq!((&csv[1], fields[1]), (at.to_string().as_str(), &Field::Long(at as i64)));
         let address = Ipv6Addr::from(*ip);
         assert_eq!((&csv[2], fields[2]), (address.to_string().as_str(), &Field::Str(address.to_string())));
-        for (column, text) in [(3, agent.as_deref().unwrap_or_default()), (4, method), (5, path)] {
+        let agent = agent.as_deref().unwrap_or_default();
+        let target = [path.as_slice(), b"?", method].concat();
+        let query = bliss_core::http::query(&target);
+        for (column, text) in
+            [(3, agent), (4, method.as_slice()), (5, path), (6, query), (7, agent), (8, b"".as_slice())]
+        {
             assert_eq!(text::unescape(&csv[column]), text);
             let expected = if text.is_empty() { Field::Null } else { Field::Str(csv[column].to_owned()) };
             assert_eq!(*fields[column], expected);
         }
-        assert_eq!((&csv[6], fields[6]), (ip[0].to_string().as_str(), &Field::Int(ip[0].into())));
-        assert_eq!((&csv[7], fields[7]), ("missing", &Field::Str("missing".into())));
-        let read: f32 = csv[8].parse().unwrap();
+        assert_eq!((&csv[9], fields[9]), (ip[0].to_string().as_str(), &Field::Int(ip[0].into())));
+        assert_eq!(
+            (&csv[10], fields[10]),
+            (if ip[1] > 100 { "1" } else { "0" }, &Field::Int((ip[1] > 100).into()))
+        );
+        assert_eq!((&csv[11], fields[11]), ("missing", &Field::Str("missing".into())));
+        let read: f32 = csv[12].parse().unwrap();
         assert!(read.to_bits() == number.to_bits() || read.is_nan() && number.is_nan(), "{number}");
-        let Field::Float(read) = *fields[8] else { panic!("{:?}", fields[8]) };
+        let Field::Float(read) = *fields[12] else { panic!("{:?}", fields[12]) };
         assert!(read.to_bits() == number.to_bits());
-        assert_eq!((&csv[9], fields[9]), (hash.to_string().as_str(), &Field::UInt(*hash)));
+        assert_eq!((&csv[13], fields[13]), (hash.to_string().as_str(), &Field::UInt(*hash)));
     }
 }
 
@@ -105,7 +122,9 @@ fn rows_of_several_groups_are_all_there() {
     let count = 150_000;
     for line in 0..count {
         let values = [line as f32, 0.0];
-        out.write(&Row { line, record: &record, values: &values, statuses: &[Status::Fresh] }).unwrap();
+        let row =
+            Row { line, record: &record, request_values: &[], values: &values, statuses: &[Status::Fresh] };
+        out.write(&row).unwrap();
     }
     out.finish().unwrap();
     let reader = SerializedFileReader::new(file).unwrap();
@@ -113,7 +132,7 @@ fn rows_of_several_groups_are_all_there() {
     assert_eq!((metadata.num_row_groups(), metadata.file_metadata().num_rows()), (3, count as i64));
     for (line, row) in reader.get_row_iter(None).unwrap().enumerate() {
         let columns = row.unwrap().into_columns();
-        assert_eq!((&columns[1].1, &columns[8].1), (&Field::Long(line as i64), &Field::Float(line as f32)));
+        assert_eq!((&columns[1].1, &columns[12].1), (&Field::Long(line as i64), &Field::Float(line as f32)));
     }
 }
 
@@ -122,10 +141,12 @@ fn parquet_has_the_types_that_are_documented() {
     let dir = tempfile::tempdir().unwrap();
     let (log, out) = (dir.path().join("log"), dir.path().join("rows.Parquet"));
     fs::write(&log, line(1, "192.0.2.1", "a") + &line(2, "192.0.2.1", "a")).unwrap();
-    let exported = run(&Options { log, out: out.clone(), config: None, interval_seconds: 1 }).unwrap();
+    let exported =
+        run(&Options { log: vec![log], out: out.clone(), config: None, rewrite: None, interval_seconds: 1 })
+            .unwrap();
     let reader = SerializedFileReader::new(fs::File::open(out).unwrap()).unwrap();
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
-    assert_eq!((schema.num_columns(), exported.columns), (7 + 4 + 132, 7 + 4 + 132));
+    assert_eq!((schema.num_columns(), exported.columns), (11 + 14 + 4 + 132, 11 + 14 + 4 + 132));
     let of = |name: &str| {
         let column = schema.columns().iter().find(|column| column.name() == name).unwrap();
         (column.physical_type(), column.logical_type_ref().cloned(), column.self_type().is_optional())
@@ -135,10 +156,13 @@ fn parquet_has_the_types_that_are_documented() {
     assert_eq!(of("time"), (Physical::INT64, Some(time), false));
     assert_eq!(of("line"), (Physical::INT64, None, false));
     assert_eq!(of("ip"), text(false));
-    for name in ["user_agent", "method", "path"] {
+    for name in ["user_agent", "method", "path", "query", "host", "referrer"] {
         assert_eq!(of(name), text(true));
     }
-    assert_eq!(of("response_status"), (Physical::INT32, None, false));
+    for name in ["response_status", "own_answer"] {
+        assert_eq!(of(name), (Physical::INT32, None, false));
+    }
+    assert_eq!(of("request.no_referrer"), (Physical::FLOAT, None, false));
     assert_eq!(of("ip.status"), text(false));
     assert_eq!(of("ip.requests_1m"), (Physical::FLOAT, None, false));
     let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();

@@ -34,6 +34,26 @@ typedef struct {
 } bliss_answer_t;
 typedef struct {
     size_t size;
+    bliss_text_t ip;
+    bliss_text_t ip_bytes;
+    bliss_text_t method;
+    bliss_text_t target;
+    bliss_text_t scheme;
+    bliss_text_t host;
+    bliss_text_t user_agent;
+    bliss_text_t referrer;
+    bliss_text_t accept;
+    bliss_text_t accept_language;
+    bliss_text_t accept_encoding;
+    bliss_text_t sec_fetch_site;
+    bliss_text_t sec_fetch_mode;
+    bliss_text_t sec_fetch_dest;
+    bliss_text_t sec_ch_ua;
+    bliss_text_t sec_ch_ua_mobile;
+    bliss_text_t sec_ch_ua_platform;
+} bliss_http_t;
+typedef struct {
+    size_t size;
     int32_t result;
     uint32_t score;
     double bot_probability;
@@ -94,6 +114,9 @@ bliss_result_e bliss_score(bliss_t *handle,
                            size_t route_len,
                            uint32_t now,
                            bliss_answer_t *answer);
+bliss_result_e bliss_http_register(bliss_t *handle);
+bliss_result_e bliss_request_http(bliss_t *handle, const bliss_http_t *http);
+bliss_result_e bliss_request_value(bliss_t *handle, const char *name, size_t name_len, float *value);
 size_t bliss_shadow_count(bliss_t *handle);
 bliss_result_e bliss_shadow_get(bliss_t *handle, size_t index, bliss_shadow_t *shadow);
 bliss_result_e bliss_lookup(bliss_t *handle, uint32_t now, bliss_features_t *features);

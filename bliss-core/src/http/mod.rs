@@ -10,6 +10,13 @@
 //! | `method` | [`method`] |
 //! | `host` | [`host`] of the `Host` header or of `$host`, in lower case |
 //! | `user_agent`, `referrer` | [`header`] |
+//!
+//! What a whole request says by itself, beside these, is a number for each [`RequestValue`].
+
+mod browser;
+mod request;
+
+pub use request::{HttpRequest, NO_SITES, RequestValue, is_asset, is_of_site};
 
 /// By which of these functions the text of an attribute becomes its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +92,13 @@ pub fn path(target: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// The query of a request's target: what follows `?`, without spaces around it; empty where there is none.
+pub fn query(target: &[u8]) -> &[u8] {
+    let question = target.iter().position(|byte| *byte == b'?');
+    let query = question.and_then(|at| target.get(at + 1..)).unwrap_or_default();
+    trim_spaces(query)
+}
+
 /// What follows `scheme://`, if the target begins with a scheme of RFC 3986.
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     let colon = target.iter().position(|byte| *byte == b':')?;
@@ -111,6 +125,18 @@ pub fn host(value: &[u8]) -> Option<&[u8]> {
     let end = name.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
     header(name.get(..end)?)
 }
+
+/// The [`host`] of a URL with a scheme, `https://shop.example:443/x`, without user; `None` where there is none.
+pub fn host_of_url(url: &[u8]) -> Option<&[u8]> {
+    let rest = after_scheme(url)?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let authority = rest.get(..end)?;
+    let from = authority.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
+    host(authority.get(from..)?)
+}
+
+#[cfg(test)]
+mod vectors;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,205 @@
+//! Which browser a user agent says it is, and whether the other headers are those of such a browser.
+//!
+//! Only what browsers always do is held against a client. Over `http` browsers leave out `Sec-Fetch-*` and `Sec-CH-UA*`,
+//! except to the own host; so their absence counts where the server says that the scheme is `https`.
+
+use super::{HttpRequest, header, host, host_of_url};
+
+/// So much of a user agent is looked at.
+const MOST_BYTES: usize = 512;
+
+/// What a user agent says of itself, if it is a browser's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Browser {
+    /// Major version of Chromium, which Edge, Opera and others name too; 0: another engine.
+    chromium: u32,
+    /// Major version of Firefox; 0: another browser.
+    firefox: u32,
+    /// Major version of Safari, or of the system's engine under another name (iOS); 0: another engine.
+    safari: u32,
+    is_headless: bool,
+    is_mobile: bool,
+    platform: Platform,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Platform {
+    #[default]
+    Unknown,
+    Windows,
+    MacOs,
+    Linux,
+    Android,
+    ChromeOs,
+    Ios,
+}
+
+impl Browser {
+    /// What `agent` claims; `None` where it claims to be no browser, or to be a robot too.
+    pub(super) fn claimed_by(agent: &[u8]) -> Option<Self> {
+        let agent = agent.get(..MOST_BYTES).unwrap_or(agent);
+        let mut rest = agent.strip_prefix(b"Mozilla/5.0 (")?;
+        let mut found = Self::default();
+        let mut version = 0;
+        // Each turn looks at a word: what follows a space, a bracket or a semicolon.
+        loop {
+            found.word(rest, &mut version)?;
+            let Some(end) = rest.iter().position(|byte| matches!(byte, b' ' | b'(' | b';')) else { break };
+            rest = rest.get(end + 1..)?;
+        }
+        if found.platform == Platform::Ios {
+            // All browsers there have the system's engine; in an app's window there may be no version.
+            found = Self { chromium: 0, firefox: 0, safari: version.max(1), ..found };
+        } else if found.chromium == 0 && found.firefox == 0 {
+            found.safari = version;
+        }
+        (found.chromium > 0 || found.firefox > 0 || found.safari > 0).then_some(found)
+    }
+
+    /// Takes in the word that `text` begins with; `None` if it is a robot's.
+    fn word(&mut self, text: &[u8], version: &mut u32) -> Option<()> {
+        let is = |word: &[u8]| text.starts_with(word);
+        let mut platform = Platform::Unknown;
+        match text.first() {
+            Some(b'c') if is(b"compatible;") => return None,
+            Some(b'h' | b'+') if is(b"http://") || is(b"https://") || is(b"+http") => return None,
+            Some(b'W') if is(b"Windows NT") => platform = Platform::Windows,
+            Some(b'M') if is(b"Macintosh") => platform = Platform::MacOs,
+            Some(b'M') if is(b"Mobile") => self.is_mobile = true,
+            Some(b'X') if is(b"X11") => platform = Platform::Linux,
+            Some(b'A') if is(b"Android") => platform = Platform::Android,
+            Some(b'C') if is(b"CrOS") => platform = Platform::ChromeOs,
+            Some(b'i') if is(b"iPhone") || is(b"iPad") || is(b"iPod") => platform = Platform::Ios,
+            Some(b'C') => self.chromium = self.chromium.max(major(text, b"Chrome/")),
+            Some(b'H') if is(b"HeadlessChrome/") => {
+                self.chromium = major(text, b"HeadlessChrome/");
+                self.is_headless = true;
+            }
+            Some(b'F') => self.firefox = self.firefox.max(major(text, b"Firefox/")),
+            Some(b'V') => *version = (*version).max(major(text, b"Version/")),
+            _ => {}
+        }
+        // "Linux" stands beside "X11" and "Android", and "Android" beside both.
+        if platform != Platform::Unknown && self.platform != Platform::ChromeOs {
+            self.platform = platform;
+        }
+        let end =
+            text.iter().position(|byte| matches!(byte, b'/' | b' ' | b';' | b')')).unwrap_or(text.len());
+        let is_robot = [b"bot".as_slice(), b"crawler", b"spider"].into_iter().any(|name| {
+            // A phone may be called so, without a version.
+            text.get(end) == Some(&b'/')
+                && end
+                    .checked_sub(name.len())
+                    .and_then(|from| text.get(from..end))
+                    .is_some_and(|tail| tail.eq_ignore_ascii_case(name))
+        });
+        (!is_robot).then_some(())
+    }
+
+    /// How many headers of the request contradict this claim or each other.
+    pub(super) fn conflicts(&self, request: &HttpRequest<'_>) -> u32 {
+        let absent = |told: Option<&[u8]>| told.is_some_and(|value| header(value).is_none());
+        let present = |told: Option<&[u8]>| told.is_some_and(|value| header(value).is_some());
+        let is_https = request.scheme == Some(b"https");
+        let is_page_or_form = matches!(request.method, Some(b"GET" | b"POST"));
+        let conflicts = [
+            self.is_headless,
+            absent(request.accept),
+            absent(request.accept_language),
+            absent(request.accept_encoding),
+            is_https && is_page_or_form && self.sends_sec_fetch() && absent(request.sec_fetch_mode),
+            is_https && is_page_or_form && self.chromium >= 90 && absent(request.sec_ch_ua),
+            self.chromium == 0 && present(request.sec_ch_ua),
+            self.contradicts_brands(request),
+            self.contradicts_platform(request),
+            contradicts_fetch(request),
+            contradicts_referrer(request),
+        ];
+        conflicts.iter().map(|conflict| u32::from(*conflict)).sum()
+    }
+
+    fn sends_sec_fetch(&self) -> bool {
+        self.chromium >= 80 || self.firefox >= 90 || self.safari >= 17
+    }
+
+    /// `"Chromium";v="124", "Google Chrome";v="124", "Not-A.Brand";v="99"`: one has the version that the agent names.
+    fn contradicts_brands(&self, request: &HttpRequest<'_>) -> bool {
+        let Some(brands) = request.sec_ch_ua.and_then(header) else { return false };
+        if self.chromium == 0 {
+            return false;
+        }
+        let brands = brands.get(..MOST_BYTES).unwrap_or(brands);
+        let mut has_version = false;
+        let mut rest = brands;
+        while let Some(at) = rest.iter().position(|byte| *byte == b'v') {
+            rest = rest.get(at..).unwrap_or_default();
+            has_version |= major(rest, b"v=\"") == self.chromium;
+            rest = rest.get(1..).unwrap_or_default();
+        }
+        !has_version || contains(brands, b"Headless")
+    }
+
+    fn contradicts_platform(&self, request: &HttpRequest<'_>) -> bool {
+        let mobile = request.sec_ch_ua_mobile.and_then(header);
+        let is_other_size = mobile.is_some_and(|mobile| mobile != if self.is_mobile { b"?1" } else { b"?0" });
+        let platform = request.sec_ch_ua_platform.and_then(header);
+        let names: &[&[u8]] = match self.platform {
+            Platform::Unknown => &[],
+            Platform::Windows => &[b"\"Windows\""],
+            Platform::MacOs => &[b"\"macOS\"", b"\"Mac OS X\""],
+            // A telephone that is asked for the page of a desk says that it is one.
+            Platform::Linux => &[b"\"Linux\"", b"\"Android\""],
+            Platform::Android => &[b"\"Android\""],
+            Platform::ChromeOs => &[b"\"Chrome OS\"", b"\"Chromium OS\"", b"\"ChromeOS\""],
+            Platform::Ios => &[b"\"iOS\""],
+        };
+        let is_other_platform = platform.is_some_and(|name| !names.is_empty() && !names.contains(&name));
+        is_other_size || is_other_platform
+    }
+}
+
+/// Whether `Sec-Fetch-*` are not as the Fetch Metadata specification has them, or ask for a page that `Accept` does not.
+fn contradicts_fetch(request: &HttpRequest<'_>) -> bool {
+    let known = |told: Option<&[u8]>, values: &[&[u8]]| {
+        told.and_then(header).is_none_or(|value| values.contains(&value))
+    };
+    let pages: [&[u8]; 6] = [b"document", b"iframe", b"frame", b"embed", b"object", b"fencedframe"];
+    let (mode, dest) = (request.sec_fetch_mode.and_then(header), request.sec_fetch_dest.and_then(header));
+    let is_page = dest.is_some_and(|dest| pages.contains(&dest));
+    let is_navigation = mode == Some(b"navigate");
+    let some =
+        [request.sec_fetch_site, request.sec_fetch_mode, request.sec_fetch_dest].map(|told| told.map(header));
+    // Those that are told come together.
+    let told = some.iter().flatten().count();
+    let there = some.iter().flatten().flatten().count();
+    let accept = request.accept.and_then(header);
+    !known(request.sec_fetch_site, &[b"none", b"same-origin", b"same-site", b"cross-site"])
+        || !known(request.sec_fetch_mode, &[b"navigate", b"cors", b"no-cors", b"same-origin", b"websocket"])
+        || (there > 0 && there < told)
+        || (is_navigation && dest.is_some() && !is_page)
+        || (dest == Some(b"document") && accept.is_some_and(|accept| !contains(accept, b"text/html")))
+}
+
+/// Whether `Sec-Fetch-Site` says something else than the referrer.
+fn contradicts_referrer(request: &HttpRequest<'_>) -> bool {
+    let Some(referrer) = request.referrer.and_then(header) else { return false };
+    match request.sec_fetch_site {
+        Some(b"none") => true,
+        Some(b"same-origin") => match (host_of_url(referrer), request.host.and_then(host)) {
+            (Some(from), Some(here)) => !from.eq_ignore_ascii_case(here),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The number that follows `name` at the start of `text`; 0 where there is none.
+fn major(text: &[u8], name: &[u8]) -> u32 {
+    let Some(rest) = text.strip_prefix(name) else { return 0 };
+    let digits = rest.iter().take(6).take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,273 @@
+//! A whole request as a web server knows it, and the numbers that it says by itself.
+
+use super::browser::Browser;
+use super::{header, host, host_of_url, path, query};
+use crate::attribute::Value;
+
+/// What a web server knows of a request, as its variables have it.
+///
+/// `None`: the server does not tell. `Some` of an empty value, or of `-`: the request has none. The difference matters: what
+/// is not told is NaN to models, so that one model serves poor and rich logs.
+///
+/// ```
+/// use bliss_core::http::{HttpRequest, NO_SITES, RequestValue};
+///
+/// let request = HttpRequest {
+///     method: Some(b"GET"),
+///     target: Some(b"/style/site.css?v=3"),
+///     referrer: Some(b"https://shop.example/"),
+///     host: Some(b"shop.example"),
+///     ..HttpRequest::default()
+/// };
+/// let values = request.values(RequestValue::ALL_BITS, NO_SITES);
+/// let value = |of: RequestValue| values[of.index()];
+/// assert_eq!((value(RequestValue::IsAsset), value(RequestValue::SiteReferrer)), (1.0, 1.0));
+/// assert!(value(RequestValue::HasAccept).is_nan(), "not told");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpRequest<'a> {
+    /// The client's address, as text or in network order.
+    pub ip: Option<Value<'a>>,
+    /// The method.
+    pub method: Option<&'a [u8]>,
+    /// The request's target with its query, as `$request_uri` has it.
+    pub target: Option<&'a [u8]>,
+    /// `http` or `https`.
+    pub scheme: Option<&'a [u8]>,
+    /// The host asked for, with or without port.
+    pub host: Option<&'a [u8]>,
+    /// `User-Agent`.
+    pub user_agent: Option<&'a [u8]>,
+    /// `Referer`.
+    pub referrer: Option<&'a [u8]>,
+    /// `Accept`.
+    pub accept: Option<&'a [u8]>,
+    /// `Accept-Language`.
+    pub accept_language: Option<&'a [u8]>,
+    /// `Accept-Encoding`.
+    pub accept_encoding: Option<&'a [u8]>,
+    /// `Sec-Fetch-Site`.
+    pub sec_fetch_site: Option<&'a [u8]>,
+    /// `Sec-Fetch-Mode`.
+    pub sec_fetch_mode: Option<&'a [u8]>,
+    /// `Sec-Fetch-Dest`.
+    pub sec_fetch_dest: Option<&'a [u8]>,
+    /// `Sec-CH-UA`.
+    pub sec_ch_ua: Option<&'a [u8]>,
+    /// `Sec-CH-UA-Mobile`.
+    pub sec_ch_ua_mobile: Option<&'a [u8]>,
+    /// `Sec-CH-UA-Platform`.
+    pub sec_ch_ua_platform: Option<&'a [u8]>,
+}
+
+/// A number that a request says by itself. Models call it `request.NAME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestValue {
+    /// 1 if there is no referrer, else 0.
+    NoReferrer,
+    /// 1 if the referrer's host is the host asked for or another one of the site, else 0; NaN where no host of the site is known.
+    SiteReferrer,
+    /// 1 if the method is GET, else 0.
+    IsGet,
+    /// 1 if the path is one of [`is_asset`], else 0.
+    IsAsset,
+    /// 1 if the path ends in `.xml`, `.txt`, `.json`, `.rss`, `.gz`, `.zip` or `.pdf`, else 0.
+    IsData,
+    /// How many `/` the path has, at most 255.
+    PathDepth,
+    /// Bytes after the target's `?`, at most 65,535.
+    QueryLength,
+    /// 1 if there is an `Accept`, else 0.
+    HasAccept,
+    /// 1 if there is an `Accept-Language`, else 0.
+    HasAcceptLanguage,
+    /// 1 if there is an `Accept-Encoding`, else 0.
+    HasAcceptEncoding,
+    /// 1 if there is a `Sec-Fetch-Mode`, else 0.
+    HasSecFetch,
+    /// 1 if there is a `Sec-CH-UA`, else 0.
+    HasSecChUa,
+    /// 1 if the user agent claims to be a browser of our days and no robot, else 0.
+    ClaimsBrowser,
+    /// How many headers contradict the browser that the user agent claims, or each other; NaN where it claims none, or `Accept`,
+    /// `Accept-Language` and `Accept-Encoding` all are not told.
+    HeaderConflicts,
+}
+
+use RequestValue::*;
+
+impl RequestValue {
+    /// Every one, in the order of [`Self::index`].
+    pub const ALL: [Self; 14] = [
+        NoReferrer,
+        SiteReferrer,
+        IsGet,
+        IsAsset,
+        IsData,
+        PathDepth,
+        QueryLength,
+        HasAccept,
+        HasAcceptLanguage,
+        HasAcceptEncoding,
+        HasSecFetch,
+        HasSecChUa,
+        ClaimsBrowser,
+        HeaderConflicts,
+    ];
+
+    /// The [bits](Self::bit) of all.
+    pub const ALL_BITS: u32 = (1 << Self::ALL.len()) - 1;
+
+    /// Its name, without `request.`.
+    pub fn name(self) -> &'static str {
+        match self {
+            NoReferrer => "no_referrer",
+            SiteReferrer => "site_referrer",
+            IsGet => "is_get",
+            IsAsset => "is_asset",
+            IsData => "is_data",
+            PathDepth => "path_depth",
+            QueryLength => "query_length",
+            HasAccept => "has_accept",
+            HasAcceptLanguage => "has_accept_language",
+            HasAcceptEncoding => "has_accept_encoding",
+            HasSecFetch => "has_sec_fetch",
+            HasSecChUa => "has_sec_ch_ua",
+            ClaimsBrowser => "claims_browser",
+            HeaderConflicts => "header_conflicts",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|value| value.name() == name)
+    }
+
+    /// Where it stands in [`HttpRequest::values`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The bit that stands for it where some are asked for.
+    pub fn bit(self) -> u32 {
+        1 << self.index()
+    }
+}
+
+/// For a site of which only the host that the request asks for is known.
+pub const NO_SITES: fn(&[u8]) -> Option<bool> = |_| None;
+
+impl HttpRequest<'_> {
+    /// The numbers whose [bits](RequestValue::bit) are in `wanted`; NaN at the places of the others, and of what is not told.
+    ///
+    /// `is_site` says whether a host, without port and in either case, is the site's; `None` where that is not known of any.
+    /// Does not allocate.
+    pub fn values(
+        &self,
+        wanted: u32,
+        is_site: impl Fn(&[u8]) -> Option<bool>,
+    ) -> [f32; RequestValue::ALL.len()] {
+        let mut values = [f32::NAN; RequestValue::ALL.len()];
+        let mut set = |of: RequestValue, value: Option<f32>| {
+            if let (Some(place), Some(value)) = (values.get_mut(of.index()), value) {
+                *place = value;
+            }
+        };
+        let wants = |bits: u32| wanted & bits != 0;
+        if wants(NoReferrer.bit() | SiteReferrer.bit()) {
+            set(NoReferrer, self.referrer.map(|value| flag(header(value).is_none())));
+            set(SiteReferrer, self.referrer.and_then(|value| self.site_referrer(value, is_site)));
+        }
+        if wants(IsGet.bit()) {
+            set(IsGet, self.method.map(|method| flag(method == b"GET")));
+        }
+        if let Some(target) = self.target
+            && wants(IsAsset.bit() | IsData.bit() | PathDepth.bit() | QueryLength.bit())
+        {
+            let path = path(target).unwrap_or_default();
+            set(IsAsset, Some(flag(is_asset(path))));
+            set(IsData, Some(flag(ends_in(path, &DATA))));
+            let depth = path.iter().take(MOST_PATH_BYTES).filter(|byte| **byte == b'/').count();
+            set(PathDepth, Some(depth.min(255) as f32));
+            set(QueryLength, Some(query(target).len().min(65_535) as f32));
+        }
+        let has = |told: Option<&[u8]>| told.map(|value| flag(header(value).is_some()));
+        set(HasAccept, has(self.accept));
+        set(HasAcceptLanguage, has(self.accept_language));
+        set(HasAcceptEncoding, has(self.accept_encoding));
+        set(HasSecFetch, has(self.sec_fetch_mode));
+        set(HasSecChUa, has(self.sec_ch_ua));
+        if let Some(agent) = self.user_agent
+            && wants(ClaimsBrowser.bit() | HeaderConflicts.bit())
+        {
+            let browser = Browser::claimed_by(agent);
+            set(ClaimsBrowser, Some(flag(browser.is_some())));
+            let is_told = self.accept.or(self.accept_language).or(self.accept_encoding).is_some();
+            let browser = browser.filter(|_| is_told && wants(HeaderConflicts.bit()));
+            set(HeaderConflicts, browser.map(|browser| browser.conflicts(self) as f32));
+        }
+        values
+    }
+
+    fn site_referrer(&self, referrer: &[u8], is_site: impl Fn(&[u8]) -> Option<bool>) -> Option<f32> {
+        let here = self.host.and_then(host).map(without_www);
+        let from = header(referrer).and_then(host_of_url);
+        let same = |from: &[u8]| here.map(|here| without_www(from).eq_ignore_ascii_case(here));
+        match from {
+            Some(from) => match (same(from), is_site(from)) {
+                (None, None) => None,
+                (same, site) => Some(flag(same == Some(true) || site == Some(true))),
+            },
+            // No site has it.
+            None => Some(0.0),
+        }
+    }
+}
+
+/// Whether `host` is one of the site's, whatever its case and with or without `www.`; `None` where the site has none that are
+/// known.
+pub fn is_of_site<'h>(mut site: impl Iterator<Item = &'h [u8]>, host: &[u8]) -> Option<bool> {
+    let host = without_www(host);
+    let is = |own: &[u8]| without_www(own).eq_ignore_ascii_case(host);
+    let first = site.next()?;
+    Some(is(first) || site.any(is))
+}
+
+fn flag(is: bool) -> f32 {
+    if is { 1.0 } else { 0.0 }
+}
+
+/// The host of a site often has both names.
+fn without_www(host: &[u8]) -> &[u8] {
+    match host.split_at_checked(4) {
+        Some((www, rest)) if www.eq_ignore_ascii_case(b"www.") => rest,
+        _ => host,
+    }
+}
+
+/// So much of a path is looked at.
+const MOST_PATH_BYTES: usize = 1024;
+
+/// Extensions of what pages are made of: images, styles, scripts, fonts, media.
+const ASSETS: [&[u8]; 32] = [
+    b"aac", b"avif", b"bmp", b"css", b"eot", b"flac", b"gif", b"ico", b"jpeg", b"jpg", b"js", b"m4a", b"m4v",
+    b"map", b"mjs", b"mov", b"mp3", b"mp4", b"ogg", b"ogv", b"opus", b"otf", b"png", b"svg", b"swf", b"ttf",
+    b"wasm", b"wav", b"webm", b"webp", b"woff", b"woff2",
+];
+
+/// Extensions of what programs read.
+const DATA: [&[u8]; 7] = [b"xml", b"txt", b"json", b"rss", b"gz", b"zip", b"pdf"];
+
+/// Whether a path's extension is that of what pages are made of: an image, a style, a script, a font, sound or film.
+pub fn is_asset(path: &[u8]) -> bool {
+    ends_in(path, &ASSETS)
+}
+
+fn ends_in(path: &[u8], extensions: &[&[u8]]) -> bool {
+    // No extension is longer.
+    let tail = path.len().saturating_sub(6);
+    let tail = path.get(tail..).unwrap_or_default();
+    let Some(at) = tail.iter().rposition(|byte| matches!(byte, b'.' | b'/')) else { return false };
+    let Some([b'.', extension @ ..]) = tail.get(at..) else { return false };
+    extensions.iter().any(|known| known.eq_ignore_ascii_case(extension))
+}

@@ -1,0 +1,87 @@
+//! The site's own hosts, learned from a log that does not tell the host asked for.
+
+use std::collections::HashMap;
+
+use bliss_core::http::{host_of_url, is_asset, is_of_site};
+
+use super::parse::Record;
+
+/// So many assets must have been asked for from a host's pages.
+const FEWEST: u32 = 3;
+/// And one in so many of those of the host with the most: others embed an image now and then.
+const SHARE: u32 = 4;
+/// Hosts that are counted: clients write referrers as they like.
+const MOST_HOSTS: usize = 1024;
+
+/// Hosts whose pages the site's assets belong to: those that the referrers of assets name.
+#[derive(Debug, Default)]
+pub struct SiteHosts {
+    /// Assets that were asked for from a host, without `www.` and in lower case.
+    counts: HashMap<Vec<u8>, u32>,
+    hosts: Vec<Vec<u8>>,
+}
+
+impl SiteHosts {
+    /// Takes a request into account, unless the log tells the host.
+    pub fn learn(&mut self, record: &Record<'_>) {
+        if record.host.is_some() || record.status >= 400 || !is_asset(&record.path) {
+            return;
+        }
+        let Some(host) = record.referrer.as_deref().and_then(host_of_url) else { return };
+        let mut host = host.to_ascii_lowercase();
+        if host.starts_with(b"www.") {
+            host.drain(..4);
+        }
+        if self.counts.len() < MOST_HOSTS || self.counts.contains_key(&host) {
+            *self.counts.entry(host).or_default() += 1;
+            let most = self.counts.values().copied().max().unwrap_or_default();
+            let own = self.counts.iter().filter(|(_, count)| **count >= FEWEST && **count >= most / SHARE);
+            self.hosts = own.map(|(host, _)| host.clone()).collect();
+        }
+    }
+
+    /// Whether `host` is one of those, or of `known` ones; `None` where there are none.
+    pub fn is_site(&self, known: &[String], host: &[u8]) -> Option<bool> {
+        let known = known.iter().map(String::as_bytes);
+        is_of_site(known.chain(self.hosts.iter().map(Vec::as_slice)), host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access_log::parse::Parser;
+
+    fn learn(hosts: &mut SiteHosts, path: &str, referrer: &str, times: u32) {
+        let line = format!(
+            "192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"GET {path} HTTP/1.1\" 200 1 \"{referrer}\" \"a\""
+        );
+        let record = Parser::default();
+        let record = record.parse(line.as_bytes()).unwrap();
+        (0..times).for_each(|_| hosts.learn(&record));
+    }
+
+    #[test]
+    fn hosts_are_those_whose_pages_have_the_assets() {
+        let mut hosts = SiteHosts::default();
+        assert_eq!(hosts.is_site(&[], b"shop.example"), None);
+        learn(&mut hosts, "/a.css", "https://www.Shop.example/", 2);
+        assert_eq!(hosts.is_site(&[], b"shop.example"), None, "too few");
+        learn(&mut hosts, "/a.css", "http://shop.example:8080/x", 38);
+        learn(&mut hosts, "/a.png", "https://static.example/", 10);
+        learn(&mut hosts, "/a.png", "https://thief.example/", 9);
+        learn(&mut hosts, "/page", "https://search.example/", 100);
+        learn(&mut hosts, "/a.png", "no URL", 100);
+        for (host, expected) in [
+            ("shop.example", true),
+            ("WWW.shop.example", true),
+            ("static.example", true),
+            ("thief.example", false),
+            ("search.example", false),
+            ("known.example", true),
+        ] {
+            let known = ["known.example".to_owned()];
+            assert_eq!(hosts.is_site(&known, host.as_bytes()), Some(expected), "{host}");
+        }
+    }
+}
