@@ -391,7 +391,7 @@ const FORMATS: [(&str, &[&str]); 4] = [
 ];
 
 #[test]
-fn the_log_says_what_the_worker_looks_up() {
+fn d2_the_log_says_what_the_worker_looks_up() {
     if !can_run() {
         return;
     }

@@ -3,10 +3,14 @@
 //! Only what browsers always do is held against a client. Over `http` browsers leave out `Sec-Fetch-*` and `Sec-CH-UA*`,
 //! except to the own host; so their absence counts where the server says that the scheme is `https`.
 
+use memchr::memchr;
+
 use super::{HttpRequest, header, host, host_of_url};
 
 /// So much of a user agent is looked at.
 const MOST_BYTES: usize = 512;
+
+const WEBKIT: &[u8] = b"AppleWebKit/537.36 (KHTML, like Gecko) ";
 
 /// What a user agent says of itself, if it is a browser's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +47,24 @@ impl Browser {
         let mut version = 0;
         // Each turn looks at a word: what follows a space, a bracket or a semicolon.
         loop {
-            found.word(rest, &mut version)?;
-            let Some(end) = rest.iter().position(|byte| matches!(byte, b' ' | b'(' | b';')) else { break };
-            rest = rest.get(end + 1..)?;
+            // All but Firefox say this, and it says nothing.
+            rest = rest.strip_prefix(WEBKIT).unwrap_or(rest);
+            let (mut end, mut slash) = (rest.len(), None);
+            for (at, byte) in rest.iter().enumerate() {
+                match byte {
+                    b' ' | b'(' | b';' => {
+                        end = at;
+                        break;
+                    }
+                    b'/' if slash.is_none() => slash = Some(at),
+                    _ => {}
+                }
+            }
+            found.word(rest, slash, &mut version)?;
+            match rest.get(end + 1..) {
+                Some(next) => rest = next,
+                None => break,
+            }
         }
         if found.platform == Platform::Ios {
             // All browsers there have the system's engine; in an app's window there may be no version.
@@ -56,9 +75,10 @@ impl Browser {
         (found.chromium > 0 || found.firefox > 0 || found.safari > 0).then_some(found)
     }
 
-    /// Takes in the word that `text` begins with; `None` if it is a robot's.
-    fn word(&mut self, text: &[u8], version: &mut u32) -> Option<()> {
-        let is = |word: &[u8]| text.starts_with(word);
+    /// Takes in the word that `text` begins with, which has its first `/` at `slash`; `None` if it is a robot's.
+    #[inline]
+    fn word(&mut self, text: &[u8], slash: Option<usize>, version: &mut u32) -> Option<()> {
+        let is = |word: &[u8]| starts_with(text, word);
         let mut platform = Platform::Unknown;
         match text.first() {
             Some(b'c') if is(b"compatible;") => return None,
@@ -83,16 +103,8 @@ impl Browser {
         if platform != Platform::Unknown && self.platform != Platform::ChromeOs {
             self.platform = platform;
         }
-        let end =
-            text.iter().position(|byte| matches!(byte, b'/' | b' ' | b';' | b')')).unwrap_or(text.len());
-        let is_robot = [b"bot".as_slice(), b"crawler", b"spider"].into_iter().any(|name| {
-            // A phone may be called so, without a version.
-            text.get(end) == Some(&b'/')
-                && end
-                    .checked_sub(name.len())
-                    .and_then(|from| text.get(from..end))
-                    .is_some_and(|tail| tail.eq_ignore_ascii_case(name))
-        });
+        // A phone may be called so, without a version.
+        let is_robot = slash.and_then(|slash| text.get(..slash)).is_some_and(is_robots_name);
         (!is_robot).then_some(())
     }
 
@@ -131,7 +143,7 @@ impl Browser {
         let brands = brands.get(..MOST_BYTES).unwrap_or(brands);
         let mut has_version = false;
         let mut rest = brands;
-        while let Some(at) = rest.iter().position(|byte| *byte == b'v') {
+        while let Some(at) = memchr(b'v', rest) {
             rest = rest.get(at..).unwrap_or_default();
             has_version |= major(rest, b"v=\"") == self.chromium;
             rest = rest.get(1..).unwrap_or_default();
@@ -158,23 +170,40 @@ impl Browser {
     }
 }
 
+fn is_robots_name(name: &[u8]) -> bool {
+    let ends_in = |end: &[u8]| {
+        let tail = name.len().checked_sub(end.len()).and_then(|from| name.get(from..));
+        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+    };
+    match name.last() {
+        Some(b't' | b'T') => ends_in(b"bot"),
+        Some(b'r' | b'R') => ends_in(b"crawler") || ends_in(b"spider"),
+        _ => false,
+    }
+}
+
 /// Whether `Sec-Fetch-*` are not as the Fetch Metadata specification has them, or ask for a page that `Accept` does not.
 fn contradicts_fetch(request: &HttpRequest<'_>) -> bool {
-    let known = |told: Option<&[u8]>, values: &[&[u8]]| {
-        told.and_then(header).is_none_or(|value| values.contains(&value))
-    };
-    let pages: [&[u8]; 6] = [b"document", b"iframe", b"frame", b"embed", b"object", b"fencedframe"];
-    let (mode, dest) = (request.sec_fetch_mode.and_then(header), request.sec_fetch_dest.and_then(header));
-    let is_page = dest.is_some_and(|dest| pages.contains(&dest));
+    let (site, mode, dest) = (
+        request.sec_fetch_site.and_then(header),
+        request.sec_fetch_mode.and_then(header),
+        request.sec_fetch_dest.and_then(header),
+    );
+    let is_unknown = site
+        .is_some_and(|site| !matches!(site, b"none" | b"same-origin" | b"same-site" | b"cross-site"))
+        || mode.is_some_and(|mode| {
+            !matches!(mode, b"navigate" | b"cors" | b"no-cors" | b"same-origin" | b"websocket")
+        });
+    let is_page = dest.is_some_and(|dest| {
+        matches!(dest, b"document" | b"iframe" | b"frame" | b"embed" | b"object" | b"fencedframe")
+    });
     let is_navigation = mode == Some(b"navigate");
-    let some =
-        [request.sec_fetch_site, request.sec_fetch_mode, request.sec_fetch_dest].map(|told| told.map(header));
     // Those that are told come together.
-    let told = some.iter().flatten().count();
-    let there = some.iter().flatten().flatten().count();
+    let told =
+        [request.sec_fetch_site, request.sec_fetch_mode, request.sec_fetch_dest].iter().flatten().count();
+    let there = [site, mode, dest].iter().flatten().count();
     let accept = request.accept.and_then(header);
-    !known(request.sec_fetch_site, &[b"none", b"same-origin", b"same-site", b"cross-site"])
-        || !known(request.sec_fetch_mode, &[b"navigate", b"cors", b"no-cors", b"same-origin", b"websocket"])
+    is_unknown
         || (there > 0 && there < told)
         || (is_navigation && dest.is_some() && !is_page)
         || (dest == Some(b"document") && accept.is_some_and(|accept| !contains(accept, b"text/html")))
@@ -195,9 +224,18 @@ fn contradicts_referrer(request: &HttpRequest<'_>) -> bool {
 
 /// The number that follows `name` at the start of `text`; 0 where there is none.
 fn major(text: &[u8], name: &[u8]) -> u32 {
-    let Some(rest) = text.strip_prefix(name) else { return 0 };
+    if !starts_with(text, name) {
+        return 0;
+    }
+    let rest = text.get(name.len()..).unwrap_or_default();
     let digits = rest.iter().take(6).take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
+}
+
+/// Without a call: the words are short.
+#[inline(always)]
+fn starts_with(text: &[u8], start: &[u8]) -> bool {
+    text.len() >= start.len() && text.iter().zip(start).all(|(byte, expected)| byte == expected)
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -16,6 +16,8 @@
 mod browser;
 mod request;
 
+use memchr::memchr;
+
 pub use request::{HttpRequest, NO_SITES, RequestValue, is_asset, is_of_site};
 
 /// By which of these functions the text of an attribute becomes its value.
@@ -75,7 +77,7 @@ fn is_token(byte: u8) -> bool {
 /// (`http://shop.example/x`) loses scheme and host, as in `$request_uri`; without a path after the host it is `/`, as where
 /// only the query is left of it. `None` where there is no target.
 pub fn path(target: &[u8]) -> Option<&[u8]> {
-    let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let end = memchr(b'?', target).unwrap_or(target.len());
     let path = trim_spaces(target.get(..end)?);
     if path.is_empty() && end < target.len() {
         return Some(b"/");
@@ -86,7 +88,7 @@ pub fn path(target: &[u8]) -> Option<&[u8]> {
     let Some(after_scheme) = after_scheme(path) else {
         return header(path);
     };
-    match after_scheme.iter().position(|byte| *byte == b'/') {
+    match memchr(b'/', after_scheme) {
         Some(slash) => after_scheme.get(slash..),
         None => Some(b"/"),
     }
@@ -94,13 +96,15 @@ pub fn path(target: &[u8]) -> Option<&[u8]> {
 
 /// The query of a request's target: what follows `?`, without spaces around it; empty where there is none.
 pub fn query(target: &[u8]) -> &[u8] {
-    let question = target.iter().position(|byte| *byte == b'?');
-    let query = question.and_then(|at| target.get(at + 1..)).unwrap_or_default();
+    let query = memchr(b'?', target).and_then(|at| target.get(at + 1..)).unwrap_or_default();
     trim_spaces(query)
 }
 
 /// What follows `scheme://`, if the target begins with a scheme of RFC 3986.
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    if let Some(rest) = target.strip_prefix(b"https://").or_else(|| target.strip_prefix(b"http://")) {
+        return Some(rest);
+    }
     let colon = target.iter().position(|byte| *byte == b':')?;
     let (scheme, rest) = target.split_at_checked(colon)?;
     let is_scheme = scheme.first()?.is_ascii_alphabetic()

@@ -1,5 +1,7 @@
 //! A whole request as a web server knows it, and the numbers that it says by itself.
 
+use memchr::memchr_iter;
+
 use super::browser::Browser;
 use super::{header, host, host_of_url, path, query};
 use crate::attribute::Value;
@@ -187,7 +189,7 @@ impl HttpRequest<'_> {
             let path = path(target).unwrap_or_default();
             set(IsAsset, Some(flag(is_asset(path))));
             set(IsData, Some(flag(ends_in(path, &DATA))));
-            let depth = path.iter().take(MOST_PATH_BYTES).filter(|byte| **byte == b'/').count();
+            let depth = memchr_iter(b'/', path.get(..MOST_PATH_BYTES).unwrap_or(path)).count();
             set(PathDepth, Some(depth.min(255) as f32));
             set(QueryLength, Some(query(target).len().min(65_535) as f32));
         }
@@ -249,25 +251,47 @@ fn without_www(host: &[u8]) -> &[u8] {
 const MOST_PATH_BYTES: usize = 1024;
 
 /// Extensions of what pages are made of: images, styles, scripts, fonts, media.
-const ASSETS: [&[u8]; 32] = [
-    b"aac", b"avif", b"bmp", b"css", b"eot", b"flac", b"gif", b"ico", b"jpeg", b"jpg", b"js", b"m4a", b"m4v",
-    b"map", b"mjs", b"mov", b"mp3", b"mp4", b"ogg", b"ogv", b"opus", b"otf", b"png", b"svg", b"swf", b"ttf",
-    b"wasm", b"wav", b"webm", b"webp", b"woff", b"woff2",
-];
+const ASSETS: [u64; 32] = packed_all([
+    "aac", "avif", "bmp", "css", "eot", "flac", "gif", "ico", "jpeg", "jpg", "js", "m4a", "m4v", "map",
+    "mjs", "mov", "mp3", "mp4", "ogg", "ogv", "opus", "otf", "png", "svg", "swf", "ttf", "wasm", "wav",
+    "webm", "webp", "woff", "woff2",
+]);
 
 /// Extensions of what programs read.
-const DATA: [&[u8]; 7] = [b"xml", b"txt", b"json", b"rss", b"gz", b"zip", b"pdf"];
+const DATA: [u64; 7] = packed_all(["xml", "txt", "json", "rss", "gz", "zip", "pdf"]);
+
+/// No extension of those is longer.
+const LONGEST_EXTENSION: usize = 5;
+
+const fn packed_all<const N: usize>(extensions: [&str; N]) -> [u64; N] {
+    let mut all = [0; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = packed(extensions[at].as_bytes());
+        at += 1;
+    }
+    all
+}
+
+/// Up to seven bytes in lower case as a number, another one for each length.
+const fn packed(mut bytes: &[u8]) -> u64 {
+    let mut number = 1;
+    while let [byte, rest @ ..] = bytes {
+        number = number << 8 | byte.to_ascii_lowercase() as u64;
+        bytes = rest;
+    }
+    number
+}
 
 /// Whether a path's extension is that of what pages are made of: an image, a style, a script, a font, sound or film.
 pub fn is_asset(path: &[u8]) -> bool {
     ends_in(path, &ASSETS)
 }
 
-fn ends_in(path: &[u8], extensions: &[&[u8]]) -> bool {
-    // No extension is longer.
-    let tail = path.len().saturating_sub(6);
+fn ends_in(path: &[u8], extensions: &[u64]) -> bool {
+    let tail = path.len().saturating_sub(LONGEST_EXTENSION + 1);
     let tail = path.get(tail..).unwrap_or_default();
     let Some(at) = tail.iter().rposition(|byte| matches!(byte, b'.' | b'/')) else { return false };
     let Some([b'.', extension @ ..]) = tail.get(at..) else { return false };
-    extensions.iter().any(|known| known.eq_ignore_ascii_case(extension))
+    extensions.contains(&packed(extension))
 }

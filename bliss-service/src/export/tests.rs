@@ -27,7 +27,7 @@ fn line(second: u32, ip: &str, agent: &str) -> String {
 }
 
 #[test]
-fn rows_hold_what_was_published_before_the_request() {
+fn d1_rows_hold_what_was_published_before_the_request() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let lines = [
