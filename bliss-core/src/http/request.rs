@@ -263,6 +263,7 @@ const DATA: [u64; 7] = packed_all(["xml", "txt", "json", "rss", "gz", "zip", "pd
 /// No extension of those is longer.
 const LONGEST_EXTENSION: usize = 5;
 
+#[allow(clippy::indexing_slicing)] // Only while compiling.
 const fn packed_all<const N: usize>(extensions: [&str; N]) -> [u64; N] {
     let mut all = [0; N];
     let mut at = 0;
