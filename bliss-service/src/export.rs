@@ -19,7 +19,7 @@ use bliss_core::schema::Schema;
 use bliss_store::{Client, PublishOptions, Publisher};
 
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
-use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
+use crate::access_log::features::{BUILT_IN_DIMENSIONS, full_dimension};
 use crate::access_log::parse::Parser;
 use crate::access_log::replay::{Event, Replay, ReplayOptions, Rewrite, Summary};
 use crate::access_log::site::SiteHosts;
@@ -73,7 +73,7 @@ struct Plan {
 impl Plan {
     fn new(config: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = config else {
-            let dimensions = BUILT_IN_DIMENSIONS.iter().filter_map(|name| built_in_dimension(name)).collect();
+            let dimensions = BUILT_IN_DIMENSIONS.iter().filter_map(|name| full_dimension(name)).collect();
             return Ok(Self {
                 schema: Schema { dimensions, ..Schema::default() },
                 dimensions: (0..BUILT_IN_DIMENSIONS.len()).collect(),

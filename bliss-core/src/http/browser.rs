@@ -26,6 +26,34 @@ pub(super) struct Browser {
     platform: Platform,
 }
 
+/// What displays pages, under whatever name a browser has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Chrome, Edge, Opera, Samsung's and most others.
+    Chromium,
+    /// Firefox.
+    Firefox,
+    /// Safari, and all browsers of iOS.
+    Safari,
+}
+
+impl Engine {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
+/// The engine, and its major version, of the browser that `agent` claims to be; `None` where it claims to be none, or a robot
+/// too.
+pub fn engine_of(agent: &[u8]) -> Option<(Engine, u32)> {
+    let browser = Browser::claimed_by(agent)?;
+    let versions = [
+        (Engine::Chromium, browser.chromium),
+        (Engine::Firefox, browser.firefox),
+        (Engine::Safari, browser.safari),
+    ];
+    versions.into_iter().find(|(_, version)| *version > 0)
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Platform {
     #[default]

@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use bliss_core::key::KeySecret;
 use bliss_core::schema::Schema;
 
-use super::distinct::{self, ValueHash};
+use super::distinct::ValueHash;
 use super::features::{ATTRIBUTES, attribute, hit};
 use super::parse::Record;
-use super::windows::{Hit, LONGEST_MS};
+use super::population::Population;
+use super::windows::Hit;
 use crate::keys::DimensionKeys;
 use bliss_core::build::Change;
 use table::Table;
@@ -79,8 +80,8 @@ pub enum UnfitDimension {
     },
     /// A feature's name is not a measure and window.
     #[error(
-        "dimension `{dimension}`: an access log gives no feature `{feature}`; a feature is named MEASURE_WINDOW, \
-         for instance requests_1m, and is a number"
+        "dimension `{dimension}`: an access log gives no feature `{feature}`; a feature is named MEASURE_WINDOW or \
+         MEASURE_SPAN, for instance requests_1m or asset_share_h7d, and is a number"
     )]
     Feature {
         /// The dimension.
@@ -93,7 +94,6 @@ pub enum UnfitDimension {
 /// A record to be counted: what it adds, and its key in each dimension.
 struct Prepared {
     hit: Hit,
-    network: u64,
     keys: Box<[Option<u64>]>,
 }
 
@@ -104,6 +104,10 @@ pub struct Aggregator {
     options: AggregateOptions,
     values: ValueHash,
     tables: Vec<Table>,
+    population: Population,
+    counts_population: bool,
+    /// How far back requests count, in milliseconds.
+    reach_ms: u64,
     /// Records of the interval that the next publication ends, or of later ones.
     pending: Vec<Prepared>,
     /// The smallest time in `pending`.
@@ -132,8 +136,11 @@ impl Aggregator {
             .map(|(at, dimension)| {
                 Table::new(at, dimension, DimensionKeys::new(secret, schema, dimension), seed)
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
+            reach_ms: tables.iter().map(|table| table.wanted.reach_ms()).max().unwrap_or(0),
+            counts_population: tables.iter().any(|table| table.wanted.staleness || table.wanted.site_ips),
+            population: Population::default(),
             options,
             values,
             tables,
@@ -153,10 +160,10 @@ impl Aggregator {
     /// daemon started: it counts in every window that still reaches back to it.
     pub fn ingest_backlog(&mut self, record: &Record<'_>) -> Ingested {
         // What is older than every window is no late line.
-        if record.time_ms.saturating_add(LONGEST_MS) < self.published_ms {
+        if record.time_ms.saturating_add(self.reach_ms) < self.published_ms {
             return Ingested::Late;
         }
-        let ingested = self.ingest_within(record, LONGEST_MS);
+        let ingested = self.ingest_within(record, self.reach_ms);
         if self.pending.len() >= BACKLOG_RECORDS {
             self.count_before(self.published_ms);
         }
@@ -184,11 +191,7 @@ impl Aggregator {
             let names = &table.attributes;
             table.keys.key(|at| attribute(record, ip, names.get(at)?)).ok()
         });
-        let prepared = Prepared {
-            hit: hit(record, ip, &self.values),
-            network: distinct::network(record.ip),
-            keys: keys.collect(),
-        };
+        let prepared = Prepared { hit: hit(record, ip, &self.values), keys: keys.collect() };
         let first = self.pending_first_ms.get_or_insert(record.time_ms);
         *first = (*first).min(record.time_ms);
         self.pending.push(prepared);
@@ -210,7 +213,9 @@ impl Aggregator {
         self.published_ms = at_ms;
         self.count_before(at_ms);
         let seconds = u32::try_from(at_ms / 1000).unwrap_or(u32::MAX);
-        let dimensions = self.tables.iter_mut().filter_map(|table| table.publish(at_ms, seconds)).collect();
+        let Self { tables, population, .. } = self;
+        let dimensions = tables.iter_mut().filter_map(|table| table.publish(at_ms, seconds, population));
+        let dimensions = dimensions.collect();
         Change { dimensions }
     }
 
@@ -225,12 +230,19 @@ impl Aggregator {
         self.pending_first_ms = later.iter().map(|record| record.hit.time_ms).min();
         self.pending = later;
         for record in &now {
+            if self.counts_population {
+                self.population.add(&record.hit, at_ms);
+            }
             for (table, key) in self.tables.iter_mut().zip(&record.keys) {
                 if let Some(key) = key {
-                    let dropped = table.add(*key, record.network, &record.hit, at_ms, self.options.max_keys);
+                    let dropped =
+                        table.add(*key, record.hit.network, &record.hit, at_ms, self.options.max_keys);
                     self.counters.dropped_keys += u64::from(dropped);
                 }
             }
+        }
+        if self.counts_population {
+            self.population.renew(at_ms);
         }
     }
 
@@ -240,6 +252,7 @@ impl Aggregator {
         self.pending.clear();
         self.pending_first_ms = None;
         self.published_ms = 0;
+        self.population = Population::default();
         self.tables.iter_mut().for_each(Table::clear);
     }
 
@@ -252,6 +265,11 @@ impl Aggregator {
     pub fn due_ms(&self) -> Option<u64> {
         let due = self.tables.iter().filter_map(Table::due_ms).min();
         [due, self.pending_first_ms].into_iter().flatten().min()
+    }
+
+    /// How far back requests count, in milliseconds: what lies farther back need not be read.
+    pub fn reach_ms(&self) -> u64 {
+        self.reach_ms
     }
 
     /// Keys held now, over all dimensions.

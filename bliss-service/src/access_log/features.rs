@@ -1,18 +1,23 @@
 //! The features that an access log gives, and the dimensions that come with BLISS.
 //!
-//! A feature is named `MEASURE_WINDOW`, for instance `unique_paths_5m`; any declared dimension whose key is made
-//! of `ip`, `user_agent`, `path`, `method`, `host` or `referrer` may have any of them.
+//! A feature is named `MEASURE_WINDOW`, for instance `unique_paths_5m`, or `MEASURE_SPAN`, for instance `asset_share_h7d`; any
+//! declared dimension whose key is made of `ip`, `user_agent`, `path`, `method`, `host` or `referrer` may have any of them.
 //!
 //! A request that a decision of ours answered says nothing about what the client would have got and asked for next: it
 //! counts in every measure but the shares, so that a client is not kept blocked by having been blocked.
 
 use bliss_core::attribute::Value;
-use bliss_core::http::is_asset;
-use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart};
+use bliss_core::http::{engine_of, is_asset};
+use bliss_core::schema::{Feature, FeatureKind};
 
-use super::distinct::ValueHash;
+pub use super::built_in::{
+    BUILT_IN_DIMENSIONS, WINDOWED_DIMENSIONS, built_in_dimension, full_dimension, windowed_dimension,
+};
+
+use super::distinct::{self, ValueHash};
+use super::memory::{Memory, MemoryPlan, Share, Span};
 use super::parse::Record;
-use super::windows::{DistinctWanted, Hit, Totals, WINDOWS, Window};
+use super::windows::{DistinctWanted, Hit, Totals, WEEK, WINDOWS, Window};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,27 +95,94 @@ impl Measure {
 /// One feature of a dimension, ready to be computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Column {
-    pub(crate) measure: Measure,
-    /// Index in [`WINDOWS`].
-    pub(crate) window: usize,
-    /// The value where the window holds too few requests.
-    pub(crate) default: f32,
+    what: What,
+    /// The value where too few requests count.
+    default: f32,
+    /// The value is at most this.
+    max: f32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum What {
+    /// In a window, by its index in [`WINDOWS`].
+    Window(Measure, usize),
+    Share(Share, Span),
+    Requests(Span),
+    RequestsPerIp(Span),
+    /// Of all addresses of the site the share that has this key.
+    IpShare,
+    Age,
+    Staleness,
+    Robots,
+}
+
+/// What a column's value is made of.
+pub(crate) struct Known<'a> {
+    pub(crate) totals: &'a [Totals; WINDOWS.len()],
+    pub(crate) plan: &'a MemoryPlan,
+    pub(crate) memory: &'a Memory,
+    /// How many versions the browser of the key is behind.
+    pub(crate) staleness: Option<f32>,
+    /// How many addresses the site has.
+    pub(crate) site_ips: usize,
 }
 
 impl Column {
-    /// The column that computes `feature`, or `None` where the name is not `MEASURE_WINDOW`.
+    /// The column that computes `feature`, or `None` where the name is no feature's.
     pub(crate) fn new(feature: &Feature) -> Option<Self> {
-        let (measure, window) = feature.name.rsplit_once('_')?;
-        let measure = Measure::ALL.into_iter().find(|known| known.name() == measure)?;
-        let window = WINDOWS.iter().position(|known| known.name == window)?;
-        (feature.kind == FeatureKind::F32).then_some(Self { measure, window, default: feature.default })
+        let what = What::of(&feature.name)?;
+        let max = feature.max.unwrap_or(f32::INFINITY);
+        (feature.kind == FeatureKind::F32).then_some(Self { what, default: feature.default, max })
     }
 
-    pub(crate) fn value(&self, totals: &Totals) -> f32 {
-        let ratio = |part: u64| {
-            if totals.served == 0 { self.default } else { (part as f64 / totals.served as f64) as f32 }
+    pub(crate) fn value(&self, known: &Known<'_>) -> f32 {
+        let counts = |span| known.memory.counts(known.plan, span);
+        let week_ips = || known.totals[WEEK].ips.max(1) as f32;
+        let value = match self.what {
+            What::Window(measure, window) => measure.value(&known.totals[window], self.default),
+            What::Share(share, span) => counts(span).share(share).unwrap_or(self.default),
+            What::Requests(span) => counts(span).requests,
+            What::RequestsPerIp(span) => counts(span).requests / week_ips(),
+            What::IpShare => week_ips() / known.site_ips.max(1) as f32,
+            What::Age => known.memory.age_seconds(),
+            What::Staleness => known.staleness.unwrap_or(self.default),
+            What::Robots => f32::from(u8::from(known.memory.asked_for_robots())),
         };
-        match self.measure {
+        value.min(self.max)
+    }
+}
+
+impl What {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "ip_share_7d" => return Some(Self::IpShare),
+            "age_30d" => return Some(Self::Age),
+            "staleness_7d" => return Some(Self::Staleness),
+            "robots_1d" => return Some(Self::Robots),
+            _ => {}
+        }
+        let (measure, suffix) = name.rsplit_once('_')?;
+        if let Some(span) = Span::of(suffix) {
+            let share = Share::ALL.into_iter().find(|(known, _)| *known == measure);
+            return match (share, measure) {
+                (Some((_, share)), _) => Some(Self::Share(share, span)),
+                (None, "requests") => Some(Self::Requests(span)),
+                (None, "requests_per_ip") => Some(Self::RequestsPerIp(span)),
+                _ => None,
+            };
+        }
+        let measure = Measure::ALL.into_iter().find(|known| known.name() == measure)?;
+        let window = WINDOWS.iter().position(|known| known.name == suffix)?;
+        Some(Self::Window(measure, window))
+    }
+}
+
+impl Measure {
+    fn value(self, totals: &Totals, default: f32) -> f32 {
+        let ratio = |part: u64| {
+            if totals.served == 0 { default } else { (part as f64 / totals.served as f64) as f32 }
+        };
+        match self {
             Measure::Requests => totals.requests as f32,
             Measure::UniqueUserAgents => totals.user_agents as f32,
             Measure::UniquePaths => totals.paths as f32,
@@ -122,7 +194,7 @@ impl Column {
             Measure::ReferrerRatio => ratio(totals.referrers),
             Measure::HeadRatio => ratio(totals.heads),
             Measure::RobotsTxtRequests => totals.robots_txt as f32,
-            Measure::SecondsBetweenRequests if totals.requests < 2 => self.default,
+            Measure::SecondsBetweenRequests if totals.requests < 2 => default,
             Measure::SecondsBetweenRequests => {
                 let span = totals.last_ms.saturating_sub(totals.first_ms) as f64 / 1000.0;
                 (span / (totals.requests - 1) as f64) as f32
@@ -131,19 +203,63 @@ impl Column {
     }
 }
 
-/// Which distinct counts the columns of each window need.
-pub(crate) fn distinct_wanted(columns: &[Column]) -> [DistinctWanted; WINDOWS.len()] {
-    let mut wanted = [DistinctWanted::default(); WINDOWS.len()];
-    for column in columns {
-        let of_window = &mut wanted[column.window];
-        match column.measure {
-            Measure::UniqueIps => of_window.ips = true,
-            Measure::UniqueUserAgents => of_window.user_agents = true,
-            Measure::UniquePaths => of_window.paths = true,
-            _ => (),
+/// What must be kept for the columns of a dimension.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Which windows are counted.
+    pub(crate) windows: [bool; WINDOWS.len()],
+    /// Which distinct values in them.
+    pub(crate) distinct: [DistinctWanted; WINDOWS.len()],
+    pub(crate) memory: MemoryPlan,
+    /// Whether browsers' versions are compared with those of others.
+    pub(crate) staleness: bool,
+    /// Whether the site's addresses are counted.
+    pub(crate) site_ips: bool,
+}
+
+impl Wanted {
+    pub(crate) fn by(columns: &[Column]) -> Self {
+        let mut wanted = Self::default();
+        for column in columns {
+            match column.what {
+                What::Window(measure, window) => {
+                    wanted.windows[window] = true;
+                    let distinct = &mut wanted.distinct[window];
+                    match measure {
+                        Measure::UniqueIps => distinct.ips = true,
+                        Measure::UniqueUserAgents => distinct.user_agents = true,
+                        Measure::UniquePaths => distinct.paths = true,
+                        _ => (),
+                    }
+                }
+                What::Share(_, span) | What::Requests(span) => wanted.memory.want(span),
+                What::RequestsPerIp(span) => {
+                    wanted.memory.want(span);
+                    wanted.want_week_ips();
+                }
+                What::IpShare => {
+                    wanted.want_week_ips();
+                    wanted.site_ips = true;
+                }
+                What::Age => wanted.memory.want_age(),
+                What::Staleness => wanted.staleness = true,
+                What::Robots => wanted.memory.want_robots(),
+            }
         }
+        wanted
     }
-    wanted
+
+    fn want_week_ips(&mut self) {
+        self.windows[WEEK] = true;
+        self.distinct[WEEK].ips = true;
+    }
+
+    /// How far back requests count, in milliseconds.
+    pub(crate) fn reach_ms(&self) -> u64 {
+        let windows = WINDOWS.iter().zip(self.windows).filter(|(_, wanted)| *wanted);
+        let longest = windows.map(|(window, _)| u64::from(window.seconds) * 1000).max().unwrap_or(0);
+        longest.max(self.memory.kept_ms())
+    }
 }
 
 /// The value of attribute `name` in a log line; `ip` is its address in bytes, for the value to borrow.
@@ -169,6 +285,11 @@ pub(crate) fn hit(record: &Record<'_>, ip: &[u8], values: &ValueHash) -> Hit {
     Hit {
         time_ms: record.time_ms,
         own_answer: record.own_answer,
+        error: record.status >= 400 && !record.own_answer && !matches!(record.status, 403 | 429),
+        referrer_told: record.told.referrer,
+        post: record.method.as_ref() == b"POST",
+        browser: record.user_agent.as_deref().and_then(engine_of),
+        network: distinct::network(record.ip),
         client_error: (400..500).contains(&record.status),
         server_error: record.status >= 500,
         asset: is_asset(&record.path),
@@ -181,59 +302,25 @@ pub(crate) fn hit(record: &Record<'_>, ip: &[u8], values: &ValueHash) -> Hit {
     }
 }
 
-/// Names of the dimensions that come with BLISS.
-pub const BUILT_IN_DIMENSIONS: [&str; 4] = ["ip", "subnet", "user_agent", "ip_user_agent"];
-
-/// How long rows of the built-in dimensions are fresh. A row is written only when it changes, which may be an hour
-/// apart, so this is longer than the longest window.
-const BUILT_IN_MAX_AGE_SECONDS: u32 = 2 * 3600;
-
-/// A dimension that comes with BLISS, unless the configuration declares one of the same name.
-pub fn built_in_dimension(name: &str) -> Option<Dimension> {
-    use Measure::*;
-    let (key, without): (Vec<KeyPart>, &[Measure]) = match name {
-        "ip" => (vec![KeyPart::whole("ip")], &[UniqueIps]),
-        "subnet" => (vec![KeyPart::subnet("ip", 24, 48)], &[]),
-        "user_agent" => (vec![KeyPart::whole("user_agent")], &[UniqueUserAgents]),
-        "ip_user_agent" => {
-            (vec![KeyPart::whole("ip"), KeyPart::whole("user_agent")], &[UniqueIps, UniqueUserAgents])
-        }
-        _ => return None,
-    };
-    let measures = || Measure::ALL.into_iter().filter(|measure| !without.contains(measure));
-    let features = WINDOWS.iter().flat_map(|window| {
-        measures().map(|measure| Feature {
-            default: measure.default_value(window),
-            ..Feature::number(&format!("{}_{}", measure.name(), window.name))
-        })
-    });
-    Some(Dimension {
-        name: name.to_owned(),
-        key,
-        max_age_seconds: BUILT_IN_MAX_AGE_SECONDS,
-        on_stale: Default::default(),
-        features: features.collect(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn built_in_dimensions_are_a_valid_schema_that_the_log_can_fill() {
-        let dimensions: Vec<_> = BUILT_IN_DIMENSIONS.iter().map(|n| built_in_dimension(n).unwrap()).collect();
-        let widths: Vec<_> = dimensions.iter().map(|dimension| dimension.features.len()).collect();
-        assert_eq!(widths, [33, 36, 33, 30]);
-        for feature in dimensions.iter().flat_map(|dimension| &dimension.features) {
-            assert!(Column::new(feature).is_some(), "{}", feature.name);
-        }
-        bliss_core::schema::Schema { dimensions, ..Default::default() }.validate().unwrap();
-    }
-
-    #[test]
-    fn only_measure_and_window_make_a_feature() {
-        for name in ["requests", "requests_2m", "_1m", "bytes_1m", "requests_1m_1m"] {
+    fn only_measure_and_window_or_span_make_a_feature() {
+        for name in [
+            "asset_share",
+            "asset_share_7d",
+            "asset_ratio_h7d",
+            "session",
+            "age",
+            "age_7d",
+            "requests",
+            "requests_2m",
+            "_1m",
+            "bytes_1m",
+            "requests_1m_1m",
+        ] {
             assert!(Column::new(&Feature::number(name)).is_none(), "{name}");
         }
         let category = Feature { kind: FeatureKind::Category, ..Feature::number("requests_1m") };
@@ -267,7 +354,7 @@ mod tests {
             user_agents: 2,
             paths: 3,
         };
-        let value = |measure, totals| Column { measure, window: 0, default: 60.0 }.value(totals);
+        let value = |measure: Measure, totals| measure.value(totals, 60.0);
         let values = Measure::ALL.map(|measure| value(measure, &totals));
         assert_eq!(values, [5.0, 2.0, 3.0, 1.0, 0.75, 0.25, 0.5, 0.5, 0.75, 0.0, 1.0, 2.25]);
         let one = Totals { requests: 1, ..totals };

@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
     use crate::access_log::aggregate::AggregateOptions;
-    use crate::access_log::features::built_in_dimension;
+    use crate::access_log::features::windowed_dimension;
     use crate::access_log::health::{HealthOptions, ProblemKind};
     use bliss_core::key::{KeySecret, SECRET_BYTES};
     use bliss_core::schema::Schema;
@@ -84,7 +84,7 @@ mod tests {
             ("empty lines", String::new(), None),
         ];
         for (name, line, expected) in cases {
-            let schema = Schema { dimensions: vec![built_in_dimension("ip").unwrap()], ..Schema::default() };
+            let schema = Schema { dimensions: vec![windowed_dimension("ip").unwrap()], ..Schema::default() };
             let secret = KeySecret([7; SECRET_BYTES]);
             let mut aggregator =
                 Aggregator::new(&schema, &[0], &secret, AggregateOptions::default()).unwrap();

@@ -15,12 +15,15 @@
 //! trained on a replay sees in production what it saw in training.
 
 pub mod aggregate;
+mod built_in;
 mod distinct;
 pub mod features;
 pub mod follow;
 pub mod health;
 pub mod intake;
+mod memory;
 pub mod parse;
+mod population;
 pub mod replay;
 pub mod site;
 pub mod windows;

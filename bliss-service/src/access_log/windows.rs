@@ -4,6 +4,8 @@
 //! bucket of the last millisecond before T and the n - 1 buckets before that one; so it reaches back by at most W
 //! and by more than W - W / n. Only buckets that saw a request take memory.
 
+use bliss_core::http::Engine;
+
 use super::distinct::Distinct;
 
 /// A window's length and its buckets.
@@ -20,14 +22,15 @@ pub struct Window {
 }
 
 /// All windows, the shortest first.
-pub const WINDOWS: [Window; 3] = [
+pub const WINDOWS: [Window; 4] = [
     Window { name: "1m", seconds: 60, bucket_ms: 5_000, buckets: 12 },
     Window { name: "5m", seconds: 300, bucket_ms: 20_000, buckets: 15 },
     Window { name: "1h", seconds: 3600, bucket_ms: 180_000, buckets: 20 },
+    Window { name: "7d", seconds: 604_800, bucket_ms: 43_200_000, buckets: 14 },
 ];
 
-/// The length of the longest window in milliseconds: older requests count nowhere.
-pub const LONGEST_MS: u64 = 3_600_000;
+/// The week's index in [`WINDOWS`].
+pub const WEEK: usize = 3;
 
 impl Window {
     /// The oldest bucket that the window holds at publication `at_ms`.
@@ -48,6 +51,15 @@ pub(crate) struct Hit {
     pub(crate) referrer: bool,
     pub(crate) head: bool,
     pub(crate) robots_txt: bool,
+    /// An error that is nobody's refusal: 403 and 429 are none.
+    pub(crate) error: bool,
+    /// Whether the log tells the referrer.
+    pub(crate) referrer_told: bool,
+    pub(crate) post: bool,
+    /// The engine of the browser that the user agent claims, and its version.
+    pub(crate) browser: Option<(Engine, u32)>,
+    /// The address's /24, or /48 of IPv6.
+    pub(crate) network: u64,
     /// Hashes of values, not 0.
     pub(crate) ip: u64,
     /// 0 where the request had no user agent.
@@ -307,7 +319,7 @@ mod tests {
         for window in WINDOWS {
             assert_eq!(window.bucket_ms * window.buckets, u64::from(window.seconds) * 1000);
         }
-        assert_eq!(u64::from(WINDOWS[2].seconds) * 1000, LONGEST_MS);
+        assert_eq!(WINDOWS[WEEK].name, "7d");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use bliss_core::score::Unscored;
 use bliss_store::{PublishOptions, Publisher};
 
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
-use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
+use crate::access_log::features::{BUILT_IN_DIMENSIONS, full_dimension};
 use crate::access_log::parse::{Format, Parser, Record};
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
 use crate::model_files::prepare;
@@ -100,7 +100,7 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     let published = directory.path().join("published");
     std::fs::create_dir(&published)?;
     let schema = Schema {
-        dimensions: BUILT_IN_DIMENSIONS.iter().filter_map(|name| built_in_dimension(name)).collect(),
+        dimensions: BUILT_IN_DIMENSIONS.iter().filter_map(|name| full_dimension(name)).collect(),
         ..Schema::default()
     };
     let mut publisher = Publisher::open(&published, &PublishOptions::default(), schema)?;

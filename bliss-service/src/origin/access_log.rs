@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{Context, Resolver, Target};
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
-use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
+use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension, full_dimension};
 use crate::access_log::follow::LogPaths;
 use crate::access_log::health::HealthOptions;
 use crate::access_log::parse::{FieldKind, Format, Parser};
@@ -33,13 +33,18 @@ pub(super) struct Options {
     #[serde(default)]
     paths: Vec<String>,
     dimensions: Option<Vec<Spanned<String>>>,
+    /// Whether ip, subnet, user_agent and ip_user_agent are counted in windows of a minute, five minutes and an hour too, for
+    /// models and rules that take rates: 132 features more.
+    #[serde(default = "windows")]
+    windows: bool,
     /// "follow": read what is written to it. "replay": read it once, by its own clock.
     #[serde(default)]
     mode: Mode,
     /// "auto" (a line that begins with { is JSON), "combined" or "json".
     #[serde(default)]
     format: Format,
-    /// Own names of JSON fields: time, ip, user_agent, referrer, method, path, request, host, status, bot_action.
+    /// Own names of JSON fields: time, ip, user_agent, referrer, method, path, request, host, scheme, status, bot_action, and those
+    /// of headers, from accept to sec_ch_ua_platform.
     #[serde(default)]
     fields: BTreeMap<FieldKind, String>,
     /// How far behind the last publication a line's time may lie and still count; at most 1h.
@@ -64,8 +69,12 @@ pub(super) struct Options {
 pub(super) const EXAMPLE: &str = r#"
 name = "traffic"
 path = "/var/log/nginx/access.log"
-dimensions = ["ip", "subnet", "user_agent", "ip_user_agent"]
+dimensions = ["ip", "subnet", "user_agent", "ip_user_agent", "subnet16", "path"]
 "#;
+
+fn windows() -> bool {
+    true
+}
 
 fn max_keys() -> usize {
     200_000
@@ -99,7 +108,8 @@ impl Options {
             || BUILT_IN_DIMENSIONS.iter().map(|built_in| Spanned::new(name.span(), (*built_in).to_owned()));
         let dimensions = self.dimensions.unwrap_or_else(|| built_in().collect());
         for dimension in &dimensions {
-            if let Some(built_in) = built_in_dimension(dimension.get_ref()) {
+            let built_in = if self.windows { full_dimension } else { built_in_dimension };
+            if let Some(built_in) = built_in(dimension.get_ref()) {
                 resolver.declare(dimension, built_in)?;
             }
         }

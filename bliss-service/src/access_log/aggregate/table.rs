@@ -9,9 +9,12 @@ use bliss_core::schema::Dimension;
 
 use super::UnfitDimension;
 use super::room::Activity;
-use crate::access_log::features::{ATTRIBUTES, Column, distinct_wanted};
-use crate::access_log::windows::{DistinctWanted, Hit, Ring, Totals, WINDOWS};
+use crate::access_log::features::{ATTRIBUTES, Column, Known, Wanted};
+use crate::access_log::memory::Memory;
+use crate::access_log::population::Population;
+use crate::access_log::windows::{Hit, Ring, Totals, WINDOWS};
 use crate::keys::DimensionKeys;
+use bliss_core::http::Engine;
 
 /// One dimension.
 pub(super) struct Table {
@@ -20,7 +23,7 @@ pub(super) struct Table {
     /// The key's attributes by name, so that none is looked up through the keys for each record.
     pub(super) attributes: Vec<String>,
     columns: Vec<Column>,
-    wanted: [DistinctWanted; WINDOWS.len()],
+    pub(super) wanted: Wanted,
     /// From key to its index in `entries`.
     indices: HashMap<u64, usize>,
     pub(super) entries: Vec<Row>,
@@ -47,6 +50,8 @@ pub(super) struct Row {
     dirty: bool,
     published: bool,
     rings: [Ring; WINDOWS.len()],
+    memory: Memory,
+    browser: Option<(Engine, u32)>,
 }
 
 impl Table {
@@ -70,7 +75,7 @@ impl Table {
             attributes: keys.attributes().map(str::to_owned).collect(),
             networks: HashMap::new(),
             keys,
-            wanted: distinct_wanted(&columns),
+            wanted: Wanted::by(&columns),
             columns,
             indices: HashMap::new(),
             entries: Vec::new(),
@@ -128,6 +133,8 @@ impl Table {
                     dirty: false,
                     published: self.gone.remove(&key),
                     rings: Default::default(),
+                    memory: Memory::new(&self.wanted.memory),
+                    browser: hit.browser,
                 });
                 self.indices.insert(key, index);
                 *self.networks.entry(network).or_default() += 1;
@@ -140,9 +147,12 @@ impl Table {
         }
         entry.activity.add(hit.time_ms);
         entry.last_seen_ms = entry.last_seen_ms.max(hit.time_ms);
-        for ((window, ring), wanted) in WINDOWS.iter().zip(&mut entry.rings).zip(self.wanted) {
-            ring.add(window, wanted, hit, at_ms);
+        for (at, (window, ring)) in WINDOWS.iter().zip(&mut entry.rings).enumerate() {
+            if self.wanted.windows[at] {
+                ring.add(window, self.wanted.distinct[at], hit, at_ms);
+            }
         }
+        entry.memory.add(&self.wanted.memory, hit);
         if !entry.dirty {
             entry.dirty = true;
             self.dirty.push(key);
@@ -164,7 +174,13 @@ impl Table {
         }
     }
 
-    pub(super) fn publish(&mut self, at_ms: u64, seconds: u32) -> Option<(usize, DimensionChange)> {
+    pub(super) fn publish(
+        &mut self,
+        at_ms: u64,
+        seconds: u32,
+        population: &mut Population,
+    ) -> Option<(usize, DimensionChange)> {
+        let site_ips = if self.wanted.site_ips { population.ips() } else { 0 };
         // Keys with a bucket that has left its window.
         let mut changed = std::mem::take(&mut self.dirty);
         while let Some(first) = self.due.first_entry()
@@ -195,12 +211,15 @@ impl Table {
             for (window, ring) in WINDOWS.iter().zip(&mut entry.rings) {
                 ring.expire(window, at_ms);
             }
-            if entry.rings.iter().all(Ring::is_empty) {
+            entry.memory.expire(&self.wanted.memory, at_ms);
+            if entry.rings.iter().all(Ring::is_empty) && entry.memory.is_over(&self.wanted.memory, at_ms) {
                 self.remove(index);
                 continue;
             }
-            let due = WINDOWS.iter().zip(&entry.rings).filter_map(|(window, ring)| ring.due_ms(window)).min();
-            if let Some(due) = due
+            let due = WINDOWS.iter().zip(&entry.rings).filter_map(|(window, ring)| ring.due_ms(window));
+            // What is over already changes nothing any more.
+            let of_memory = entry.memory.due_ms(&self.wanted.memory, at_ms);
+            if let Some(due) = due.chain(of_memory).min()
                 && due != entry.due_ms
             {
                 entry.due_ms = due;
@@ -208,7 +227,7 @@ impl Table {
             }
             if !self.whole {
                 entry.published = true;
-                push_row(&mut rows, entry, seconds, &self.columns, self.wanted);
+                push_row(&mut rows, entry, seconds, &self.columns, &self.wanted, population, site_ips);
             }
         }
         if self.whole {
@@ -216,7 +235,7 @@ impl Table {
             self.gone.clear();
             for entry in &mut self.entries {
                 entry.published = true;
-                push_row(&mut rows, entry, seconds, &self.columns, self.wanted);
+                push_row(&mut rows, entry, seconds, &self.columns, &self.wanted, population, site_ips);
             }
             return Some((self.dimension, DimensionChange::Replace(rows)));
         }
@@ -242,13 +261,24 @@ fn push_row(
     entry: &mut Row,
     seconds: u32,
     columns: &[Column],
-    wanted: [DistinctWanted; WINDOWS.len()],
+    wanted: &Wanted,
+    population: &Population,
+    site_ips: usize,
 ) {
     let mut totals = [Totals::default(); WINDOWS.len()];
-    for ((totals, ring), wanted) in totals.iter_mut().zip(&mut entry.rings).zip(wanted) {
-        *totals = ring.totals(wanted);
+    for (at, (totals, ring)) in totals.iter_mut().zip(&mut entry.rings).enumerate() {
+        if wanted.windows[at] {
+            *totals = ring.totals(wanted.distinct[at]);
+        }
     }
+    let known = Known {
+        totals: &totals,
+        plan: &wanted.memory,
+        memory: &entry.memory,
+        staleness: entry.browser.and_then(|browser| population.staleness(browser)),
+        site_ips,
+    };
     rows.keys.push(entry.key);
     rows.updated_at.push(seconds);
-    rows.values.extend(columns.iter().map(|column| column.value(&totals[column.window])));
+    rows.values.extend(columns.iter().map(|column| column.value(&known)));
 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
+use crate::access_log::features::{WINDOWED_DIMENSIONS, windowed_dimension};
 use crate::access_log::parse::Parser;
 use crate::access_log::windows::WINDOWS;
 use bliss_core::build::DimensionChange;
@@ -14,7 +14,7 @@ const SECRET: KeySecret = KeySecret([7; SECRET_BYTES]);
 const START: u64 = 1_431_857_100_000;
 
 fn schema() -> Schema {
-    let dimensions = BUILT_IN_DIMENSIONS.iter().map(|name| built_in_dimension(name).unwrap()).collect();
+    let dimensions = WINDOWED_DIMENSIONS.iter().map(|name| windowed_dimension(name).unwrap()).collect();
     Schema { dimensions, ..Schema::default() }
 }
 

@@ -2,13 +2,13 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::access_log::aggregate::AggregateOptions;
-use crate::access_log::features::built_in_dimension;
+use crate::access_log::features::windowed_dimension;
 use bliss_core::build::DimensionChange;
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::schema::Schema;
 
 fn aggregator() -> Aggregator {
-    let schema = Schema { dimensions: vec![built_in_dimension("ip").unwrap()], ..Schema::default() };
+    let schema = Schema { dimensions: vec![windowed_dimension("ip").unwrap()], ..Schema::default() };
     Aggregator::new(&schema, &[0], &KeySecret([1; SECRET_BYTES]), AggregateOptions::default()).unwrap()
 }
 

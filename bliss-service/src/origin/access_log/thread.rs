@@ -12,7 +12,6 @@ use crate::access_log::follow::{FollowCounters, Follower, Polled, Start};
 use crate::access_log::health::{Health, Problem};
 use crate::access_log::intake::take;
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
-use crate::access_log::windows::LONGEST_MS;
 use crate::metrics::{Labels, label};
 use crate::refusal::{Reason, Refusal};
 
@@ -78,7 +77,7 @@ impl LogThread {
     /// the future.
     fn follow_one_clock(&mut self) {
         let (began, began_ms) = (Instant::now(), now_ms());
-        let since_ms = began_ms.saturating_sub(LONGEST_MS);
+        let since_ms = began_ms.saturating_sub(self.aggregator.reach_ms());
         let start = Start::Backlog { bytes: self.options.backlog_bytes, since_ms };
         let mut follower = Follower::new(self.options.paths.clone(), start);
         let mut health = Health::new(self.options.health, began_ms, Duration::ZERO);

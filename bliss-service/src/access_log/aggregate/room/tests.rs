@@ -6,7 +6,7 @@ use bliss_core::schema::Schema;
 
 use super::*;
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
-use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
+use crate::access_log::features::{WINDOWED_DIMENSIONS, windowed_dimension};
 use crate::access_log::parse::Parser;
 use crate::keys::DimensionKeys;
 
@@ -34,7 +34,7 @@ fn flood(second: u64, clients: u64, requests: u64, address: impl Fn(u64) -> Stri
 }
 
 fn schema() -> Schema {
-    let dimensions = BUILT_IN_DIMENSIONS.iter().map(|name| built_in_dimension(name).unwrap()).collect();
+    let dimensions = WINDOWED_DIMENSIONS.iter().map(|name| windowed_dimension(name).unwrap()).collect();
     Schema { dimensions, ..Schema::default() }
 }
 

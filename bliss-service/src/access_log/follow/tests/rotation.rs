@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{ALL, LOOK, gzip};
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
-use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension};
+use crate::access_log::features::{WINDOWED_DIMENSIONS, windowed_dimension};
 use crate::access_log::follow::{Follower, LogPaths};
 use crate::access_log::parse::Parser;
 
@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn aggregator() -> Aggregator {
-    let dimensions = BUILT_IN_DIMENSIONS.iter().map(|name| built_in_dimension(name).unwrap()).collect();
+    let dimensions = WINDOWED_DIMENSIONS.iter().map(|name| windowed_dimension(name).unwrap()).collect();
     let schema = Schema { dimensions, ..Schema::default() };
     let secret = KeySecret([7; SECRET_BYTES]);
     Aggregator::new(&schema, &[0, 1, 2, 3], &secret, AggregateOptions::default()).unwrap()
