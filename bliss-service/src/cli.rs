@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{check, daemon, demo, export, logging, model_tool, output};
+use crate::{check, daemon, demo, export, logging, model_tool, output, score_log};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -77,6 +77,8 @@ enum CtlCommand {
     Demo(demo::DemoOptions),
     /// For each request of an access log, write the features that a web server would have read at that moment.
     Features(export::Options),
+    /// Score each request of an access log as a web server would have at that moment, and say who scores low.
+    Score(score_log::Options),
     /// Look into CatBoost models, compile and evaluate them.
     #[command(subcommand)]
     Model(model_tool::ModelCommand),
@@ -91,6 +93,7 @@ impl Ctl {
         match self.command {
             CtlCommand::Demo(options) => demo::run(&options),
             CtlCommand::Features(options) => export::run(&options).map(drop),
+            CtlCommand::Score(options) => score_log::run(&options),
             CtlCommand::Model(command) => model_tool::run(&command),
         }
     }

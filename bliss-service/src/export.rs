@@ -6,29 +6,19 @@
 mod parquet;
 mod rows;
 pub mod text;
+pub(crate) mod walk;
 
 use std::fs::File;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use bliss_core::http::RequestValue;
-use bliss_core::request::Request;
-use bliss_core::schema::Schema;
-use bliss_store::{Client, PublishOptions, Publisher};
 
-use crate::access_log::aggregate::{AggregateOptions, Aggregator};
-use crate::access_log::features::{BUILT_IN_DIMENSIONS, full_dimension};
-use crate::access_log::parse::Parser;
-use crate::access_log::replay::{Event, Replay, ReplayOptions, Rewrite, Summary};
-use crate::access_log::site::SiteHosts;
-use crate::config::Config;
-use crate::origin::OriginKind;
+use crate::access_log::replay::{Replay, ReplayOptions, Rewrite, Summary};
 use crate::output;
 
 use self::parquet::Parquet;
 use self::rows::{Columns, Csv, Row, Rows};
+use self::walk::{Plan, walk};
 
 /// Options of `blissctl features`.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,45 +50,6 @@ pub struct Exported {
     pub publications: u64,
     /// Columns of each row.
     pub columns: usize,
-}
-
-/// What is computed, and how lines are read.
-struct Plan {
-    schema: Schema,
-    dimensions: Vec<usize>,
-    parser: Parser,
-    aggregate: AggregateOptions,
-}
-
-impl Plan {
-    fn new(config: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = config else {
-            let dimensions = BUILT_IN_DIMENSIONS.iter().filter_map(|name| full_dimension(name)).collect();
-            return Ok(Self {
-                schema: Schema { dimensions, ..Schema::default() },
-                dimensions: (0..BUILT_IN_DIMENSIONS.len()).collect(),
-                parser: Parser::default(),
-                aggregate: AggregateOptions { is_replay: true, ..AggregateOptions::default() },
-            });
-        };
-        let config = Config::read(path)?;
-        let found = config.origins.iter().find_map(|origin| match &origin.kind {
-            OriginKind::AccessLog(options) => Some((origin, options)),
-            _ => None,
-        });
-        let Some((origin, options)) = found else {
-            anyhow::bail!("{}: there is no [[origin.access_log]] to take features from", path.display());
-        };
-        // Other origins' rows are not in the log: their dimensions are left out.
-        let indices = origin.dimensions.iter();
-        let dimensions = indices.map(|index| config.schema.dimensions[*index].clone()).collect::<Vec<_>>();
-        Ok(Self {
-            dimensions: (0..dimensions.len()).collect(),
-            schema: Schema { dimensions, ..config.schema },
-            parser: options.parser.clone(),
-            aggregate: AggregateOptions { is_replay: true, ..options.aggregate },
-        })
-    }
 }
 
 /// Writes the rows.
@@ -160,64 +111,15 @@ fn is_parquet(path: &Path) -> bool {
 
 /// Writes every row, and returns how many publications were made.
 fn write(plan: &Plan, replay: &Replay, mut rows: Box<dyn Rows + '_>) -> anyhow::Result<u64> {
-    let directory = Scratch::new()?;
-    let publish_options = PublishOptions { grace: Duration::ZERO, ..PublishOptions::default() };
-    let mut publisher = Publisher::open(&directory.0, &publish_options, plan.schema.clone())?;
-    let mut aggregator = Aggregator::new(&plan.schema, &plan.dimensions, publisher.secret(), plan.aggregate)?;
-    let mut client = Client::open(&directory.0)?;
-    let http_id = client.names().http()?;
-    let mut hosts = SiteHosts::default();
-    let known = &plan.schema.site_hosts;
-
-    let mut publications = 0;
-    replay.run::<anyhow::Error>(&mut aggregator, |event| {
-        match event {
-            Event::Publication { change, .. } => {
-                publisher.publish(change)?;
-                publications += 1;
-            }
-            Event::Request { line, record } => {
-                let ip: &[u8] = match &record.ip {
-                    IpAddr::V4(ip) => &ip.octets(),
-                    IpAddr::V6(ip) => &ip.octets(),
-                };
-                let mut request = Request::new();
-                let http = record.http(ip);
-                request.set_http(&http_id, http);
-                let request_values = http.values(RequestValue::ALL_BITS, |host| hosts.is_site(known, host));
-                let now = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);
-                let (values, statuses) = client
-                    .look_up(&request, now)
-                    .map_err(|reason| anyhow::anyhow!("line {line} cannot be looked up: {reason}"))?;
-                rows.write(&Row { line, record, request_values: &request_values, values, statuses })?;
-                hosts.learn(record);
-            }
-        }
-        Ok(())
+    let publications = walk(plan, replay, None, |client, seen| {
+        let (line, record) = (seen.line, seen.record);
+        let (values, statuses) = client
+            .look_up(&seen.request, seen.now)
+            .map_err(|reason| anyhow::anyhow!("line {line} cannot be looked up: {reason}"))?;
+        rows.write(&Row { line, record, request_values: &seen.values, values, statuses })
     })?;
     rows.finish()?;
     Ok(publications)
-}
-
-/// A folder for the publications, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let shm = Path::new("/dev/shm");
-        let parent = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-        // No two processes share an id; the random part is for what a killed one left behind.
-        let random = getrandom::u32().unwrap_or_default();
-        let path = parent.join(format!("bliss-features-{}-{random:08x}", std::process::id()));
-        std::fs::create_dir(&path).with_context(|| format!("{} cannot be created", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

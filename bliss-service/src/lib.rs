@@ -11,6 +11,7 @@
 //! | [`state`], [`metrics`], [`worker_metrics`], [`admin`] | what the daemon knows of itself and of workers, and its pages |
 //! | [`refusal`], [`expiry`] | why rows are refused; which rows are too old |
 //! | [`export`] | training rows, read as workers read them |
+//! | [`score_log`] | what every request of a log would have got |
 //! | [`check`] | whether a configuration would work on this host |
 //! | [`model_tool`] | what is in a model, and what it answers |
 //! | [`demo`] | the whole chain on one screen |
@@ -37,8 +38,12 @@ pub mod origin;
 mod output;
 pub mod publish;
 pub mod refusal;
+pub mod score_log;
 pub mod state;
 pub mod worker_metrics;
+
+/// The model that comes with BLISS, as CatBoost saves it.
+pub(crate) const DEFAULT_MODEL: &[u8] = include_bytes!("../../models/demo.cbm");
 
 #[cfg(test)]
 mod test_support;

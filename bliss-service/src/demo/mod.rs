@@ -38,7 +38,7 @@ use tally::{Client, Groups, Sender, Tally};
 use traffic::Group;
 
 /// The model of the demonstration; its card is beside it.
-const MODEL: &[u8] = include_bytes!("../../../models/demo.cbm");
+const MODEL: &[u8] = crate::DEFAULT_MODEL;
 
 /// Options of `blissctl demo`.
 #[derive(Clone, Debug, clap::Args)]
