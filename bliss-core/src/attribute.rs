@@ -9,8 +9,8 @@
 //! | `string` | any bytes | the same |
 //! | `u64` | decimal digits; 8 little-endian bytes; a number | 8 bytes, little-endian |
 //!
-//! A value that does not fit its kind counts as absent. The built-in attributes `path`, `method`, `host`, `user_agent` and
-//! `referrer` are what [`crate::http`] makes of the text that a server has.
+//! A value that does not fit its kind counts as absent. The built-in attributes `path`, `method`, `host`, `user_agent`,
+//! `referrer` and `browser` are what [`crate::http`] makes of the text that a server has; that of `browser` is a user agent.
 //!
 //! Where a model takes an attribute as a category, the category is its canonical text ([`Canonical::text`]):
 //!
@@ -24,7 +24,7 @@
 use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::http::Rule;
+use crate::http::{Rule, browser_number};
 use crate::schema::AttributeKind;
 
 /// An attribute's value as the caller has it.
@@ -107,6 +107,9 @@ impl<'a> Canonical<'a> {
     /// The canonical bytes of `value` where `rule` says what a string counts as; `None` where it does not fit, or counts as
     /// absent. A host with upper case has at most 64 bytes; `$host` of nginx has none, and may be longer.
     pub fn by_rule(kind: AttributeKind, rule: Rule, value: Value<'a>) -> Option<Self> {
+        if let (Rule::Browser, AttributeKind::U64, Value::Text(agent)) = (rule, kind, value) {
+            return Self::inline(&browser_number(agent)?.to_le_bytes());
+        }
         let (AttributeKind::String, Value::Text(bytes) | Value::Binary(bytes)) = (kind, value) else {
             return Self::new(kind, value);
         };

@@ -208,8 +208,8 @@ pub enum FeatureKind {
 }
 
 /// Attributes that every schema knows without naming them: `ip` (address), `user_agent`, `host`, `path`,
-/// `method`, `scheme`, `referrer`, `country`, `ja4` (strings), `ja3` (16-byte digest) and `asn` (number).
-pub fn builtin_attributes() -> [(&'static str, AttributeKind); 11] {
+/// `method`, `scheme`, `referrer`, `country`, `ja4` (strings), `ja3` (16-byte digest), `asn` and `browser` (numbers).
+pub fn builtin_attributes() -> [(&'static str, AttributeKind); 12] {
     use AttributeKind::{Hex, Ip, String, U64};
     [
         ("ip", Ip),
@@ -223,6 +223,7 @@ pub fn builtin_attributes() -> [(&'static str, AttributeKind); 11] {
         ("ja4", String),
         ("ja3", Hex { bytes: 16 }),
         ("asn", U64),
+        ("browser", U64),
     ]
 }
 

@@ -491,7 +491,7 @@ bliss_result_e bliss_score(bliss_t *handle,
                            uint32_t now,
                            bliss_answer_t *answer);
 
-// Registers what bliss_request_http hands over: the attributes ip, user_agent, host, path, method, scheme and referrer, and
+// Registers what bliss_request_http hands over: the attributes ip, user_agent, browser, host, path, method, scheme and referrer, and
 // what a request says by itself, which models take as `request.NAME`. To be called once, after the handle was opened.
 //
 // The handle's thread only. Allocates. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_FULL, BLISS_ERROR_THREAD or

@@ -54,6 +54,11 @@ pub fn engine_of(agent: &[u8]) -> Option<(Engine, u32)> {
     versions.into_iter().find(|(_, version)| *version > 0)
 }
 
+/// Engine and version of [`engine_of`] as one number: the engine, counted from 1, in the upper 32 bits.
+pub fn browser_number(agent: &[u8]) -> Option<u64> {
+    engine_of(agent).map(|(engine, version)| (engine as u64 + 1) << 32 | u64::from(version))
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Platform {
     #[default]

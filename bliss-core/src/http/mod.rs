@@ -10,6 +10,7 @@
 //! | `method` | [`method`] |
 //! | `host` | [`host`] of the `Host` header or of `$host`, in lower case |
 //! | `user_agent`, `referrer` | [`header`] |
+//! | `browser` | [`browser_number`] of the user agent |
 //!
 //! What a whole request says by itself, beside these, is a number for each [`RequestValue`].
 
@@ -18,7 +19,7 @@ mod request;
 
 use memchr::memchr;
 
-pub use browser::{Engine, engine_of};
+pub use browser::{Engine, browser_number, engine_of};
 pub use request::{HttpRequest, NO_SITES, RequestValue, is_asset, is_of_site};
 
 /// By which of these functions the text of an attribute becomes its value.
@@ -34,6 +35,8 @@ pub enum Rule {
     Path,
     /// [`host`], in lower case.
     Host,
+    /// Of a user agent [`browser_number`].
+    Browser,
 }
 
 impl Rule {
@@ -44,6 +47,7 @@ impl Rule {
             "method" => Self::Method,
             "path" => Self::Path,
             "host" => Self::Host,
+            "browser" => Self::Browser,
             _ => Self::Verbatim,
         }
     }
@@ -51,7 +55,7 @@ impl Rule {
     /// The part of `value` that counts; `None` where it counts as absent. A host keeps its upper case.
     pub fn apply(self, value: &[u8]) -> Option<&[u8]> {
         match self {
-            Self::Verbatim => Some(value),
+            Self::Verbatim | Self::Browser => Some(value),
             Self::Header => header(value),
             Self::Method => method(value),
             Self::Path => path(value),

@@ -75,7 +75,11 @@ fn d2_vectors_of_request_values() {
 fn d2_vectors_of_attributes() {
     for vector in vectors() {
         for (attribute, expected) in &vector.attributes {
-            let told = vector.told(if attribute == "path" { "target" } else { attribute });
+            let told = vector.told(match attribute.as_str() {
+                "path" => "target",
+                "browser" => "user_agent",
+                other => other,
+            });
             let kind = Schema::default().attribute_kind(attribute).unwrap();
             let found =
                 told.and_then(|told| Canonical::by_rule(kind, Rule::of(attribute), Value::Text(told)));

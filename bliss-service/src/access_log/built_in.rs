@@ -6,8 +6,8 @@ use super::features::Measure;
 use super::windows::{WEEK, WINDOWS};
 
 /// Names of the dimensions that come with BLISS.
-pub const BUILT_IN_DIMENSIONS: [&str; 6] =
-    ["ip", "subnet", "user_agent", "ip_user_agent", "subnet16", "path"];
+pub const BUILT_IN_DIMENSIONS: [&str; 7] =
+    ["ip", "subnet", "user_agent", "ip_user_agent", "subnet16", "path", "browser"];
 
 /// How long rows of the built-in dimensions are fresh. A row is written only when it changes, which may be weeks apart, so this
 /// is longer than anything is remembered.
@@ -22,6 +22,7 @@ fn built_in_key(name: &str) -> Option<Vec<KeyPart>> {
         "user_agent" => vec![KeyPart::whole("user_agent")],
         "ip_user_agent" => vec![KeyPart::whole("ip"), KeyPart::whole("user_agent")],
         "path" => vec![KeyPart::whole("path")],
+        "browser" => vec![KeyPart::whole("browser")],
         _ => return None,
     })
 }
@@ -54,7 +55,6 @@ pub fn built_in_dimension(name: &str) -> Option<Dimension> {
             ("requests_per_ip_h7d", 0.0, 1024.0),
             ("ip_share_7d", 0.0, 1.0),
             ("age_30d", 0.0, none),
-            ("staleness_7d", -99.0, none),
         ],
         "ip_user_agent" => &[
             ("referrer_share_session", -1.0, none),
@@ -62,6 +62,12 @@ pub fn built_in_dimension(name: &str) -> Option<Dimension> {
             ("requests_session", 0.0, 1024.0),
         ],
         "path" => &[("unique_ips_7d", 0.0, 64.0), ("error_share_h7d", -1.0, none)],
+        "browser" => &[
+            ("asset_share_h7d", -1.0, none),
+            ("no_referrer_page_share_h7d", -1.0, none),
+            ("ip_share_7d", 0.0, 1.0),
+            ("staleness_7d", -99.0, none),
+        ],
         _ => return None,
     };
     let feature = |(name, default, max): &(&str, f32, f32)| Feature {
@@ -126,9 +132,9 @@ mod tests {
             BUILT_IN_DIMENSIONS.iter().filter_map(move |name| dimension(name)).collect::<Vec<_>>()
         };
         let kinds: [(_, &[usize]); 3] = [
-            (of(built_in_dimension), &[5, 4, 8, 3, 1, 2]),
+            (of(built_in_dimension), &[5, 4, 7, 3, 1, 2, 4]),
             (of(windowed_dimension), &[33, 36, 33, 30]),
-            (of(full_dimension), &[38, 40, 41, 33, 1, 2]),
+            (of(full_dimension), &[38, 40, 40, 33, 1, 2, 4]),
         ];
         for (dimensions, expected) in kinds {
             let widths: Vec<_> = dimensions.iter().map(|dimension| dimension.features.len()).collect();

@@ -1,7 +1,7 @@
 //! The features that an access log gives, and the dimensions that come with BLISS.
 //!
 //! A feature is named `MEASURE_WINDOW`, for instance `unique_paths_5m`, or `MEASURE_SPAN`, for instance `asset_share_h7d`; any
-//! declared dimension whose key is made of `ip`, `user_agent`, `path`, `method`, `host` or `referrer` may have any of them.
+//! declared dimension whose key is made of `ip`, `user_agent`, `browser`, `path`, `method`, `host` or `referrer` may have any of them.
 //!
 //! A request that a decision of ours answered says nothing about what the client would have got and asked for next: it
 //! counts in every measure but the shares, so that a client is not kept blocked by having been blocked.
@@ -267,7 +267,8 @@ pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option
     let filled = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(Value::Text(bytes));
     match name {
         "ip" => Some(Value::Binary(ip)),
-        "user_agent" => record.user_agent.as_deref().map(Value::Text),
+        // Of `browser` it is the user agent too: the key is made of its engine and version.
+        "user_agent" | "browser" => record.user_agent.as_deref().map(Value::Text),
         "referrer" => record.referrer.as_deref().map(Value::Text),
         "host" => record.host.as_deref().map(Value::Text),
         "scheme" => record.told.scheme.as_deref().map(Value::Text),
@@ -278,7 +279,8 @@ pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option
 }
 
 /// The attributes that a log line has.
-pub const ATTRIBUTES: [&str; 7] = ["ip", "user_agent", "path", "method", "host", "scheme", "referrer"];
+pub const ATTRIBUTES: [&str; 8] =
+    ["ip", "user_agent", "browser", "path", "method", "host", "scheme", "referrer"];
 
 /// What one line adds to the windows.
 pub(crate) fn hit(record: &Record<'_>, ip: &[u8], values: &ValueHash) -> Hit {

@@ -35,7 +35,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) log: Log,
     /// Attributes of requests that keys are made of. Built in: ip, user_agent, host, path, method, scheme, referrer,
-    /// country, ja4 (strings, except ip), ja3 (a digest of 16 bytes) and asn (a number).
+    /// country, ja4 (strings, except ip), ja3 (a digest of 16 bytes), asn and browser (numbers; browser is made of the agent).
     #[serde(default)]
     pub(super) attribute: Vec<Attribute>,
     /// Dimensions: what features are about. The access log's own (ip, subnet, user_agent, ip_user_agent) need no

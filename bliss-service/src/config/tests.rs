@@ -81,13 +81,13 @@ fn a_good_configuration_is_resolved() {
 fn the_documented_configuration_is_good() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bliss.toml");
     let config = Config::read(&path).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (1, 6));
+    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (1, 7));
     assert_eq!(config.publish.mode, 0o640);
 
     let text = std::fs::read_to_string(&path).unwrap();
     let config =
         Config::parse(&path, &documentation::switched_on(&text)).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (3, 6));
+    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (3, 9));
     assert_eq!((config.models.len(), config.routes.len()), (2, 2));
 }
 
@@ -113,7 +113,7 @@ fn documented_defaults_are_the_defaults() {
 #[test]
 fn the_smallest_configuration_is_a_log() {
     let config = parse("directory = \"/d\"\n[[origin.access_log]]\nname = \"log\"\npath = \"/l\"\n").unwrap();
-    assert_eq!(config.schema.dimensions.len(), 6);
+    assert_eq!(config.schema.dimensions.len(), 7);
 }
 
 /// Each change of [`GOOD`] must give an error with the line of the change and these words.

@@ -69,7 +69,7 @@ pub(super) struct Options {
 pub(super) const EXAMPLE: &str = r#"
 name = "traffic"
 path = "/var/log/nginx/access.log"
-dimensions = ["ip", "subnet", "user_agent", "ip_user_agent", "subnet16", "path"]
+dimensions = ["ip", "subnet", "user_agent", "ip_user_agent", "subnet16", "path", "browser"]
 "#;
 
 fn windows() -> bool {
