@@ -245,7 +245,7 @@ def _robots(lab, addresses, agents, neighbour):
     tool("dirsearch-random", "scanner", ["dirsearch", "-u", URL, "-w", lab.words, "-e", "bak", "-t", "4", "--random-agent", "-o", lab.work / "dirsearch2.txt"], True)
     tool("ffuf", "scanner", ["ffuf", "-w", lab.words, "-u", URL + "/FUZZ", "-k", "-s", "-t", "4"])
     tool("ffuf-agent", "scanner", ["ffuf", "-w", lab.words, "-u", URL + "/FUZZ", "-k", "-s", "-t", "2", "-H", f"User-Agent: {fox}", "-H", f"Referer: {URL}/"], True, notes="with a Referer")
-    tool("whatweb", "scanner", ["whatweb", "-a", "3", "--no-errors", "-q", URL])
+    tool("whatweb", "scanner", ["whatweb", "-a", "4", "--no-errors", "-q", URL], timeout=30)
     tool("wapiti", "scanner", ["wapiti", "-u", URL + "/search?q=oak", "--scope", "page", "-d", "1", "-m", "exec,file,xss", "--max-scan-time", "30", "--flush-session", "--no-bugreport", "-o", lab.work / "wapiti"], True, timeout=45)
     add("nmap", "scanner", lambda where: Job(["nmap", "-n", "-Pn", "-sT", "-p", "80,443", "--script", "http-title,http-robots.txt,http-methods,http-headers,http-git,http-favicon", where[0]], needs=("nmap",)))
     tool("nikto", "scanner", ["nikto", "-h", URL, "-maxtime", "30s"])
@@ -270,6 +270,7 @@ def _robots(lab, addresses, agents, neighbour):
     # Login: stuffing and guessing.
     tool("hydra", "stuffing", ["hydra", "-I", "-q", "-t", "4", "-L", lab.users, "-P", lab.passwords, "shop.example", "https-post-form", "/login:user=^USER^&password=^PASS^:Wrong"])
     python("stuffing-plain", "stuffing", "stuffing", count=150)
+    python("stuffing-api", "stuffing", "stuffing", count=80, path="/api/login", agent="okhttp/4.12.0", notes="an app's way to sign in; answers 401")
     python("stuffing-browser", "stuffing", "stuffing", True, count=120, agent=win, style="form", notes="gets the form first, sends a Referer")
     python("stuffing-rotating", "stuffing", "stuffing", True, count=100, rotate=True, style="browser", notes="a new agent and a browser's headers for each try")
     python("stuffing-spread", "stuffing", "stuffing", True, count_addresses=90, count=180, rotate=True, style="form", notes="two tries from each of many addresses")
@@ -277,15 +278,15 @@ def _robots(lab, addresses, agents, neighbour):
     python("stuffing-slow", "stuffing", "stuffing", True, count=25, agent=mac, style="browser", pause=[1, 2])
 
     # Crawlers and copiers from Debian.
-    tool("httrack", "crawler", ["httrack", URL + "/", "-O", lab.work / "httrack", "-r3", "-c3", "-%v0", "-q", "-A500000", "-E40", "-*", "+shop.example/*"], timeout=60)
+    tool("httrack", "crawler", ["httrack", URL + "/", "-O", lab.work / "httrack", "-r3", "-c4", "-%c10", "-%v0", "-q", "-A500000", "-E40", "-*", "+shop.example/*"], timeout=60)
     tool("wget-mirror", "crawler", ["wget", "-q", "-r", "-l", "2", "-P", lab.work / "wget", URL + "/"])
     tool("wget-browser", "scraper", ["wget", "-q", "-p", "-r", "-l", "1", "-e", "robots=off", "-U", win, "-P", lab.work / "wget3", URL + "/"], True, notes="with assets and Referer, in a browser's name")
     tool("wget2-mirror", "crawler", ["wget2", "-q", "-r", "-l", "2", "--max-threads=3", "-P", lab.work / "wget2", URL + "/"])
     tool("linkchecker", "crawler", ["linkchecker", "--no-status", "-r", "2", "-t", "2", "-o", "none", URL + "/"])
-    tool("lynx-crawl", "crawler", ["sh", "-c", f"cd '{lab.work}' && mkdir -p lynx && cd lynx && lynx -crawl -traversal -nopause {URL}/ >/dev/null 2>&1"], timeout=45)
+    tool("lynx-crawl", "crawler", ["sh", "-c", f"cd '{lab.work}' && mkdir -p lynx && cd lynx && TERM=xterm lynx -crawl -traversal -nopause {URL}/ >/dev/null 2>&1"], timeout=45)
     for program, options in (("lynx", "-dump"), ("w3m", "-dump"), ("links", "-dump"), ("elinks", "-dump -no-home 1")):
         add(f"{program}-dump", "scraper", Job(["sh", "-c", f"for p in {' '.join(articles[:8])}; do {program} {options} {URL}$p >/dev/null 2>&1; done"], needs=(program,)))
-    tool("aria2", "scraper", ["aria2c", "-q", "-d", lab.work / "aria2", "--allow-overwrite=true", "-j", "3", "-i", lab.urls])
+    tool("aria2", "scraper", ["aria2c", "-q", "--async-dns=false", "-d", lab.work / "aria2", "--allow-overwrite=true", "-j", "3", "-i", lab.urls])
     add("curl-loop", "scraper", lambda where: Job(["sh", "-c", f"for p in {' '.join(pages[:40])}; do curl -sko /dev/null --connect-to shop.example:443:{where[0]}:{lab.https_port} {URL}$p; done"], hosts=False, needs=("curl",)), short=True)
     add("curl-browser", "scraper", lambda where: Job(["sh", "-c", f"for p in {' '.join(products)}; do curl -sko /dev/null --compressed -A '{win}' -e {URL}/ --connect-to shop.example:443:{where[0]}:{lab.https_port} {URL}$p; sleep 0.2; done"], hosts=False, needs=("curl",)), True, short=True)
     add("lwp", "scraper", Job(["sh", "-c", f"for p in {' '.join(articles[:12])}; do lwp-request -m GET {URL}$p >/dev/null; done"], needs=("lwp-request",)))
@@ -362,9 +363,9 @@ def _robots(lab, addresses, agents, neighbour):
 
     # Robots that drive a browser.
     headless("playwright", "playwright", False, products[:12], "as it comes: says HeadlessChrome")
-    headless("playwright-agent", "playwright-agent", True, products[:12] + articles[:6], "with a person's agent", agent=win)
+    headless("playwright-agent", "playwright-agent", True, products[:12] + articles[:6], "with a person's agent", agent=agents.win())
     headless("playwright-no-assets", "playwright-no-assets", True, articles[:20], "images and styles blocked", agent=win)
-    headless("playwright-clicks", "playwright-clicks", True, articles[:14], "follows links: driven well", agent=mac)
+    headless("playwright-clicks", "playwright-clicks", True, articles[:14], "follows links: driven well", agent=agents.mac())
     headless("playwright-slow", "playwright-agent", True, products[:8], "slow", pause=1.5, agent=win)
     headless("puppeteer", "puppeteer", False, articles[:12], "as it comes")
     headless("puppeteer-stealth", "puppeteer-stealth", True, products[:14], "hides that it is one")

@@ -226,7 +226,9 @@ class _Backend(http.server.BaseHTTPRequestHandler):
             time.sleep(0.02)
             if ACCOUNTS.get(form.get("user", "")) == form.get("password") and form.get("user"):
                 return self._answer(303, "", headers=[("Location", "/account"), ("Set-Cookie", "session=1; Path=/; Secure")])
-            return self._answer(401, page("Sign in", "<p>Wrong name or password.</p>" + self._login_form()))
+            return self._answer(200, page("Sign in", "<p>Wrong name or password.</p>" + self._login_form()))
+        if self.path == "/api/login":
+            return self._answer(401, '{"error": "wrong name or password"}', "application/json")
         if self.path == "/cart":
             return self._answer(303, "", headers=[("Location", "/cart")])
         if self.path == "/api/event":
@@ -242,6 +244,9 @@ class _Backend(http.server.BaseHTTPRequestHandler):
 class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 256
+
+    def handle_error(self, *_):
+        """A client that goes away in the middle is no error of ours."""
 
 
 def serve():

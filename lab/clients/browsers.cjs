@@ -9,6 +9,18 @@ const { spawn } = require('node:child_process');
 
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 
+/// The brands of Sec-CH-UA as Chromium makes them: the made-up brand and the order depend on the major version.
+function brandsOf(major, seller) {
+  const marks = [' ', '(', ':', '-', '.', '/', ')', ';', '=', '?', '_'];
+  const made_up = { brand: `Not${marks[major % 11]}A${marks[(major + 1) % 11]}Brand`, version: ['8', '99', '24'][major % 3] };
+  const version = String(major);
+  if (!seller) return major % 2 ? [{ brand: 'Chromium', version }, made_up] : [made_up, { brand: 'Chromium', version }];
+  const order = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]][major % 6];
+  const brands = [];
+  [made_up, { brand: 'Chromium', version }, { brand: seller, version }].forEach((brand, i) => { brands[order[i]] = brand; });
+  return brands;
+}
+
 /// Chromium in a window. `who`: profile, address, port, spki, languages, agent, brand, mobile, width, height.
 async function chromium(who) {
   const { chromium } = require('playwright-core');
@@ -35,11 +47,7 @@ async function chromium(who) {
   if (who.agent) {
     // The agent's client hints: the browser's own brands and version, with the seller's name as Chrome and Edge send it.
     const session = await context.newCDPSession(page);
-    const major = /Chrom(?:e|ium)\/(\d+)/.exec(who.agent)[1];
-    const own = await page.evaluate(() => (navigator.userAgentData ? navigator.userAgentData.brands : [])).catch(() => []);
-    const grease = own.find(b => !/Chrom/.test(b.brand)) || { brand: 'Not=A?Brand', version: '24' };
-    const brands = [{ brand: who.brand || 'Chromium', version: major }, grease, { brand: 'Chromium', version: major }]
-      .filter((b, i, all) => all.findIndex(x => x.brand === b.brand) === i);
+    const brands = brandsOf(Number(/Chrome\/(\d+)/.exec(who.agent)[1]), who.brand);
     await session.send('Emulation.setUserAgentOverride', {
       userAgent: who.agent,
       userAgentMetadata: {

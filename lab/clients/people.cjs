@@ -57,7 +57,7 @@ const steps = {
   back: async (browser) => { await browser.back(); await loaded(browser); },
   reload: async (browser) => { await browser.js('location.reload()'); await loaded(browser); },
   find: async (browser, word) => {
-    for (let i = 2; i <= word.length; i += 3) {
+    for (let i = 2; i < word.length + 2; i += 3) {
       await browser.js(`(() => { const f = document.querySelector('.search input'); f.value = ${JSON.stringify(word)}.slice(0, ${i + 1}); f.dispatchEvent(new Event('input')); })()`);
       await pause(0.1, 0.3);
     }

@@ -272,7 +272,7 @@ def stuffing():
         if style == "browser":
             headers |= {"Accept": PAGE, "Accept-Language": "en-US,en;q=0.9", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         try:
-            s.post(ORIGIN + "/login", data={"user": f"user{number}@{HOST}", "password": f"secret{number}"}, headers=headers, timeout=10, allow_redirects=False)
+            s.post(ORIGIN + WHO.get("path", "/login"), data={"user": f"user{number}@{HOST}", "password": f"secret{number}"}, headers=headers, timeout=10, allow_redirects=False)
         except Exception as error:
             print("failed", error, file=sys.stderr)
         pause(*WHO.get("pause", (0, 0.03)))
