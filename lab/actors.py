@@ -148,7 +148,7 @@ def _people(lab, addresses, agents):
                "profile": str(lab.work / "profiles" / name), "languages": rng.choice(LANGUAGES), "width": rng.choice((1280, 1366, 1440)), "height": rng.choice((680, 720, 800))}
         who |= setup
         if engine == "webkit":
-            who["binary"] = lab.minibrowser
+            who |= {"binary": lab.minibrowser, "locales": str(lab.work / "locale")}
         needs = {"chromium": ("node", "chromium"), "firefox": ("node", "firefox-esr"), "webkit": ("node", "WebKitWebDriver")}[engine]
         jobs = []
         for visit in range(2 if returns else 1):
@@ -208,28 +208,28 @@ def _people(lab, addresses, agents):
     person("customer-3", "chromium", chrome(agents.edge(), brand="Microsoft Edge"), notes="forgot the password: three times wrong, then right",
            steps=[["search", "www.google.com", "/"], ["login", "eva@shop.example", "x"], ["again", "eva@shop.example", "y"], ["again", "eva@shop.example", "z"], ["again", "eva@shop.example", "eva-3-secret"], ["work", 4]])
     person("customer-4", "chromium", chrome(agents.android(), platform="Android", **phone), notes="signs in on a phone", steps=[["direct", "/"], ["click", "product"], ["read"], ["cart"], ["login", "gus@shop.example", "gus-3-secret"], ["work", 3]])
-    return people, first
+    return people, first, office
 
 
-def _robots(lab, addresses, agents, neighbour):
+def _robots(lab, addresses, agents, neighbour, office):
     robots = []
     pages = lab.pages
     articles = [p for p in pages if p.startswith("/blog/")]
     products = [p for p in pages if p.startswith("/product/")]
     win, fox, mac = agents.win(1), agents.fox("Windows NT 10.0; Win64; x64"), agents.mac(1)
 
-    def add(name, kind, jobs, claims=False, where=None, notes="", short=False):
+    def add(name, kind, jobs, claims=False, where=None, notes="", short=False, agent="*"):
         where = where or [addresses.one()]
         jobs = jobs(where) if callable(jobs) else jobs
-        robots.append(Actor(name, kind, True, claims, where, jobs if isinstance(jobs, list) else [jobs], notes, short=short))
+        robots.append(Actor(name, kind, True, claims, where, jobs if isinstance(jobs, list) else [jobs], notes, agent, short))
 
     def tool(name, kind, argv, claims=False, timeout=60, notes="", **more):
         add(name, kind, Job([str(a) for a in argv], timeout=timeout, needs=(argv[0],)), claims, notes=notes, **more)
 
-    def python(name, kind, mode, claims=False, where=None, count_addresses=1, notes="", short=False, timeout=90, needs=(), **options):
+    def python(name, kind, mode, claims=False, where=None, count_addresses=1, notes="", short=False, timeout=90, needs=(), only_agent="*", **options):
         where = where or ([addresses.one()] if count_addresses == 1 else addresses.many(count_addresses))
         who = {"mode": mode, "addresses": where, "port": lab.https_port, "http_port": lab.http_port, "seed": len(robots), "think": lab.stretch} | options
-        add(name, kind, Job([lab.python, str(lab.here / "clients/robots.py"), json.dumps(who)], timeout=int(timeout * max(1.0, lab.stretch)), hosts=False, needs=needs), claims, where, notes, short)
+        add(name, kind, Job([lab.python, str(lab.here / "clients/robots.py"), json.dumps(who)], timeout=int(timeout * max(1.0, lab.stretch)), hosts=False, needs=needs), claims, where, notes, short, only_agent)
 
     def headless(name, mode, claims, wanted, notes="", pause=0.0, engine="chromium", **options):
         where = addresses.one()
@@ -283,7 +283,6 @@ def _robots(lab, addresses, agents, neighbour):
     tool("wget-browser", "scraper", ["wget", "-q", "-p", "-r", "-l", "1", "-e", "robots=off", "-U", win, "-P", lab.work / "wget3", URL + "/"], True, notes="with assets and Referer, in a browser's name")
     tool("wget2-mirror", "crawler", ["wget2", "-q", "-r", "-l", "2", "--max-threads=3", "-P", lab.work / "wget2", URL + "/"])
     tool("linkchecker", "crawler", ["linkchecker", "--no-status", "-r", "2", "-t", "2", "-o", "none", URL + "/"])
-    tool("lynx-crawl", "crawler", ["sh", "-c", f"cd '{lab.work}' && mkdir -p lynx && cd lynx && TERM=xterm lynx -crawl -traversal -nopause {URL}/ >/dev/null 2>&1"], timeout=45)
     for program, options in (("lynx", "-dump"), ("w3m", "-dump"), ("links", "-dump"), ("elinks", "-dump -no-home 1")):
         add(f"{program}-dump", "scraper", Job(["sh", "-c", f"for p in {' '.join(articles[:8])}; do {program} {options} {URL}$p >/dev/null 2>&1; done"], needs=(program,)))
     tool("aria2", "scraper", ["aria2c", "-q", "--async-dns=false", "-d", lab.work / "aria2", "--allow-overwrite=true", "-j", "3", "-i", lab.urls])
@@ -299,6 +298,8 @@ def _robots(lab, addresses, agents, neighbour):
     python("requests", "scraper", "scrape", short=True)
     python("requests-browser", "scraper", "scrape", True, agent=win, short=True)
     python("requests-browser-near-person", "scraper", "scrape", True, where=[addresses.near(neighbour)], agent=win, count=40, notes="in the /24 of a person")
+    script = "price-list/1.0 python-requests/2.34.2"
+    python("office-script", "scraper", "scrape", where=[office], agent=script, only_agent=script, count=25, notes="a script behind the office's address")
     python("requests-browser-referrer", "scraper", "scrape", True, agent=mac, referrer=True, count=50)
     python("requests-browser-styles", "scraper", "scrape", True, agent=win, referrer=True, load=[".css"], count=45, notes="Referer, and one style sheet")
     python("requests-browser-assets", "scraper", "scrape", True, agent=fox, referrer=True, load=[".css", ".js", ".png"], count=40, notes="Referer and all assets")
@@ -350,7 +351,8 @@ def _robots(lab, addresses, agents, neighbour):
             where.append(addresses.near(where[-1]))
         python(name, "declared", "declared", where=where, agent=agent, notes="only its agent is that crawler's", **options)
     for name, agent, images in (("facebook", "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)", True), ("slack", "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)", False),
-                                ("twitter", "Twitterbot/1.0", True), ("telegram", "TelegramBot (like TwitterBot)", False), ("whatsapp", "WhatsApp/2.23.20.0", True)):
+                                ("twitter", "Twitterbot/1.0", True), ("chatgpt-user", "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko); compatible; ChatGPT-User/1.0; +https://openai.com/bot", False),
+                                ("claude-user", "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; Claude-User/1.0; +Claude-User@anthropic.com)", False), ("telegram", "TelegramBot (like TwitterBot)", False), ("whatsapp", "WhatsApp/2.23.20.0", True)):
         python(f"preview-{name}", "declared", "preview", count_addresses=4, agent=agent, images=images, pages=articles + products)
     python("feed-freshrss", "feed", "feed", agent="FreshRSS/1.26.0 (Linux; https://freshrss.org)")
     python("feed-feedly", "feed", "feed", agent="Feedly/1.0 (+https://feedly.com/poller.html; 12 subscribers; like FeedFetcher-Google)")
@@ -379,5 +381,5 @@ def _robots(lab, addresses, agents, neighbour):
 
 def build(lab):
     addresses, agents = Addresses(), Agents()
-    people, neighbour = _people(lab, addresses, agents)
-    return people + _robots(lab, addresses, agents, neighbour)
+    people, neighbour, office = _people(lab, addresses, agents)
+    return people + _robots(lab, addresses, agents, neighbour, office)

@@ -9,7 +9,7 @@ target=target/lab
 mkdir -p "$target"
 
 base=(nginx libnginx-mod-stream openssl curl iproute2 util-linux chromium xvfb nodejs npm python3-venv fonts-dejavu-core)
-tools=(firefox-esr webkit2gtk-driver chromium-driver gobuster dirb wfuzz dirsearch python3-chardet sqlmap httrack wget wget2 linkchecker lynx whatweb apache2-utils hey
+tools=(firefox-esr webkit2gtk-driver locales chromium-driver gobuster dirb wfuzz dirsearch python3-chardet sqlmap httrack wget wget2 linkchecker lynx whatweb apache2-utils hey
     siege ffuf w3m links elinks wapiti hydra libwww-perl aria2 newsboat monitoring-plugins-basic nmap)
 [ "${1:-}" = --short ] && tools=()
 # A node that came another way is as good.

@@ -91,7 +91,10 @@ async function firefox(who) {
 /// WebKitGTK's MiniBrowser by WebKitWebDriver; names are resolved by the lab's hosts file.
 async function webkit(who) {
   const port = 30000 + Math.floor(Math.random() * 20000);
-  const driver = spawn('WebKitWebDriver', ['-p', String(port)], { stdio: 'ignore', env: { ...process.env, LANGUAGE: who.languages.split(',')[0], XDG_DATA_HOME: who.profile, XDG_CACHE_HOME: who.profile } });
+  // It takes its languages from the locale, and Accept-Language from these.
+  const languages = who.languages.split(',').map(l => l.replace('-', '_'));
+  const locale = { LANGUAGE: languages.join(':'), LANG: `${languages[0]}.UTF-8`, ...(who.locales ? { LOCPATH: who.locales } : {}) };
+  const driver = spawn('WebKitWebDriver', ['-p', String(port)], { stdio: 'ignore', env: { ...process.env, ...locale, XDG_DATA_HOME: who.profile, XDG_CACHE_HOME: who.profile } });
   const call = async (method, where, body) => {
     const answer = await fetch(`http://127.0.0.1:${port}${where}`, { method, body: body && JSON.stringify(body), headers: { 'content-type': 'application/json' } });
     const { value } = await answer.json();
@@ -106,11 +109,13 @@ async function webkit(who) {
   const made = await call('POST', '/session', { capabilities: { alwaysMatch: {
     acceptInsecureCerts: true, pageLoadStrategy: 'normal', 'webkitgtk:browserOptions': { binary: who.binary, args },
   } } });
+  // Said in the client's output; a person goes on.
+  const say = error => { console.error(String(error)); };
   const at = `/session/${made.sessionId}`;
   return {
-    goto: url => call('POST', `${at}/url`, { url }).catch(() => {}),
-    js: code => call('POST', `${at}/execute/sync`, { script: `return (${code})`, args: [] }).catch(() => undefined),
-    back: () => call('POST', `${at}/back`, {}).catch(() => {}),
+    goto: url => call('POST', `${at}/url`, { url }).catch(say),
+    js: code => call('POST', `${at}/execute/sync`, { script: `return (${code})`, args: [] }).catch(say),
+    back: () => call('POST', `${at}/back`, {}).catch(say),
     close: async () => { await call('DELETE', at).catch(() => {}); driver.kill(); },
   };
 }
