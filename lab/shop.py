@@ -116,7 +116,10 @@ def build(folder):
         put_page(f"/blog/{slug}/", title,
                  f'<h1>{title}</h1><img src="/images/{slug}.png" width="480" height="320" alt="">'
                  + "".join(f"<p>{_text(rng, 5)}</p>" for _ in range(rng.randint(4, 9)))
-                 + f'<p>See our <a href="/product/{item[0]}/">{item[1]}</a>.</p>' + "".join(card("blog", *a) for a in links))
+                 + f'<p>See our <a href="/product/{item[0]}/">{item[1]}</a>.</p>'
+                 # Some links lead nowhere, as on every site.
+                 + (f'<p>More in <a href="/blog/old-{slug}/">an older article</a>.</p>' if slug.startswith(("storing", "choosing")) else "")
+                 + "".join(card("blog", *a) for a in links))
     for number in range(3):
         part = articles[number * 10:(number + 1) * 10]
         path = "/blog/" if number == 0 else f"/blog/page/{number + 1}/"
@@ -127,6 +130,7 @@ def build(folder):
         put_page(f"/category/{name}/", name.capitalize(), f"<h1>{name.capitalize()}</h1>" + "".join(card("product", *p) for p in part))
     for name in ("about", "contact", "imprint", "privacy"):
         put_page(f"/{name}/", name.capitalize(), f"<h1>{name.capitalize()}</h1><p>{_text(rng, 8)}</p>"
+                 + ('<img src="/images/team.png" width="40" height="40" alt="">' if name in ("about", "contact") else "")
                  + ('<a href="/files/catalogue.pdf">Catalogue</a>' if name == "about" else ""))
     put_page("/", "Home", '<h1>The Small Shop</h1><img src="/images/front.png" width="640" height="240" alt="">'
              + "".join(card("product", *p) for p in products[::4]) + "<h2>From the blog</h2>"

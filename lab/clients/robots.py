@@ -297,7 +297,8 @@ def probe():
         agent = RNG.choice(AGENTS) if WHO.get("rotate") else WHO.get("agent")
         s = session(agent, WHO.get("headers"))
         if agent == "":
-            s.headers["User-Agent"] = None
+            import urllib3
+            s.headers["User-Agent"] = urllib3.util.SKIP_HEADER
         for _ in range(each or len(order)):
             get(s, order[number % len(order)], allow_redirects=False)
             number += 1
