@@ -229,7 +229,7 @@ def _robots(lab, addresses, agents, neighbour, office):
     def python(name, kind, mode, claims=False, where=None, count_addresses=1, notes="", short=False, timeout=90, needs=(), only_agent="*", **options):
         where = where or ([addresses.one()] if count_addresses == 1 else addresses.many(count_addresses))
         who = {"mode": mode, "addresses": where, "port": lab.https_port, "http_port": lab.http_port, "seed": len(robots), "think": lab.stretch} | options
-        add(name, kind, Job([lab.python, str(lab.here / "clients/robots.py"), json.dumps(who)], timeout=int(timeout * max(1.0, lab.stretch)), hosts=False, needs=needs), claims, where, notes, short, only_agent)
+        add(name, kind, Job([lab.python, str(lab.here / "clients/robots.py"), json.dumps(who)], timeout=int(timeout * max(1.0, lab.stretch)), hosts=mode == "impersonate", needs=needs), claims, where, notes, short, only_agent)
 
     def headless(name, mode, claims, wanted, notes="", pause=0.0, engine="chromium", **options):
         where = addresses.one()

@@ -190,9 +190,7 @@ def aiohttp_scrape():
 def impersonate():
     """curl_cffi: a browser's TLS and headers without a browser."""
     from curl_cffi import CurlOpt, requests
-    resolve = [f"{HOST}:443:{WHO['addresses'][0]}"] if WHO["port"] == 443 else None
-    connect = [f"{HOST}:443:{WHO['addresses'][0]}:{WHO['port']}"]
-    options = {CurlOpt.RESOLVE: resolve} if resolve else {CurlOpt.CONNECT_TO: connect}
+    options = {CurlOpt.RESOLVE: [f"{HOST}:443:{WHO['addresses'][0]}"]}  # It takes no other port: see actors.py.
     client = requests.Session(impersonate=WHO["browser"], verify=False, curl_options=options)
     before, done = None, set()
     for where in WHO["pages"]:
