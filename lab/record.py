@@ -11,8 +11,25 @@ import json
 import pathlib
 import sys
 
-FIELDS = ["msec", "remote_addr", "request", "status", "host", "scheme", "http_referer", "http_user_agent", "http_accept", "http_accept_language",
-          "http_accept_encoding", "http_sec_fetch_site", "http_sec_fetch_mode", "http_sec_fetch_dest", "http_sec_ch_ua", "http_sec_ch_ua_mobile", "http_sec_ch_ua_platform"]
+FIELDS = [
+    "msec",
+    "remote_addr",
+    "request",
+    "status",
+    "host",
+    "scheme",
+    "http_referer",
+    "http_user_agent",
+    "http_accept",
+    "http_accept_language",
+    "http_accept_encoding",
+    "http_sec_fetch_site",
+    "http_sec_fetch_mode",
+    "http_sec_fetch_dest",
+    "http_sec_ch_ua",
+    "http_sec_ch_ua_mobile",
+    "http_sec_ch_ua_platform",
+]
 
 
 def check(lines, actors):
@@ -22,8 +39,13 @@ def check(lines, actors):
         row = json.loads(line)
         if list(row) != FIELDS or not isinstance(row["msec"], float) or not isinstance(row["status"], int):
             raise ValueError(f"line {number}: expected the fields {FIELDS}, found {line[:200]}")
-        if (row["remote_addr"], "*") not in known and (row["remote_addr"], row["http_user_agent"]) not in known:
-            raise ValueError(f"line {number}: nobody in actors.csv has {row['remote_addr']} and {row['http_user_agent']}")
+        if (row["remote_addr"], "*") not in known and (
+            row["remote_addr"],
+            row["http_user_agent"],
+        ) not in known:
+            raise ValueError(
+                f"line {number}: nobody in actors.csv has {row['remote_addr']} and {row['http_user_agent']}"
+            )
 
 
 def main():
@@ -40,7 +62,9 @@ def main():
         f.write(b"\n".join(lines) + b"\n")
     kept = [l for l in text.splitlines() if l.split(",")[0] in seen or l.startswith("ip,")]
     (target / "actors.csv").write_text("\n".join(kept) + "\n")
-    print(f"{len(lines)} lines of {len(seen)} addresses, {(target / 'access.json.log.gz').stat().st_size} bytes")
+    print(
+        f"{len(lines)} lines of {len(seen)} addresses, {(target / 'access.json.log.gz').stat().st_size} bytes"
+    )
 
 
 if __name__ == "__main__":

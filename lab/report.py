@@ -17,7 +17,11 @@ import statistics
 
 
 def open_text(path):
-    return gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape") if str(path).endswith(".gz") else open(path, encoding="utf-8", errors="surrogateescape", newline="")
+    return (
+        gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape")
+        if str(path).endswith(".gz")
+        else open(path, encoding="utf-8", errors="surrogateescape", newline="")
+    )
 
 
 def read_actors(path):
@@ -59,13 +63,23 @@ def figures(clients, below):
     everything = [s for c in clients for s in c]
     after = [s for c in clients for s in c[5:]]
     share = lambda values: sum(v < below for v in values) / len(values) if values else None
-    return {"clients": len(clients), "requests": len(everything), "first": statistics.median(first), "first_below": share(first), "median": statistics.median(everything),
-            "below": share(everything), "after_five": len(after), "after_five_below": share(after),
-            "clients_after_five_below": share([statistics.fmean(c[5:]) for c in clients if len(c) > 5])}
+    return {
+        "clients": len(clients),
+        "requests": len(everything),
+        "first": statistics.median(first),
+        "first_below": share(first),
+        "median": statistics.median(everything),
+        "below": share(everything),
+        "after_five": len(after),
+        "after_five_below": share(after),
+        "clients_after_five_below": share([statistics.fmean(c[5:]) for c in clients if len(c) > 5]),
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("scores")
     parser.add_argument("actors")
     parser.add_argument("--log", help="the log that was scored, to tell clients behind one address apart")
@@ -73,16 +87,30 @@ def main():
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     owners, actors, shared = read_actors(options.actors)
-    clients, unknown, unscored = read_scores(options.scores, owners, shared, agents_by_line(options.log) if options.log else {})
+    clients, unknown, unscored = read_scores(
+        options.scores, owners, shared, agents_by_line(options.log) if options.log else {}
+    )
     if not options.log and shared:
-        print(f"without --log, the people and robots behind {', '.join(sorted(shared))} cannot be told apart; their lines are left out")
+        print(
+            f"without --log, the people and robots behind {', '.join(sorted(shared))} cannot be told apart; their lines are left out"
+        )
 
     rows = []
     for name, who in actors.items():
         if clients[name]:
-            rows.append({"actor": name, "kind": who["kind"], "is_robot": int(who["is_robot"])} | figures(list(clients[name].values()), options.below))
-    groups = [("people", lambda w: w["is_robot"] == "0"), ("robots", lambda w: w["is_robot"] == "1"), ("robots that claim a browser", lambda w: w["is_robot"] == "1" and w["claims_browser"] == "1")]
-    groups += [(f"kind: {kind}", lambda w, kind=kind: w["kind"] == kind) for kind in dict.fromkeys(w["kind"] for w in actors.values())]
+            rows.append(
+                {"actor": name, "kind": who["kind"], "is_robot": int(who["is_robot"])}
+                | figures(list(clients[name].values()), options.below)
+            )
+    groups = [
+        ("people", lambda w: w["is_robot"] == "0"),
+        ("robots", lambda w: w["is_robot"] == "1"),
+        ("robots that claim a browser", lambda w: w["is_robot"] == "1" and w["claims_browser"] == "1"),
+    ]
+    groups += [
+        (f"kind: {kind}", lambda w, kind=kind: w["kind"] == kind)
+        for kind in dict.fromkeys(w["kind"] for w in actors.values())
+    ]
     for title, chosen in groups:
         members = [c for name, who in actors.items() if chosen(who) for c in clients[name].values()]
         if members:
@@ -92,9 +120,13 @@ def main():
         return
     percent = lambda v: "-" if v is None else f"{100 * v:.0f} %"
     low = f"<{options.below:g}"
-    print(f"{'actor':32} {'kind':14} {'clients':>7} {'requests':>8} {'first':>6} {'first ' + low:>9} {'median':>6} {'all ' + low:>7} {'after 5 ' + low:>11}")
+    print(
+        f"{'actor':32} {'kind':14} {'clients':>7} {'requests':>8} {'first':>6} {'first ' + low:>9} {'median':>6} {'all ' + low:>7} {'after 5 ' + low:>11}"
+    )
     for row in rows:
-        print(f"{row['actor']:32} {row['kind']:14} {row['clients']:7} {row['requests']:8} {row['first']:6.0f} {percent(row['first_below']):>9} {row['median']:6.0f} {percent(row['below']):>7} {percent(row['after_five_below']):>11}")
+        print(
+            f"{row['actor']:32} {row['kind']:14} {row['clients']:7} {row['requests']:8} {row['first']:6.0f} {percent(row['first_below']):>9} {row['median']:6.0f} {percent(row['below']):>7} {percent(row['after_five_below']):>11}"
+        )
     if unknown or unscored:
         print(f"{unknown} lines of nobody in the list of actors, {unscored} without a score")
 

@@ -84,6 +84,7 @@ const steps = {
 
 (async () => {
   const browser = await browsers[who.engine](who);
+  process.once('SIGTERM', () => browser.close().finally(() => process.exit(1)));
   try {
     for (const [name, ...rest] of who.steps) {
       await steps[name](browser, ...rest);

@@ -29,7 +29,12 @@ _real = socket.getaddrinfo
 def _mapped(host, port, *args, **kwargs):
     """All names lead to the robot's present address; nothing else can be reached."""
     kwargs.pop("family", None)
-    return _real(NOW["address"], WHO["port"] if port == 443 else (WHO["http_port"] if port == 80 else port), socket.AF_INET, socket.SOCK_STREAM)
+    return _real(
+        NOW["address"],
+        WHO["port"] if port == 443 else (WHO["http_port"] if port == 80 else port),
+        socket.AF_INET,
+        socket.SOCK_STREAM,
+    )
 
 
 socket.getaddrinfo = _mapped
@@ -55,6 +60,7 @@ def pause(low, high=None):
 def session(agent=None, headers=None):
     import requests
     import urllib3
+
     urllib3.disable_warnings()
     made = requests.Session()
     made.verify = False
@@ -67,7 +73,11 @@ def session(agent=None, headers=None):
 
 def links(text, base="/"):
     found = re.findall(r'href="(/[^"#]*)"', text)
-    return [f for f in dict.fromkeys(found) if not f.startswith("/static") and not f.endswith((".ico", ".webmanifest"))]
+    return [
+        f
+        for f in dict.fromkeys(found)
+        if not f.startswith("/static") and not f.endswith((".ico", ".webmanifest"))
+    ]
 
 
 def assets(text):
@@ -106,21 +116,40 @@ def walk(s, count, referrer=False, load=(), low=0.0, high=0.05):
 def scrape():
     """python-requests as it comes, or with another agent, with or without Referer and assets."""
     s = session(WHO.get("agent"), WHO.get("headers"))
-    walk(s, WHO.get("count", 60), WHO.get("referrer", False), WHO.get("load", ()), *WHO.get("pause", (0, 0.05)))
+    walk(
+        s, WHO.get("count", 60), WHO.get("referrer", False), WHO.get("load", ()), *WHO.get("pause", (0, 0.05))
+    )
 
 
 def full_headers():
     """A browser's headers typed in by hand: the same for each request, as such scrapers have it."""
-    s = session(WHO.get("agent", AGENTS[0]), {
-        "Accept": PAGE, "Accept-Language": "en-US,en;q=0.9", "Accept-Encoding": "gzip, deflate, br", "Upgrade-Insecure-Requests": "1",
-        "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document",
-        "Sec-CH-UA": '"Google Chrome";v="131", "Chromium";v="131", "Not_A Brand";v="24"', "Sec-CH-UA-Mobile": "?0", "Sec-CH-UA-Platform": '"Windows"'})
+    s = session(
+        WHO.get("agent", AGENTS[0]),
+        {
+            "Accept": PAGE,
+            "Accept-Language": "en-US,en;q=0.9",
+            "Accept-Encoding": "gzip, deflate, br",
+            "Upgrade-Insecure-Requests": "1",
+            "Sec-Fetch-Site": "none",
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": "document",
+            "Sec-CH-UA": '"Google Chrome";v="131", "Chromium";v="131", "Not_A Brand";v="24"',
+            "Sec-CH-UA-Mobile": "?0",
+            "Sec-CH-UA-Platform": '"Windows"',
+        },
+    )
     walk(s, WHO.get("count", 50), WHO.get("referrer", False), WHO.get("load", ()), 0.02, 0.2)
 
 
 def declared():
     """A crawler with its own name: robots.txt, the site map, then pages, from one or more addresses."""
-    s = session(WHO["agent"], {"Accept": WHO.get("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), "Accept-Encoding": "gzip, deflate"})
+    s = session(
+        WHO["agent"],
+        {
+            "Accept": WHO.get("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+            "Accept-Encoding": "gzip, deflate",
+        },
+    )
     pages = ["/"]
     if WHO.get("robots", True):
         get(s, "/robots.txt")
@@ -130,7 +159,7 @@ def declared():
             pages = re.findall(r"<loc>" + ORIGIN + r"([^<]*)</loc>", answer.text)
             RNG.shuffle(pages)
     s.close()
-    for number, where in enumerate(pages[:WHO.get("count", 30)]):
+    for number, where in enumerate(pages[: WHO.get("count", 30)]):
         NOW["address"] = WHO["addresses"][number % len(WHO["addresses"])]
         if len(WHO["addresses"]) > 1:
             s.close()
@@ -155,14 +184,26 @@ def preview():
 def urllib_scrape():
     for where in WHO["pages"]:
         try:
-            urllib.request.urlopen(urllib.request.Request(ORIGIN + where, headers={"User-Agent": WHO["agent"]} if WHO.get("agent") else {}), context=CONTEXT, timeout=10).read()
+            urllib.request.urlopen(
+                urllib.request.Request(
+                    ORIGIN + where, headers={"User-Agent": WHO["agent"]} if WHO.get("agent") else {}
+                ),
+                context=CONTEXT,
+                timeout=10,
+            ).read()
         except urllib.error.URLError:
             pass
 
 
 def httpx_scrape():
     import httpx
-    with httpx.Client(http2=True, verify=False, trust_env=False, headers={"User-Agent": WHO["agent"]} if WHO.get("agent") else {}) as client:
+
+    with httpx.Client(
+        http2=True,
+        verify=False,
+        trust_env=False,
+        headers={"User-Agent": WHO["agent"]} if WHO.get("agent") else {},
+    ) as client:
         for where in WHO["pages"]:
             client.get(ORIGIN + where)
             pause(0, 0.1)
@@ -181,7 +222,9 @@ def aiohttp_scrape():
         resolver = aiohttp.ThreadedResolver()
         headers = {"User-Agent": WHO["agent"]} if WHO.get("agent") else {}
         limit = asyncio.Semaphore(5)
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver), headers=headers) as client:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=resolver), headers=headers
+        ) as client:
             await asyncio.gather(*(fetch(client, where, limit) for where in WHO["pages"]))
 
     asyncio.run(main())
@@ -190,18 +233,33 @@ def aiohttp_scrape():
 def impersonate():
     """curl_cffi: a browser's TLS and headers without a browser."""
     from curl_cffi import CurlOpt, requests
-    options = {CurlOpt.RESOLVE: [f"{HOST}:443:{WHO['addresses'][0]}"]}  # It takes no other port: see actors.py.
+
+    options = {
+        CurlOpt.RESOLVE: [f"{HOST}:443:{WHO['addresses'][0]}"]
+    }  # It takes no other port: see actors.py.
     client = requests.Session(impersonate=WHO["browser"], verify=False, curl_options=options)
     before, done = None, set()
     for where in WHO["pages"]:
-        headers = {"Referer": ORIGIN + before, "Sec-Fetch-Site": "same-origin"} if WHO.get("referrer") and before else {}
+        headers = (
+            {"Referer": ORIGIN + before, "Sec-Fetch-Site": "same-origin"}
+            if WHO.get("referrer") and before
+            else {}
+        )
         text = client.get(ORIGIN + where, headers=headers).text
         if WHO.get("load"):
             for asset in assets(text):
                 if asset not in done:
                     done.add(asset)
-                    client.get(ORIGIN + asset, headers={"Referer": ORIGIN + where, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors",
-                                                         "Sec-Fetch-Dest": "image" if asset.endswith("png") else "script", "Accept": "*/*"})
+                    client.get(
+                        ORIGIN + asset,
+                        headers={
+                            "Referer": ORIGIN + where,
+                            "Sec-Fetch-Site": "same-origin",
+                            "Sec-Fetch-Mode": "no-cors",
+                            "Sec-Fetch-Dest": "image" if asset.endswith("png") else "script",
+                            "Accept": "*/*",
+                        },
+                    )
         before = where
         pause(0.05, 0.5)
 
@@ -209,6 +267,7 @@ def impersonate():
 def cloudscraper_scrape():
     import cloudscraper
     import urllib3
+
     urllib3.disable_warnings()
     s = cloudscraper.create_scraper()
     s.trust_env = False
@@ -224,20 +283,30 @@ def read_articles():
     """trafilatura and feedparser: reads the feed, then the text of what is in it."""
     import feedparser
     import trafilatura
+
     s = session(WHO.get("agent"))
     feed = feedparser.parse(get(s, "/feed.xml").content)
-    for entry in feed.entries[:WHO.get("count", 10)]:
+    for entry in feed.entries[: WHO.get("count", 10)]:
         trafilatura.extract(get(s, urllib.parse.urlsplit(entry.link).path).text)
         pause(0.1, 0.3)
 
 
 def feed():
     """A feed reader: asks for the feed again and again, with the validators of the last answer."""
-    s, headers = session(WHO["agent"], {"Accept": "application/rss+xml, application/atom+xml, application/xml;q=0.9, */*;q=0.1"}), {}
+    s, headers = (
+        session(
+            WHO["agent"],
+            {"Accept": "application/rss+xml, application/atom+xml, application/xml;q=0.9, */*;q=0.1"},
+        ),
+        {},
+    )
     for _ in range(WHO.get("count", 8)):
         answer = get(s, "/feed.xml", headers=headers)
         if answer is not None and answer.headers.get("ETag"):
-            headers = {"If-None-Match": answer.headers["ETag"], "If-Modified-Since": answer.headers.get("Last-Modified", "")}
+            headers = {
+                "If-None-Match": answer.headers["ETag"],
+                "If-Modified-Since": answer.headers.get("Last-Modified", ""),
+            }
         pause(1, 2)
 
 
@@ -268,18 +337,63 @@ def stuffing():
         if style != "plain":
             headers = {"Referer": ORIGIN + "/login", "Origin": ORIGIN}
         if style == "browser":
-            headers |= {"Accept": PAGE, "Accept-Language": "en-US,en;q=0.9", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+            headers |= {
+                "Accept": PAGE,
+                "Accept-Language": "en-US,en;q=0.9",
+                "Sec-Fetch-Site": "same-origin",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "document",
+            }
         try:
-            s.post(ORIGIN + WHO.get("path", "/login"), data={"user": f"user{number}@{HOST}", "password": f"secret{number}"}, headers=headers, timeout=10, allow_redirects=False)
+            s.post(
+                ORIGIN + WHO.get("path", "/login"),
+                data={"user": f"user{number}@{HOST}", "password": f"secret{number}"},
+                headers=headers,
+                timeout=10,
+                allow_redirects=False,
+            )
         except Exception as error:
             print("failed", error, file=sys.stderr)
         pause(*WHO.get("pause", (0, 0.03)))
 
 
-PROBES = ["/.env", "/.git/config", "/wp-login.php", "/wp-admin/", "/xmlrpc.php", "/wp-content/plugins/", "/phpmyadmin/", "/admin/", "/actuator/env",
-          "/actuator/health", "/.aws/credentials", "/config.json", "/backup.zip", "/db.sql", "/server-status", "/cgi-bin/luci", "/owa/", "/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php",
-          "/api/v1/users", "/console/", "/solr/admin/info/system", "/HNAP1", "/boaform/admin/formLogin", "/.DS_Store", "/wp-config.php.bak", "/info.php", "/telescope/requests",
-          "/_ignition/execute-solution", "/debug/default/view", "/login.action", "/manager/html", "/.vscode/sftp.json", "/wp-json/wp/v2/users", "/?author=1", "/index.php?s=/index/think/app/invokefunction"]
+PROBES = [
+    "/.env",
+    "/.git/config",
+    "/wp-login.php",
+    "/wp-admin/",
+    "/xmlrpc.php",
+    "/wp-content/plugins/",
+    "/phpmyadmin/",
+    "/admin/",
+    "/actuator/env",
+    "/actuator/health",
+    "/.aws/credentials",
+    "/config.json",
+    "/backup.zip",
+    "/db.sql",
+    "/server-status",
+    "/cgi-bin/luci",
+    "/owa/",
+    "/vendor/phpunit/phpunit/src/Util/PHP/eval-stdin.php",
+    "/api/v1/users",
+    "/console/",
+    "/solr/admin/info/system",
+    "/HNAP1",
+    "/boaform/admin/formLogin",
+    "/.DS_Store",
+    "/wp-config.php.bak",
+    "/info.php",
+    "/telescope/requests",
+    "/_ignition/execute-solution",
+    "/debug/default/view",
+    "/login.action",
+    "/manager/html",
+    "/.vscode/sftp.json",
+    "/wp-json/wp/v2/users",
+    "/?author=1",
+    "/index.php?s=/index/think/app/invokefunction",
+]
 
 
 def probe():
@@ -296,6 +410,7 @@ def probe():
         s = session(agent, WHO.get("headers"))
         if agent == "":
             import urllib3
+
             s.headers["User-Agent"] = urllib3.util.SKIP_HEADER
         for _ in range(each or len(order)):
             get(s, order[number % len(order)], allow_redirects=False)
@@ -308,7 +423,9 @@ def by_address():
     for address in WHO["addresses"]:
         NOW["address"] = address
         s = session(WHO["agent"])
-        for where in [f"http://{address}/", f"https://{address}/"] + [f"https://{address}{p}" for p in WHO.get("paths", [])]:
+        for where in [f"http://{address}/", f"https://{address}/"] + [
+            f"https://{address}{p}" for p in WHO.get("paths", [])
+        ]:
             try:
                 s.get(where, timeout=5, allow_redirects=False)
             except Exception as error:
@@ -328,7 +445,7 @@ def spread():
         for step in range(WHO.get("each", 1)):
             answer = get(s, pages[(number * WHO.get("each", 1) + step) % len(pages)])
             if WHO.get("load") and answer is not None:
-                for asset in assets(answer.text)[:WHO["load"]]:
+                for asset in assets(answer.text)[: WHO["load"]]:
                     get(s, asset)
         pause(0.02, 0.3)
 
@@ -337,14 +454,22 @@ def poll():
     """Watches prices or stock: the same few addresses of the site again and again."""
     s = session(WHO.get("agent"), WHO.get("headers"))
     for number in range(WHO.get("count", 40)):
-        get(s, WHO["paths"][number % len(WHO["paths"])], headers={"Referer": ORIGIN + WHO["paths"][0]} if WHO.get("referrer") else {})
+        get(
+            s,
+            WHO["paths"][number % len(WHO["paths"])],
+            headers={"Referer": ORIGIN + WHO["paths"][0]} if WHO.get("referrer") else {},
+        )
         pause(0.3, 0.8)
 
 
 def images():
     """Fetches pictures only."""
     s = session(WHO["agent"])
-    names = [urllib.parse.urlsplit(p).path.strip("/").split("/")[-1] for p in WHO["pages"] if p.startswith("/product/")]
+    names = [
+        urllib.parse.urlsplit(p).path.strip("/").split("/")[-1]
+        for p in WHO["pages"]
+        if p.startswith("/product/")
+    ]
     for name in names:
         get(s, f"/images/{name}-large.png")
         pause(0.02, 0.1)
@@ -357,7 +482,13 @@ def spam():
         where = WHO["pages"][number % len(WHO["pages"])]
         get(s, where)
         try:
-            s.post(ORIGIN + ("/contact/" if number % 2 else "/cart"), data={"text": "buy " * 10, "item": "x"}, headers={"Referer": ORIGIN + where}, timeout=10, allow_redirects=False)
+            s.post(
+                ORIGIN + ("/contact/" if number % 2 else "/cart"),
+                data={"text": "buy " * 10, "item": "x"},
+                headers={"Referer": ORIGIN + where},
+                timeout=10,
+                allow_redirects=False,
+            )
         except Exception as error:
             print("failed", error, file=sys.stderr)
         pause(0.05, 0.2)
@@ -366,11 +497,17 @@ def spam():
 def selenium_walk():
     """Selenium with Debian's chromedriver, as it comes."""
     from selenium import webdriver
+
     socket.getaddrinfo = _real
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     to = WHO["addresses"][0] if WHO["port"] == 443 else f"{WHO['addresses'][0]}:{WHO['port']}"
-    for argument in ("--headless=new", "--no-sandbox", "--ignore-certificate-errors", f"--host-resolver-rules=MAP {HOST} {to}"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--ignore-certificate-errors",
+        f"--host-resolver-rules=MAP {HOST} {to}",
+    ):
         options.add_argument(argument)
     if WHO.get("agent"):
         options.add_argument(f"--user-agent={WHO['agent']}")

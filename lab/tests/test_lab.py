@@ -25,8 +25,25 @@ import shop  # noqa: E402
 
 
 def everyone(work):
-    lab = types.SimpleNamespace(here=HERE, work=pathlib.Path(work), isolated=True, stretch=1.0, https_port=443, http_port=80, python="python", scrapy="scrapy", minibrowser="",
-                                pages=shop.build(pathlib.Path(work) / "html"), words="", urls="", users="", passwords="", feeds="", newsboat="", spki="")
+    lab = types.SimpleNamespace(
+        here=HERE,
+        work=pathlib.Path(work),
+        isolated=True,
+        stretch=1.0,
+        https_port=443,
+        http_port=80,
+        python="python",
+        scrapy="scrapy",
+        minibrowser="",
+        pages=shop.build(pathlib.Path(work) / "html"),
+        words="",
+        urls="",
+        users="",
+        passwords="",
+        feeds="",
+        newsboat="",
+        spki="",
+    )
     return cast.build(lab)
 
 
@@ -37,7 +54,9 @@ class Cast(unittest.TestCase):
             files = sorted(p.relative_to(one) for p in pathlib.Path(one).rglob("*") if p.is_file())
             self.assertGreater(len(files), 120)
             for name in files:
-                self.assertEqual((pathlib.Path(one) / name).read_bytes(), (pathlib.Path(two) / name).read_bytes(), name)
+                self.assertEqual(
+                    (pathlib.Path(one) / name).read_bytes(), (pathlib.Path(two) / name).read_bytes(), name
+                )
 
     def test_each_address_has_one_label(self):
         with tempfile.TemporaryDirectory() as work:
@@ -69,14 +88,38 @@ class Report(unittest.TestCase):
     def test_first_median_and_share_after_five(self):
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
-            (folder / "actors.csv").write_text("ip,user_agent,actor,kind,is_robot,claims_browser,notes\n127.1.1.1,*,p,person,0,1,\n127.2.2.2,*,r,scanner,1,0,\n127.3.3.3,a,p,person,0,1,\n127.3.3.3,b,r,scanner,1,0,\n")
+            (folder / "actors.csv").write_text(
+                "ip,user_agent,actor,kind,is_robot,claims_browser,notes\n127.1.1.1,*,p,person,0,1,\n127.2.2.2,*,r,scanner,1,0,\n127.3.3.3,a,p,person,0,1,\n127.3.3.3,b,r,scanner,1,0,\n"
+            )
             lines, log = [], []
-            for number, (ip, score, agent) in enumerate([("127.1.1.1", 80, "")] * 7 + [("127.2.2.2", 50, "")] * 5 + [("127.2.2.2", 10, "")] * 3 + [("127.2.2.2", 60, "")] + [("127.3.3.3", 90, "a"), ("127.3.3.3", 20, "b")], 1):
+            for number, (ip, score, agent) in enumerate(
+                [("127.1.1.1", 80, "")] * 7
+                + [("127.2.2.2", 50, "")] * 5
+                + [("127.2.2.2", 10, "")] * 3
+                + [("127.2.2.2", 60, "")]
+                + [("127.3.3.3", 90, "a"), ("127.3.3.3", 20, "b")],
+                1,
+            ):
                 lines.append(f"{number},{number}.0,{ip},{score},ok,0.5")
                 log.append(json.dumps({"http_user_agent": agent}))
-            (folder / "scores.csv").write_text("line,time,ip,score,status,probability\n" + "\n".join(lines) + "\n")
+            (folder / "scores.csv").write_text(
+                "line,time,ip,score,status,probability\n" + "\n".join(lines) + "\n"
+            )
             (folder / "log").write_text("\n".join(log) + "\n")
-            out = subprocess.run([sys.executable, str(HERE / "report.py"), str(folder / "scores.csv"), str(folder / "actors.csv"), "--log", str(folder / "log"), "--json"], check=True, capture_output=True, text=True).stdout
+            out = subprocess.run(
+                [
+                    sys.executable,
+                    str(HERE / "report.py"),
+                    str(folder / "scores.csv"),
+                    str(folder / "actors.csv"),
+                    "--log",
+                    str(folder / "log"),
+                    "--json",
+                ],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
         rows = {r["actor"]: r for r in json.loads(out)["rows"]}
         self.assertEqual(rows["p"]["clients"], 2)
         self.assertEqual(rows["p"]["first_below"], 0)
@@ -103,11 +146,15 @@ class Recorded(unittest.TestCase):
 class ShortRun(unittest.TestCase):
     def test_each_request_is_labelled_by_its_address(self):
         needed = [c for c in ("nginx", "openssl", "curl") if not shutil.which(c)]
-        needed += [] if os.path.exists("/usr/lib/nginx/modules/ngx_stream_module.so") else ["libnginx-mod-stream"]
+        needed += (
+            [] if os.path.exists("/usr/lib/nginx/modules/ngx_stream_module.so") else ["libnginx-mod-stream"]
+        )
         if needed:
             self.skipTest(f"SKIPPED: {', '.join(needed)} not installed (lab/setup.sh --short)")
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run([str(HERE / "run"), "--short", "--out", folder], capture_output=True, text=True, timeout=240)
+            done = subprocess.run(
+                [str(HERE / "run"), "--short", "--out", folder], capture_output=True, text=True, timeout=240
+            )
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             with open(os.path.join(folder, "access.json.log"), "rb") as f:
                 lines = f.read().splitlines()
@@ -118,15 +165,30 @@ class ShortRun(unittest.TestCase):
             by_address = {a["ip"]: a for a in actors}
             counts = {a["actor"]: sum(by_address[r["remote_addr"]] is a for r in rows) for a in actors}
             for name, count in counts.items():
-                skipped = any(line.startswith(name + " ") and "SKIPPED" in line for line in done.stdout.splitlines())
+                skipped = any(
+                    line.startswith(name + " ") and "SKIPPED" in line for line in done.stdout.splitlines()
+                )
                 self.assertTrue(count >= 10 or skipped, (name, count, done.stdout, done.stderr))
             print(done.stdout)
             # A person's browser says where it comes from and what it loads; a curl loop does not.
             person = [r for r in rows if by_address[r["remote_addr"]]["kind"] == "person"]
             if person:
-                self.assertTrue(any(r["http_sec_fetch_dest"] == "document" and r["http_sec_ch_ua"] and r["http_accept_language"] for r in person))
+                self.assertTrue(
+                    any(
+                        r["http_sec_fetch_dest"] == "document"
+                        and r["http_sec_ch_ua"]
+                        and r["http_accept_language"]
+                        for r in person
+                    )
+                )
                 self.assertTrue(any(r["http_referer"].startswith("https://shop.example/") for r in person))
-            self.assertTrue(all(r["http_sec_fetch_site"] == "" for r in rows if by_address[r["remote_addr"]]["actor"] == "curl-loop"))
+            self.assertTrue(
+                all(
+                    r["http_sec_fetch_site"] == ""
+                    for r in rows
+                    if by_address[r["remote_addr"]]["actor"] == "curl-loop"
+                )
+            )
 
 
 if __name__ == "__main__":
