@@ -22,7 +22,7 @@ requirements=lab/requirements.txt
 if ! cmp -s "$requirements" "$target/requirements.txt"; then
     if [ "${1:-}" = --short ]; then
         # The exact version that the full set has.
-        python3 -m venv "$target/venv" && "$target/venv/bin/pip" install --quiet "$(grep '^requests==' "$requirements")" \
+        "$target/venv/bin/python" -c 'import requests' 2>/dev/null || python3 -m venv "$target/venv" && "$target/venv/bin/pip" install --quiet "$(grep '^requests==' "$requirements")" \
             || echo "cannot install requests into $target/venv; going on without" >&2
     elif python3 -m venv "$target/venv" && "$target/venv/bin/pip" install --quiet -r "$requirements"; then
         cp "$requirements" "$target/requirements.txt"
