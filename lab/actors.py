@@ -1163,7 +1163,7 @@ def _robots(lab, addresses, agents, neighbour, office):
         (
             "bytespider",
             "Mozilla/5.0 (Linux; Android 5.0) AppleWebKit/537.36 (KHTML, like Gecko) Mobile Safari/537.36 (compatible; Bytespider; spider-feedback@bytedance.com)",
-            {"count": 40, "many": 6, "robots": False, "sitemap": False},
+            {"count": 40, "many": 6, "robots": False, "sitemap": False, "pages": pages},
         ),
         (
             "perplexitybot",

@@ -150,7 +150,7 @@ def declared():
             "Accept-Encoding": "gzip, deflate",
         },
     )
-    pages = ["/"]
+    pages = WHO.get("pages", ["/"])
     if WHO.get("robots", True):
         get(s, "/robots.txt")
     if WHO.get("sitemap", True):
