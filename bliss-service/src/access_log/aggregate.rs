@@ -12,6 +12,7 @@ use super::distinct::ValueHash;
 use super::features::{ATTRIBUTES, attribute, hit};
 use super::parse::Record;
 use super::population::Population;
+use super::site::SiteHosts;
 use super::windows::Hit;
 use crate::keys::DimensionKeys;
 use bliss_core::build::Change;
@@ -104,6 +105,9 @@ pub struct Aggregator {
     options: AggregateOptions,
     values: ValueHash,
     tables: Vec<Table>,
+    hosts: SiteHosts,
+    /// Hosts of the site that the configuration names.
+    site_hosts: Vec<String>,
     population: Population,
     counts_population: bool,
     /// How far back requests count, in milliseconds.
@@ -140,6 +144,8 @@ impl Aggregator {
         Ok(Self {
             reach_ms: tables.iter().map(|table| table.wanted.reach_ms()).max().unwrap_or(0),
             counts_population: tables.iter().any(|table| table.wanted.staleness || table.wanted.site_ips),
+            hosts: SiteHosts::default(),
+            site_hosts: schema.site_hosts.clone(),
             population: Population::default(),
             options,
             values,
@@ -191,10 +197,12 @@ impl Aggregator {
             let names = &table.attributes;
             table.keys.key(|at| attribute(record, ip, names.get(at)?)).ok()
         });
-        let prepared = Prepared { hit: hit(record, ip, &self.values), keys: keys.collect() };
+        let is_site = |host: &[u8]| self.hosts.is_site(&self.site_hosts, host);
+        let prepared = Prepared { hit: hit(record, ip, &self.values, is_site), keys: keys.collect() };
         let first = self.pending_first_ms.get_or_insert(record.time_ms);
         *first = (*first).min(record.time_ms);
         self.pending.push(prepared);
+        self.hosts.learn(record);
         Ingested::Counted
     }
 

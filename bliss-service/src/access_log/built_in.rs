@@ -61,7 +61,12 @@ pub fn built_in_dimension(name: &str) -> Option<Dimension> {
             ("asset_share_session", -1.0, none),
             ("requests_session", 0.0, 1024.0),
         ],
-        "path" => &[("unique_ips_7d", 0.0, 64.0), ("error_share_h7d", -1.0, none)],
+        "path" => &[
+            ("unique_ips_7d", 0.0, 64.0),
+            ("error_share_h7d", -1.0, none),
+            ("referrer_share_h7d", -1.0, none),
+            ("site_referrer_share_h7d", -1.0, none),
+        ],
         "browser" => &[
             ("asset_share_h7d", -1.0, none),
             ("no_referrer_page_share_h7d", -1.0, none),
@@ -132,9 +137,9 @@ mod tests {
             BUILT_IN_DIMENSIONS.iter().filter_map(move |name| dimension(name)).collect::<Vec<_>>()
         };
         let kinds: [(_, &[usize]); 3] = [
-            (of(built_in_dimension), &[5, 4, 7, 3, 1, 2, 4]),
+            (of(built_in_dimension), &[5, 4, 7, 3, 1, 4, 4]),
             (of(windowed_dimension), &[33, 36, 33, 30]),
-            (of(full_dimension), &[38, 40, 40, 33, 1, 2, 4]),
+            (of(full_dimension), &[38, 40, 40, 33, 1, 4, 4]),
         ];
         for (dimensions, expected) in kinds {
             let widths: Vec<_> = dimensions.iter().map(|dimension| dimension.features.len()).collect();

@@ -7,7 +7,7 @@
 //! counts in every measure but the shares, so that a client is not kept blocked by having been blocked.
 
 use bliss_core::attribute::Value;
-use bliss_core::http::{engine_of, is_asset};
+use bliss_core::http::{RequestValue, engine_of, is_asset};
 use bliss_core::schema::{Feature, FeatureKind};
 
 pub use super::built_in::{
@@ -283,12 +283,20 @@ pub const ATTRIBUTES: [&str; 8] =
     ["ip", "user_agent", "browser", "path", "method", "host", "scheme", "referrer"];
 
 /// What one line adds to the windows.
-pub(crate) fn hit(record: &Record<'_>, ip: &[u8], values: &ValueHash) -> Hit {
+pub(crate) fn hit(
+    record: &Record<'_>,
+    ip: &[u8],
+    values: &ValueHash,
+    is_site: impl Fn(&[u8]) -> Option<bool>,
+) -> Hit {
+    let site_referrer = RequestValue::SiteReferrer;
+    let of_request = record.http(ip).values(site_referrer.bit(), is_site)[site_referrer.index()];
     Hit {
         time_ms: record.time_ms,
         own_answer: record.own_answer,
         error: record.status >= 400 && !record.own_answer && !matches!(record.status, 403 | 429),
         referrer_told: record.told.referrer,
+        site_referrer: (!of_request.is_nan()).then_some(of_request > 0.0),
         post: record.method.as_ref() == b"POST",
         browser: record.user_agent.as_deref().and_then(engine_of),
         network: distinct::network(record.ip),

@@ -47,16 +47,18 @@ pub(crate) enum Share {
     Robots,
     Error,
     Referrer,
+    SiteReferrer,
     Post,
 }
 
 impl Share {
-    pub(crate) const ALL: [(&str, Self); 6] = [
+    pub(crate) const ALL: [(&str, Self); 7] = [
         ("asset_share", Self::Asset),
         ("no_referrer_page_share", Self::NoReferrerPage),
         ("robots_share", Self::Robots),
         ("error_share", Self::Error),
         ("referrer_share", Self::Referrer),
+        ("site_referrer_share", Self::SiteReferrer),
         ("post_share", Self::Post),
     ];
 }
@@ -75,6 +77,9 @@ pub(crate) struct Counts {
     pages: f32,
     no_referrer_pages: f32,
     referrers: f32,
+    /// Those of which it is known whether the referrer is the site's.
+    placed: f32,
+    site_referrers: f32,
     assets: f32,
     robots: f32,
     errors: f32,
@@ -94,6 +99,8 @@ impl Counts {
         add(&mut self.posts, served && hit.post);
         add(&mut self.heard, heard);
         add(&mut self.referrers, heard && hit.referrer);
+        add(&mut self.placed, heard && hit.site_referrer.is_some());
+        add(&mut self.site_referrers, heard && hit.site_referrer == Some(true));
         add(&mut self.pages, heard && !hit.asset);
         add(&mut self.no_referrer_pages, heard && !hit.asset && !hit.referrer);
     }
@@ -106,6 +113,8 @@ impl Counts {
             &mut self.pages,
             &mut self.no_referrer_pages,
             &mut self.referrers,
+            &mut self.placed,
+            &mut self.site_referrers,
             &mut self.assets,
             &mut self.robots,
             &mut self.errors,
@@ -143,6 +152,7 @@ impl Counts {
             Share::Robots => (self.robots, self.requests),
             Share::Error => (self.errors, self.served),
             Share::Referrer => (self.referrers, self.heard),
+            Share::SiteReferrer => (self.site_referrers, self.placed),
             Share::Post => (self.posts, self.served),
         };
         (of > 0.0).then(|| part / of)
@@ -339,8 +349,8 @@ mod tests {
         let time_ms = 1_000 * HOUR;
         let base = Hit { time_ms, referrer_told: true, ..Hit::default() };
         for hit in [
-            Hit { asset: true, referrer: true, ..base },
-            Hit { post: true, ..base },
+            Hit { asset: true, referrer: true, site_referrer: Some(true), ..base },
+            Hit { post: true, site_referrer: Some(false), ..base },
             Hit { referrer: true, error: true, ..base },
             // The log does not tell.
             Hit { referrer_told: false, ..base },
@@ -354,7 +364,7 @@ mod tests {
         assert_eq!(counts.requests, 5.0);
         assert_eq!((share(Share::Asset), share(Share::Error), share(Share::Post)), (0.25, 0.25, 0.25));
         assert_eq!((share(Share::Referrer), share(Share::NoReferrerPage)), (2.0 / 3.0, 0.5));
-        assert_eq!(share(Share::Robots), 0.2);
+        assert_eq!((share(Share::Robots), share(Share::SiteReferrer)), (0.2, 0.5));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::parse::Record;
 const FEWEST: u32 = 3;
 /// And one in so many of those of the host with the most: others embed an image now and then.
 const SHARE: u32 = 4;
+/// After so many assets the hosts are worked out once in so many.
+const SETTLED: u64 = 512;
 /// Hosts that are counted: clients write referrers as they like.
 const MOST_HOSTS: usize = 1024;
 
@@ -18,6 +20,8 @@ const MOST_HOSTS: usize = 1024;
 pub struct SiteHosts {
     /// Assets that were asked for from a host, without `www.` and in lower case.
     counts: HashMap<Vec<u8>, u32>,
+    /// How many assets that was.
+    seen: u64,
     hosts: Vec<Vec<u8>>,
 }
 
@@ -34,9 +38,14 @@ impl SiteHosts {
         }
         if self.counts.len() < MOST_HOSTS || self.counts.contains_key(&host) {
             *self.counts.entry(host).or_default() += 1;
-            let most = self.counts.values().copied().max().unwrap_or_default();
-            let own = self.counts.iter().filter(|(_, count)| **count >= FEWEST && **count >= most / SHARE);
-            self.hosts = own.map(|(host, _)| host.clone()).collect();
+            self.seen += 1;
+            // Seldom once there are many: shares change slowly then.
+            if self.seen < SETTLED || self.seen.is_multiple_of(SETTLED) {
+                let most = self.counts.values().copied().max().unwrap_or_default();
+                let own =
+                    self.counts.iter().filter(|(_, count)| **count >= FEWEST && **count >= most / SHARE);
+                self.hosts = own.map(|(host, _)| host.clone()).collect();
+            }
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Hit {
     pub(crate) error: bool,
     /// Whether the log tells the referrer.
     pub(crate) referrer_told: bool,
+    /// Whether the referrer is the site's own, where that is known.
+    pub(crate) site_referrer: Option<bool>,
     pub(crate) post: bool,
     /// The engine of the browser that the user agent claims, and its version.
     pub(crate) browser: Option<(Engine, u32)>,
