@@ -12,6 +12,7 @@
 //! | [`refusal`], [`expiry`] | why rows are refused; which rows are too old |
 //! | [`export`] | training rows, read as workers read them |
 //! | [`score_log`] | what every request of a log would have got |
+//! | [`train`] | a model of the site's own log |
 //! | [`check`] | whether a configuration would work on this host |
 //! | [`model_tool`] | what is in a model, and what it answers |
 //! | [`demo`] | the whole chain on one screen |
@@ -40,6 +41,7 @@ pub mod publish;
 pub mod refusal;
 pub mod score_log;
 pub mod state;
+pub mod train;
 pub mod worker_metrics;
 
 /// The model that comes with BLISS, as CatBoost saves it.
