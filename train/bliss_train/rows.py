@@ -39,7 +39,9 @@ def read(path, columns=None):
                 f"{'is' if len(missing) == 1 else 'are'} missing; found {', '.join(present[:12])}… "
                 "Export the log again with this version of blissctl."
             )
-        wanted = None if columns is None else list(dict.fromkeys([*needed, *(c for c in columns if c in present)]))
+        wanted = None if columns is None else list(dict.fromkeys(
+            [*needed, *(c for c in columns if c in present), *(c for c in present if c.endswith(".status"))]
+        ))
         frame = pandas.read_parquet(path, columns=wanted)
     except (OSError, pyarrow.ArrowException) as error:
         raise Problem(f"{path}: expected a Parquet file of training rows, but it cannot be read: {error}") from error
