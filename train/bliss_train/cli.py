@@ -37,6 +37,7 @@ def parser():
     fit.add_argument("--people-below", type=float, default=0.01, metavar="SHARE",
                      help="share of people whose mean score is to be below 30 (default 0.01)")
     fit.add_argument("--allow-input", action="append", default=[], metavar="NAME", help="an input that may tell the label alone")
+    fit.add_argument("--no-clients", action="store_true", help="leave addresses and agents of clients out of the report")
     fit.add_argument("--bootstrap", type=int, default=200, metavar="N", help="samples for the report's bands (default 200)")
 
     test = commands.add_parser("evaluate", help="print the acceptance table")
@@ -199,7 +200,7 @@ def run_fit(told):
             say(f"the default model {Path(told.base).name} stays as it is")
         raise
     facts = {"seed": told.seed, "base": Path(told.base).name if base is not None else None, "wanted": told.people_below,
-             "bootstrap": told.bootstrap, "sites": sites, "inputs": inputs}
+             "bootstrap": told.bootstrap, "sites": sites, "inputs": inputs, "name_clients": not told.no_clients}
     fitting.write(fitted, told.out, facts)
     from .evaluate import as_text
     print(as_text(fitted.figures, f"Out of fold (left out by {fitted.folds}), threshold from the same people:"))

@@ -152,7 +152,7 @@ def policy(fitted):
     careful = max((row["below"] for row in rows if row["upper"] <= 0.03), default=5)
     hard = max((row["below"] for row in rows if row["people"] == 0 and row["below"] < careful), default=5)
     lines += [
-        "", "[[model]]", 'name = "own"', 'path = "model.cbm"', 'bot_class = 1', "", "[[route]]", 'name = "default"',
+        "", "[[model]]", 'name = "own"', 'version = "1"', 'path = "model.cbm"', 'bot_class = 1', "", "[[route]]", 'name = "default"',
         'shadow = ["own"]         # later: active = "own"', "",
         "# What a front end could do with the score (examples/nginx):",
         f"# score below {hard}: answer 403", f"# score below {careful}: a challenge", f"# score from {careful} on: let through", "",

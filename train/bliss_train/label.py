@@ -138,7 +138,7 @@ def floods(rows, clients, rules):
     """Clients of addresses that mostly try logins."""
     rule = rules.login_flood
     told = {path: bool(rule["paths_pattern"].search(text(path))) for path in rows["path"][rows["method"] == "POST"].unique()}
-    logins = (rows["method"] == "POST") & rows["path"].map(told).fillna(False).astype(bool)
+    logins = (rows["method"] == "POST") & rows["path"].map(lambda path: told.get(path, False)).astype(bool)
     sums = pandas.DataFrame({"ip": rows["ip"], "all": 1, "logins": logins}).groupby("ip").sum()
     flooding = (sums["logins"] >= rule["posts"]) & (sums["logins"] >= rule["share"] * sums["all"])
     return clients["ip"].map(flooding).to_numpy(bool)
