@@ -19,7 +19,7 @@ def card(fitted, facts):
 
 `model.cbm` gives the log odds that a request comes from a robot. The product's score is 1 + floor(98 · P(human) + 0.5): 1 is a robot,
 99 a person. The threshold is in the file's bias: {"the base model's was kept, because the log has fewer than 100 people" if fitted.kept_base_threshold
-    else f"{100 * facts['wanted']:.1f} % of people, out of fold, have a mean score below 30"}.
+    else f"of people, out of fold, at most {100 * facts['wanted'].all:.1f} % have a mean score, and {100 * facts['wanted'].first:.1f} % a first request, below 30"}.
 
 | | |
 |---|---|

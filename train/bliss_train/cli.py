@@ -34,8 +34,7 @@ def parser():
     add_sites(fit)
     fit.add_argument("--out", required=True, type=Path, help="folder for model.cbm, fixture.jsonl, card.md, report.html, policy.toml")
     fit.add_argument("--base", default="none", metavar="MODEL.cbm|none", help="a model to correct (default: none)")
-    fit.add_argument("--people-below", type=float, default=0.01, metavar="SHARE",
-                     help="share of people whose mean score is to be below 30 (default 0.01)")
+    add_wanted(fit)
     fit.add_argument("--allow-input", action="append", default=[], metavar="NAME", help="an input that may tell the label alone")
     fit.add_argument("--no-clients", action="store_true", help="leave addresses and agents of clients out of the report")
     fit.add_argument("--bootstrap", type=int, default=200, metavar="N", help="samples for the report's bands (default 200)")
@@ -47,7 +46,7 @@ def parser():
     how.add_argument("--model", type=Path, help="measure this model as it is")
     how.add_argument("--later", type=float, metavar="SHARE", help="fit on the first part of one log, measure on the last SHARE of its time")
     test.add_argument("--base", default="none", metavar="MODEL.cbm|none", help="with --later: a model to correct")
-    test.add_argument("--people-below", type=float, default=0.01, metavar="SHARE")
+    add_wanted(test)
     add_rules(test)
     test.add_argument("--json", type=Path, help="also write the figures as JSON")
 
@@ -55,6 +54,22 @@ def parser():
     add_sites(leak)
     leak.add_argument("--allow-input", action="append", default=[], metavar="NAME")
     return main
+
+
+def add_wanted(command):
+    command.add_argument("--people-below", type=float, default=0.015, metavar="SHARE",
+                         help="share of people whose mean score may be below 30 (default 0.015)")
+    command.add_argument("--people-first-below", type=float, default=0.03, metavar="SHARE",
+                         help="share of people whose first request may score below 30 (default 0.03)")
+
+
+def wanted_of(told):
+    from .model import Wanted
+
+    for option, share in (("--people-below", told.people_below), ("--people-first-below", told.people_first_below)):
+        if not 0 < share < 0.5:
+            raise Problem(f"{option}: expected a share between 0 and 0.5, found {share}")
+    return Wanted(told.people_below, told.people_first_below)
 
 
 def add_rules(command):
@@ -189,17 +204,16 @@ def base_of(told, names):
 def run_fit(told):
     from . import fitting
 
-    if not 0 < told.people_below < 0.5:
-        raise Problem(f"--people-below: expected a share between 0 and 0.5, found {told.people_below}")
+    wanted = wanted_of(told)
     sites, names, inputs = load_sites(told)
     base, names = base_of(told, names)
     try:
-        fitted = fitting.fit(sites, names, inputs, told.seed, base, told.people_below, told.allow_input, say)
+        fitted = fitting.fit(sites, names, inputs, told.seed, base, wanted, told.allow_input, say)
     except NothingToLearn:
         if told.base != "none":
             say(f"the default model {Path(told.base).name} stays as it is")
         raise
-    facts = {"seed": told.seed, "base": Path(told.base).name if base is not None else None, "wanted": told.people_below,
+    facts = {"seed": told.seed, "base": Path(told.base).name if base is not None else None, "wanted": wanted,
              "bootstrap": told.bootstrap, "sites": sites, "inputs": inputs, "name_clients": not told.no_clients}
     fitting.write(fitted, told.out, facts)
     from .evaluate import as_text
@@ -212,6 +226,7 @@ def run_evaluate(told):
     from . import data, evaluate, later
     from .model import Recipe, load_base, raw
 
+    wanted = wanted_of(told)
     sites, names, inputs = load_sites(told)
     if told.model is not None:
         model = load_base(told.model, names)
@@ -223,12 +238,12 @@ def run_evaluate(told):
         rules, networks, hosting = rules_of(told)
         base, names = base_of(told, names)
         table, answers = later.measured(parts_of_sites(told)[0], names, inputs, rules, networks, hosting, told.later, base,
-                                        told.seed, told.people_below, say)
+                                        told.seed, wanted, say)
         title = f"The last {100 * told.later:.0f} % of the time, fitted on what came before:"
     else:
         table = data.together(sites)
-        recipe = Recipe(names, inputs.chance, inputs.forgotten, told.seed)
-        answers = evaluate.leave_one_group_out(table, recipe, told.people_below, say)
+        recipe = Recipe(names, inputs, told.seed)
+        answers = evaluate.leave_one_group_out(table, recipe, wanted, say)
         title = "Each group of sites by a model and a threshold made without it:"
     found = evaluate.figures(table, answers)
     print(evaluate.as_text(found, title))

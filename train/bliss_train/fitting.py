@@ -10,10 +10,9 @@ import pandas
 from . import __version__, data, evaluate, leak, measure
 from .errors import LeakFound, Problem
 from .label import PERSON
-from .model import (PEOPLE_FOR_OWN_PERCENTILE, Recipe, add_bias, check_enough, folds_of, raw, save, shift_of)
+from .model import (PEOPLE_FOR_OWN_PERCENTILE, Recipe, add_bias, check_enough, folds_of, raw, save, shift_of, Wanted)
 
 FIXTURE_ROWS = 200
-WANTED = 0.01
 
 
 @dataclass
@@ -32,7 +31,7 @@ class Fitted:
     kept_base_threshold: bool
 
 
-def fit(sites, names, inputs, seed=1, base=None, wanted=WANTED, allowed=(), say=lambda words: None):
+def fit(sites, names, inputs, seed=1, base=None, wanted=Wanted(), allowed=(), say=lambda words: None):
     """Fits on all sites; measures out of fold."""
     table = data.together(sites)
     people, robots = check_enough(table)
@@ -50,7 +49,7 @@ def fit(sites, names, inputs, seed=1, base=None, wanted=WANTED, allowed=(), say=
             "the label, or what was made from it, remove it (inputs.toml, exclude); if it is behaviour, allow it by name "
             "with --allow-input."
         )
-    recipe = Recipe(names, inputs.chance, inputs.forgotten, seed, base)
+    recipe = Recipe(names, inputs, seed, base)
     say(f"fitting, each time without one {what}, for the threshold and the figures")
     answers = recipe.out_of_fold(table, folds)
     # With few people of its own, a site's corrected model keeps the base's threshold.

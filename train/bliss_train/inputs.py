@@ -26,6 +26,7 @@ class Inputs:
             self.exclude, self.required = inputs.get("exclude", []), inputs.get("required", [])
             self.chance = float(sections["forget"]["chance"])
             self.forgotten = {pattern: float(value) for pattern, value in sections["forget"].get("values", {}).items()}
+            self.monotone = {pattern: int(way) for pattern, way in sections.get("monotone", {}).items()}
             self.evidence_patterns = sections["evidence"]["inputs"]
         except OSError as error:
             raise Problem(f"{path}: the list of inputs cannot be read: {error.strerror}") from error
@@ -68,6 +69,10 @@ class Inputs:
         if missing:
             raise Problem(f"{first}: expected the inputs {', '.join(missing)}, found {len(names)} others")
         return names
+
+    def directions(self, names):
+        """What is monotone, for each input: 1, -1, or 0."""
+        return [next((way for pattern, way in self.monotone.items() if fnmatch(name, pattern)), 0) for name in names]
 
     def evidence(self, names):
         """Which of the inputs gave labels."""

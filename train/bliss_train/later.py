@@ -19,7 +19,7 @@ def measured(part, names, inputs, rules, networks, hosting, share, base, seed, w
     if whole.disguised is not None:
         before.disguised = whole.disguised[whole.disguised["time"] < split].reset_index(drop=True)
     table = data.together([before])
-    recipe = Recipe(names, inputs.chance, inputs.forgotten, seed, base)
+    recipe = Recipe(names, inputs, seed, base)
     after = data.together([whole])
     after = after[(after["time"] >= split).to_numpy()].reset_index(drop=True)
     people, robots = check_enough(table)

@@ -58,6 +58,25 @@ def shift_for(raw, clients, wanted=0.01, first=None, first_wanted=None, below=PE
     return low
 
 
+def kindest(most, robots, kept, below=PEOPLE_BELOW):
+    """The smallest shift up to `most` with which each group of `robots` (raw answers, clients) keeps the share `kept` of
+    those clients that have a mean score below `below` at `most`."""
+    groups = []
+    for raw, clients in robots:
+        _, number = numpy.unique(clients, return_inverse=True)
+        groups.append((numpy.asarray(raw, float), number, numpy.bincount(number)))
+
+    def found(shift):
+        return numpy.array([(numpy.bincount(number, score(raw + shift)) / size < below).sum() for raw, number, size in groups])
+
+    needed = kept * found(most)
+    low, high = most - 20.0, most
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if (found(middle) >= needed).all() else (middle, high)
+    return high
+
+
 def by_client(table, raw):
     """Mean score, kind, site and number of requests of each client, in the order of their numbers."""
     frame = table[["client", "site", "group", "kind", "seen"]].copy()

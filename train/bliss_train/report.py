@@ -27,7 +27,7 @@ STYLE = """
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 main{max-width:60rem;margin:0 auto;padding:1rem}h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2rem 0 .3rem}
 p{margin:.4rem 0}.soft{color:var(--soft)}.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:100%}
-th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}td.n,th.n{text-align:right;white-space:nowrap}
+th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}td.n,th.n{text-align:right}td{white-space:nowrap}td:nth-child(2){white-space:normal}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font:11px system-ui,sans-serif}.grid{display:grid;gap:1rem;
 grid-template-columns:repeat(auto-fit,minmax(17rem,1fr))}figure{margin:.5rem 0;background:var(--card);border-radius:.5rem;padding:.6rem}
 figcaption{font-size:.9rem;color:var(--soft)}code{font-size:.85em;overflow-wrap:anywhere}.key span{display:inline-block;margin-right:.9rem}
@@ -107,6 +107,7 @@ def roc_figure(curve, low, high):
         return [f"{a:.1f},{110 - 100 * b:.1f}" for a, b in zip(x, values)]
     ticks = "".join(f'<text x="{40 + 260 * (numpy.log10(at) + 3) / 3:.0f}" y="124" text-anchor="middle">{label}</text>'
                     for at, label in ((0.001, "0.1 %"), (0.01, "1 %"), (0.1, "10 %"), (1, "100 %")))
+    ticks = ticks.replace('x="300" y="124" text-anchor="middle"', 'x="306" y="124" text-anchor="end"')
     ticks += "".join(f'<text x="36" y="{114 - 100 * at:.0f}" text-anchor="end">{at:.0%}</text>'
                      f'<line x1="40" x2="300" y1="{110 - 100 * at:.0f}" y2="{110 - 100 * at:.0f}" stroke="var(--line)"/>' for at in (0, .5, 1))
     return (f'<svg viewBox="0 0 310 130" role="img" aria-label="ROC curve">{ticks}'
@@ -266,12 +267,12 @@ def report(fitted, facts):
     svg, drawn = stages_figure(rows)
     page.append("<h2>By number of requests seen</h2><p>Share of requests below 30 at a client's first, second to third, fourth to tenth and later request. "
                 "At the first nothing is known of the client but its agent, its network and the request itself.</p>")
-    page.append(legend(drawn) + figure(svg, "people should lie at the bottom, robots at the top, and further apart from left to right"))
+    page.append(legend(drawn) + '<div style="max-width:34rem">' + figure(svg, "people should lie at the bottom, robots at the top, and further apart from left to right") + "</div>")
 
     page.append("<h2>Slices</h2><p>Who could be treated worse than others. A share that differs by more than its upper bounds allow is worth a look.</p>")
     page.append(table(["clients", "people", "below 30", "at most", "robots", "below 30"], slices(rows, clients), range(1, 6)))
 
-    base_kinds, base_rows = baselines(rows, clients, facts["wanted"])
+    base_kinds, base_rows = baselines(rows, clients, facts["wanted"].all)
     page.append("<h2>Against what one has anyway</h2><p>Share of clients found by the model, by a list of robots' agents, and by a rate limit that stops "
                 "the same share of people.</p>")
     page.append(table(["", WORDS[PERSON], *(WORDS[kind] for kind in base_kinds)], base_rows, range(1, 2 + len(base_kinds))))

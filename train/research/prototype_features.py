@@ -13,6 +13,7 @@ import argparse
 import csv
 import gzip
 import math
+import os
 import re
 from collections import Counter
 from datetime import datetime
@@ -192,7 +193,12 @@ class Members:
 GONE = 2.0 ** -10
 
 
+SMOOTHED = float(os.environ.get("PROTOTYPE_SMOOTHED", "0"))  # tried out: so many requests of a share of a half are added
+
+
 def share(numerator, denominator):
+    if SMOOTHED:
+        return (numerator + SMOOTHED / 2) / (denominator + SMOOTHED)
     return numerator / denominator if denominator > GONE else -1.0
 
 
@@ -305,8 +311,8 @@ class Site:
         values["path.status"] = "fresh" if p else "missing"
         values["path.popularity_7d"] = math.log1p(p.members.count(now)) if p else 0.0
         values["path.error_share_h7d"] = share(d[1], d[0])
-        values["x.path.no_referrer_share_h7d"] = share(d[2], d[0])
-        values["x.path.site_referrer_share_h7d"] = share(d[3], d[0])
+        values["path.no_referrer_share_h7d"] = share(d[2], d[0])
+        values["path.site_referrer_share_h7d"] = share(d[3], d[0])
         values["x.path.claims_browser_share_h7d"] = share(d[4], d[0])
         return values
 
