@@ -32,7 +32,7 @@ def label(rows, rules, hosting=None, not_people=(), honeypot=None):
     found["declared"] = (
         clients["user_agent"].map(declared).to_numpy(bool), DECLARED, rules.declared["weight"], "its agent is a known robot's"
     )
-    answered = (rows["response_status"] < 400).to_numpy()
+    answered = ((rows["response_status"] < 400) & (rows["own_answer"] == 0)).to_numpy()
     asset = (rows["request.is_asset"] == 1).to_numpy()
     per_client = rows["client"].to_numpy()
 
@@ -123,7 +123,8 @@ def probes(rows, rules):
 
 def scanners(rows, clients, rules, assets):
     """Clients of addresses that probe, except those that load assets."""
-    failed = (rows["response_status"] >= 400).to_numpy()
+    # What our own decision answered is no failure of the client's: a blocked person would become a scanner.
+    failed = ((rows["response_status"] >= 400) & (rows["own_answer"] == 0)).to_numpy()
     probe = probes(rows, rules)
     sums = pandas.DataFrame({"ip": rows["ip"], "all": 1, "probes": probe, "failed_probes": probe & failed, "errors": failed})
     sums = sums.groupby("ip").sum()
@@ -158,7 +159,7 @@ def from_search(rows, clients, rules, asset, answered):
     pages = pandas.DataFrame({"client": rows["client"], "good": search & answered, "search": search})[~asset]
     first = pages.groupby("client")["good"].first().reindex(clients.index, fill_value=False).to_numpy(bool)
     many = pages.groupby("client")["search"].sum().reindex(clients.index, fill_value=0).to_numpy()
-    errors = pandas.Series(~answered).groupby(rows["ip"].to_numpy()).mean()
+    errors = pandas.Series(((rows["response_status"] >= 400) & (rows["own_answer"] == 0)).to_numpy()).groupby(rows["ip"].to_numpy()).mean()
     good = clients["ip"].map(errors).to_numpy() <= rules.search["error_share"]
     return first & (many <= rules.search["search_pages"]) & good
 

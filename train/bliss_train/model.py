@@ -13,10 +13,10 @@ from .inputs import forget, missing_values
 
 PARAMETERS = dict(
     iterations=200, depth=4, learning_rate=0.08, l2_leaf_reg=6.0, loss_function="Logloss", bootstrap_type="Bernoulli",
-    subsample=0.8, rsm=0.3, border_count=128, nan_mode="Min", leaf_estimation_iterations=2, thread_count=2,
+    subsample=0.8, rsm=0.3, model_shrink_rate=0.0, border_count=128, nan_mode="Min", leaf_estimation_iterations=2, thread_count=2,
     allow_writing_files=False, verbose=False,
 )
-CORRECTION = dict(iterations=100, depth=4, learning_rate=0.05, model_shrink_rate=0.0)
+CORRECTION = dict(iterations=100, depth=4, learning_rate=0.05)
 FEWEST_PEOPLE, FEWEST_ROBOTS = 5, 5
 PEOPLE_FOR_OWN_PERCENTILE = 100
 REQUESTS_PER_STAGE = 24

@@ -310,6 +310,9 @@ class Site:
         d = p.decayed.at(now) if p else zero
         values["path.status"] = "fresh" if p else "missing"
         values["path.popularity_7d"] = math.log1p(p.members.count(now)) if p else 0.0
+        values["x.path.ip_share_7d"] = share(p.members.count(now), self.ips.count(now)) if p else 0.0
+        values["x.subnet.ip_share_7d"] = share(self.subnet.get(r["subnet"]).members.count(now), self.ips.count(now)) if self.subnet.get(r["subnet"]) else 0.0
+        values["x.subnet16.ip_share_7d"] = share(self.subnet16.get(r["subnet16"]).members.count(now), self.ips.count(now)) if self.subnet16.get(r["subnet16"]) else 0.0
         values["path.error_share_h7d"] = share(d[1], d[0])
         values["path.no_referrer_share_h7d"] = share(d[2], d[0])
         values["path.site_referrer_share_h7d"] = share(d[3], d[0])

@@ -59,6 +59,14 @@ def test_the_shift_holds_the_share_of_people():
     assert below(shift) <= 0.02 < below(shift + 0.5)
 
 
+def test_the_shift_is_kinder_where_robots_lie_far_below():
+    robots = [(numpy.full(50, 9.0), numpy.arange(50)), (numpy.full(50, 7.0), numpy.arange(50))]
+    shift = measure.kindest(3.0, robots, 0.98)
+    assert -6.2 < shift < -6.0, "the nearer kind of robots still scores below 30"
+    assert measure.kindest(3.0, [(numpy.full(5, -2.1), numpy.arange(5))], 0.98) == pytest.approx(3.0, abs=0.01)
+    assert (measure.score([7.0 + shift]) < 30).all()
+
+
 def test_weights_are_equal_by_client_stage_and_side(sites):
     table = data.together([data.load(f"s{n}", *files(one)) for n, one in enumerate(sites)])
     table = table[table["robot"].notna()]

@@ -72,6 +72,13 @@ def test_conflicts_are_told(tmp_path):
     assert found["1.1.1.1"].label == "declared"
 
 
+def test_own_answers_are_no_evidence(tmp_path):
+    lines = [told(1, "1.1.1.1", "GET /.env HTTP/1.1", 403), told(2, "1.1.1.1", "GET /wp-login.php HTTP/1.1", 403)]
+    frame = prototype.features(synthetic.write(tmp_path / "a.log", lines))
+    assert label.label(frame, Rules())["label"].tolist() == ["scanner"]
+    assert label.label(frame.assign(own_answer=1), Rules())["label"].tolist() == ["unknown"]
+
+
 def test_a_honeypot_has_no_people(tmp_path):
     lines = visit("1.1.1.1") + visit("1.1.1.2", "curl/8.0")
     found = of(lines, tmp_path, honeypot="a trap")
