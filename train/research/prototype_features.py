@@ -238,7 +238,7 @@ class Site:
         self.subnet = Memory(DAY, sets=64, counts=8)
         self.subnet16 = Memory(DAY, sets=512, counts=8)
         self.ip_day = Memory(DAY, counts=2, sets=64)
-        self.ip_half_day = Memory(DAY / 2, counts=3, session=6)
+        self.ip_half_day = Memory(DAY / 2, counts=5, session=6)
         self.client = Memory(session=8)
         self.path = Memory(WEEK, sets=64, counts=6)
         self.ips = Members(1 << 20)
@@ -291,6 +291,8 @@ class Site:
         values["x.ip.age_30d"] = math.log1p(now - i.first) if i else -1.0
         d = j.decayed.at(now) if j else zero
         values["ip.asset_share_h12h"] = share(d[1], d[0])
+        values["x.ip.error_share_h12h"] = share(d[2], d[0])
+        values["x.ip.no_referrer_page_share_h12h"] = share(d[4], d[3])
         s = j.session.at(now) if j else zero
         values["ip.error_share_session"] = share(s[1], s[0])
         values["ip.post_share_session"] = share(s[2], s[0])
@@ -339,7 +341,7 @@ class Site:
         i.first = now if i.first is None else i.first
         i.decayed.add(now, [1.0, counts[4]])
         i.members.add(now, r["user_agent"])
-        j.decayed.add(now, [1.0, counts[1], counts[5]])
+        j.decayed.add(now, [1.0, counts[1], counts[5], counts[2], counts[3]])
         s = j.session.at(now)
         j.session.add(now, [1.0, counts[5], counts[6], 1.0 if page else -s[3], 0.0, 0.0])
         c = self.client.make((r["ip"], r["user_agent"]))
