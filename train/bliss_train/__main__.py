@@ -1,0 +1,7 @@
+"""python -m bliss_train"""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

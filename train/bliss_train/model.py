@@ -1,0 +1,159 @@
+"""Fitting: CatBoost with fixed parameters, one thread count, one seed; the same input gives the same bytes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import catboost
+import numpy
+import pandas
+
+from . import data, measure
+from .errors import NothingToLearn, Problem
+from .inputs import forget, missing_values
+
+PARAMETERS = dict(
+    iterations=200, depth=4, learning_rate=0.08, l2_leaf_reg=6.0, loss_function="Logloss", bootstrap_type="Bernoulli",
+    subsample=0.8, rsm=0.3, model_shrink_rate=0.0, border_count=128, nan_mode="Min", leaf_estimation_iterations=2, thread_count=2,
+    allow_writing_files=False, verbose=False,
+)
+CORRECTION = dict(iterations=100, depth=4, learning_rate=0.05)
+FEWEST_PEOPLE, FEWEST_ROBOTS = 5, 5
+PEOPLE_FOR_OWN_PERCENTILE = 100
+REQUESTS_PER_STAGE = 24
+FOLDS = 5
+KEPT_ROBOTS = 0.98
+
+
+class Recipe:
+    """How a model is made from a table of labelled rows: the same for the product, each fold and each measure."""
+
+    def __init__(self, names, inputs, seed=1, base=None, **changed):
+        self.names, self.inputs, self.seed, self.base, self.changed = names, inputs, seed, base, changed
+
+    def fit(self, table):
+        """A classifier; with `base`, the base model and its correction in one."""
+        rows = data.thinned(table[table["robot"].notna()], REQUESTS_PER_STAGE)
+        if rows["robot"].nunique() < 2:
+            raise NothingToLearn("a part of the data has only robots or only people")
+        weights = data.weigh(rows)
+        values = rows[self.names].to_numpy(numpy.float32)
+        robots = rows["robot"].to_numpy()
+        if self.inputs.chance > 0:
+            random = numpy.random.default_rng(self.seed)
+            lost = forget(values, missing_values(rows, self.names, self.inputs.forgotten), self.names, self.inputs.chance,
+                          random)
+            values, robots, weights = numpy.concatenate([values, lost]), numpy.tile(robots, 2), numpy.tile(weights, 2)
+        # One row that knows nothing, of no weight: every input's file entry says what becomes of NaN, so that models of
+        # different logs can be summed and a log that tells less is served.
+        values = numpy.concatenate([values, numpy.full((1, values.shape[1]), numpy.nan, numpy.float32)])
+        robots, weights = numpy.append(robots, 0.0), numpy.append(weights, 1e-9)
+        frame = pandas.DataFrame(values, columns=self.names)
+        parameters = {**PARAMETERS, **(CORRECTION if self.base is not None else {}),
+                      "monotone_constraints": self.inputs.directions(self.names), **self.changed}
+        baseline = None if self.base is None else raw(self.base, frame)
+        pool = catboost.Pool(frame, robots.astype(int), weight=weights, baseline=baseline)
+        model = catboost.CatBoostClassifier(**parameters, random_seed=self.seed)
+        model.fit(pool)
+        if self.base is not None:
+            model = catboost.sum_models([self.base, model], weights=[1.0, 1.0])
+        return model
+
+    def out_of_fold(self, table, folds):
+        """Raw answers for each row by a model that saw nothing of the row's fold."""
+        answers = numpy.full(len(table), numpy.nan)
+        for fold in numpy.unique(folds):
+            inside = folds == fold
+            try:
+                model = self.fit(table[~inside])
+            except NothingToLearn:
+                continue
+            answers[inside] = raw(model, table.loc[inside, self.names])
+        return answers
+
+
+def folds_of(table):
+    """What is left out together: groups, or where fewer than two have people, fifths of the networks of clients."""
+    people = table[table["robot"] == 0]
+    if people["group"].nunique() >= 2:
+        return table["group"].to_numpy(), "operator"
+    from .rows import networks24
+
+    networks = pandas.Series(networks24(table["ip"]))
+    return (pandas.util.hash_pandas_object(networks, index=False).to_numpy() % FOLDS).astype(str), "network of the client"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The shares of people (out of fold) whose mean score, and whose first request's score, may be below 30."""
+
+    all: float = 0.015
+    first: float = 0.03
+
+
+def shift_of(table, answers, wanted=Wanted()):
+    """What is added to the log odds so that no more of people than is wanted score below 30."""
+    people = (table["robot"] == 0).to_numpy() & ~numpy.isnan(answers)
+    if not people.any():
+        raise NothingToLearn("no people could be scored out of fold")
+    clients, first = table["client"].to_numpy(), (table["seen"] == 1).to_numpy()
+    most = measure.shift_for(answers[people], clients[people], wanted.all, first[people], wanted.first)
+    # Kinder where it costs nothing: as far as each kind of robots keeps nearly all that are below 30 at the limit.
+    kinds = table["kind"].to_numpy()
+    robots = [(kinds == kind) & ~numpy.isnan(answers) for kind in sorted(set(kinds[(table["robot"] == 1).to_numpy()]))]
+    robots = [(answers[mask], clients[mask]) for mask in robots if mask.any()]
+    return measure.kindest(most, robots, KEPT_ROBOTS)
+
+
+def add_bias(model, shift):
+    """The same model with `shift` added to its log odds: it travels in the file."""
+    scale, bias = model.get_scale_and_bias()
+    model.set_scale_and_bias(scale, float(bias) + float(shift))
+
+
+def raw(model, values):
+    """The sum of leaves and bias: the log odds of a robot."""
+    return numpy.asarray(model.predict(values, prediction_type="RawFormulaVal", thread_count=2), float).reshape(len(values))
+
+
+def load_base(path, names):
+    """A base model, whose inputs the rows must have."""
+    if not Path(path).is_file():
+        raise Problem(f"{path}: the base model does not exist. Give `--base none` to fit without one.")
+    model = catboost.CatBoostClassifier()
+    try:
+        model.load_model(str(path))
+    except catboost.CatBoostError as error:
+        raise Problem(f"{path}: expected a CatBoost model (.cbm): {error}") from error
+    if model.get_cat_feature_indices():
+        raise Problem(f"{path}: expected a model of numbers only; this one has categorical inputs and cannot be corrected.")
+    missing = [name for name in model.feature_names_ if name not in names]
+    if missing:
+        raise Problem(
+            f"{path}: the base model reads {', '.join(missing[:8])}, which the rows do not have. Export the log with the "
+            "configuration that the base model was made for, or give `--base none`."
+        )
+    return model
+
+
+def check_enough(table):
+    """Refuses logs without people or robots."""
+    counts = table.groupby("robot")["client"].nunique()
+    people, robots = int(counts.get(0.0, 0)), int(counts.get(1.0, 0))
+    if people < FEWEST_PEOPLE or robots < FEWEST_ROBOTS:
+        raise NothingToLearn(
+            f"Found {people} clients that are people by the rules and {robots} that are robots; expected at least "
+            f"{FEWEST_PEOPLE} and {FEWEST_ROBOTS}. Nothing is fitted: keep the default model. A longer log helps, or "
+            "[[people]] rules that name what only people do (an order, a login)."
+        )
+    return people, robots
+
+
+def save(model, path, facts):
+    """Writes the model; what would differ between two runs (time, GUID, settings of the process) is not in it."""
+    metadata = model.get_metadata()
+    for key in list(metadata.keys()):
+        if key not in ("class_params", "params"):
+            del metadata[key]
+    for key, value in sorted(facts.items()):
+        metadata[f"bliss.{key}"] = str(value)
+    model.save_model(str(path))
