@@ -27,6 +27,7 @@ def parser():
     label.add_argument("--rewrite", type=Path, help="line,user_agent of the disguised copy (CSV), for `blissctl features --rewrite`")
     add_rules(label)
     label.add_argument("--agents", type=Path, help="browsers' agents for the disguise, one a line, where the log has no people")
+    label.add_argument("--actors", type=Path, metavar="CSV", help="a traffic lab's actors, which say who is what: no rule is asked")
     label.add_argument("--honeypot", metavar="WHY", help="every line of this log is automated; say why")
     label.add_argument("--seed", type=int, default=1)
 
@@ -168,7 +169,10 @@ def run_label(told):
         except OSError as error:
             raise Problem(f"{told.agents}: cannot be read: {error.strerror}") from error
     rows = read(told.rows, [])
-    labels = label.label(rows, rules, hosting, networks, told.honeypot)
+    if told.actors is not None:
+        labels = label.by_actors(rows, told.actors)
+    else:
+        labels = label.label(rows, rules, hosting, networks, told.honeypot)
     write_frame(labels, told.out)
     counts = labels["label"].value_counts()
     say(f"{len(labels)} clients: " + ", ".join(f"{count} {name}" for name, count in counts.items())

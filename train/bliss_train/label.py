@@ -95,6 +95,26 @@ def label(rows, rules, hosting=None, not_people=(), honeypot=None):
     return clients.reset_index(drop=True)[COLUMNS]
 
 
+def by_actors(rows, path):
+    """Labels of a traffic lab's log, whose clients are known: `path` has the columns ip, user_agent (or `*`), actor and kind."""
+    try:
+        actors = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise Problem(f"{path}: expected a CSV file of actors, but it cannot be read: {error}") from error
+    missing = [name for name in ("ip", "user_agent", "actor", "kind") if name not in actors]
+    if missing:
+        raise Problem(f"{path}: expected the columns ip, user_agent, actor and kind; {', '.join(missing)} is missing")
+    known = {(actor.ip, actor.user_agent): actor for actor in actors.itertuples()}
+    clients = rows.groupby(["ip", "user_agent"], sort=False).size().reset_index(name="requests")
+    found = [known.get((c.ip, text(c.user_agent))) or known.get((c.ip, "*")) for c in clients.itertuples()]
+    names = {"person": PERSON, "declared": DECLARED, "scanner": SCANNER, "stuffing": SCANNER, "load": SCANNER}
+    clients["label"] = [UNKNOWN if actor is None else names.get(actor.kind, LISTED) for actor in found]
+    clients["weight"] = [float(actor is not None) for actor in found]
+    clients["evidence"] = ["" if actor is None else f"lab: {actor.actor}" for actor in found]
+    clients["conflicts"] = ""
+    return clients[COLUMNS]
+
+
 def contains(networks, address):
     try:
         parsed = ipaddress.ip_address(address)

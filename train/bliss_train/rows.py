@@ -47,6 +47,8 @@ def read(path, columns=None):
         raise Problem(f"{path}: expected a Parquet file of training rows, but it cannot be read: {error}") from error
     if len(frame) == 0:
         raise Problem(f"{path}: expected training rows, found none. Is the log empty, or in another format?")
+    if pandas.api.types.is_datetime64_any_dtype(frame["time"]):
+        frame["time"] = frame["time"].astype("datetime64[ms, UTC]").astype("int64") / 1000.0
     if not frame["time"].is_monotonic_increasing:
         raise Problem(f"{path}: expected rows sorted by time, found an earlier one after row "
                       f"{int(numpy.flatnonzero(numpy.diff(frame['time'].to_numpy()) < 0)[0])}. Export the log again.")

@@ -85,9 +85,9 @@ pub enum RequestValue {
     HasAcceptLanguage,
     /// 1 if there is an `Accept-Encoding`, else 0.
     HasAcceptEncoding,
-    /// 1 if there is a `Sec-Fetch-Mode`, else 0.
+    /// 1 if there is a `Sec-Fetch-Mode`; 0 if there is none over https; NaN if there is none otherwise, as browsers have it.
     HasSecFetch,
-    /// 1 if there is a `Sec-CH-UA`, else 0.
+    /// 1 if there is a `Sec-CH-UA`; 0 if there is none over https; NaN if there is none otherwise, as browsers have it.
     HasSecChUa,
     /// 1 if the user agent claims to be a browser of our days and no robot, else 0.
     ClaimsBrowser,
@@ -197,8 +197,11 @@ impl HttpRequest<'_> {
         set(HasAccept, has(self.accept));
         set(HasAcceptLanguage, has(self.accept_language));
         set(HasAcceptEncoding, has(self.accept_encoding));
-        set(HasSecFetch, has(self.sec_fetch_mode));
-        set(HasSecChUa, has(self.sec_ch_ua));
+        // Over http browsers leave them out: only over https their absence says something.
+        let is_https = self.scheme == Some(b"https");
+        let has_secure = |told| has(told).filter(|has| is_https || *has > 0.0);
+        set(HasSecFetch, has_secure(self.sec_fetch_mode));
+        set(HasSecChUa, has_secure(self.sec_ch_ua));
         if let Some(agent) = self.user_agent
             && wants(ClaimsBrowser.bit() | HeaderConflicts.bit())
         {
