@@ -62,7 +62,7 @@ dimensions = ["ip", "subnet", "user_agent", "ip_user_agent"]
 [[model]]
 name = "demo"
 version = "1"
-path = "$PWD/models/demo.cbm"
+path = "$PWD/models/default.cbm"
 TOML
 
 # The example's configuration with other paths, the score in a header, and clients told apart by X-Forwarded-For.

@@ -70,6 +70,33 @@ pub struct bliss_http_t {
     pub sec_ch_ua_platform: bliss_text_t,
 }
 
+impl Default for bliss_http_t {
+    /// Nothing is told.
+    fn default() -> Self {
+        let none = bliss_text_t::NONE;
+        Self {
+            size: size_of::<Self>(),
+            ip: none,
+            ip_bytes: none,
+            method: none,
+            target: none,
+            scheme: none,
+            host: none,
+            user_agent: none,
+            referrer: none,
+            accept: none,
+            accept_language: none,
+            accept_encoding: none,
+            sec_fetch_site: none,
+            sec_fetch_mode: none,
+            sec_fetch_dest: none,
+            sec_ch_ua: none,
+            sec_ch_ua_mobile: none,
+            sec_ch_ua_platform: none,
+        }
+    }
+}
+
 // SAFETY:
 // - `repr(C)`, begins with its size, and zeros are a valid value.
 // - It consists of integers, raw pointers and structs of those.

@@ -28,7 +28,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 fn empty() -> bliss_http_t {
-    bliss_http_t { size: size_of::<bliss_http_t>(), ..unsafe { std::mem::zeroed() } }
+    bliss_http_t::default()
 }
 
 fn http(request: &BTreeMap<String, String>) -> bliss_http_t {

@@ -45,7 +45,7 @@ pub mod train;
 pub mod worker_metrics;
 
 /// The model that comes with BLISS, as CatBoost saves it.
-pub(crate) const DEFAULT_MODEL: &[u8] = include_bytes!("../../models/demo.cbm");
+pub(crate) const DEFAULT_MODEL: &[u8] = include_bytes!("../../models/default.cbm");
 
 #[cfg(test)]
 mod test_support;

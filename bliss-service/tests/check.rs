@@ -28,7 +28,7 @@ fn errors_exit_with_1_and_warnings_only_if_strict() {
     let model = concat!(
         "[[model]]\nname = \"m\"\nversion = \"1\"\npath = \"",
         env!("CARGO_MANIFEST_DIR"),
-        "/../models/demo.cbm\"\n"
+        "/../models/default.cbm\"\n"
     );
     let good = format!("{directory}{log}{model}");
     let (code, text) = check(dir.path(), &good, &["--strict"]);
@@ -42,7 +42,7 @@ fn errors_exit_with_1_and_warnings_only_if_strict() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("1 warning, and --strict is set"), "{text}");
 
-    let bad = good.replace("access.log\"", "none.log\"").replace("demo.cbm", "none.cbm");
+    let bad = good.replace("access.log\"", "none.log\"").replace("default.cbm", "none.cbm");
     let (code, text) = check(dir.path(), &bad, &[]);
     assert_eq!(code, Some(1), "{text}");
     // And one line that counts them.

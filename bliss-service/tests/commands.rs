@@ -15,7 +15,7 @@ fn old_spellings_do_the_same_and_name_the_new_ones() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let line = r#"192.0.2.1 - - [05/Jan/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "curl/8.0""#;
     std::fs::write(path("some.log"), format!("{line}\n{line}\n")).unwrap();
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo.cbm");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.cbm");
     let log = path("some.log");
     for arguments in [
         ["model", "inspect", model].as_slice(),
@@ -47,7 +47,7 @@ fn output_to_a_closed_pipe_or_a_full_disk_is_no_panic() {
         "directory = \"/dev/shm/never-made\"\n[[origin.access_log]]\nname = \"l\"\npath = \"some.log\"\n";
     std::fs::write(&config, text).unwrap();
     let (log, config) = (log.to_str().unwrap(), config.to_str().unwrap());
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo.cbm");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.cbm");
     let commands: [(&str, &[&str]); 4] = [
         (CTL, &["model", "inspect", model]),
         (CTL, &["model", "compile", model]),

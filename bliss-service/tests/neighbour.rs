@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo.cbm");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.cbm");
 /// Ten minutes of this hour are logged.
 const HOUR: &str = "05/Jan/2026:10";
 

@@ -13,14 +13,17 @@
 //!
 //! Every other request is timed as a fetch alone (`bliss_lookup` before `bliss_score`), the others as a score with its
 //! fetch; the figure that was not taken is 0. It ends when its input does.
+//!
+//! An ATTRIBUTE may be `http.FIELD`, a text of `bliss_http_t`: all of them together are one whole request.
 
 use std::ffi::c_char;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::time::{Duration, Instant};
 
-use blissffi::answer::{bliss_answer_t, bliss_score};
+use blissffi::answer::{bliss_answer_t, bliss_score, bliss_text_t};
 use blissffi::codes::bliss_result_e::BLISS_OK;
 use blissffi::handle::{bliss_close, bliss_last_error, bliss_maintain, bliss_open, bliss_t};
+use blissffi::http::{bliss_http_register, bliss_http_t, bliss_request_http};
 use blissffi::lookup::{bliss_features_t, bliss_lookup};
 use blissffi::request::{bliss_attribute_register, bliss_request_clear, bliss_request_set_text};
 use blissffi::shadow::{bliss_shadow_count, bliss_shadow_get, bliss_shadow_t};
@@ -88,14 +91,26 @@ fn text(message: &[c_char]) -> String {
 fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
     let handle = Handle::open(directory)?;
     let mut ids = Vec::new();
+    let mut http = bliss_http_t::default();
+    let has_http = attributes.iter().any(|name| name.starts_with(HTTP_PREFIX));
+    // SAFETY:
+    // - the handle is open
+    if has_http && unsafe { bliss_http_register(handle.0) } != BLISS_OK {
+        return Err(handle.last_error());
+    }
     for name in attributes {
+        if let Some(field) = name.strip_prefix(HTTP_PREFIX) {
+            let _ = text_of(&mut http, field)?;
+            ids.push(To::Http(field));
+            continue;
+        }
         // SAFETY:
         // - the handle is open, and the name is as long as said
         let id = unsafe { bliss_attribute_register(handle.0, name.as_ptr().cast(), name.len()) };
         if id < 0 {
             return Err(handle.last_error());
         }
-        ids.push(id);
+        ids.push(To::Attribute(id));
     }
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
     let mut output = BufWriter::new(io::stdout().lock());
@@ -114,7 +129,8 @@ fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
             // SAFETY:
             // - the handle is open
             unsafe { bliss_request_clear(handle.0) };
-            for (id, value) in ids.iter().zip(&mut values) {
+            http = bliss_http_t::default();
+            for (to, value) in ids.iter().zip(&mut values) {
                 let len = read_u32(&mut input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                 if len == ABSENT {
                     continue;
@@ -123,6 +139,15 @@ fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
                 if input.by_ref().take(u64::from(len)).read_to_end(value)? != len as usize {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
+                let id = match to {
+                    To::Attribute(id) => id,
+                    To::Http(field) => {
+                        // Not NULL if it is empty: that would say that it is not told.
+                        let data = value.as_ptr().cast();
+                        *text_of(&mut http, field)? = bliss_text_t { data, len: value.len() };
+                        continue;
+                    }
+                };
                 // SAFETY:
                 // - the handle is open; `value` stays until the next `bliss_request_clear`
                 if unsafe { bliss_request_set_text(handle.0, *id, value.as_ptr().cast(), value.len()) }
@@ -131,12 +156,49 @@ fn run(directory: &str, attributes: &[String]) -> io::Result<()> {
                     return Err(handle.last_error());
                 }
             }
+            // SAFETY:
+            // - the handle is open; each text is NULL or one of `values`, which stay until the next `bliss_request_clear`
+            if has_http && unsafe { bliss_request_http(handle.0, &http) } != BLISS_OK {
+                return Err(handle.last_error());
+            }
             is_fetch = !is_fetch;
             answer(&handle, now, is_fetch, &mut output)?;
         }
         output.flush()?;
     }
     Ok(())
+}
+
+/// What the names of a whole request's texts begin with.
+const HTTP_PREFIX: &str = "http.";
+
+/// Where a value goes.
+enum To<'a> {
+    Attribute(i32),
+    Http(&'a str),
+}
+
+/// The text of a whole request that has this name.
+fn text_of<'h>(http: &'h mut bliss_http_t, field: &str) -> io::Result<&'h mut bliss_text_t> {
+    Ok(match field {
+        "ip" => &mut http.ip,
+        "method" => &mut http.method,
+        "target" => &mut http.target,
+        "scheme" => &mut http.scheme,
+        "host" => &mut http.host,
+        "user_agent" => &mut http.user_agent,
+        "referrer" => &mut http.referrer,
+        "accept" => &mut http.accept,
+        "accept_language" => &mut http.accept_language,
+        "accept_encoding" => &mut http.accept_encoding,
+        "sec_fetch_site" => &mut http.sec_fetch_site,
+        "sec_fetch_mode" => &mut http.sec_fetch_mode,
+        "sec_fetch_dest" => &mut http.sec_fetch_dest,
+        "sec_ch_ua" => &mut http.sec_ch_ua,
+        "sec_ch_ua_mobile" => &mut http.sec_ch_ua_mobile,
+        "sec_ch_ua_platform" => &mut http.sec_ch_ua_platform,
+        other => return Err(io::Error::other(format!("a request has no text {other:?}"))),
+    })
 }
 
 /// Scores the request at hand and writes the answer.

@@ -2,6 +2,7 @@
 //! value that only the web server's program can give.
 
 use bliss_catboost::{Input, InputKind, ModelError, ModelRef};
+use bliss_core::http::RequestValue;
 use bliss_core::request::INPUT_PREFIX;
 use bliss_core::schema::{FeatureKind, Schema};
 
@@ -27,7 +28,9 @@ impl Sources {
             if let Some(name) = input.name.strip_prefix(INPUT_PREFIX) {
                 // An attribute is a category only.
                 let attribute = input.kind == InputKind::Category && schema.attribute_kind(name).is_some();
-                if !attribute {
+                // What a whole request says by itself is a number.
+                let by_itself = input.kind == InputKind::Float && RequestValue::of(name).is_some();
+                if !attribute && !by_itself {
                     sources.by_program.push(input.name.to_owned());
                 }
             } else if let Some(reason) = missing_feature(input, schema) {

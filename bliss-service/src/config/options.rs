@@ -389,7 +389,7 @@ impl Model {
 pub(super) const MODEL_EXAMPLE: &str = r#"
 #name = "demo"
 #version = "1"
-#path = "demo.cbm"
+#path = "default.cbm"
 #bot_class = 1
 #answer = "log_odds"
 

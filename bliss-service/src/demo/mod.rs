@@ -154,7 +154,7 @@ fn demo_models(path: Option<&Path>, bot: &BotArgs) -> Result<(ModelSet, String)>
             let read = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
             (read, path.display().to_string())
         }
-        None => (MODEL.to_vec(), "demo, built in; trained on one small site's log of 2015".to_owned()),
+        None => (MODEL.to_vec(), "default, built in".to_owned()),
     };
     let prepared = prepare(&bytes, &bot.into()).with_context(|| format!("model {name}"))?;
     let model = prepared.named("demo", "1");

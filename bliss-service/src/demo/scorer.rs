@@ -8,8 +8,25 @@ use anyhow::{Context, Result, bail};
 
 use crate::access_log::parse::Record;
 
-/// Names of the attributes, in the order in which their values are sent.
-const ATTRIBUTES: [&str; 5] = ["ip", "user_agent", "path", "method", "host"];
+/// Texts of the whole request, in the order in which they are sent.
+const TEXTS: [&str; 16] = [
+    "http.ip",
+    "http.method",
+    "http.target",
+    "http.scheme",
+    "http.host",
+    "http.user_agent",
+    "http.referrer",
+    "http.accept",
+    "http.accept_language",
+    "http.accept_encoding",
+    "http.sec_fetch_site",
+    "http.sec_fetch_mode",
+    "http.sec_fetch_dest",
+    "http.sec_ch_ua",
+    "http.sec_ch_ua_mobile",
+    "http.sec_ch_ua_platform",
+];
 const ABSENT: u32 = u32::MAX;
 /// Bytes of each shadow model's answer; the demo shows none.
 const SHADOW_BYTES: u64 = 20;
@@ -38,7 +55,7 @@ impl Scorer {
     pub(super) fn start(path: &Path, directory: &Path) -> Result<Self> {
         let mut child = Command::new(path)
             .arg(directory)
-            .args(ATTRIBUTES)
+            .args(TEXTS)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -64,12 +81,24 @@ impl Scorer {
         let ip = record.ip.to_string();
         let now = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);
         self.batch.extend(now.to_le_bytes());
-        let values: [Option<&[u8]>; ATTRIBUTES.len()] = [
+        let http = record.http(&[]);
+        let values: [Option<&[u8]>; TEXTS.len()] = [
             Some(ip.as_bytes()),
-            record.user_agent.as_deref(),
-            Some(&record.path),
-            Some(&record.method),
-            record.host.as_deref(),
+            http.method,
+            http.target,
+            http.scheme,
+            http.host,
+            http.user_agent,
+            http.referrer,
+            http.accept,
+            http.accept_language,
+            http.accept_encoding,
+            http.sec_fetch_site,
+            http.sec_fetch_mode,
+            http.sec_fetch_dest,
+            http.sec_ch_ua,
+            http.sec_ch_ua_mobile,
+            http.sec_ch_ua_platform,
         ];
         for value in values {
             match value.and_then(|v| Some((v, u32::try_from(v.len()).ok()?))) {

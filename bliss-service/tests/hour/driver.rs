@@ -33,7 +33,7 @@ impl Driver<'_> {
         if self.world.log().daemon_starts() {
             self.world.forgotten.fetch_add(1, Ordering::SeqCst);
         }
-        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo.cbm");
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.cbm");
         let config = format!(
             "{}[[origin.access_log]]\nname = \"traffic\"\npath = \"access.log\"\n\
              [[model]]\nname = \"demo\"\nversion = \"1\"\npath = \"{model}\"\n",

@@ -27,6 +27,7 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn open(world: &World) -> Result<Self, mmap_sync::Error> {
         let mut client = Client::open(world.published())?;
+        client.names().http().unwrap();
         let ip = client.names().attribute("ip").unwrap();
         let user_agent = client.names().attribute("user_agent").unwrap();
         Ok(Self { client, ip, user_agent, columns: None, maintained: Instant::now() })
