@@ -161,7 +161,7 @@ def same_classes(base, model):
 # What a reader must know of the answer: a sum of models names no loss and no classes by itself.
 METADATA = {
     "class_params": '{"class_label_type":"Integer","class_names":[0,1],"class_to_label":[0,1],"classes_count":0}',
-    "params": '{"loss_function":{"params":{},"type":"Logloss"}}',
+    "params": '{"flat_params":{"loss_function":"Logloss"},"loss_function":{"params":{},"type":"Logloss"}}',
 }
 
 
