@@ -1,7 +1,7 @@
 """From sites to a model's folder: fit, threshold, fixture, card, report, suggested policy."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy

@@ -5,7 +5,6 @@ import re
 from datetime import datetime, timezone
 
 import numpy
-import pandas
 
 from . import __version__, evaluate, measure
 from .data import DISGUISED

@@ -77,7 +77,6 @@ def figures(table, raw, wanted=0.01):
     out = {}
     P = {s: c[(c.site == s) & (c.kind == "person")] for s in c.site.unique()}
     P = {s: p for s, p in P.items() if len(p) >= 10}
-    allr = []
     for kind in ("declared", "disguised", "scanner"):
         a = [measure.auc(c[(c.site == s) & (c.kind == kind)].raw, -(-p.raw)) for s, p in P.items() if ((c.site == s) & (c.kind == kind)).sum() >= 5]
         a = [1 - v for v in a]
