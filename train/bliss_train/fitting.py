@@ -1,7 +1,7 @@
 """From sites to a model's folder: fit, threshold, fixture, card, report, suggested policy."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -9,6 +9,7 @@ import pandas
 
 from . import __version__, data, evaluate, leak, measure
 from .errors import LeakFound, Problem
+from .inputs import missing_values
 from .label import PERSON
 from .model import (PEOPLE_FOR_OWN_PERCENTILE, Recipe, add_bias, check_enough, folds_of, raw, save, shift_of, Wanted)
 
@@ -49,6 +50,11 @@ def fit(sites, names, inputs, seed=1, base=None, wanted=Wanted(), allowed=(), sa
             "the label, or what was made from it, remove it (inputs.toml, exclude); if it is behaviour, allow it by name "
             "with --allow-input."
         )
+    dimensions = {name.split(".", 1)[0] for name in names} - {"request"}
+    kept = sorted(dimensions - set(missing_values(table, names, inputs.forgotten)))
+    if inputs.chance > 0 and kept:
+        say(f"warning: no row says what {', '.join(kept)} are without a row (expected DIMENSION.status missing or absent, with one value "
+            "of each feature there); they are not forgotten in training, and first requests will be scored worse")
     recipe = Recipe(names, inputs, seed, base)
     say(f"fitting, each time without one {what}, for the threshold and the figures")
     answers = recipe.out_of_fold(table, folds)
@@ -148,7 +154,7 @@ def policy(fitted):
     for row in rows:
         lines.append(f"#   {row['below']:>12} | {row['people']} of {row['of']}, {evaluate.percent(row['upper'])} | "
                      f"{evaluate.percent(row['robots'])} | {evaluate.percent(row['unknown'])}")
-    careful = max((row["below"] for row in rows if row["upper"] <= 0.03), default=5)
+    careful = max((row["below"] for row in rows if row["upper"] <= 0.03 and row["below"] <= measure.PEOPLE_BELOW), default=5)
     hard = max((row["below"] for row in rows if row["people"] == 0 and row["below"] < careful), default=5)
     lines += [
         "", "[[model]]", 'name = "own"', 'version = "1"', 'path = "model.cbm"', 'bot_class = 1', "", "[[route]]", 'name = "default"',

@@ -1,9 +1,8 @@
 """One's own log: fitted on its first part, measured on the last, where labels of the first part know nothing later."""
 
-import numpy
 import pandas
 
-from . import data, label, measure
+from . import data, label
 from .model import PEOPLE_FOR_OWN_PERCENTILE, Recipe, check_enough, folds_of, raw, shift_of
 from .rows import read, with_clients
 

@@ -21,7 +21,7 @@ FEWEST_PEOPLE, FEWEST_ROBOTS = 5, 5
 PEOPLE_FOR_OWN_PERCENTILE = 100
 REQUESTS_PER_STAGE = 24
 FOLDS = 5
-KEPT_ROBOTS = 0.98
+KEPT_ROBOTS = 0.97
 
 
 class Recipe:
@@ -55,6 +55,7 @@ class Recipe:
         model = catboost.CatBoostClassifier(**parameters, random_seed=self.seed)
         model.fit(pool)
         if self.base is not None:
+            same_classes(self.base, model)
             model = catboost.sum_models([self.base, model], weights=[1.0, 1.0])
         return model
 
@@ -148,12 +149,29 @@ def check_enough(table):
     return people, robots
 
 
+def same_classes(base, model):
+    """Gives a correction the base's words for the classes: CatBoost sums only models whose words are equal."""
+    told, mine = dict(base.get_metadata().items()).get("class_params"), model.get_metadata()
+    if told is not None:
+        mine["class_params"] = told
+    elif "class_params" in list(mine.keys()):
+        del mine["class_params"]
+
+
+# What a reader must know of the answer: a sum of models names no loss and no classes by itself.
+METADATA = {
+    "class_params": '{"class_label_type":"Integer","class_names":[0,1],"class_to_label":[0,1],"classes_count":0}',
+    "params": '{"flat_params":{"loss_function":"Logloss"},"loss_function":{"params":{},"type":"Logloss"}}',
+}
+
+
 def save(model, path, facts):
     """Writes the model; what would differ between two runs (time, GUID, settings of the process) is not in it."""
     metadata = model.get_metadata()
     for key in list(metadata.keys()):
-        if key not in ("class_params", "params"):
-            del metadata[key]
+        del metadata[key]
+    for key, value in METADATA.items():
+        metadata[key] = value
     for key, value in sorted(facts.items()):
         metadata[f"bliss.{key}"] = str(value)
     model.save_model(str(path))

@@ -5,7 +5,6 @@ import re
 from datetime import datetime, timezone
 
 import numpy
-import pandas
 
 from . import __version__, evaluate, measure
 from .data import DISGUISED
@@ -29,7 +28,7 @@ main{max-width:60rem;margin:0 auto;padding:1rem}h1{font-size:1.5rem}h2{font-size
 p{margin:.4rem 0}.soft{color:var(--soft)}.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:100%}
 th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}td.n,th.n{text-align:right}td{white-space:nowrap}td:nth-child(2){white-space:normal}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font:11px system-ui,sans-serif}.grid{display:grid;gap:1rem;
-grid-template-columns:repeat(auto-fit,minmax(17rem,1fr))}figure{margin:.5rem 0;background:var(--card);border-radius:.5rem;padding:.6rem}
+grid-template-columns:repeat(auto-fit,minmax(17rem,1fr))}figure{max-width:36rem;margin:.5rem 0;background:var(--card);border-radius:.5rem;padding:.6rem}
 figcaption{font-size:.9rem;color:var(--soft)}code{font-size:.85em;overflow-wrap:anywhere}.key span{display:inline-block;margin-right:.9rem}
 .key i{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin-right:.3rem}
 """
@@ -137,9 +136,9 @@ def bars(pairs):
     lines = ""
     for place, (name, share, told) in enumerate(pairs):
         y = 18 * place
-        lines += (f'<text x="0" y="{y + 12}">{escape(name)}</text><rect x="210" y="{y + 3}" width="{max(90 * share, 0.5):.1f}" height="11" '
-                  f'fill="var(--accent)"/><text x="{214 + 90 * share:.1f}" y="{y + 12}">{escape(told)}</text>')
-    return f'<svg viewBox="0 0 340 {18 * len(pairs) + 4}" role="img" aria-label="importances">{lines}</svg>'
+        lines += (f'<text x="0" y="{y + 12}">{escape(name)}</text><rect x="236" y="{y + 3}" width="{max(90 * share, 0.5):.1f}" height="11" '
+                  f'fill="var(--accent)"/><text x="{240 + 90 * share:.1f}" y="{y + 12}">{escape(told)}</text>')
+    return f'<svg viewBox="0 0 390 {18 * len(pairs) + 4}" role="img" aria-label="importances">{lines}</svg>'
 
 
 # ------------------------------------------------------------------------------------------------ baselines and slices

@@ -10,8 +10,8 @@ warnings.filterwarnings("ignore")
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
-import catboost, numpy, pandas
-from bliss_train import data, evaluate, label, later, measure, model
+import pandas
+from bliss_train import data, evaluate, label, later, model
 from bliss_train.inputs import Inputs
 from bliss_train.rules import Rules
 from search import FIVE

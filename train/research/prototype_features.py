@@ -19,7 +19,6 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-import numpy
 import pandas
 
 HOUR, DAY = 3600.0, 86400.0

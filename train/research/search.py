@@ -1,4 +1,7 @@
-"""RESEARCH: leave one group out, quickly, for one set of inputs and parameters after the other."""
+"""RESEARCH: leave one group out, quickly: the first search, with thresholds from the same answers. compare.py is the judge.
+
+search.py FOLDER (rows of `prototype_features.py --extra`, named as export_sites.sh names them)
+"""
 import sys, time
 from pathlib import Path
 HERE = Path(__file__).resolve().parent
@@ -40,33 +43,6 @@ def out_of_fold(table, inputs, groups=None, dropout=None, weigh={}, seed=1, **pa
     return raw
 
 
-def report(table, raw, name, wanted=0.01):
-    people = (table["robot"] == 0).to_numpy()
-    cl = {}
-    # the shift that each site gets comes from the people of the other groups
-    shifted = raw.copy()
-    for group in table["group"].unique():
-        o = people & (table["group"] != group).to_numpy()
-        shifted[(table["group"] == group).to_numpy()] += measure.shift_for(raw[o], table["client"][o], wanted)
-    c = measure.by_client(table, shifted)
-    big = [s for s in c.site.unique() if ((c.site == s) & (c.kind == "person")).sum() >= 10]
-    def aucs(kind):
-        out = []
-        for s in big:
-            p, r = c[(c.site == s) & (c.kind == "person")], c[(c.site == s) & (c.kind == kind)]
-            if len(r) >= 5: out.append(measure.auc(r.score, p.score))
-        return numpy.array(out)
-    def below(kind):
-        return numpy.array([(c[(c.site == s) & (c.kind == kind)].score < 30).mean() for s in c.site.unique() if ((c.site == s) & (c.kind == kind)).sum() >= 5])
-    ppl = c[c.kind == "person"]
-    by = ppl.groupby("site").apply(lambda d: (round((d.score < 30).mean()*100,1), round((d["first"] < 30).mean()*100,1)))
-    line = " ".join(f"{k[:4]} {numpy.median(a):.3f}/{a.min():.3f}" for k in ("declared", "disguised", "scanner") for a in [aucs(k)])
-    b = " ".join(f"{k[:4]} {numpy.median(x)*100:.0f}/{x.min()*100:.0f}" for k in ("declared", "disguised", "scanner") for x in [below(k)])
-    hp = {s[:5]: int((c[c.site == s].score < 30).mean()*100) for s in ("basjes.nl-hackers", "heavymetalpedal.com", "saunathinker.com")}
-    firsts = measure.auc(c[c.kind.isin(["declared","disguised","scanner","honeypot"])]["first"].dropna(), ppl["first"])
-    print(f"{name:28s} AUC {line} first {firsts:.3f} | <30 {b} HP {hp} | people {(ppl.score<30).mean()*100:.1f}/{(ppl['first']<30).mean()*100:.1f} " + " ".join(f"{s[:4]}{v}" for s, v in by.items() if s in big), flush=True)
-    return c
-
 def forget(chance, copies=1, keep=1.0):
     """Copies of the rows in which whole dimensions are forgotten, as after a start without a log."""
     def apply(x, y, w, random, table):
@@ -101,7 +77,6 @@ def figures(table, raw, wanted=0.01):
     out = {}
     P = {s: c[(c.site == s) & (c.kind == "person")] for s in c.site.unique()}
     P = {s: p for s, p in P.items() if len(p) >= 10}
-    allr = []
     for kind in ("declared", "disguised", "scanner"):
         a = [measure.auc(c[(c.site == s) & (c.kind == kind)].raw, -(-p.raw)) for s, p in P.items() if ((c.site == s) & (c.kind == kind)).sum() >= 5]
         a = [1 - v for v in a]
@@ -124,8 +99,6 @@ if __name__ == "__main__":
     t0 = time.time()
     table = load(sys.argv[1])
     print(table.groupby(["group", "kind"])["client"].nunique().to_dict())
-    for seed in (1,):
-        report(table, out_of_fold(table, BASE, seed=seed), f"base seed {seed}")
     many(table, "base", BASE)
     C = BASE + ["request.claims_browser"]
     many(table, "+claims", C)
