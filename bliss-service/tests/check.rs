@@ -33,7 +33,7 @@ fn errors_exit_with_1_and_warnings_only_if_strict() {
     let good = format!("{directory}{log}{model}");
     let (code, text) = check(dir.path(), &good, &["--strict"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.starts_with("good: 4 dimensions with ") && text.contains("1 models, 0 warnings"), "{text}");
+    assert!(text.starts_with("good: 7 dimensions with ") && text.contains("1 models, 0 warnings"), "{text}");
 
     let (code, text) = check(dir.path(), &format!("{directory}{log}"), &[]);
     assert_eq!(code, Some(0), "{text}");

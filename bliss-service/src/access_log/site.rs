@@ -10,17 +10,22 @@ use super::parse::Record;
 const FEWEST: u32 = 3;
 /// And one in so many of those of the host with the most: others embed an image now and then.
 const SHARE: u32 = 4;
-/// After so many assets the hosts are worked out once in so many.
+/// After so many referrers the hosts are worked out once in so many.
 const SETTLED: u64 = 512;
 /// Hosts that are counted: clients write referrers as they like.
 const MOST_HOSTS: usize = 1024;
 
-/// Hosts whose pages the site's assets belong to: those that the referrers of assets name.
+/// What hosts of search engines begin with, or have after a dot; they are in more referrers than a small site's own host.
+const SEARCH_ENGINES: [&str; 9] =
+    ["google.", "bing.", "yahoo.", "duckduckgo.", "yandex.", "baidu.", "ecosia.", "startpage.", "qwant."];
+
+/// Hosts whose pages the site's assets belong to: those that the referrers of assets name; as long as there are none, the host
+/// that most referrers name.
 #[derive(Debug, Default)]
 pub struct SiteHosts {
-    /// Assets that were asked for from a host, without `www.` and in lower case.
-    counts: HashMap<Vec<u8>, u32>,
-    /// How many assets that was.
+    /// Assets, and any requests, that were asked for from a host, without `www.` and in lower case.
+    counts: HashMap<Vec<u8>, (u32, u32)>,
+    /// How many referrers that was.
     seen: u64,
     hosts: Vec<Vec<u8>>,
 }
@@ -28,7 +33,7 @@ pub struct SiteHosts {
 impl SiteHosts {
     /// Takes a request into account, unless the log tells the host.
     pub fn learn(&mut self, record: &Record<'_>) {
-        if record.host.is_some() || record.status >= 400 || !is_asset(&record.path) {
+        if record.host.is_some() || record.status >= 400 {
             return;
         }
         let Some(host) = record.referrer.as_deref().and_then(host_of_url) else { return };
@@ -36,16 +41,31 @@ impl SiteHosts {
         if host.starts_with(b"www.") {
             host.drain(..4);
         }
+        if is_search_engine(&host) {
+            return;
+        }
         if self.counts.len() < MOST_HOSTS || self.counts.contains_key(&host) {
-            *self.counts.entry(host).or_default() += 1;
+            let (assets, requests) = self.counts.entry(host).or_default();
+            *assets += u32::from(is_asset(&record.path));
+            *requests += 1;
             self.seen += 1;
             // Seldom once there are many: shares change slowly then.
             if self.seen < SETTLED || self.seen.is_multiple_of(SETTLED) {
-                let most = self.counts.values().copied().max().unwrap_or_default();
-                let own =
-                    self.counts.iter().filter(|(_, count)| **count >= FEWEST && **count >= most / SHARE);
-                self.hosts = own.map(|(host, _)| host.clone()).collect();
+                self.settle();
             }
+        }
+    }
+
+    fn settle(&mut self) {
+        let most = self.counts.values().map(|(assets, _)| *assets).max().unwrap_or_default();
+        let is_own = |assets: u32| assets >= FEWEST && assets >= most / SHARE;
+        let own = self.counts.iter().filter(|(_, (assets, _))| is_own(*assets));
+        self.hosts = own.map(|(host, _)| host.clone()).collect();
+        if self.hosts.is_empty() {
+            let named = self.counts.iter().filter(|(_, (_, requests))| *requests >= FEWEST);
+            // Of two with as many the first by name, so that a replay says the same each time.
+            let first = named.max_by_key(|(host, (_, requests))| (*requests, std::cmp::Reverse(*host)));
+            self.hosts.extend(first.map(|(host, _)| host.clone()));
         }
     }
 
@@ -54,6 +74,11 @@ impl SiteHosts {
         let known = known.iter().map(String::as_bytes);
         is_of_site(known.chain(self.hosts.iter().map(Vec::as_slice)), host)
     }
+}
+
+fn is_search_engine(host: &[u8]) -> bool {
+    let begins = |host: &[u8]| SEARCH_ENGINES.iter().any(|name| host.starts_with(name.as_bytes()));
+    begins(host) || host.iter().enumerate().any(|(at, byte)| *byte == b'.' && begins(&host[at + 1..]))
 }
 
 #[cfg(test)]
@@ -76,6 +101,10 @@ mod tests {
         assert_eq!(hosts.is_site(&[], b"shop.example"), None);
         learn(&mut hosts, "/a.css", "https://www.Shop.example/", 2);
         assert_eq!(hosts.is_site(&[], b"shop.example"), None, "too few");
+        learn(&mut hosts, "/page", "https://search.example/", 3);
+        assert_eq!(hosts.is_site(&[], b"search.example"), Some(true), "the best guess");
+        learn(&mut hosts, "/a.css", "https://images.google.co.uk/", 100);
+        learn(&mut hosts, "/a.css", "https://google.com/", 100);
         learn(&mut hosts, "/a.css", "http://shop.example:8080/x", 38);
         learn(&mut hosts, "/a.png", "https://static.example/", 10);
         learn(&mut hosts, "/a.png", "https://thief.example/", 9);
@@ -87,6 +116,8 @@ mod tests {
             ("static.example", true),
             ("thief.example", false),
             ("search.example", false),
+            ("images.google.co.uk", false),
+            ("google.com", false),
             ("known.example", true),
         ] {
             let known = ["known.example".to_owned()];

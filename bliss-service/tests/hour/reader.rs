@@ -51,7 +51,7 @@ impl Reader {
         request.set_attribute(self.user_agent, user_agent.into());
         let (values, statuses) =
             self.client.look_up(&request, now_seconds()).map_err(|reason| reason.to_string())?;
-        let (values, statuses) = (values.to_vec(), <[Status; 4]>::try_from(statuses).unwrap());
+        let (values, statuses) = (values.to_vec(), <[Status; 4]>::try_from(&statuses[..4]).unwrap());
         let client = &self.client;
         let columns = self.columns.get_or_insert_with(|| {
             let dimensions = client.scorer().dimensions();
