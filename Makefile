@@ -21,7 +21,7 @@ TIMES ?= 10
 # Where tools are that no package has.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: help demo demo-nginx test repeat quick check deny loom asan soak hour fuzz bench model setup-build setup-check setup-deny setup-test setup-nginx
+.PHONY: help demo demo-nginx test repeat quick check deny loom asan soak hour fuzz bench model lab lab-short python-test setup-build setup-check setup-deny setup-test setup-nginx setup-train setup-lab
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / — /' | sort
@@ -39,7 +39,14 @@ demo-nginx: setup-build setup-nginx ## the same through nginx, with a curl line 
 test: setup-test ## everything that must hold: format, lints, unit, integration, doc, Lua and nginx tests, loom
 	$(MAKE) check
 	BLISS_CATBOOST_PYTHON=$(CURDIR)/target/venv/bin/python $(CARGO) test --locked --workspace
+	$(MAKE) python-test
 	$(MAKE) loom
+
+python-test: ## tests of training and of the traffic lab
+	@if PYTHONPATH=train target/venv/bin/python -c 'import bliss_train.cli, pytest'; \
+	then PYTHONPATH=train target/venv/bin/python -m pytest -q -p no:cacheprovider train/tests; \
+	else echo "SKIPPED: tests of train (its Python packages cannot be installed)" >&2; fi
+	python3 -m unittest discover -s lab/tests
 
 repeat: setup-test ## all tests TIMES times (default 10) beside a busy loop on each processor
 	tools/repeat_tests.sh $(TIMES)
@@ -85,8 +92,16 @@ bench: setup-build ## BLISS and its peers in one run
 	tools/setup.sh memcached redis-server zstd
 	$(CARGO) run --locked --release -p benches --bin compare -- lookup
 
-model: ## trains the demo model again, from LOG=access.log
-	tools/train_demo_model.sh $(LOG)
+model: setup-build setup-train ## trains the default model again, from the logs in BLISS_TEST_DATA; EVALUATE=1: what it gives on sites left out
+	$(CARGO) build --locked --profile demo -p bliss-service
+	EVALUATE=$(EVALUATE) tools/train_default_model.sh $(BLISS_TEST_DATA)
+
+lab: setup-lab ## real browsers and robots visit an nginx on loopback, each request's label known; ARGS="--stretch 5"
+	nice lab/run $(ARGS)
+
+lab-short: ## one person and four robots, half a minute
+	lab/setup.sh --short
+	nice lab/run --short
 
 setup-build:
 	tools/setup.sh gcc libc6-dev
@@ -100,9 +115,18 @@ setup-deny: setup-build
 	|| $(CARGO) install --quiet --locked --root target/tools --version 0.20.2 cargo-deny \
 	|| echo "cannot install cargo-deny; going on without" >&2
 
-setup-test: setup-build setup-nginx
-	tools/setup.sh clang pkg-config valgrind memcached redis-server util-linux python3-venv
+setup-test: setup-build setup-nginx setup-train
+	tools/setup.sh clang pkg-config valgrind memcached redis-server util-linux
+
+	lab/setup.sh --short
+
+# What training needs; people's labels are cleaned with a list of hosting networks.
+setup-train:
+	tools/setup.sh python3-venv libloc-database
 	tools/setup_python.sh
+
+setup-lab:
+	lab/setup.sh
 
 setup-nginx:
 	tools/setup.sh nginx libnginx-mod-http-lua curl

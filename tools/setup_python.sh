@@ -4,9 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=target/venv
-packages=('catboost==1.2.10' 'crawler-user-agents==1.67.0' 'pandas<4' 'pyarrow<27')
-"$venv/bin/python" -c 'import catboost, crawleruseragents, pandas, pyarrow' 2>/dev/null && exit 0
+requirements=train/requirements.txt
+cmp -s "$requirements" "$venv/requirements.txt" && exit 0
 mkdir -p target
-if ! { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "${packages[@]}"; }; then
-    echo "cannot install ${packages[*]} into $venv; going on without" >&2
+if python3 -m venv "$venv" && "$venv/bin/pip" install --quiet -r "$requirements" 'pytest<10'; then
+    cp "$requirements" "$venv/requirements.txt"
+else
+    echo "cannot install the packages of $requirements into $venv; going on without" >&2
 fi

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_of_what_they_can_be_of() {
+    fn d3_shares_are_of_what_they_can_be_of() {
         let plan = plan(&[Span::Session]);
         let mut memory = Memory::new(&plan);
         let time_ms = 1_000 * HOUR;
