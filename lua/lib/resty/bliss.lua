@@ -224,8 +224,8 @@ function Handle:register_category(name)
     return id_of(self, lib.bliss_category_register, name)
 end
 
--- Registers what `http` hands over: the attributes ip, user_agent, browser, host, path, method, scheme and referrer, and what a
--- request says by itself ("request.no_referrer" and so on). Once, after opening.
+-- Registers what `http` hands over: the attributes ip, user_agent, browser, host, path, method, scheme and referrer, and
+-- what a request says by itself ("request.no_referrer" and so on). Once, after opening.
 function Handle:register_http()
     local code = lib.bliss_http_register(self.pointer)
     if code ~= OK then
@@ -342,7 +342,8 @@ end
 -- `accept_encoding`, `sec_fetch_site`, `sec_fetch_mode`, `sec_fetch_dest`, `sec_ch_ua`, `sec_ch_ua_mobile`,
 -- `sec_ch_ua_platform`. A field that is not there is not told, and NaN to models; "" says that the request has none.
 function Handle:http(fields)
-    local texts, told, variables = self.texts, self.told, not fields and ngx.var -- luacheck: ignore ngx
+    local texts, told = self.texts, self.told
+    local variables = not fields and ngx.var -- luacheck: ignore ngx
     for i = 1, HTTP_FIELD_COUNT do
         local value
         if fields then
