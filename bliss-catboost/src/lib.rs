@@ -53,6 +53,7 @@
 mod build;
 mod error;
 mod eval;
+mod explain;
 mod hash;
 mod instruction_set;
 mod layout;
@@ -63,9 +64,12 @@ mod scratch;
 mod validate;
 
 #[cfg(feature = "build")]
-pub use build::{AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, import, ir};
-pub use error::{EvalError, ModelError};
+pub use build::{
+    AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, compile_explainable, import, ir,
+};
+pub use error::{EvalError, ExplainError, ModelError};
 pub use eval::Evaluation;
+pub use explain::{Convention, ExplainOptions, ExplainScratch, Explainer};
 pub use hash::category_hash;
 pub use instruction_set::InstructionSet;
 pub use reference::{Input, InputKind, ModelRef};
