@@ -120,7 +120,9 @@ pub enum ExplainError {
         tree: usize,
     },
     /// A tree is too deep.
-    #[error("tree {tree} is deeper than the {limit} levels that are explained; train the model with a smaller depth")]
+    #[error(
+        "tree {tree} is deeper than the {limit} levels that are explained; train the model with a smaller depth"
+    )]
     TooDeep {
         /// Which tree.
         tree: usize,

@@ -65,7 +65,9 @@ macro_rules! plain {
     )* };
 }
 pub(crate) use plain;
-plain!(u8, u32, u64, f32, f64, Header, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
+plain!(
+    u8, u32, u64, f32, f64, Header, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal
+);
 
 // SAFETY:
 // - an array has no padding between or after its elements

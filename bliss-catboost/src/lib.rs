@@ -65,7 +65,8 @@ mod validate;
 
 #[cfg(feature = "build")]
 pub use build::{
-    AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, compile_explainable, import, ir,
+    AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, compile_explainable,
+    import, ir,
 };
 pub use error::{EvalError, ExplainError, ModelError};
 pub use eval::Evaluation;

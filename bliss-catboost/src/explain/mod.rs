@@ -207,7 +207,8 @@ impl<'m> Explainer<'m> {
         }
         let dimensions = self.model.output_dimensions();
         let slots = self.model.slots(values, binding, &mut scratch.slots)?;
-        let totals = scratch.totals.get_mut(..self.players.inputs.len() * dimensions).ok_or(EvalError::Scratch)?;
+        let totals =
+            scratch.totals.get_mut(..self.players.inputs.len() * dimensions).ok_or(EvalError::Scratch)?;
         totals.fill(0.0);
         self.add_trees(slots, &mut scratch.walk, totals).ok_or(EvalError::Scratch)?;
 

@@ -28,7 +28,8 @@ impl Players {
         }
         let elements = model.section::<Element>(SectionId::Elements);
         for projection in model.section::<Projection>(SectionId::Projections) {
-            let own = elements.iter().skip(projection.first_element as usize).take(projection.elements as usize);
+            let own =
+                elements.iter().skip(projection.first_element as usize).take(projection.elements as usize);
             let mut inputs: Vec<u32> = own.clone().filter(|e| e.threshold == 0).map(|e| e.at).collect();
             if inputs.is_empty() {
                 // Not written by CatBoost: all inputs that it tests.

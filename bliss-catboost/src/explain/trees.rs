@@ -59,8 +59,6 @@ pub(super) struct Tree {
     pub(super) players: usize,
     /// Tests of an oblivious tree, by the bit that they set.
     pub(super) tests: Vec<Test>,
-    /// First leaf value of an oblivious tree.
-    pub(super) base: u32,
 }
 
 /// A tree that is being read.
@@ -287,7 +285,7 @@ fn oblivious(
         let position = u32::try_from(leaf).ok()?.checked_mul(header.dimensions)?.checked_add(base)?;
         draft.leaf(at, position, *weights.get(leaf)?, false)?;
     }
-    Some((draft, Tree { tests, base, ..Tree::default() }))
+    Some((draft, Tree { tests, ..Tree::default() }))
 }
 
 /// Tree `index` of non-symmetric ones: its nodes lie level by level, each behind its parent.

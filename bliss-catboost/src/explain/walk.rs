@@ -58,7 +58,15 @@ impl Walk {
         let sums = self.sums.get_mut(..edges.len() * n)?;
         down(edges, rule, holds, states, products)?;
         for dimension in 0..dimensions {
-            up(edges, rule, (leaves.get(dimension..)?, dimension), dimensions, (states, products), sums, totals)?;
+            up(
+                edges,
+                rule,
+                (leaves.get(dimension..)?, dimension),
+                dimensions,
+                (states, products),
+                sums,
+                totals,
+            )?;
         }
         Some(())
     }
