@@ -119,6 +119,16 @@ pub enum ExplainError {
         /// Which tree.
         tree: usize,
     },
+    /// There are too many values to add up.
+    #[error(
+        "the model has {found} features times outputs, more than the {limit} that are explained; train a smaller one"
+    )]
+    TooLarge {
+        /// How many.
+        found: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A tree is too deep.
     #[error(
         "tree {tree} is deeper than the {limit} levels that are explained; train the model with a smaller depth"

@@ -11,7 +11,7 @@ use super::reference::ModelRef;
 use super::scratch::Scratch;
 use players::Players;
 use quadrature::Rule;
-use trees::Forest;
+use trees::{Edge, Forest, Test};
 use walk::Walk;
 
 /// Two answers to what trees do that CatBoost's `ShapValues` sums up wrongly. On oblivious trees as CatBoost trains them both
@@ -42,11 +42,23 @@ pub struct ExplainOptions {
 /// Depth of trees that tables are made of: making one takes time in the square of the leaves.
 const MAX_TABLE_DEPTH: usize = 8;
 
+/// Totals at most: players times dimensions.
+const MAX_TOTALS: usize = 1 << 24;
+
+/// How a tree is explained.
+#[derive(Debug)]
+struct Plan {
+    /// Its rule, an index of `Explainer::rules`.
+    rule: usize,
+    table: Option<Table>,
+}
+
 /// The SHAP values of a tree's leaves.
 #[derive(Debug)]
 struct Table {
-    /// Players of the tree.
-    players: Vec<u32>,
+    /// Its tests in `Explainer::tests`, as many as its levels, and as many players beside them. A tree with fewer players
+    /// is filled up with one that does not exist, so that all loops over trees of one depth are alike.
+    tests: std::ops::Range<usize>,
     /// First value in `Explainer::values`: per leaf, per player, per dimension.
     first: usize,
 }
@@ -86,10 +98,12 @@ pub struct Explainer<'m> {
     model: ModelRef<'m>,
     players: Players,
     forest: Forest,
-    /// Per tree its rule, an index of `rules`, and its table, if it has one.
-    plans: Vec<(usize, Option<Table>)>,
+    /// Per tree.
+    plans: Vec<Plan>,
     rules: Vec<Rule>,
-    /// The tables' values.
+    /// Tests, players and values of the tables.
+    tests: Vec<Test>,
+    test_players: Vec<u32>,
     values: Vec<f64>,
     /// Per dimension, with scale and bias.
     expected: Vec<f64>,
@@ -116,8 +130,8 @@ impl ExplainScratch {
     /// Grows to what this explainer needs. Allocates where it has to; never shrinks.
     pub fn reserve(&mut self, explainer: &Explainer<'_>) {
         self.slots.reserve(&explainer.model);
-        explainer.reserve_walk(&mut self.walk, false);
-        let totals = explainer.players.inputs.len() * explainer.model.output_dimensions();
+        explainer.reserve_walk(&mut self.walk, usize::MAX);
+        let totals = explainer.totals();
         self.totals.resize(self.totals.len().max(totals), 0.0);
     }
 }
@@ -137,12 +151,18 @@ impl<'m> Explainer<'m> {
     /// [`ExplainError`] where the model was compiled without weights, or they do not fit it.
     pub fn new(model: ModelRef<'m>, options: ExplainOptions) -> Result<Self, ExplainError> {
         let players = Players::of(&model);
+        let found = (players.inputs.len() + 1).saturating_mul(model.output_dimensions());
+        if found > MAX_TOTALS {
+            return Err(ExplainError::TooLarge { found, limit: MAX_TOTALS });
+        }
         let forest = Forest::of(&model, &players, options.convention)?;
         let mut explainer = Self {
             model,
             players,
             plans: Vec::with_capacity(forest.trees.len()),
             rules: Vec::new(),
+            tests: Vec::new(),
+            test_players: Vec::new(),
             values: Vec::new(),
             expected: forest.expected.clone(),
             forest,
@@ -150,7 +170,7 @@ impl<'m> Explainer<'m> {
         let most = explainer.forest.trees.iter().map(|tree| tree.players).max().unwrap_or(0);
         explainer.rules.extend((0..=most).map(Rule::for_features));
         for tree in &explainer.forest.trees {
-            explainer.plans.push((tree.players, None));
+            explainer.plans.push(Plan { rule: tree.players, table: None });
         }
         explainer.scale_expected();
         explainer.tabulate(options.table_bytes).ok_or(ExplainError::Corrupt { tree: model.trees() })?;
@@ -178,7 +198,7 @@ impl<'m> Explainer<'m> {
     /// Trees that have a table.
     #[must_use]
     pub fn tables(&self) -> usize {
-        self.plans.iter().filter(|(_, table)| table.is_some()).count()
+        self.plans.iter().filter(|plan| plan.table.is_some()).count()
     }
 
     /// Bytes that are held beside the model.
@@ -207,8 +227,7 @@ impl<'m> Explainer<'m> {
         }
         let dimensions = self.model.output_dimensions();
         let slots = self.model.slots(values, binding, &mut scratch.slots)?;
-        let totals =
-            scratch.totals.get_mut(..self.players.inputs.len() * dimensions).ok_or(EvalError::Scratch)?;
+        let totals = scratch.totals.get_mut(..self.totals()).ok_or(EvalError::Scratch)?;
         totals.fill(0.0);
         self.add_trees(slots, &mut scratch.walk, totals).ok_or(EvalError::Scratch)?;
 
@@ -231,29 +250,48 @@ impl<'m> Explainer<'m> {
         Ok(())
     }
 
+    /// Numbers that a row is added up in: per player, and the one that does not exist, one per dimension.
+    fn totals(&self) -> usize {
+        (self.players.inputs.len() + 1) * self.model.output_dimensions()
+    }
+
     /// Adds what all trees' players are due.
     fn add_trees(&self, slots: &[u8], walk: &mut Walk, totals: &mut [f64]) -> Option<()> {
         let dimensions = self.model.output_dimensions();
+        let leaves = self.model.section(SectionId::Leaves);
         let holds = |slot: u16, threshold: u8| slots.get(usize::from(slot)).is_some_and(|s| *s >= threshold);
-        for (tree, (rule, table)) in self.forest.trees.iter().zip(&self.plans) {
-            if let Some(table) = table {
-                let mut leaf = 0;
-                for (bit, test) in tree.tests.iter().enumerate() {
-                    leaf |= usize::from(holds(test.slot, test.threshold)) << bit;
-                }
-                let width = table.players.len() * dimensions;
-                let values = self.values.get(table.first + leaf * width..)?.get(..width)?;
-                for (player, values) in table.players.iter().zip(values.chunks_exact(dimensions)) {
-                    let own = totals.get_mut(*player as usize * dimensions..)?;
-                    for (total, value) in own.iter_mut().zip(values) {
-                        *total += value;
-                    }
-                }
+        for (tree, plan) in self.forest.trees.iter().zip(&self.plans) {
+            if let Some(table) = &plan.table {
+                self.add_table(table, holds, totals)?;
             } else {
                 let edges = self.forest.edges.get(tree.first..)?.get(..tree.len)?;
-                let leaves = self.model.section(SectionId::Leaves);
-                let rule = self.rules.get(*rule)?;
+                let rule = self.rules.get(plan.rule)?;
                 walk.run(edges, rule, leaves, dimensions, |edge| holds(edge.slot, edge.threshold), totals)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Adds the values of the leaf that a tree with a table leads to.
+    #[inline]
+    fn add_table(&self, table: &Table, holds: impl Fn(u16, u8) -> bool, totals: &mut [f64]) -> Option<()> {
+        let dimensions = self.model.output_dimensions();
+        let tests = self.tests.get(table.tests.clone())?;
+        let players = self.test_players.get(table.tests.clone())?;
+        let mut leaf = 0;
+        for (bit, test) in tests.iter().enumerate() {
+            leaf |= usize::from(holds(test.slot, test.threshold)) << bit;
+        }
+        let width = tests.len() * dimensions;
+        let values = self.values.get(table.first + leaf * width..)?.get(..width)?;
+        if dimensions == 1 {
+            for (player, value) in players.iter().zip(values) {
+                *totals.get_mut(*player as usize)? += value;
+            }
+        } else {
+            for (player, values) in players.iter().zip(values.chunks_exact(dimensions)) {
+                let own = totals.get_mut(*player as usize * dimensions..)?;
+                own.iter_mut().zip(values).for_each(|(total, value)| *total += value);
             }
         }
         Some(())
@@ -261,45 +299,50 @@ impl<'m> Explainer<'m> {
 
     /// Makes tables of trees in turn while there is room.
     fn tabulate(&mut self, mut room_bytes: usize) -> Option<()> {
+        if room_bytes == 0 {
+            return Some(());
+        }
         let dimensions = self.model.output_dimensions();
         let leaves = self.model.section(SectionId::Leaves);
         let mut walk = Walk::default();
-        if room_bytes > 0 {
-            self.reserve_walk(&mut walk, true);
-        }
-        let mut totals = vec![0.0; self.players.inputs.len() * dimensions];
-        for (tree, (rule, table)) in self.forest.trees.iter().zip(&mut self.plans) {
+        self.reserve_walk(&mut walk, MAX_TABLE_DEPTH);
+        let mut totals = vec![0.0; self.totals()];
+        let nobody = u32::try_from(self.players.inputs.len()).ok()?;
+        for (tree, plan) in self.forest.trees.iter().zip(&mut self.plans) {
+            let depth = tree.tests.len();
+            let bytes = (depth * dimensions).saturating_mul(size_of::<f64>() << depth.min(MAX_TABLE_DEPTH));
+            if depth == 0 || depth > MAX_TABLE_DEPTH || bytes > room_bytes {
+                continue;
+            }
+            room_bytes -= bytes;
             let edges = self.forest.edges.get(tree.first..)?.get(..tree.len)?;
             let mut players: Vec<u32> = edges.iter().skip(1).map(|edge| edge.player).collect();
             players.sort_unstable();
             players.dedup();
-            let width = players.len() * dimensions;
-            let bytes = width.saturating_mul(8) << tree.tests.len();
-            let is_oblivious = !tree.tests.is_empty();
-            if !is_oblivious || tree.tests.len() > MAX_TABLE_DEPTH || bytes > room_bytes {
-                continue;
-            }
-            room_bytes -= bytes;
+            players.resize(depth, nobody);
             let first = self.values.len();
-            for leaf in 0..1_usize << tree.tests.len() {
+            for leaf in 0..1_usize << depth {
                 totals.fill(0.0);
-                let holds = |edge: &trees::Edge| leaf >> edge.bit & 1 == 1;
-                walk.run(edges, self.rules.get(*rule)?, leaves, dimensions, holds, &mut totals)?;
+                let holds = |edge: &Edge| leaf >> edge.bit & 1 == 1;
+                walk.run(edges, self.rules.get(plan.rule)?, leaves, dimensions, holds, &mut totals)?;
                 for player in &players {
                     let own = totals.get(*player as usize * dimensions..)?.get(..dimensions)?;
                     self.values.extend_from_slice(own);
                 }
             }
-            *table = Some(Table { players, first });
+            let first_test = self.tests.len();
+            self.tests.extend_from_slice(&tree.tests);
+            self.test_players.append(&mut players);
+            plan.table = Some(Table { tests: first_test..self.tests.len(), first });
         }
         Some(())
     }
 
-    /// Makes a walk ready for the trees that are walked, or for all.
-    fn reserve_walk(&self, walk: &mut Walk, all: bool) {
-        for (tree, (rule, table)) in self.forest.trees.iter().zip(&self.plans) {
-            if all || table.is_none() {
-                walk.reserve(tree.len, self.rules.get(*rule).map_or(0, |rule| rule.points.len()));
+    /// Makes a walk ready for the trees without a table whose depth is at most this (non-symmetric trees count as 0).
+    fn reserve_walk(&self, walk: &mut Walk, depth: usize) {
+        for (tree, plan) in self.forest.trees.iter().zip(&self.plans) {
+            if plan.table.is_none() && tree.tests.len() <= depth {
+                walk.reserve(tree.len, self.rules.get(plan.rule).map_or(0, |rule| rule.points.len()));
             }
         }
     }

@@ -261,8 +261,10 @@ fn oblivious(
     if depth > MAX_LEVELS {
         return None;
     }
-    // From the root on, which test: each once.
+    // Where they are missing, that shows before memory is taken for the edges.
     let word = words.next()?;
+    let weights = words.0.get(..1 << depth)?;
+    // From the root on, which test: each once.
     let order: Vec<u8> = (0..depth).map(|level| (word >> (4 * level) & 15) as u8).collect();
     if (0..depth).any(|bit| !order.iter().any(|o| usize::from(*o) == bit)) {
         return None;
@@ -278,7 +280,6 @@ fn oblivious(
         let own = *bits.get(at)?;
         bits.extend([own, own | 1 << bit]);
     }
-    let weights = words.0.get(..1 << depth)?;
     words.0 = words.0.get(1 << depth..)?;
     for at in inner..draft.edges.len() {
         let leaf = *bits.get(at)?;
