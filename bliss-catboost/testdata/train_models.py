@@ -76,7 +76,7 @@ def target(x, c, kind):
     return z
 
 
-def train(name, columns=6, cardinalities=(), kind="class", after=None, **parameters):
+def train(name, columns=6, cardinalities=(), kind="class", after=None, weighted=False, **parameters):
     x, c = floats(TRAIN, columns, False), cats(TRAIN, cardinalities, False)
     y = target(x, c, kind)
     parameters = {"iterations": 40, "depth": 5, "random_seed": SEED, "thread_count": 2, "verbose": 0,
@@ -87,7 +87,10 @@ def train(name, columns=6, cardinalities=(), kind="class", after=None, **paramet
         if kind == "many":
             parameters["loss_function"] = "MultiRMSE"
         model = CatBoostRegressor(**parameters)
-    model.fit(pool(x, c, y))
+    rows = pool(x, c, y)
+    if weighted:
+        rows.set_weight(RANDOM.random(TRAIN) * 3)
+    model.fit(rows)
     if after:
         model = after(model)
     save(name, model, columns, cardinalities, kind)
@@ -143,6 +146,9 @@ else:
     train("many_borders", columns=3, border_count=2000, iterations=300, depth=6)
     train("lossguide", grow_policy="Lossguide", max_leaves=40, depth=10)
     train("depthwise", grow_policy="Depthwise", depth=7)
+    train("depthwise_shallow", kind="number", grow_policy="Depthwise", depth=2)
+    train("stumps_classes", kind="classes", grow_policy="Lossguide", max_leaves=2)
+    train("weighted", cardinalities=(30, 9), one_hot_max_size=2, weighted=True)
     train("lossguide_classes", kind="classes", grow_policy="Lossguide", max_leaves=20)
     train("depthwise_wide", columns=300, grow_policy="Depthwise", depth=6, iterations=60)
     train("classes", kind="classes", loss_function="MultiClass")

@@ -12,7 +12,7 @@ use super::scratch::Scratch;
 use players::Players;
 use quadrature::Rule;
 use trees::{Edge, Forest, Test};
-use walk::Walk;
+use walk::{Task, Walk};
 
 /// Two answers to what trees do that CatBoost's `ShapValues` sums up wrongly. On oblivious trees as CatBoost trains them both
 /// are the same.
@@ -204,7 +204,10 @@ impl<'m> Explainer<'m> {
     /// Bytes that are held beside the model.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        size_of_val(self.forest.edges.as_slice()) + size_of_val(self.values.as_slice())
+        size_of_val(self.forest.edges.as_slice())
+            + size_of_val(self.values.as_slice())
+            + self.tests.len() * (size_of::<Test>() + size_of::<u32>())
+            + self.plans.len() * (size_of::<Plan>() + size_of::<trees::Tree>())
     }
 
     /// Explains a row: `out` receives, for each output dimension in turn, the SHAP value of each input in the order of
@@ -265,8 +268,8 @@ impl<'m> Explainer<'m> {
                 self.add_table(table, holds, totals)?;
             } else {
                 let edges = self.forest.edges.get(tree.first..)?.get(..tree.len)?;
-                let rule = self.rules.get(plan.rule)?;
-                walk.run(edges, rule, leaves, dimensions, |edge| holds(edge.slot, edge.threshold), totals)?;
+                let holds = |edge: &Edge| holds(edge.slot, edge.threshold);
+                walk.run(&Task { edges, leaves, dimensions, holds }, self.rules.get(plan.rule)?, totals)?;
             }
         }
         Some(())
@@ -324,7 +327,11 @@ impl<'m> Explainer<'m> {
             for leaf in 0..1_usize << depth {
                 totals.fill(0.0);
                 let holds = |edge: &Edge| leaf >> edge.bit & 1 == 1;
-                walk.run(edges, self.rules.get(plan.rule)?, leaves, dimensions, holds, &mut totals)?;
+                walk.run(
+                    &Task { edges, leaves, dimensions, holds },
+                    self.rules.get(plan.rule)?,
+                    &mut totals,
+                )?;
                 for player in &players {
                     let own = totals.get(*player as usize * dimensions..)?.get(..dimensions)?;
                     self.values.extend_from_slice(own);
@@ -335,6 +342,20 @@ impl<'m> Explainer<'m> {
             self.test_players.append(&mut players);
             plan.table = Some(Table { tests: first_test..self.tests.len(), first });
         }
+        self.drop_edges()
+    }
+
+    /// Lets go of the edges of trees that have a table.
+    fn drop_edges(&mut self) -> Option<()> {
+        let mut edges = Vec::new();
+        for (tree, plan) in self.forest.trees.iter_mut().zip(&self.plans) {
+            if plan.table.is_none() {
+                let own = self.forest.edges.get(tree.first..)?.get(..tree.len)?;
+                tree.first = edges.len();
+                edges.extend_from_slice(own);
+            }
+        }
+        self.forest.edges = edges;
         Some(())
     }
 
@@ -342,7 +363,7 @@ impl<'m> Explainer<'m> {
     fn reserve_walk(&self, walk: &mut Walk, depth: usize) {
         for (tree, plan) in self.forest.trees.iter().zip(&self.plans) {
             if plan.table.is_none() && tree.tests.len() <= depth {
-                walk.reserve(tree.len, self.rules.get(plan.rule).map_or(0, |rule| rule.points.len()));
+                walk.reserve(tree.len);
             }
         }
     }
