@@ -16,7 +16,8 @@ use bliss_catboost::{
     Convention, ExplainOptions, ExplainScratch, Explainer, ModelRef, compile, compile_explainable, import,
 };
 
-/// Prints "VALUES path", then per mode the seconds for 1 row, for the rows, and for four times the rows.
+/// Prints per mode the seconds for 1 row, for the rows, and for many times the rows: what a row costs beyond the set-up is the
+/// difference of the last two.
 const PYTHON: &str = r#"
 import sys, time
 import numpy
@@ -29,11 +30,11 @@ if scale != 1:
 x = numpy.fromfile(path + ".x.f32", "<f4").reshape(-1, floats)
 oblivious = not numpy.any([g in str(model.get_all_params().get("grow_policy", "")) for g in ("Lossguide", "Depthwise")])
 model.get_feature_importance(Pool(x), type="ShapValues", thread_count=1).astype("<f8").tofile(out)
-for mode, rows in (("UsePreCalc", len(x)), ("NoPreCalc", max(1, len(x) // 16))):
+for mode, rows, times in (("UsePreCalc", len(x), 40), ("NoPreCalc", max(1, len(x) // 16), 4)):
     if mode == "UsePreCalc" and not oblivious:
         continue
     seconds = []
-    for data in (x[:1], x[:rows], numpy.tile(x[:rows], (4, 1))):
+    for data in (x[:1], x[:rows], numpy.tile(x[:rows], (times, 1))):
         pool = Pool(data)
         best = 1e9
         for _ in range(3):
@@ -41,7 +42,7 @@ for mode, rows in (("UsePreCalc", len(x)), ("NoPreCalc", max(1, len(x) // 16))):
             model.get_feature_importance(pool, type="ShapValues", thread_count=1, shap_mode=mode)
             best = min(best, time.perf_counter() - start)
         seconds.append(best)
-    print(mode, rows, *seconds, flush=True)
+    print(mode, rows, times, *seconds, flush=True)
 "#;
 
 struct Rows {
@@ -137,12 +138,13 @@ fn catboost(path: &Path, rows: &Rows) -> Result<Option<Vec<f64>>, Box<dyn Error>
     }
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let words: Vec<&str> = line.split(' ').collect();
-        let [mode, count, one, some, more] = words[..] else { continue };
-        let (count, one): (f64, f64) = (count.parse()?, one.parse()?);
+        let [mode, count, times, one, some, more] = words[..] else { continue };
+        let (count, times): (f64, f64) = (count.parse()?, times.parse()?);
+        let one: f64 = one.parse()?;
         let (some, more): (f64, f64) = (some.parse()?, more.parse()?);
         println!(
             "  CatBoost {mode}: {} a row beyond the first {count} ({} a row of {count} with set-up; one row alone {:.1} ms)",
-            nanoseconds((more - some) / (3.0 * count)),
+            nanoseconds((more - some) / ((times - 1.0) * count)),
             nanoseconds(some / count),
             one * 1e3,
         );

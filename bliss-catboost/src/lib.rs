@@ -33,6 +33,9 @@
 //! the key straight to them. Every split is then "slot >= threshold", so that the trees read bytes only. Leaf
 //! values are added in tree order, which is what makes the answers bit-equal. `docs/models.md` has the layout.
 //!
+//! [`Explainer`] says which inputs an answer comes from: exact SHAP values, of models compiled by
+//! `compile_explainable`.
+//!
 //! # Trade-offs
 //!
 //! - [`ModelRef::open`] reads the whole model (all but the CTR tables' rows); [`ModelRef::open_unchecked`] is for

@@ -14,16 +14,15 @@ use quadrature::Rule;
 use trees::{Edge, Forest, Test};
 use walk::{Task, Walk};
 
-/// Two answers to what trees do that CatBoost's `ShapValues` sums up wrongly. On oblivious trees as CatBoost trains them both
-/// are the same.
+/// Two answers for non-symmetric trees. For oblivious ones both are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Convention {
     /// Shapley values by their definition: they and the expected value always add up to the answer.
     #[default]
     Exact,
-    /// What CatBoost 1.2.10 answers. Non-symmetric trees (Lossguide, Depthwise) in which one side of a test ends at once are
-    /// summed up by it as if that leaf were its parent's whole subtree, so that its values do not add up to the answer; and
-    /// leaves without weight count as 0.
+    /// What CatBoost 1.2.10 gives. Where a leaf of a non-symmetric tree (Lossguide, Depthwise) hangs beside an inner node,
+    /// CatBoost counts it as if all rows that come to their parent ended there, so that its values do not add up to the answer
+    /// (on a model with 31 leaves per tree they miss it by up to 0.66).
     CatBoost,
 }
 

@@ -11,11 +11,11 @@ use crate::reference::ModelRef;
 /// Levels that a tree may have. CatBoost grows 16.
 pub(super) const MAX_DEPTH: usize = 256;
 
+/// Shares below this are none.
+const SMALLEST_SHARE: f64 = 1e-200;
+
 /// Marks an edge that does not end in a leaf, and the root of a tree.
 pub(super) const NONE: u32 = u32::MAX;
-
-/// Weights up to this are none to CatBoost.
-const CATBOOST_NO_WEIGHT: f64 = 1e-13;
 
 /// An edge and the node that it leads to. The first of each tree leads to its root and has no parent.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +38,6 @@ pub(super) struct Edge {
     pub(super) right: bool,
     /// Its leaf counts as the parent's own ([`Convention::CatBoost`]).
     pub(super) implied: bool,
-    /// Nothing is attributed below ([`Convention::CatBoost`]).
-    pub(super) ignored: bool,
 }
 
 /// A test of a slot.
@@ -86,7 +84,6 @@ impl Draft {
             bit: 0,
             right,
             implied: false,
-            ignored: false,
         });
         self.weights.push(0.0);
         self.depths.push(level);
@@ -136,9 +133,10 @@ impl Draft {
             let (weight, whole) = (*self.weights.get(at)?, *self.weights.get(edge.parent as usize)?);
             // Where no training data came, any share will do: of a row that comes here, the leaf alone counts.
             let share = if whole > 0.0 { weight / whole } else { 0.5 };
-            edge.zero = self.edges.get(above as usize)?.zero * share;
+            let zero = self.edges.get(above as usize)?.zero * share;
+            // So that one divided by it is a number.
+            edge.zero = if zero < SMALLEST_SHARE { 0.0 } else { zero };
             edge.implied &= like_catboost;
-            edge.ignored = like_catboost && !edge.implied && weight <= CATBOOST_NO_WEIGHT;
             let count = *players.get(edge.parent as usize)? + usize::from(above == 0);
             *players.get_mut(at)? = count;
             most = most.max(count);

@@ -119,7 +119,7 @@ impl<const N: usize> Pass<'_, N> {
         let inverse_opposite = opposite.map(|t| 1.0 / t);
         for (at, edge) in task.edges.iter().enumerate().skip(1) {
             let before = *self.states.get(edge.before as usize)?;
-            let state = if edge.ignored || *self.states.get(edge.parent as usize)? == State::Dead {
+            let state = if *self.states.get(edge.parent as usize)? == State::Dead {
                 State::Dead
             } else if !edge.implied && before == State::On && (task.holds)(edge) == edge.right {
                 State::On
