@@ -264,7 +264,7 @@ fn json_exports_are_explained_as_their_models_are() {
 /// Weights do not change answers, nor what a model compiles to but for them.
 #[test]
 fn a_model_with_weights_answers_as_without() {
-    for case in cases(&common::testdata()) {
+    for case in shap_folders().iter().flat_map(|folder| cases(folder)) {
         let model = import(&case.file).unwrap();
         let (plain, explainable) = (compile(&model).unwrap(), compile_explainable(&model).unwrap());
         assert!(explainable.len() > plain.len());

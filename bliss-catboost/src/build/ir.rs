@@ -202,7 +202,7 @@ pub struct Tree {
     /// Values of its leaves.
     pub leaves: Vec<f64>,
     /// How many of the nodes, the last ones, are leaves that a `.cbm` file keeps in their parent. CatBoost's own explanations
-    /// treat them in another way ([`Convention::CatBoost`](super::Convention::CatBoost)).
+    /// treat them in another way ([`Convention::CatBoost`](crate::Convention::CatBoost)).
     pub implied: usize,
 }
 

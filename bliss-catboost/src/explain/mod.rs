@@ -64,7 +64,7 @@ struct Table {
 
 /// Attributes a model's answers to its inputs: exact SHAP values (path-dependent TreeSHAP), as CatBoost's
 /// `get_feature_importance(type="ShapValues")` gives them. For models that were compiled by
-/// [`compile_explainable`](crate::compile_explainable).
+/// `compile_explainable` (feature `build`).
 ///
 /// A split on a number or on a value of a category counts for that input; a CTR for the categories of its combination, in
 /// equal shares, whatever else the combination tests.

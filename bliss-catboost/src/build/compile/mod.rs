@@ -66,7 +66,7 @@ fn slots_id(header: &Header, sections: &Sections) -> u64 {
     hasher.digest().max(1)
 }
 
-/// Compiles a model: the bytes that [`ModelRef::open`](super::ModelRef::open) takes.
+/// Compiles a model: the bytes that [`ModelRef::open`](crate::ModelRef::open) takes.
 ///
 /// # Errors
 ///
