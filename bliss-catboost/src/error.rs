@@ -103,3 +103,40 @@ pub enum EvalError {
     #[error("scratch memory is too small for this model; call Scratch::reserve when a model is opened")]
     Scratch,
 }
+
+/// Why a model is not explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExplainError {
+    /// The model was compiled without the weights of its leaves.
+    #[error(
+        "this compiled model holds no weights of its leaves, which explanations need; compile it with compile_explainable"
+    )]
+    NoLeafWeights,
+    /// The weights, or the trees that they belong to, contradict each other.
+    #[error("a compiled model is corrupt: the leaf weights of tree {tree} do not fit it; publish it again")]
+    Corrupt {
+        /// Which tree.
+        tree: usize,
+    },
+    /// There are too many values to add up.
+    #[error(
+        "the model has {found} features times outputs, more than the {limit} that are explained; train a smaller one"
+    )]
+    TooLarge {
+        /// How many.
+        found: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A tree is too deep.
+    #[error(
+        "tree {tree} is deeper than the {limit} levels that are explained; train the model with a smaller depth"
+    )]
+    TooDeep {
+        /// Which tree.
+        tree: usize,
+        /// Levels that a tree may have.
+        limit: usize,
+    },
+}

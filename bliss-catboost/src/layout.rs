@@ -65,7 +65,9 @@ macro_rules! plain {
     )* };
 }
 pub(crate) use plain;
-plain!(u8, u32, f32, f64, Header, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal);
+plain!(
+    u8, u32, u64, f32, f64, Header, Group, Row, OneHot, Projection, Element, Block, Pages, Node, Traversal
+);
 
 // SAFETY:
 // - an array has no padding between or after its elements
@@ -154,10 +156,14 @@ pub(crate) enum SectionId {
     Walks,
     /// Bias per dimension.
     Bias,
+    /// What explanations need, or zeros in the header where the model has none: u64. Per oblivious tree a word with the test of
+    /// each level of CatBoost's, from the root on, four bits each; then the weight of each leaf, the bits of an f64. Leaves
+    /// in the order of LEAVES.
+    Weights,
 }
 
 /// Number of sections.
-pub(crate) const SECTIONS: usize = 18;
+pub(crate) const SECTIONS: usize = 19;
 
 /// The start of a compiled model.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +192,7 @@ pub(crate) struct Header {
     pub(crate) slots_id: u64,
     pub(crate) sections: [Section; SECTIONS],
     /// Zeros instead of padding, which would publish whatever was in memory there.
-    pub(crate) tail: [u64; 4],
+    pub(crate) tail: [u64; 2],
 }
 
 /// 16 lanes and their borders.
@@ -266,7 +272,8 @@ pub(crate) struct Node {
     pub(crate) base: u32,
     pub(crate) slot: u16,
     pub(crate) threshold: u8,
-    pub(crate) reserved: u8,
+    /// 1 for a leaf that a `.cbm` file keeps in its parent, in models with WEIGHTS; scores do not need it.
+    pub(crate) implied: u8,
 }
 
 /// Trees that are walked together, and for how many steps.
@@ -280,7 +287,7 @@ pub(crate) struct Traversal {
 
 const _: () = {
     assert!(size_of::<Header>() == 384);
-    assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 4]>() == size_of::<Header>());
+    assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 2]>() == size_of::<Header>());
     assert!(size_of::<Group>() == 8);
     assert!(size_of::<Row>() == 64);
     assert!(size_of::<OneHot>() == 8);

@@ -33,6 +33,9 @@
 //! the key straight to them. Every split is then "slot >= threshold", so that the trees read bytes only. Leaf
 //! values are added in tree order, which is what makes the answers bit-equal. `docs/models.md` has the layout.
 //!
+//! [`Explainer`] says which inputs an answer comes from: exact SHAP values, of models compiled by
+//! `compile_explainable`.
+//!
 //! # Trade-offs
 //!
 //! - [`ModelRef::open`] reads the whole model (all but the CTR tables' rows); [`ModelRef::open_unchecked`] is for
@@ -53,6 +56,7 @@
 mod build;
 mod error;
 mod eval;
+mod explain;
 mod hash;
 mod instruction_set;
 mod layout;
@@ -63,9 +67,13 @@ mod scratch;
 mod validate;
 
 #[cfg(feature = "build")]
-pub use build::{AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, import, ir};
-pub use error::{EvalError, ModelError};
+pub use build::{
+    AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, compile_explainable,
+    import, ir,
+};
+pub use error::{EvalError, ExplainError, ModelError};
 pub use eval::Evaluation;
+pub use explain::{Convention, ExplainOptions, ExplainScratch, Explainer};
 pub use hash::category_hash;
 pub use instruction_set::InstructionSet;
 pub use reference::{Input, InputKind, ModelRef};

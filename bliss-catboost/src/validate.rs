@@ -117,6 +117,10 @@ impl<'a> Unchecked<'a> {
             return wrong("inputs", h.inputs);
         }
         self.exact::<f64>(SectionId::Bias, "bias", h.dimensions as usize)?;
+        // A model that cannot be explained has none; what they say, `Explainer::new` checks.
+        if h.sections.last().is_some_and(|s| s.offset != 0 || s.count != 0) {
+            self.section::<u64>(SectionId::Weights, "weights")?;
+        }
         Ok(())
     }
 

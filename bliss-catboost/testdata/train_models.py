@@ -1,8 +1,8 @@
 """Trains small CatBoost models of many kinds and writes them with CatBoost's own answers.
 
-Usage: python3 train_models.py FOLDER [SEED [small]]     (needs the packages catboost and numpy)
+Usage: python3 train_models.py FOLDER [SEED [small|shap]]     (needs the packages catboost and numpy)
 
-With `small` it makes the few models, of a few trees each, that testdata/small holds.
+With `small` it makes the few models, of a few trees each, that testdata/small holds; with `shap` those of testdata/shap.
 
 For each model NAME: NAME.cbm, NAME.json (the JSON export), NAME.x.f32 and NAME.cat.tsv (rows), NAME.raw.f64
 (RawFormulaVal), NAME.prob.f64 (probability: of class 1 for two classes, of every class for more), and
@@ -20,7 +20,8 @@ FOLDER = sys.argv[1]
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 RANDOM = numpy.random.default_rng(SEED)
 SMALL = sys.argv[3:] == ["small"]
-TRAIN, ROWS = 3000, 64 if SMALL else 400
+SHAP = sys.argv[3:] == ["shap"]
+TRAIN, ROWS = 3000, 64 if SMALL or SHAP else 400
 manifest = {}
 
 WORDS = ["", "a", "bc", "def", "wxyz", "12345", "12345678", "123456789", "0123456789abcdef", "0123456789abcdefg",
@@ -67,7 +68,12 @@ def target(x, c, kind):
     for column in range(len(c[0]) if c else 0):
         z = z + numpy.array([(hash((row[column], column)) % 7) / 3.0 - 1.0 for row in c])
     z = z + RANDOM.normal(size=len(z)) * 0.3
-    if kind == "class":
+    if kind == "crossed":  # what only combinations of categories, and of categories with numbers, can tell
+        signs = {}
+        for row, number in zip(range(len(z)), numpy.nan_to_num(x[:, 0])):
+            for key in (tuple(c[row][:2]), tuple(c[row][:3]), (c[row][1], c[row][2], number > 0)):
+                z[row] += signs.setdefault(key, RANDOM.choice([-2.0, 2.0]))
+    if kind in ("class", "crossed"):
         return (z > numpy.median(z)).astype(int)
     if kind == "classes":
         return numpy.digitize(z, numpy.quantile(z, [0.25, 0.5, 0.75]))
@@ -76,18 +82,21 @@ def target(x, c, kind):
     return z
 
 
-def train(name, columns=6, cardinalities=(), kind="class", after=None, **parameters):
+def train(name, columns=6, cardinalities=(), kind="class", after=None, weighted=False, **parameters):
     x, c = floats(TRAIN, columns, False), cats(TRAIN, cardinalities, False)
     y = target(x, c, kind)
     parameters = {"iterations": 40, "depth": 5, "random_seed": SEED, "thread_count": 2, "verbose": 0,
                   "allow_writing_files": False, **parameters}
-    if kind in ("class", "classes"):
+    if kind in ("class", "classes", "crossed"):
         model = CatBoostClassifier(**parameters)
     else:
         if kind == "many":
             parameters["loss_function"] = "MultiRMSE"
         model = CatBoostRegressor(**parameters)
-    model.fit(pool(x, c, y))
+    rows = pool(x, c, y)
+    if weighted:
+        rows.set_weight(RANDOM.random(TRAIN) * 3)
+    model.fit(rows)
     if after:
         model = after(model)
     save(name, model, columns, cardinalities, kind)
@@ -106,7 +115,7 @@ def save(name, model, columns, cardinalities, kind):
     if cardinalities:
         with open(path + ".cat.tsv", "w") as file:
             file.writelines("\t".join(row) + "\n" for row in c)
-    if kind in ("class", "classes"):
+    if kind in ("class", "classes", "crossed"):
         p = numpy.asarray(model.predict(rows, prediction_type="Probability", thread_count=1), dtype="<f8")
         (p[:, 1] if dims == 1 else p).astype("<f8").tofile(path + ".prob.f64")
     manifest[name] = {"rows": ROWS, "floats": columns, "cats": len(cardinalities), "dims": dims}
@@ -132,6 +141,12 @@ if SMALL:
     train("small_ctr_regression", kind="number", cardinalities=(6, 4), one_hot_max_size=2, iterations=8,
           simple_ctr=["Borders:TargetBorderCount=3", "Buckets:TargetBorderCount=2", "Counter"],
           combinations_ctr=["BinarizedTargetMeanValue", "Counter"])
+elif SHAP:
+    train("shap_crossed", kind="crossed", columns=2, cardinalities=(6, 5, 4), one_hot_max_size=4, max_ctr_complexity=3,
+          iterations=12, depth=5)
+    train("shap_lossguide", kind="number", grow_policy="Lossguide", max_leaves=4, iterations=8)
+    train("shap_depthwise", kind="number", grow_policy="Depthwise", depth=2, iterations=6, weighted=True)
+    train("shap_classes", kind="classes", depth=3, iterations=4)
 else:
     train("nan_min", nan_mode="Min")
     train("nan_max", nan_mode="Max")
@@ -143,6 +158,9 @@ else:
     train("many_borders", columns=3, border_count=2000, iterations=300, depth=6)
     train("lossguide", grow_policy="Lossguide", max_leaves=40, depth=10)
     train("depthwise", grow_policy="Depthwise", depth=7)
+    train("depthwise_shallow", kind="number", grow_policy="Depthwise", depth=2)
+    train("stumps_classes", kind="classes", grow_policy="Lossguide", max_leaves=2)
+    train("weighted", cardinalities=(30, 9), one_hot_max_size=2, weighted=True)
     train("lossguide_classes", kind="classes", grow_policy="Lossguide", max_leaves=20)
     train("depthwise_wide", columns=300, grow_policy="Depthwise", depth=6, iterations=60)
     train("classes", kind="classes", loss_function="MultiClass")
@@ -158,6 +176,8 @@ else:
     train("one_hot_depthwise", cardinalities=(3, 20), one_hot_max_size=255, grow_policy="Depthwise")
     train("ctr_words", cardinalities=(len(WORDS), 40), one_hot_max_size=2)
     train("ctr_deep", columns=3, cardinalities=(5, 8, 30, 3), one_hot_max_size=3, max_ctr_complexity=4, iterations=120, depth=6)
+    train("ctr_crossed", kind="crossed", cardinalities=(6, 5, 4), one_hot_max_size=4, max_ctr_complexity=3)
+    train("ctr_crossed_lossguide", kind="crossed", cardinalities=(6, 5, 4), one_hot_max_size=4, grow_policy="Lossguide", max_leaves=12)
     train("ctr_classes", kind="classes", cardinalities=(30, 9), one_hot_max_size=2, max_ctr_complexity=3)
     train("ctr_regression", kind="number", cardinalities=(30, 9, 4), one_hot_max_size=2,
           simple_ctr=["Borders:TargetBorderCount=4", "Buckets:TargetBorderCount=3", "Counter"],

@@ -1,20 +1,24 @@
 //! Opening and evaluating never allocate. A binary of its own: it counts every allocation of the process.
 
-use bliss_catboost::{InstructionSet, ModelRef, Scratch, compile, import};
+use bliss_catboost::{
+    ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelRef, Scratch, compile,
+    compile_explainable, import,
+};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 #[test]
-fn opening_and_evaluating_never_allocate() {
+fn opening_evaluating_and_explaining_never_allocate() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models");
     let mut compiled = Vec::new();
     for name in ["float_nan_max", "multiclass", "onehot", "ctr", "ctr_counter"] {
         let file = std::fs::read(folder.join(format!("{name}.cbm"))).unwrap();
         compiled.push(compile(&import(&file).unwrap()).unwrap());
+        compiled.push(compile_explainable(&import(&file).unwrap()).unwrap());
     }
     let shapes = std::fs::read(folder.with_file_name("small").join("small_lossguide_classes.cbm")).unwrap();
-    compiled.push(compile(&import(&shapes).unwrap()).unwrap());
+    compiled.push(compile_explainable(&import(&shapes).unwrap()).unwrap());
 
     let _profiler = dhat::Profiler::builder().testing().build();
     for bytes in &compiled {
@@ -39,5 +43,18 @@ fn opening_and_evaluating_never_allocate() {
             assert!(opened.raw(&values, &[], &mut scratch, &mut out).is_err());
         }
         assert_eq!(dhat::HeapStats::get().total_blocks, before, "evaluating allocated");
+
+        for table_bytes in [0, 4096, 1 << 24] {
+            let options = ExplainOptions { table_bytes, ..ExplainOptions::default() };
+            let Ok(explainer) = Explainer::new(opened, options) else { continue };
+            let mut scratch = ExplainScratch::for_explainer(&explainer);
+            let mut out = vec![0.0; explainer.outputs()];
+            let before = dhat::HeapStats::get().total_blocks;
+            for _ in 0..100 {
+                explainer.explain(&values, &binding, &mut scratch, &mut out).unwrap();
+            }
+            assert!(explainer.explain(&values, &[], &mut scratch, &mut out).is_err());
+            assert_eq!(dhat::HeapStats::get().total_blocks, before, "explaining allocated");
+        }
     }
 }

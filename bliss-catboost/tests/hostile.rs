@@ -3,7 +3,10 @@
 
 mod common;
 
-use bliss_catboost::{InstructionSet, ModelError, ModelRef, Scratch, compile, import};
+use bliss_catboost::{
+    Convention, ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelError, ModelRef, Scratch,
+    compile, compile_explainable, import,
+};
 use common::testdata;
 use rkyv::util::AlignedVec;
 
@@ -118,6 +121,9 @@ fn damaged_files_are_errors_or_models_never_panics() {
                     accepted += 1;
                     let compiled = compile(&model).unwrap_or_else(|e| panic!("{name}: {e}"));
                     evaluate(ModelRef::open(&compiled).unwrap(), &mut random);
+                    if let Ok(compiled) = compile_explainable(&model) {
+                        assert!(explain(ModelRef::open(&compiled).unwrap()), "{name}");
+                    }
                 }
             }
         }
@@ -178,6 +184,51 @@ fn evaluate_alone(model: ModelRef<'_>, random: &mut Random) {
         let mut out = vec![0.0; model.output_dimensions()];
         model.with_instruction_set(path).unwrap().raw(&values, &binding, &mut scratch, &mut out).unwrap();
     }
+}
+
+/// Explains a row, by walks and by tables; false where the weights are refused.
+fn explain(model: ModelRef<'_>) -> bool {
+    let inputs = model.inputs().len();
+    let binding: Vec<u32> = (0..inputs as u32).collect();
+    for (table_bytes, convention) in [(0, Convention::CatBoost), (1 << 14, Convention::Exact)] {
+        let Ok(explainer) = Explainer::new(model, ExplainOptions { convention, table_bytes }) else {
+            return false;
+        };
+        let mut out = vec![0.0; explainer.outputs()];
+        let mut scratch = ExplainScratch::for_explainer(&explainer);
+        explainer.explain(&vec![0.5; inputs], &binding, &mut scratch, &mut out).unwrap();
+    }
+    true
+}
+
+#[test]
+fn damaged_weights_are_errors_or_explain() {
+    let (mut refused, mut explained) = (0, 0);
+    for (at, (name, file)) in files().into_iter().enumerate() {
+        let Ok(model) = import(&file) else { continue };
+        let plain = compile(&model).unwrap().len();
+        let Ok(compiled) = compile_explainable(&model) else { continue };
+        assert!(explain(ModelRef::open(&compiled).unwrap()), "{name}");
+        let mut random = Random(0xabcd_5678_9abc_def1 + at as u64);
+        for round in 0..200 {
+            let mut bytes = AlignedVec::<64>::new();
+            bytes.extend_from_slice(&compiled);
+            for _ in 0..=random.below(2) {
+                // The weights, the section's place, the trees.
+                let at = match round % 3 {
+                    0 => plain + random.below(compiled.len() - plain),
+                    1 => random.below(384),
+                    _ => random.below(compiled.len()),
+                };
+                bytes[at] = random.below(256) as u8;
+            }
+            if let Ok(model) = ModelRef::open(&bytes) {
+                if explain(model) { explained += 1 } else { refused += 1 }
+            }
+        }
+    }
+    eprintln!("{refused} damaged models refused by the explainer, {explained} explained");
+    assert!(refused > 100 && explained > 100);
 }
 
 #[test]

@@ -1,10 +1,13 @@
-//! A compiled model with some of its bytes changed: an error, or a model that every path evaluates within its bytes.
+//! A compiled model with some of its bytes changed: an error, or a model that every path evaluates within its bytes, and that
+//! is explained if its weights fit it.
 //! The input's first byte chooses the model; then each four bytes are three of an offset and one that is written there.
 #![no_main]
 
 use std::sync::LazyLock;
 
-use bliss_catboost::{ModelRef, InstructionSet, Scratch, compile, import};
+use bliss_catboost::{
+    ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelRef, Scratch, compile_explainable, import,
+};
 use libfuzzer_sys::fuzz_target;
 use rkyv::util::AlignedVec;
 
@@ -18,7 +21,7 @@ static COMPILED: LazyLock<Vec<AlignedVec<64>>> = LazyLock::new(|| {
         .collect();
     names.sort();
     let models = names.iter().filter_map(|path| import(&std::fs::read(path).expect("readable")).ok());
-    models.map(|model| compile(&model).expect("an imported model compiles")).collect()
+    models.map(|model| compile_explainable(&model).expect("an imported model compiles")).collect()
 });
 
 fuzz_target!(|bytes: &[u8]| {
@@ -41,5 +44,12 @@ fuzz_target!(|bytes: &[u8]| {
         opened.raw(&values, &binding, &mut scratch, &mut out).expect("arguments fit");
         let _ = opened.class_probability(&out, 0);
         let _ = (opened.guid(), opened.class_names().count());
+    }
+    for table_bytes in [0, 1 << 14] {
+        let options = ExplainOptions { table_bytes, ..ExplainOptions::default() };
+        let Ok(explainer) = Explainer::new(opened, options) else { return };
+        let mut scratch = ExplainScratch::for_explainer(&explainer);
+        let mut out = vec![0.0; explainer.outputs()];
+        explainer.explain(&values, &binding, &mut scratch, &mut out).expect("arguments fit");
     }
 });

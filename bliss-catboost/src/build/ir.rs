@@ -28,6 +28,9 @@ pub struct Model {
     pub ctr_tables: Vec<CtrTable>,
     /// The trees.
     pub trees: Trees,
+    /// Per tree the weight of each leaf: how much of the training data came there, in the order of the tree's `leaves`. Empty
+    /// where the file has none; only [`compile_explainable`](super::compile_explainable) needs them.
+    pub leaf_weights: Vec<Vec<f64>>,
 }
 
 /// From the values of a row to probabilities.
@@ -198,6 +201,9 @@ pub struct Tree {
     pub nodes: Vec<Node>,
     /// Values of its leaves.
     pub leaves: Vec<f64>,
+    /// How many of the nodes, the last ones, are leaves that a `.cbm` file keeps in their parent. CatBoost's own explanations
+    /// treat them in another way ([`Convention::CatBoost`](crate::Convention::CatBoost)).
+    pub implied: usize,
 }
 
 /// The trees of a model, in the order in which they are summed.

@@ -6,5 +6,5 @@ mod import;
 pub mod ir;
 
 pub use bot::{AnswerKind, BotClass, BotError, BotOptions};
-pub use compile::{CompileError, compile};
+pub use compile::{CompileError, compile, compile_explainable};
 pub use import::{ImportError, import};

@@ -86,6 +86,19 @@ impl ModelRef<'_> {
         }
     }
 
+    /// Fills the slots for a row and gives them; checks what [`raw`](Self::raw) checks but the output's length.
+    pub(crate) fn slots<'s>(
+        &self,
+        values: &[f32],
+        binding: &[u32],
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s [u8], EvalError> {
+        let mut parts = scratch.parts(self).ok_or(EvalError::Scratch)?;
+        let job = Job::new(*self, values, binding, self.output_dimensions(), false)?;
+        portable::fill_slots(&job, &mut parts);
+        Ok(parts.slots)
+    }
+
     /// What CatBoost does to the sums at last.
     fn scale_and_bias(&self, out: &mut [f64]) {
         let scale = self.header().scale;

@@ -7,7 +7,7 @@ use crate::layout::LANES;
 use crate::scratch::Parts;
 
 /// Fills all slots.
-fn fill_slots(job: &Job<'_>, parts: &mut Parts<'_>) {
+pub(super) fn fill_slots(job: &Job<'_>, parts: &mut Parts<'_>) {
     inputs::gather(job, parts.lanes);
     let slots = parts.slots.as_chunks_mut::<LANES>().0.iter_mut();
     for ((group, lanes), slots) in job.groups().iter().zip(&mut *parts.lanes).zip(slots) {

@@ -1,6 +1,8 @@
 //! Models with CatBoost's own answers, for the tests of `bliss_catboost`.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod random;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ pub struct Case {
     pub file: Vec<u8>,
     pub json: Option<Vec<u8>>,
     pub rows: usize,
-    floats: usize,
+    pub floats: usize,
     x: Vec<f32>,
     cats: Vec<Vec<String>>,
     pub raw: Vec<f64>,
@@ -82,6 +84,11 @@ pub fn cases(folder: &Path) -> Vec<Case> {
 }
 
 impl Case {
+    /// Number of categorical columns.
+    pub fn categories(&self) -> usize {
+        self.cats.first().map_or(0, Vec::len)
+    }
+
     /// The values of a row: numbers, then the hashes of its categories.
     pub fn values(&self, row: usize) -> Vec<f32> {
         let mut values = self.x[row * self.floats..(row + 1) * self.floats].to_vec();

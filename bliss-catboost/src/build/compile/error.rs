@@ -19,6 +19,12 @@ pub enum CompileError {
         /// How much can be held.
         limit: u64,
     },
+    /// The model has no leaf weights, which explanations need.
+    #[error(
+        "the model's file holds no weights of its leaves ({0}), which explanations need; save it as .cbm or JSON from CatBoost, \
+         not from a sum of models, or compile it without explanations"
+    )]
+    LeafWeights(String),
     /// The names could not be archived.
     #[error("the names could not be archived: {0}")]
     Names(rkyv::rancor::Error),

@@ -66,12 +66,49 @@ fn slots_id(header: &Header, sections: &Sections) -> u64 {
     hasher.digest().max(1)
 }
 
-/// Compiles a model: the bytes that [`ModelRef::open`](super::ModelRef::open) takes.
+/// Compiles a model: the bytes that [`ModelRef::open`](crate::ModelRef::open) takes.
 ///
 /// # Errors
 ///
 /// [`CompileError`] where the model contradicts itself (an imported one never does) or is too large.
 pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
+    compile_with(model, None)
+}
+
+/// Compiles a model as [`compile`] does, and adds the weights of its leaves, which [`Explainer`](crate::Explainer) needs: eight
+/// bytes per leaf. Scores neither read them nor change.
+///
+/// # Errors
+///
+/// [`CompileError::LeafWeights`] where the model has none; else as [`compile`].
+pub fn compile_explainable(model: &Model) -> Result<AlignedVec<64>, CompileError> {
+    model.check().map_err(CompileError::Inconsistent)?;
+    check_weights(model).map_err(CompileError::LeafWeights)?;
+    compile_with(model, Some(&model.leaf_weights))
+}
+
+/// Checks that each leaf has a weight.
+fn check_weights(model: &Model) -> Result<(), String> {
+    if model.leaf_weights.len() != model.trees.len() {
+        return Err(format!("of {} trees {} have any", model.trees.len(), model.leaf_weights.len()));
+    }
+    for (at, weights) in model.leaf_weights.iter().enumerate() {
+        let values = match &model.trees {
+            Trees::Oblivious(trees) => trees.get(at).map_or(0, |tree| tree.leaves.len()),
+            Trees::NonSymmetric(trees) => trees.get(at).map_or(0, |tree| tree.leaves.len()),
+        };
+        if weights.len().saturating_mul(model.dimensions) != values {
+            let leaves = values / model.dimensions.max(1);
+            return Err(format!("tree {at} has {} for {leaves} leaves", weights.len()));
+        }
+        if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+            return Err(format!("tree {at} has the weight {weight}"));
+        }
+    }
+    Ok(())
+}
+
+fn compile_with(model: &Model, weights: Option<&[Vec<f64>]>) -> Result<AlignedVec<64>, CompileError> {
     model.check().map_err(CompileError::Inconsistent)?;
     let used = Used::of(model);
     let mut slots = Slots::of_inputs(model, &used)?;
@@ -101,9 +138,9 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
     sections.push(SectionId::Projections, &slots.projections);
     sections.push(SectionId::Elements, &slots.elements);
     sections.push(SectionId::Ctrs, &slots.tables);
-    match &model.trees {
+    let compiled_weights = match &model.trees {
         Trees::Oblivious(trees) => {
-            let compiled = oblivious::compile(trees, model.dimensions, &slots, wide)?;
+            let compiled = oblivious::compile(trees, weights, model.dimensions, &slots, wide)?;
             sections.push(SectionId::Blocks, &compiled.blocks);
             sections.push(SectionId::Pages, &compiled.pages);
             sections.push(SectionId::Tests, &compiled.tests);
@@ -112,10 +149,11 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
             for at in [SectionId::Nodes, SectionId::NodeLeaves, SectionId::Roots, SectionId::Walks] {
                 sections.push::<u8>(at, &[]);
             }
+            compiled.weights
         }
         Trees::NonSymmetric(trees) => {
             flags |= FLAG_NON_SYMMETRIC;
-            let compiled = non_symmetric::compile(trees, model.dimensions, &slots)?;
+            let compiled = non_symmetric::compile(trees, weights, model.dimensions, &slots)?;
             for at in [SectionId::Blocks, SectionId::Pages, SectionId::Tests, SectionId::LeafBases] {
                 sections.push::<u8>(at, &[]);
             }
@@ -124,11 +162,15 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
             sections.push(SectionId::NodeLeaves, &compiled.node_leaves);
             sections.push(SectionId::Roots, &compiled.roots);
             sections.push(SectionId::Walks, &compiled.walks);
+            compiled.weights
         }
-    }
+    };
     let mut bias = model.bias.clone();
     bias.resize(model.dimensions, 0.0);
     sections.push(SectionId::Bias, &bias);
+    if weights.is_some() {
+        sections.push(SectionId::Weights, &compiled_weights);
+    }
 
     let mut header = Header {
         magic: MAGIC,
@@ -144,7 +186,7 @@ pub fn compile(model: &Model) -> Result<AlignedVec<64>, CompileError> {
         depth: narrow(model.trees.depth(), "levels")?,
         slots_id: 0,
         sections: sections.at,
-        tail: [0; 4],
+        tail: [0; 2],
     };
     header.slots_id = slots_id(&header, &sections);
     let mut bytes = AlignedVec::with_capacity(size_of::<Header>() + sections.bytes.len());

@@ -13,13 +13,20 @@ pub(super) struct Compiled {
     pub(super) node_leaves: Vec<u32>,
     pub(super) roots: Vec<u32>,
     pub(super) walks: Vec<Traversal>,
+    pub(super) weights: Vec<u64>,
 }
 
-pub(super) fn compile(trees: &[Tree], dimensions: usize, slots: &Slots) -> Result<Compiled, CompileError> {
+pub(super) fn compile(
+    trees: &[Tree],
+    weights: Option<&[Vec<f64>]>,
+    dimensions: usize,
+    slots: &Slots,
+) -> Result<Compiled, CompileError> {
     let mut compiled = Compiled::default();
     let mut depths = Vec::with_capacity(trees.len());
     for (at, tree) in trees.iter().enumerate() {
-        let depth = compiled.push_tree(tree, dimensions, slots)?;
+        let own = weights.and_then(|weights| weights.get(at)).map(Vec::as_slice);
+        let depth = compiled.push_tree(tree, own, dimensions, slots)?;
         depths.push((depth, narrow(at, "trees")?));
     }
     // A walk takes as many steps as its deepest tree.
@@ -45,7 +52,14 @@ impl Compiled {
     }
 
     /// Adds a tree level by level; gives its depth.
-    fn push_tree(&mut self, tree: &Tree, dimensions: usize, slots: &Slots) -> Result<u32, CompileError> {
+    fn push_tree(
+        &mut self,
+        tree: &Tree,
+        weights: Option<&[f64]>,
+        dimensions: usize,
+        slots: &Slots,
+    ) -> Result<u32, CompileError> {
+        let first_implied = tree.nodes.len().saturating_sub(tree.implied);
         self.roots.push(narrow(self.nodes.len(), "nodes")?);
         self.push_node(Node::default());
         let mut level = vec![(self.nodes.len() - 1, 0)];
@@ -61,16 +75,21 @@ impl Compiled {
                         self.push_node(Node::default());
                         next.extend([(base, *left), (base + 1, *right)]);
                         let base = narrow(base, "nodes")?;
-                        (Node { base, slot: test.slot, threshold: test.threshold, reserved: 0 }, 0)
+                        (Node { base, slot: test.slot, threshold: test.threshold, implied: 0 }, 0)
                     }
                     Some(IrNode::Leaf(value)) => {
                         let first = narrow(self.leaves.len(), "leaf values")?;
                         let values = tree.leaves.get(*value..).and_then(|l| l.get(..dimensions));
                         self.leaves.extend_from_slice(values.unwrap_or_default());
+                        if let Some(weights) = weights {
+                            let weight = weights.get(value / dimensions).copied().unwrap_or(0.0);
+                            self.weights.push(weight.to_bits());
+                        }
                         (
                             Node {
                                 base: narrow(at, "nodes")?,
                                 threshold: UNREACHABLE_THRESHOLD,
+                                implied: u8::from(weights.is_some() && node >= first_implied),
                                 ..Node::default()
                             },
                             first,

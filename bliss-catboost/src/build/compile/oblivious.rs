@@ -13,19 +13,23 @@ pub(super) struct Compiled {
     pub(super) tests: Vec<u8>,
     pub(super) leaf_bases: Vec<u32>,
     pub(super) leaves: Vec<f64>,
+    pub(super) weights: Vec<u64>,
 }
 
 pub(super) fn compile(
     trees: &[ObliviousTree],
+    weights: Option<&[Vec<f64>]>,
     dimensions: usize,
     slots: &Slots,
     wide: bool,
 ) -> Result<Compiled, CompileError> {
     let mut compiled = Compiled::default();
+    let mut weights = weights.map(|weights| weights.iter());
     for block in trees.chunks(BLOCK) {
         let mut tests = Vec::with_capacity(BLOCK);
         for tree in block {
-            tests.push(compiled.push_tree(tree, dimensions, slots)?);
+            let own = weights.as_mut().and_then(Iterator::next);
+            tests.push(compiled.push_tree(tree, own.map(Vec::as_slice), dimensions, slots)?);
         }
         compiled.push_block(&tests, wide)?;
     }
@@ -39,6 +43,7 @@ impl Compiled {
     fn push_tree(
         &mut self,
         tree: &ObliviousTree,
+        weights: Option<&[f64]>,
         dimensions: usize,
         slots: &Slots,
     ) -> Result<Vec<Test>, CompileError> {
@@ -49,11 +54,19 @@ impl Compiled {
         // Sorted, the tests of one level touch few pages of slots.
         order.sort_by_key(|(test, _)| test.slot);
         self.leaf_bases.push(narrow(self.leaves.len(), "leaf values")?);
+        if weights.is_some() {
+            // CatBoost takes the last split first.
+            let levels = order.iter().enumerate().map(|(bit, (_, level))| (bit, order.len() - 1 - level));
+            self.weights.push(levels.fold(0, |word, (bit, level)| word | (bit as u64) << (4 * level)));
+        }
         for leaf in 0..1_usize << order.len() {
             let old: usize =
                 order.iter().enumerate().map(|(bit, (_, level))| (leaf >> bit & 1) << level).sum();
             let values = tree.leaves.get(old * dimensions..).and_then(|l| l.get(..dimensions));
             self.leaves.extend_from_slice(values.unwrap_or_default());
+            if let Some(weights) = weights {
+                self.weights.push(weights.get(old).copied().unwrap_or(0.0).to_bits());
+            }
         }
         narrow(self.leaves.len(), "leaf values")?;
         Ok(order.into_iter().map(|(test, _)| test).collect())

@@ -127,6 +127,8 @@ struct JsonOblivious {
     #[serde(default)]
     leaf_values: Numbers,
     #[serde(default)]
+    leaf_weights: Numbers,
+    #[serde(default)]
     splits: Option<Vec<JsonSplit>>,
 }
 
@@ -150,6 +152,8 @@ struct JsonNode {
     right: Option<Box<JsonNode>>,
     #[serde(default)]
     value: Numbers,
+    #[serde(default)]
+    weight: Option<f64>,
 }
 
 /// Reads a JSON export.
@@ -357,10 +361,15 @@ fn read_oblivious(trees: Vec<JsonOblivious>, splits: &[Split], model: &mut Model
         for split in json.splits.iter().flatten() {
             tree.splits.push(resolve(split, splits, model)?);
         }
+        model.leaf_weights.push(json.leaf_weights.into_vec());
         if at == 0 && tree.splits.len() < usize::BITS as usize {
             model.dimensions = tree.leaves.len() >> tree.splits.len();
         }
         result.push(tree);
+    }
+    // Of all trees or of none.
+    if result.iter().zip(&model.leaf_weights).any(|(tree, weights)| weights.len() != 1 << tree.splits.len()) {
+        model.leaf_weights.clear();
     }
     model.trees = Trees::Oblivious(result);
     Ok(())
@@ -371,6 +380,7 @@ fn read_trees(trees: Vec<JsonNode>, splits: &[Split], model: &mut Model) -> Resu
     let mut dimensions = None;
     for json in trees {
         let mut tree = Tree::default();
+        let mut weights = Vec::new();
         // Parents before children: a node is numbered when its parent is read.
         let mut waiting = std::collections::VecDeque::from([json]);
         let mut numbered = 1;
@@ -394,6 +404,7 @@ fn read_trees(trees: Vec<JsonNode>, splits: &[Split], model: &mut Model) -> Resu
                         ));
                     }
                     tree.leaves.extend(&values);
+                    weights.push(json.weight);
                     Node::Leaf(tree.leaves.len() - values.len())
                 }
                 _ => {
@@ -406,6 +417,10 @@ fn read_trees(trees: Vec<JsonNode>, splits: &[Split], model: &mut Model) -> Resu
             tree.nodes.push(node);
         }
         result.push(tree);
+        model.leaf_weights.extend(weights.into_iter().collect::<Option<Vec<f64>>>());
+    }
+    if model.leaf_weights.len() != result.len() {
+        model.leaf_weights.clear();
     }
     model.dimensions = dimensions.unwrap_or(model.bias.len().max(1));
     model.trees = Trees::NonSymmetric(result);

@@ -101,6 +101,7 @@ table! {
         6 one_hots: Tables<'a, OneHotFeature<'a>>,
         7 ctrs: Tables<'a, CtrFeature<'a>>,
         8 leaves: List<'a, f64>,
+        9 weights: List<'a, f64>,
         10 steps: List<'a, StepNode>,
         11 node_leaves: List<'a, u32>,
         12 texts: Tables<'a, TextFeature<'a>>,

@@ -60,11 +60,15 @@ pub(super) fn read(file: &[u8]) -> Result<Model, ImportError> {
         ctr::read_feature(&feature, &mut model, &index, &mut projections)?;
     }
     let splits = split_table(&trees, &model, &index)?;
-    model.trees = if trees.steps().is_some_and(|s| !s.is_empty()) {
-        Trees::NonSymmetric(read_trees(&trees, &splits, model.dimensions)?)
+    let weights = leaf_weights(&trees, model.dimensions);
+    if trees.steps().is_some_and(|s| !s.is_empty()) {
+        let (read, weights) = read_trees(&trees, &splits, &weights, model.dimensions)?;
+        (model.trees, model.leaf_weights) = (Trees::NonSymmetric(read), weights);
     } else {
-        Trees::Oblivious(read_oblivious(&trees, &splits, model.dimensions)?)
-    };
+        let read = read_oblivious(&trees, &splits, model.dimensions)?;
+        model.leaf_weights = weights_of_trees(&read, &weights);
+        model.trees = Trees::Oblivious(read);
+    }
 
     for part in core.parts().iter().flatten() {
         if part != CTR_PART {
@@ -221,6 +225,24 @@ fn read_oblivious(
     Ok(result)
 }
 
+/// The weights of all leaves; none where there is not one per leaf. Scores do not need them.
+fn leaf_weights(trees: &ModelTrees<'_>, dimensions: usize) -> Vec<f64> {
+    let weights: Vec<f64> = trees.weights().iter().flatten().collect();
+    let values = trees.leaves().map_or(0, |leaves| leaves.len());
+    if weights.len().saturating_mul(dimensions) == values { weights } else { Vec::new() }
+}
+
+/// Per tree the weights of its leaves.
+fn weights_of_trees(trees: &[ObliviousTree], mut weights: &[f64]) -> Vec<Vec<f64>> {
+    let mut result = Vec::new();
+    for tree in trees {
+        let Some((own, rest)) = weights.split_at_checked(1 << tree.splits.len()) else { return Vec::new() };
+        weights = rest;
+        result.push(own.to_vec());
+    }
+    result
+}
+
 fn resolve(splits: &[i32], table: &[Split]) -> Result<Vec<Split>, ImportError> {
     splits.iter().map(|s| resolve_one(*s, table)).collect()
 }
@@ -232,13 +254,20 @@ fn resolve_one(split: i32, table: &[Split]) -> Result<Split, ImportError> {
     })
 }
 
-fn read_trees(trees: &ModelTrees<'_>, table: &[Split], dimensions: usize) -> Result<Vec<Tree>, ImportError> {
-    let Some(slices) = tree_slices(trees)? else { return Ok(Vec::new()) };
+/// The trees, and per tree the weights of its leaves where the file has them.
+fn read_trees(
+    trees: &ModelTrees<'_>,
+    table: &[Split],
+    weights: &[f64],
+    dimensions: usize,
+) -> Result<(Vec<Tree>, Vec<Vec<f64>>), ImportError> {
+    let Some(slices) = tree_slices(trees)? else { return Ok(Default::default()) };
     let splits: Vec<i32> = trees.splits().iter().flatten().collect();
     let steps: Vec<(u16, u16)> = trees.steps().iter().flatten().map(flatbuffer::StepNode::diffs).collect();
     let ids: Vec<u32> = trees.node_leaves().iter().flatten().collect();
     let leaves: Vec<f64> = trees.leaves().iter().flatten().collect();
     let mut result = Vec::with_capacity(slices.sizes.len());
+    let mut result_weights = Vec::new();
     for range in slices.ranges() {
         let range = range?;
         let (Some(splits), Some(steps), Some(ids)) =
@@ -246,29 +275,35 @@ fn read_trees(trees: &ModelTrees<'_>, table: &[Split], dimensions: usize) -> Res
         else {
             return Err(ImportError::corrupt("a tree", "its nodes are missing"));
         };
-        result.push(read_tree(splits, steps, ids, &leaves, table, dimensions)?);
+        let (tree, own) = read_tree(splits, steps, ids, (&leaves, weights), table, dimensions)?;
+        result.push(tree);
+        if !weights.is_empty() {
+            result_weights.push(own);
+        }
     }
-    Ok(result)
+    Ok((result, result_weights))
 }
 
-/// One non-symmetric tree: a difference of 0 ends at the node itself.
+/// One non-symmetric tree, and the weights of its leaves: a difference of 0 ends at the node itself.
 fn read_tree(
     splits: &[i32],
     steps: &[(u16, u16)],
     ids: &[u32],
-    values: &[f64],
+    (values, weights): (&[f64], &[f64]),
     table: &[Split],
     dimensions: usize,
-) -> Result<Tree, ImportError> {
+) -> Result<(Tree, Vec<f64>), ImportError> {
     let mut tree = Tree::default();
     let mut ends = Vec::new();
-    let leaf = |tree: &mut Tree, at: usize| -> Result<Node, ImportError> {
+    let mut own_weights = Vec::new();
+    let mut leaf = |tree: &mut Tree, at: usize| -> Result<Node, ImportError> {
         let first = ids.get(at).map_or(usize::MAX, |id| *id as usize);
         let own = values.get(first..).and_then(|v| v.get(..dimensions));
         let own = own.ok_or_else(|| {
             ImportError::corrupt("a leaf", format!("value {first} of {} is missing", values.len()))
         })?;
         tree.leaves.extend_from_slice(own);
+        own_weights.push(weights.get(first / dimensions.max(1)).copied().unwrap_or(0.0));
         Ok(Node::Leaf(tree.leaves.len() - dimensions))
     };
     for (at, (&(left, right), &split)) in steps.iter().zip(splits).enumerate() {
@@ -287,6 +322,7 @@ fn read_tree(
         };
         tree.nodes.push(node);
     }
+    tree.implied = ends.len();
     tree.nodes.append(&mut ends);
-    Ok(tree)
+    Ok((tree, own_weights))
 }
