@@ -156,7 +156,7 @@ fn check_folder(python: &str, folder: &Path, say: &str) -> usize {
 }
 
 #[test]
-fn every_model_is_explained_as_by_catboost() {
+fn d4_every_model_is_explained_as_by_catboost() {
     let Some(python) = python() else { return };
     let models: usize = shap_folders().iter().map(|folder| check_folder(&python, folder, "")).sum();
     assert!(models > 0);
@@ -217,7 +217,7 @@ fn catboosts_values_of_lossguide_do_not_add_up_and_exact_ones_do() {
 }
 
 #[test]
-fn values_and_what_is_expected_add_up_to_the_answer() {
+fn d4_values_and_what_is_expected_add_up_to_the_answer() {
     for folder in shap_folders() {
         for case in cases(&folder) {
             let model = import(&case.file).unwrap();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{check, daemon, demo, export, logging, model_tool, output, score_log, train};
+use crate::{check, daemon, demo, explain_log, export, logging, model_tool, output, score_log, train};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -79,6 +79,8 @@ enum CtlCommand {
     Features(export::Options),
     /// Score each request of an access log as a web server would have at that moment, and say who scores low.
     Score(score_log::Options),
+    /// Say why a request of an access log would have got its score.
+    Explain(explain_log::Options),
     /// Train a model on this site's own access log, without labels.
     Train(train::Options),
     /// Look into CatBoost models, compile and evaluate them.
@@ -96,6 +98,7 @@ impl Ctl {
             CtlCommand::Demo(options) => demo::run(&options),
             CtlCommand::Features(options) => export::run(&options).map(drop),
             CtlCommand::Score(options) => score_log::run(&options),
+            CtlCommand::Explain(options) => explain_log::run(&options),
             CtlCommand::Train(options) => train::run(&options),
             CtlCommand::Model(command) => model_tool::run(&command),
         }

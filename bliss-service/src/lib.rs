@@ -12,6 +12,7 @@
 //! | [`refusal`], [`expiry`] | why rows are refused; which rows are too old |
 //! | [`export`] | training rows, read as workers read them |
 //! | [`score_log`] | what every request of a log would have got |
+//! | [`explain_log`] | why a request of a log would have got its score |
 //! | [`train`] | a model of the site's own log |
 //! | [`check`] | whether a configuration would work on this host |
 //! | [`model_tool`] | what is in a model, and what it answers |
@@ -28,6 +29,7 @@ pub mod daemon;
 pub mod decode;
 pub mod demo;
 pub mod expiry;
+pub mod explain_log;
 pub mod export;
 mod fingerprint;
 pub mod keys;
