@@ -117,7 +117,6 @@ setup-deny: setup-build
 
 setup-test: setup-build setup-nginx setup-train
 	tools/setup.sh clang pkg-config valgrind memcached redis-server util-linux
-
 	lab/setup.sh --short
 
 # What training needs; people's labels are cleaned with a list of hosting networks.

@@ -111,6 +111,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         let config = config.clone();
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }
+    if config.uses_default_model {
+        tasks.spawn(model_files::publish_default(state.clone(), publisher.clone(), stop.clone()));
+    }
     if !config.models.is_empty() {
         tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
     }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use bliss_catboost::ir::Model;
 use bliss_catboost::{BotError, BotOptions, CompileError, ImportError, ModelRef, Scratch, compile, import};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
-use bliss_core::publication::models::MAX_CLASSES;
+use bliss_core::publication::models::{DEFAULT_ROUTE, MAX_CLASSES};
+use bliss_core::schema::Schema;
 use tokio_util::sync::CancellationToken;
 
+use crate::DEFAULT_MODEL;
 use crate::config::{self, Config};
 use crate::fingerprint::{Fingerprint, open_regular};
 use crate::publish::PublishHandle;
@@ -76,6 +78,50 @@ pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandl
                 Err(_) if stop.is_cancelled() => return,
                 Err(error) => state.publish_failed(&format!("models: {error}")),
             }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => (),
+        }
+    }
+}
+
+/// Name of the model that comes with BLISS, where no other is configured.
+const DEFAULT_NAME: &str = "default";
+
+/// Whether the features that the model that comes with BLISS takes are there.
+pub(crate) fn default_fits(schema: &Schema) -> bool {
+    let Ok(prepared) = prepare(DEFAULT_MODEL, &BotOptions::default()) else { return false };
+    let Ok(model) = ModelRef::open(&prepared.compiled) else { return false };
+    model.inputs().all(|input| match input.name.split_once('.') {
+        Some(("request", _)) => true,
+        Some((dimension, feature)) => schema
+            .dimensions
+            .iter()
+            .any(|known| known.name == dimension && known.features.iter().any(|known| known.name == feature)),
+        None => false,
+    })
+}
+
+/// Publishes the model that comes with BLISS for every route.
+pub async fn publish_default(state: Arc<State>, publisher: PublishHandle, stop: CancellationToken) {
+    let prepared = match prepare(DEFAULT_MODEL, &BotOptions::default()) {
+        Ok(prepared) => prepared,
+        Err(error) => return state.publish_failed(&format!("the default model: {error}")),
+    };
+    let model = prepared.named(DEFAULT_NAME, env!("CARGO_PKG_VERSION"));
+    let route =
+        NamedRoute { name: DEFAULT_ROUTE.into(), active: Some(DEFAULT_NAME.into()), shadows: Vec::new() };
+    loop {
+        let set = ModelSet { models: vec![model.clone()], routes: vec![route.clone()] };
+        match publisher.publish_models(set).await {
+            Ok(generation) => {
+                tracing::info!("no [[model]] is configured: the model that comes with BLISS answers");
+                state.models_published(generation);
+                return stop.cancelled().await;
+            }
+            Err(_) if stop.is_cancelled() => return,
+            Err(error) => state.publish_failed(&format!("models: {error}")),
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -35,6 +35,10 @@ fn errors_exit_with_1_and_warnings_only_if_strict() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("good: 7 dimensions with ") && text.contains("1 models, 0 warnings"), "{text}");
 
+    // Without a model the one that comes with BLISS answers, unless it is switched off.
+    let (code, text) = check(dir.path(), &format!("{directory}{log}"), &["--strict"]);
+    assert_eq!(code, Some(0), "{text}");
+    let directory = format!("{directory}[publish]\ndefault_model = false\n");
     let (code, text) = check(dir.path(), &format!("{directory}{log}"), &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("warning: ") && text.contains("\ngood: "), "{text}");

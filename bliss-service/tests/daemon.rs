@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bliss_core::http::HttpRequest;
 use bliss_core::request::Request;
 use bliss_core::score::Status;
 use bliss_store::Client;
@@ -311,4 +312,36 @@ fn features_are_exported() {
     let rows = String::from_utf8(output.stdout).unwrap();
     assert_eq!(rows.lines().count(), 4);
     assert!(rows.starts_with("time,line,ip,user_agent,"), "{rows}");
+}
+
+#[test]
+fn without_a_model_the_one_that_comes_with_bliss_answers() {
+    let dir = directory();
+    fs::write(dir.path().join("access.log"), "").unwrap();
+    let log = "[[origin.access_log]]\nname = \"traffic\"\npath = \"access.log\"\n";
+    let mut daemon = Daemon::start(dir.path(), log);
+    daemon.until("models", |d| !d.status()["models_generation"].is_null());
+    let mut client = Client::open(dir.path().join("shm")).unwrap();
+    let id = client.names().http().unwrap();
+    let mut request = Request::new();
+    request.set_http(
+        &id,
+        HttpRequest {
+            ip: Some("192.0.2.1".into()),
+            method: Some(b"GET"),
+            target: Some(b"/.env"),
+            host: Some(b"shop.example"),
+            referrer: Some(b""),
+            user_agent: Some(b"curl/8"),
+            ..HttpRequest::default()
+        },
+    );
+    let mut score = None;
+    daemon.until("a score", |_| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32;
+        score = client.score(&request, "", now).outcome.ok();
+        score.is_some()
+    });
+    assert!(score.unwrap().score < 50, "{score:?}");
+    assert_eq!(client.scorer().models().models()[0].name(), "default");
 }

@@ -161,7 +161,7 @@ impl<'a> Check<'a> {
 
     fn models(&mut self) {
         let config = self.config;
-        if config.models.is_empty() && !config.origins.is_empty() {
+        if config.models.is_empty() && !config.uses_default_model && !config.origins.is_empty() {
             let message =
                 "there is no [[model]]: features would be published, and no request would be scored";
             self.add(Level::Warning, None, message);

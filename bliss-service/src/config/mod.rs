@@ -46,6 +46,8 @@ pub struct Config {
     pub origins: Vec<Origin>,
     /// Models, in the order of the file.
     pub models: Vec<Model>,
+    /// Whether the model that comes with BLISS is published: no other is configured, and its features are there.
+    pub uses_default_model: bool,
     /// Which models answer for whom.
     pub routes: Vec<Route>,
 }

@@ -81,6 +81,9 @@ pub(super) struct Publish {
     /// Rows older than this many times their dimension's `max_age` are removed, a slice at a time, and not accepted;
     /// 0: never. Rows of dimensions without `max_age`, and of a replayed log, never expire.
     pub(super) expire_after_max_ages: u32,
+    /// Whether the model that comes with BLISS answers where no [[model]] is configured and an access log fills all dimensions that
+    /// it takes features from.
+    pub(super) default_model: bool,
     /// Who may read the published files, and who may announce itself as a reader. Web workers need both; give them
     /// access to the files by their group. Octal digits.
     pub(super) mode: Spanned<String>,
@@ -123,6 +126,7 @@ impl Default for Publish {
             mode: Spanned::new(0..0, "0640".into()),
             readers_mode: Spanned::new(0..0, "0660".into()),
             expire_after_max_ages: 0,
+            default_model: true,
         }
     }
 }

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::source::{ConfigError, Source};
 use super::{Config, Model, Route, options};
-use crate::origin;
+use crate::{model_files, origin};
 
 /// Checks the whole file.
 pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config, ConfigError> {
@@ -49,6 +49,8 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
     let (schema, origins) = origins.finish(&offsets)?;
     let models = resolver.models(file.model)?;
     let routes = resolver.routes(file.route, &models)?;
+    let uses_default_model =
+        file.publish.default_model && models.is_empty() && model_files::default_fits(&schema);
     Ok(Config {
         directory: source.file(file.directory),
         publish_interval: interval,
@@ -60,6 +62,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
         log_level: level.into_inner(),
         schema,
         origins,
+        uses_default_model,
         models,
         routes,
     })
