@@ -337,7 +337,7 @@ fn a_configuration_that_does_nothing_is_told() {
     );
     let log = &GOOD[..GOOD.find("[[origin.file]]").unwrap()];
     assert!(folder.check(log, root()).is_empty(), "the model that comes with BLISS answers");
-    let found = folder.check(&(log.to_owned() + "\n[publish]\ndefault_model = false\n"), root());
+    let found = folder.check(&log.replace("[publish]\n", "[publish]\ndefault_model = false\n"), root());
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("warning: bliss.toml: there is no [[model]]"), "{found:?}");
 }
