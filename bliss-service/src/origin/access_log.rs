@@ -54,7 +54,7 @@ pub(super) struct Options {
     /// counted in a metric. One /24, or /48 of IPv6, holds at most a sixteenth of a full dimension.
     #[serde(default = "max_keys")]
     max_keys: usize,
-    /// How much of each file is read at the start, to fill the windows again, and of rotated files of the past hour.
+    /// How much of each file is read at the start, to fill windows and memory again, and of rotated files of the past week.
     #[serde(default = "backlog_bytes")]
     backlog_bytes: u64,
     /// Which share of a minute's lines may be malformed, late or early before /readyz says so; 1: any.

@@ -15,6 +15,8 @@ use crate::access_log::replay::{Event, Replay, ReplayOptions};
 use crate::metrics::{Labels, label};
 use crate::refusal::{Reason, Refusal};
 
+/// Rotated logs are read back so far at the start: what fades over longer is worth less than a late start costs.
+const MAX_BACKLOG_MS: u64 = 7 * 24 * 3_600_000;
 /// How often the logs are checked for new lines.
 const POLL: Duration = Duration::from_millis(100);
 /// How often an origin that stays refused says so to `/status` and metrics.
@@ -77,7 +79,7 @@ impl LogThread {
     /// the future.
     fn follow_one_clock(&mut self) {
         let (began, began_ms) = (Instant::now(), now_ms());
-        let since_ms = began_ms.saturating_sub(self.aggregator.reach_ms());
+        let since_ms = began_ms.saturating_sub(self.aggregator.reach_ms().min(MAX_BACKLOG_MS));
         let start = Start::Backlog { bytes: self.options.backlog_bytes, since_ms };
         let mut follower = Follower::new(self.options.paths.clone(), start);
         let mut health = Health::new(self.options.health, began_ms, Duration::ZERO);
