@@ -127,6 +127,20 @@ fn wide(i: u64) -> String {
     format!("{{\"dimension\":\"wide\",\"key\":{{\"asn\":{i}}},\"updated_at\":1}}\n")
 }
 
+/// The generation of what is published, once it stays: on a busy machine the status lags behind the rows.
+fn settled(daemon: &Daemon) -> serde_json::Value {
+    let generation = || daemon.status()["features"]["generation"].clone();
+    let mut last = generation();
+    loop {
+        std::thread::sleep(Duration::from_millis(700));
+        let now = generation();
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
+
 /// A daemon with one origin, and good rows of it.
 struct Attacked {
     dir: tempfile::TempDir,
@@ -144,14 +158,13 @@ impl Attacked {
             let status = daemon.status();
             status["origins"][0]["state"] == "accepted" && status["features"]["dimensions"][1]["rows"] == 1
         });
-        // The status may lag behind the publication.
-        std::thread::sleep(Duration::from_millis(500));
+        settled(&daemon);
         Self { dir, daemon, refusals: 0, looks }
     }
 
     /// Gives it a bomb, waits for its refusal and says how much memory was taken.
     fn bomb(&mut self, what: &str, reason: &str, message: &str, give: impl FnOnce(&Path)) {
-        let generation = self.daemon.status()["features"]["generation"].clone();
+        let generation = settled(&self.daemon);
         let mut last = self.daemon.status()["origins"][0]["last_refusal"]["last_at"].clone();
         forget_peak(&self.daemon);
         let copies = published(self.dir.path());
