@@ -158,13 +158,15 @@ impl Attacked {
             let status = daemon.status();
             status["origins"][0]["state"] == "accepted" && status["features"]["dimensions"][1]["rows"] == 1
         });
-        settled(&daemon);
+        // The status may lag behind the publication.
+        std::thread::sleep(Duration::from_millis(500));
         Self { dir, daemon, refusals: 0, looks }
     }
 
     /// Gives it a bomb, waits for its refusal and says how much memory was taken.
     fn bomb(&mut self, what: &str, reason: &str, message: &str, give: impl FnOnce(&Path)) {
-        let generation = settled(&self.daemon);
+        // A server is asked again and again, and its good rows are published again, until it has the bomb.
+        let mut generation = (self.looks == 1).then(|| settled(&self.daemon));
         let mut last = self.daemon.status()["origins"][0]["last_refusal"]["last_at"].clone();
         forget_peak(&self.daemon);
         let copies = published(self.dir.path());
@@ -173,6 +175,7 @@ impl Attacked {
             let last_at = |daemon: &Daemon| daemon.status()["origins"][0]["last_refusal"]["last_at"].clone();
             self.daemon.until(what, |daemon| last_at(daemon) != last);
             last = last_at(&self.daemon);
+            generation.get_or_insert_with(|| settled(&self.daemon));
         }
         self.daemon.until(what, |daemon| {
             let refusal = &daemon.status()["origins"][0]["last_refusal"];
@@ -184,7 +187,7 @@ impl Attacked {
         eprintln!("{what}: {} MB at most, {} MB above the copies", peak >> 20, above >> 20);
         assert!(above <= MOST, "{what}: {} MB above the published copies", above >> 20);
         let status = self.daemon.status();
-        assert_eq!(status["features"]["generation"], generation, "{what}: published");
+        assert_eq!(Some(&status["features"]["generation"]), generation.as_ref(), "{what}: published");
         assert_eq!(status["origins"][0]["rows"], 1, "{what}: the good rows stay");
         self.refusals += 1;
     }
