@@ -111,6 +111,30 @@ unsafe impl SizePrefixed for bliss_http_t {
 const _: () = assert!(size_of::<bliss_http_t>() == bliss_http_t::FIRST_VERSION || size_of::<usize>() != 8);
 
 impl bliss_http_t {
+    /// The text of this name; `None` where there is none.
+    pub fn text_mut(&mut self, name: &str) -> Option<&mut bliss_text_t> {
+        Some(match name {
+            "ip" => &mut self.ip,
+            "ip_bytes" => &mut self.ip_bytes,
+            "method" => &mut self.method,
+            "target" => &mut self.target,
+            "scheme" => &mut self.scheme,
+            "host" => &mut self.host,
+            "user_agent" => &mut self.user_agent,
+            "referrer" => &mut self.referrer,
+            "accept" => &mut self.accept,
+            "accept_language" => &mut self.accept_language,
+            "accept_encoding" => &mut self.accept_encoding,
+            "sec_fetch_site" => &mut self.sec_fetch_site,
+            "sec_fetch_mode" => &mut self.sec_fetch_mode,
+            "sec_fetch_dest" => &mut self.sec_fetch_dest,
+            "sec_ch_ua" => &mut self.sec_ch_ua,
+            "sec_ch_ua_mobile" => &mut self.sec_ch_ua_mobile,
+            "sec_ch_ua_platform" => &mut self.sec_ch_ua_platform,
+            _ => return None,
+        })
+    }
+
     /// What is told.
     ///
     /// # Safety

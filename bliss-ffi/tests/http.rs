@@ -34,25 +34,7 @@ fn empty() -> bliss_http_t {
 fn http(request: &BTreeMap<String, String>) -> bliss_http_t {
     let mut http = empty();
     for (name, value) in request {
-        let field = match name.as_str() {
-            "ip" => &mut http.ip,
-            "method" => &mut http.method,
-            "target" => &mut http.target,
-            "scheme" => &mut http.scheme,
-            "host" => &mut http.host,
-            "user_agent" => &mut http.user_agent,
-            "referrer" => &mut http.referrer,
-            "accept" => &mut http.accept,
-            "accept_language" => &mut http.accept_language,
-            "accept_encoding" => &mut http.accept_encoding,
-            "sec_fetch_site" => &mut http.sec_fetch_site,
-            "sec_fetch_mode" => &mut http.sec_fetch_mode,
-            "sec_fetch_dest" => &mut http.sec_fetch_dest,
-            "sec_ch_ua" => &mut http.sec_ch_ua,
-            "sec_ch_ua_mobile" => &mut http.sec_ch_ua_mobile,
-            "sec_ch_ua_platform" => &mut http.sec_ch_ua_platform,
-            other => panic!("{other}"),
-        };
+        let field = http.text_mut(name).unwrap_or_else(|| panic!("{name}"));
         *field = value.as_str().into();
     }
     http

@@ -547,4 +547,14 @@ fn whole_requests_are_checked() {
         return h:request_value('path_depth')",
     );
     assert_eq!(kept, 41.0);
+    // A call that fails changes nothing: the library still reads the request before, whose strings must not be collected.
+    let kept: f64 = run(
+        &lua,
+        "pcall(h.http, h, { method = 'B' .. 'ET', target = '/' .. ('c/'):rep(50), sec_ch_ua_platform = 1 })
+        h:http({ target = ('d/'):rep(50), sec_ch_ua_platform = ('x'):rep(65537) })
+        collectgarbage(); collectgarbage()
+        for i = 1, 1000 do local _ = ('e/'):rep(40) .. i end
+        return h:request_value('path_depth') + h:request_value('query_length') / 10",
+    );
+    assert!((kept - 41.3).abs() < 1e-6, "{kept}");
 }

@@ -243,7 +243,7 @@ def report(fitted, facts):
     page.append("</div>")
 
     page.append("<h2>Curves by site</h2><p>For each share of people that one would stop (from left to right, 0.1 to 100 %), the share of robots that is "
-                "stopped with them. The band holds 90 % of repetitions with clients drawn anew: a wide one means few people.</p><div class=grid>")
+                "stopped with them. The band covers 90 % of bootstrap samples (clients drawn again at random): a wide band means few people.</p><div class=grid>")
     for site in facts["sites"]:
         here = clients[clients["site"] == site.name]
         persons = here["raw"][here["kind"] == PERSON].to_numpy()

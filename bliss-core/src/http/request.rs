@@ -170,28 +170,28 @@ impl HttpRequest<'_> {
         is_site: impl Fn(&[u8]) -> Option<bool>,
     ) -> [f32; RequestValue::ALL.len()] {
         let mut values = [f32::NAN; RequestValue::ALL.len()];
+        let wants = |of: RequestValue| wanted & of.bit() != 0;
         let mut set = |of: RequestValue, value: Option<f32>| {
-            if let (Some(place), Some(value)) = (values.get_mut(of.index()), value) {
+            if let (true, Some(place), Some(value)) = (wants(of), values.get_mut(of.index()), value) {
                 *place = value;
             }
         };
-        let wants = |bits: u32| wanted & bits != 0;
-        if wants(NoReferrer.bit() | SiteReferrer.bit()) {
-            set(NoReferrer, self.referrer.map(|value| flag(header(value).is_none())));
+        set(NoReferrer, self.referrer.map(|value| flag(header(value).is_none())));
+        if wants(SiteReferrer) {
             set(SiteReferrer, self.referrer.and_then(|value| self.site_referrer(value, is_site)));
         }
-        if wants(IsGet.bit()) {
-            set(IsGet, self.method.map(|method| flag(method == b"GET")));
-        }
-        if let Some(target) = self.target
-            && wants(IsAsset.bit() | IsData.bit() | PathDepth.bit() | QueryLength.bit())
-        {
-            let path = path(target).unwrap_or_default();
-            set(IsAsset, Some(flag(is_asset(path))));
-            set(IsData, Some(flag(ends_in(path, &DATA))));
-            let depth = memchr_iter(b'/', path.get(..MOST_PATH_BYTES).unwrap_or(path)).count();
-            set(PathDepth, Some(depth.min(255) as f32));
-            set(QueryLength, Some(query(target).len().min(65_535) as f32));
+        set(IsGet, self.method.map(|method| flag(method == b"GET")));
+        if let Some(target) = self.target {
+            if wants(IsAsset) || wants(IsData) || wants(PathDepth) {
+                let path = path(target).unwrap_or_default();
+                set(IsAsset, Some(flag(is_asset(path))));
+                set(IsData, Some(flag(ends_in(path, &DATA))));
+                let depth = memchr_iter(b'/', path.get(..MOST_PATH_BYTES).unwrap_or(path)).count();
+                set(PathDepth, Some(depth.min(255) as f32));
+            }
+            if wants(QueryLength) {
+                set(QueryLength, Some(query(target).len().min(65_535) as f32));
+            }
         }
         let has = |told: Option<&[u8]>| told.map(|value| flag(header(value).is_some()));
         set(HasAccept, has(self.accept));
@@ -203,12 +203,12 @@ impl HttpRequest<'_> {
         set(HasSecFetch, has_secure(self.sec_fetch_mode));
         set(HasSecChUa, has_secure(self.sec_ch_ua));
         if let Some(agent) = self.user_agent
-            && wants(ClaimsBrowser.bit() | HeaderConflicts.bit())
+            && (wants(ClaimsBrowser) || wants(HeaderConflicts))
         {
             let browser = Browser::claimed_by(agent);
             set(ClaimsBrowser, Some(flag(browser.is_some())));
             let is_told = self.accept.or(self.accept_language).or(self.accept_encoding).is_some();
-            let browser = browser.filter(|_| is_told && wants(HeaderConflicts.bit()));
+            let browser = browser.filter(|_| is_told && wants(HeaderConflicts));
             set(HeaderConflicts, browser.map(|browser| browser.conflicts(self) as f32));
         }
         values

@@ -180,25 +180,7 @@ enum To<'a> {
 
 /// The text of a whole request that has this name.
 fn text_of<'h>(http: &'h mut bliss_http_t, field: &str) -> io::Result<&'h mut bliss_text_t> {
-    Ok(match field {
-        "ip" => &mut http.ip,
-        "method" => &mut http.method,
-        "target" => &mut http.target,
-        "scheme" => &mut http.scheme,
-        "host" => &mut http.host,
-        "user_agent" => &mut http.user_agent,
-        "referrer" => &mut http.referrer,
-        "accept" => &mut http.accept,
-        "accept_language" => &mut http.accept_language,
-        "accept_encoding" => &mut http.accept_encoding,
-        "sec_fetch_site" => &mut http.sec_fetch_site,
-        "sec_fetch_mode" => &mut http.sec_fetch_mode,
-        "sec_fetch_dest" => &mut http.sec_fetch_dest,
-        "sec_ch_ua" => &mut http.sec_ch_ua,
-        "sec_ch_ua_mobile" => &mut http.sec_ch_ua_mobile,
-        "sec_ch_ua_platform" => &mut http.sec_ch_ua_platform,
-        other => return Err(io::Error::other(format!("a request has no text {other:?}"))),
-    })
+    http.text_mut(field).ok_or_else(|| io::Error::other(format!("a request has no text {field:?}")))
 }
 
 /// Scores the request at hand and writes the answer.

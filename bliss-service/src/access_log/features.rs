@@ -347,6 +347,22 @@ mod tests {
         }
     }
 
+    /// Ours or not, a refusal is no error of the client's, and neither is what a decision of ours answered.
+    #[test]
+    fn d3_refusals_and_own_answers_are_no_errors() {
+        let parser = crate::access_log::parse::Parser::default();
+        let is_error = |status: u16, after: &str| {
+            let line = format!(
+                "192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" {status} 1 \"-\" \"a\"{after}"
+            );
+            hit(&parser.parse(line.as_bytes()).unwrap(), &[192, 0, 2, 1], &ValueHash::fixed(), |_| None).error
+        };
+        let errors: Vec<u16> = (200..600).filter(|status| is_error(*status, "")).collect();
+        let expected: Vec<u16> = (400..600).filter(|status| ![403, 429].contains(status)).collect();
+        assert_eq!(errors, expected);
+        assert!(is_error(404, " bot_action=allow") && !is_error(404, " bot_action=block"));
+    }
+
     #[test]
     fn measures_of_known_totals() {
         let totals = Totals {

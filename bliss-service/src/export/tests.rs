@@ -52,6 +52,11 @@ fn d1_rows_hold_what_was_published_before_the_request() {
     assert_eq!(column("subnet.unique_ips_5m"), ["0", "0", "1", "1"]);
     assert_eq!(column("ip_user_agent.requests_1h"), ["0", "0", "1", "0"]);
     assert_eq!(column("user_agent.status"), ["missing", "missing", "fresh", "absent"]);
+    // What is remembered is of earlier intervals too.
+    assert_eq!(column("ip.requests_session"), ["0", "0", "2", "0"]);
+    assert_eq!(column("user_agent.asset_share_h7d"), ["-1", "-1", "0", "-1"]);
+    assert_eq!(column("subnet16.unique_ips_7d"), ["0", "0", "1", "1"]);
+    assert_eq!(column("path.unique_ips_7d"), ["0", "0", "1", "1"]);
     assert_eq!(rows[0].len(), 11 + 14 + 7 + 132 + 28);
 }
 

@@ -176,6 +176,8 @@ function _M.open(directory, options)
         request = http,
         texts = ffi_cast("bliss_text_t *", ffi_cast("char *", http) + ffi_sizeof("size_t")),
         told = table_new(HTTP_FIELD_COUNT, 0),
+        -- Those of a request that is being handed over: until the library has it, it reads the ones before.
+        coming = table_new(HTTP_FIELD_COUNT, 0),
         -- Values that the library has pointers to, by attribute; they must not be collected before the next request.
         held = table_new(MAX_ATTRIBUTES, 1),
         -- Names of models by index, made when models are bound.
@@ -341,8 +343,9 @@ end
 -- `ip_bytes`, `method`, `target`, `scheme`, `host`, `user_agent`, `referrer`, `accept`, `accept_language`,
 -- `accept_encoding`, `sec_fetch_site`, `sec_fetch_mode`, `sec_fetch_dest`, `sec_ch_ua`, `sec_ch_ua_mobile`,
 -- `sec_ch_ua_platform`. A field that is not there is not told, and NaN to models; "" says that the request has none.
+-- Of nginx's current request the first 64 KiB of each text count, so that no client can keep itself from being scored.
 function Handle:http(fields)
-    local texts, told = self.texts, self.told
+    local texts, coming = self.texts, self.coming
     local variables = not fields and ngx.var -- luacheck: ignore ngx
     for i = 1, HTTP_FIELD_COUNT do
         local value
@@ -356,18 +359,19 @@ function Handle:http(fields)
             texts[i - 1].len = 0
         elseif type(value) ~= "string" then
             error("expected a string or nil as " .. HTTP_FIELDS[i] .. ", found a " .. type(value), 2)
-        elseif #value > MAX_VALUE_BYTES then
+        elseif #value > MAX_VALUE_BYTES and fields then
             return nil, "value too long"
         else
             texts[i - 1].data = value
-            texts[i - 1].len = #value
+            texts[i - 1].len = #value > MAX_VALUE_BYTES and MAX_VALUE_BYTES or #value
         end
-        told[i] = value or false
+        coming[i] = value or false
     end
     local code = lib.bliss_request_http(self.pointer, self.request)
     if code ~= OK then
         return failed(self, code)
     end
+    self.told, self.coming = coming, self.told
     return true
 end
 
