@@ -21,7 +21,9 @@ pub(super) struct Browser {
     firefox: u32,
     /// Major version of Safari, or of the system's engine under another name (iOS); 0: another engine.
     safari: u32,
-    is_headless: bool,
+    /// A browser's engine is named, perhaps one whose version nothing asks for: Internet Explorer, Opera before Chromium,
+    /// Konqueror, the Mozilla suite.
+    has_engine: bool,
     is_mobile: bool,
     platform: Platform,
 }
@@ -72,11 +74,14 @@ enum Platform {
 }
 
 impl Browser {
-    /// What `agent` claims; `None` where it claims to be no browser, or to be a robot too.
+    /// What `agent` claims; `None` where it claims to be no browser, or to be a robot or driven by a program too.
     pub(super) fn claimed_by(agent: &[u8]) -> Option<Self> {
         let agent = agent.get(..MOST_BYTES).unwrap_or(agent);
-        let mut rest = agent.strip_prefix(b"Mozilla/5.0 (")?;
         let mut found = Self::default();
+        let mut rest = match agent.strip_prefix(b"Mozilla/5.0 (") {
+            Some(rest) => rest,
+            None => found.older(agent)?,
+        };
         let mut version = 0;
         // Each turn looks at a word: what follows a space, a bracket or a semicolon.
         loop {
@@ -93,7 +98,7 @@ impl Browser {
                     _ => {}
                 }
             }
-            found.word(rest, slash, &mut version)?;
+            found.word(rest.get(..end).unwrap_or(rest), rest, slash, &mut version)?;
             match rest.get(end + 1..) {
                 Some(next) => rest = next,
                 None => break,
@@ -105,16 +110,35 @@ impl Browser {
         } else if found.chromium == 0 && found.firefox == 0 {
             found.safari = version;
         }
-        (found.chromium > 0 || found.firefox > 0 || found.safari > 0).then_some(found)
+        let has_version = found.chromium > 0 || found.firefox > 0 || found.safari > 0;
+        (has_version || found.has_engine).then_some(found)
     }
 
-    /// Takes in the word that `text` begins with, which has its first `/` at `slash`; `None` if it is a robot's.
+    /// The words of an agent that does not begin as those of today's browsers do.
+    #[cold]
+    fn older<'a>(&mut self, agent: &'a [u8]) -> Option<&'a [u8]> {
+        if let Some(rest) = agent.strip_prefix(b"Mozilla/4.0 (") {
+            return Some(rest);
+        }
+        // `Opera/9.80 (X11; …`
+        let rest = agent.strip_prefix(b"Opera/")?;
+        self.has_engine = true;
+        let bracket = rest.iter().take(8).position(|byte| *byte == b'(')?;
+        rest.get(bracket + 1..)
+    }
+
+    /// Takes in `word`, with which `text` begins and which has its first `/` at `slash`; `None` if it is a robot's.
     #[inline]
-    fn word(&mut self, text: &[u8], slash: Option<usize>, version: &mut u32) -> Option<()> {
+    fn word(&mut self, word: &[u8], text: &[u8], slash: Option<usize>, version: &mut u32) -> Option<()> {
         let is = |word: &[u8]| starts_with(text, word);
         let mut platform = Platform::Unknown;
         match text.first() {
-            Some(b'c') if is(b"compatible;") => return None,
+            Some(b'c') if is(b"compatible;") => {
+                if !is(b"compatible; MSIE ") && !is(b"compatible; Konqueror/") {
+                    return None;
+                }
+                self.has_engine = true;
+            }
             Some(b'h' | b'+') if is(b"http://") || is(b"https://") || is(b"+http") => return None,
             Some(b'W') if is(b"Windows NT") => platform = Platform::Windows,
             Some(b'M') if is(b"Macintosh") => platform = Platform::MacOs,
@@ -124,20 +148,25 @@ impl Browser {
             Some(b'C') if is(b"CrOS") => platform = Platform::ChromeOs,
             Some(b'i') if is(b"iPhone") || is(b"iPad") || is(b"iPod") => platform = Platform::Ios,
             Some(b'C') => self.chromium = self.chromium.max(major(text, b"Chrome/")),
-            Some(b'H') if is(b"HeadlessChrome/") => {
-                self.chromium = major(text, b"HeadlessChrome/");
-                self.is_headless = true;
-            }
+            Some(b'H') if is(b"HeadlessChrome/") => return None,
             Some(b'F') => self.firefox = self.firefox.max(major(text, b"Firefox/")),
             Some(b'V') => *version = (*version).max(major(text, b"Version/")),
+            Some(b'T') => self.has_engine |= is(b"Trident/"),
+            Some(b'G') => self.has_engine |= is(b"Gecko/"),
+            Some(b'S') => self.has_engine |= is(b"Safari/"),
             _ => {}
         }
         // "Linux" stands beside "X11" and "Android", and "Android" beside both.
         if platform != Platform::Unknown && self.platform != Platform::ChromeOs {
             self.platform = platform;
         }
-        // A phone may be called so, without a version.
-        let is_robot = slash.and_then(|slash| text.get(..slash)).is_some_and(is_robots_name);
+        let is_robot = match slash {
+            Some(slash) => {
+                text.get(..slash).is_some_and(|name| is_robots_name(name) || ends_in(name, b"bot"))
+            }
+            // A phone may be called "…bot", without a version.
+            None => is_robots_name(word.strip_suffix(b")").unwrap_or(word)),
+        };
         (!is_robot).then_some(())
     }
 
@@ -148,7 +177,6 @@ impl Browser {
         let is_https = request.scheme == Some(b"https");
         let is_page_or_form = matches!(request.method, Some(b"GET" | b"POST"));
         let conflicts = [
-            self.is_headless,
             absent(request.accept),
             absent(request.accept_language),
             absent(request.accept_encoding),
@@ -203,16 +231,25 @@ impl Browser {
     }
 }
 
+/// Whether a program calls itself so that visits pages for somebody.
 fn is_robots_name(name: &[u8]) -> bool {
-    let ends_in = |end: &[u8]| {
-        let tail = name.len().checked_sub(end.len()).and_then(|from| name.get(from..));
-        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+    let names: &[&[u8]] = match name.last() {
+        Some(b'r' | b'R') => {
+            &[b"crawler", b"spider", b"monitor", b"scanner", b"fetcher", b"checker", b"validator"]
+        }
+        Some(b'w' | b'W') => &[b"preview"],
+        Some(b'n' | b'N') => &[b"favicon"],
+        Some(b'y' | b'Y') => &[b"imageproxy"],
+        Some(b'e' | b'E') => &[b"lighthouse"],
+        Some(b'T') => &[b"PTST"],
+        _ => &[],
     };
-    match name.last() {
-        Some(b't' | b'T') => ends_in(b"bot"),
-        Some(b'r' | b'R') => ends_in(b"crawler") || ends_in(b"spider"),
-        _ => false,
-    }
+    names.iter().any(|end| ends_in(name, end))
+}
+
+fn ends_in(name: &[u8], end: &[u8]) -> bool {
+    let tail = name.len().checked_sub(end.len()).and_then(|from| name.get(from..));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(end))
 }
 
 /// Whether `Sec-Fetch-*` are not as the Fetch Metadata specification has them, or ask for a page that `Accept` does not.
@@ -273,4 +310,47 @@ fn starts_with(text: &[u8], start: &[u8]) -> bool {
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_of_all_times_claim_to_be_one_and_programs_do_not() {
+        let browsers = [
+            "Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1; SV1; .NET CLR 1.1.4322)",
+            "Mozilla/5.0 (compatible; MSIE 10.0; Windows NT 6.2; Trident/6.0)",
+            "Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; rv:11.0) like Gecko",
+            "Opera/9.80 (X11; Linux x86_64) Presto/2.12.388 Version/12.16",
+            "Mozilla/5.0 (compatible; Konqueror/3.5; Linux) KHTML/3.5.6 (like Gecko)",
+            "Mozilla/5.0 (X11; U; Linux i686; en-US; rv:1.7.12) Gecko/20050922 Epiphany/1.8.2",
+            "Mozilla/5.0 (Macintosh; U; PPC Mac OS X; en) AppleWebKit/418 (KHTML, like Gecko) Safari/417.9.3",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
+            "Mozilla/5.0 (Linux; Android 12; Cubot Note) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Mobile Safari/537.36",
+        ];
+        let programs = [
+            "",
+            "curl/8.5.0",
+            "Mozilla/5.0",
+            "Opera/",
+            "Mozilla/4.0 (compatible;)",
+            "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+            "Mozilla/4.5 (compatible; HTTrack 3.0x; Windows 98)",
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML",
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/124.0.0.0 Safari/537.36",
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko; Google Web Preview) Chrome/27.0.1453 Safari/537.36",
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/49.0.2623.75 Safari/537.36 Google Favicon",
+            "Mozilla/5.0 (Windows; U; Windows NT 5.1; de; rv:1.9.0.7) Gecko/2009 Firefox/3.0.7 (via ggpht.com GoogleImageProxy)",
+            "Mozilla/5.0 (Windows; U; Windows NT 5.1; zh-CN; )  Firefox/1.5.0.11; 360Spider",
+            "Mozilla/5.0 (Linux; Android 11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/122.0.0.0 Safari/537.36 Chrome-Lighthouse",
+            "Mozilla/5.0 (Linux; Android 8.1.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/122.0.0.0 Safari/537.36 PTST/240201",
+            "SiteCheck/1.0 Mozilla/5.0 (Windows NT 10.0) Gecko/20100101 Firefox/120.0",
+        ];
+        for (agents, expected) in [(&browsers[..], true), (&programs[..], false)] {
+            for agent in agents {
+                assert_eq!(Browser::claimed_by(agent.as_bytes()).is_some(), expected, "{agent}");
+            }
+        }
+    }
 }

@@ -89,7 +89,7 @@ pub enum RequestValue {
     HasSecFetch,
     /// 1 if there is a `Sec-CH-UA`; 0 if there is none over https; NaN if there is none otherwise, as browsers have it.
     HasSecChUa,
-    /// 1 if the user agent claims to be a browser of our days and no robot, else 0.
+    /// 1 if the user agent claims to be a browser, of whatever time, and no robot, else 0.
     ClaimsBrowser,
     /// How many headers contradict the browser that the user agent claims, or each other; NaN where it claims none, or `Accept`,
     /// `Accept-Language` and `Accept-Encoding` all are not told.
