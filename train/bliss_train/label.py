@@ -44,7 +44,9 @@ def label(rows, rules, hosting=None, not_people=(), honeypot=None):
                         "failed requests for what scanners ask for")
     found["login_flood"] = (floods(rows, clients, rules), SCANNER, rules.login_flood["weight"], "a flood of logins")
 
-    browser = clients["user_agent"].map({agent: rules.is_browser(plain) for agent, plain in agents.items()}).to_numpy(bool)
+    # Training and serving have one answer to what claims to be a browser.
+    claims = (rows["request.claims_browser"] == 1).groupby(per_client).max().to_numpy(bool)
+    browser = claims & ~clients["user_agent"].map({agent: rules.is_no_browser(plain) for agent, plain in agents.items()}).to_numpy(bool)
     pages = count(answered & ~asset)
     site_assets = count(answered & asset & (rows["request.site_referrer"] == 1).to_numpy())
     found["browsing"] = (

@@ -11,7 +11,7 @@ import pyarrow.parquet
 from .errors import Problem
 
 META = ["time", "line", "ip", "user_agent", "method", "path", "query", "referrer", "response_status", "own_answer"]
-EVIDENCE = ["request.is_asset", "request.site_referrer", "request.no_referrer"]
+EVIDENCE = ["request.is_asset", "request.site_referrer", "request.no_referrer", "request.claims_browser"]
 STAGES = ((1, 1), (2, 3), (4, 10), (11, None))
 STAGE_NAMES = ("1st request", "2nd to 3rd", "4th to 10th", "11th and later")
 ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")

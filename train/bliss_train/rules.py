@@ -14,7 +14,7 @@ KEYS = {
     "login_flood": {"weight", "source", "posts", "share", "paths"},
     "browsing": {"weight", "source", "pages", "assets", "site_share"},
     "search": {"weight", "source", "search_pages", "error_share", "hosts"},
-    "browser": {"agent", "engine", "not"},
+    "browser": {"not"},
     "hosting": {"source", "names"},
     "disguise": {"agents"},
 }
@@ -45,7 +45,7 @@ class Rules:
             joined = "|".join(f"(?:{pattern})" for pattern in patterns) if patterns else r"(?!)"
             flags = 0 if section == "search" else re.I
             sections[section][key + "_pattern"] = self.compile(joined, f"[{section}] {key}", flags)
-        self.browser_patterns = [self.compile(self.browser[key], f"[browser] {key}") for key in ("agent", "engine", "not")]
+        self.no_browser = self.compile(self.browser["not"], "[browser] not")
 
     def operator(self, path):
         try:
@@ -98,7 +98,6 @@ class Rules:
         except re.error as error:
             raise Problem(f"{self.source}: {where}: expected a regular expression, found {pattern!r}: {error}") from error
 
-    def is_browser(self, agent):
-        """Whether a user agent is a browser's."""
-        browser, engine, refused = self.browser_patterns
-        return bool(browser.search(agent) and engine.search(agent) and not refused.search(agent))
+    def is_no_browser(self, agent):
+        """Whether a user agent that claims to be a browser names something else too."""
+        return bool(self.no_browser.search(agent))
