@@ -214,13 +214,15 @@ def converted(entry, rows, clients):
 
 
 def rewrite(rows, labels, rules, seed=1):
-    """Line and new agent (a text cell) of declared crawlers' requests; an empty agent drops the line.
+    """Line, new agent and new referrer (text cells) of declared crawlers' requests; an empty agent drops the line, an empty
+    referrer leaves it as it is.
 
     The agents are those of the site's own people, or the rules' list where it has none; one is drawn for each pair of
-    agent and /24, so that a crawler that comes from many networks lies differently in each.
+    agent and /24, so that a crawler that comes from many networks lies differently in each. A share of the pairs names the page
+    before as its referrer, as if it had followed links.
     """
-    merged = rows[["line", "ip", "user_agent", "path"]].merge(labels[["ip", "user_agent", "label"]], on=["ip", "user_agent"],
-                                                              how="left", validate="many_to_one")
+    merged = rows[["line", "ip", "user_agent", "path", "request.is_asset"]].merge(
+        labels[["ip", "user_agent", "label"]], on=["ip", "user_agent"], how="left", validate="many_to_one")
     people = labels[labels["label"] == PERSON]
     agents = people["user_agent"].to_numpy() if len(people) else numpy.array(rules.disguise["agents"], dtype=object)
     if len(agents) == 0:
@@ -230,9 +232,23 @@ def rewrite(rows, labels, rules, seed=1):
     random = numpy.random.default_rng(seed)
     pairs = declared[["user_agent", "network"]].drop_duplicates().sort_values(["user_agent", "network"])
     drawn = dict(zip(map(tuple, pairs.to_numpy()), agents[random.integers(len(agents), size=len(pairs))]))
-    chosen = [drawn[pair] for pair in zip(declared["user_agent"], declared["network"])]
-    declared["user_agent"] = ["" if path == "/robots.txt" else agent for path, agent in zip(declared["path"], chosen)]
-    return declared[["line", "user_agent"]].sort_values("line").reset_index(drop=True)
+    follows = dict(zip(map(tuple, pairs.to_numpy()), random.random(len(pairs)) < rules.disguise["referrers"]))
+    whose = list(zip(declared["user_agent"], declared["network"]))
+    declared["referrer"] = ""
+    site = own_address(rows)
+    if site is not None:
+        page = declared["path"].where((declared["request.is_asset"] != 1) & (declared["path"] != "/robots.txt"))
+        before = page.groupby([declared["ip"], declared["user_agent"]]).transform(lambda pages: pages.ffill().shift())
+        follows = numpy.array([follows[pair] for pair in whose], bool) & before.notna().to_numpy()
+        declared.loc[follows, "referrer"] = [site + path for path in before[follows]]
+    declared["user_agent"] = ["" if path == "/robots.txt" else drawn[pair] for path, pair in zip(declared["path"], whose)]
+    return declared[["line", "user_agent", "referrer"]].sort_values("line").reset_index(drop=True)
+
+
+def own_address(rows):
+    """The scheme and host that most of the site's own referrers have; None where the log shows none."""
+    own = rows["referrer"][rows["request.site_referrer"] == 1].str.extract(r"^(https?://[^/]+)", expand=False).dropna()
+    return own.mode().iloc[0] if len(own) else None
 
 
 def read_labels(path):

@@ -16,7 +16,7 @@ KEYS = {
     "search": {"weight", "source", "search_pages", "error_share", "hosts"},
     "browser": {"not"},
     "hosting": {"source", "names"},
-    "disguise": {"agents"},
+    "disguise": {"agents", "referrers"},
 }
 LISTS = {
     "people": {"name", "source", "weight", "method", "path", "status"},

@@ -71,7 +71,8 @@ fn several_files_are_one_log_and_agents_can_be_rewritten() {
     let new = [line(2, "192.0.2.1", "robot"), line(3, "192.0.2.1", "robot"), line(4, "192.0.2.2", "a")];
     fs::write(file("new"), new.concat()).unwrap();
     // Of the first file the lines are 1 to 3.
-    fs::write(file("rewrite.csv"), "line,user_agent\n1,\\x4DASK\n5,\n").unwrap();
+    fs::write(file("rewrite.csv"), "line,user_agent,referrer\n1,\\x4DASK,\n4,robot,http://r.example/\n5,,\n")
+        .unwrap();
     let options = Options {
         log: vec![file("old.gz"), file("new")],
         out: file("rows.csv"),
@@ -86,6 +87,7 @@ fn several_files_are_one_log_and_agents_can_be_rewritten() {
     let column = |name: &str| rows.iter().map(|row| row[name].as_str()).collect::<Vec<_>>();
     assert_eq!(column("line"), ["1", "4", "6"]);
     assert_eq!(column("user_agent"), ["MASK", "robot", "a"]);
+    assert_eq!(column("referrer")[1], "http://r.example/");
     assert_eq!(column("ip.requests_1m"), ["0", "1", "0"]);
     assert_eq!(column("user_agent.requests_1m"), ["0", "0", "0"]);
     assert_eq!(column("subnet.requests_1m"), ["0", "1", "2"], "the line that is left out counts nowhere");
