@@ -13,6 +13,8 @@ use super::track::Row;
 pub(super) enum Kind {
     /// Another distribution than in the site's own past.
     Changed,
+    /// NaN where the site's own past had values.
+    Lost,
     /// NaN where training had values.
     Missing,
     /// Always the same, where training had several values.
@@ -22,12 +24,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Changed, Self::Missing, Self::Constant, Self::OtherTraffic];
+    pub(super) const ALL: [Self; 5] = [Self::Lost, Self::Changed, Self::Missing, Self::Constant, Self::OtherTraffic];
 
     /// As in labels.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Changed => "changed",
+            Self::Lost => "lost",
             Self::Missing => "missing",
             Self::Constant => "constant",
             Self::OtherTraffic => "other_traffic",
@@ -64,6 +67,11 @@ impl Alert {
         match kind {
             Kind::Changed => format!(
                 "{name} is {bin} in {} of requests, and was in {} in the past (PSI {psi:.2}, limit {limit:.2})",
+                percent(*is),
+                percent(*was)
+            ),
+            Kind::Lost => format!(
+                "{name} is missing (NaN) in {} of requests, and was in {} in the past",
                 percent(*is),
                 percent(*was)
             ),

@@ -158,9 +158,9 @@ mod tests {
         }
         assert!(world.slots.implausible > 150, "{}", world.slots.implausible);
         // One row that says more than the others.
-        let slot = Slot::new(&world.words).unwrap();
         world.words.iter().skip(8208).for_each(|word| word.store(0, Relaxed));
         world.look();
+        let slot = Slot::new(&world.words).unwrap();
         (0..20).for_each(|_| slot.add_bin(1, 2));
         let mut sums = MODELS.map(|rows| vec![Counts::default(); rows.count]);
         world.slots.look(7, slot, plan(), &MODELS, &mut sums);

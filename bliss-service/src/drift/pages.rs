@@ -142,7 +142,7 @@ impl Collector for Drift {
             let count = i64::try_from(track.requests()).unwrap_or(i64::MAX);
             requests.encode_family(&labels(model))?.encode_gauge(&count)?;
         }
-        let help = "Inputs, scores among them, that are not what they were, by kind: changed, missing, constant, other_traffic";
+        let help = "Inputs, scores among them, that are not what they were, by kind: lost, changed, missing, constant, other_traffic";
         let mut alerts = encoder.encode_descriptor("model_drift", help, None, MetricType::Gauge)?;
         for (model, track) in tracked() {
             for kind in Kind::ALL {

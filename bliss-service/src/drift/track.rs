@@ -5,7 +5,9 @@
 //! itself; until one is over, nothing is said to have changed.
 //!
 //! A site's own hours differ: by night, by a crawler that comes once a week. So the limit of an input is not below what
-//! its windows of the past came to, and half as much again. What lasts for longer than a day becomes the past.
+//! its windows of the past came to, and half as much again; and what is above it must be so for longer than a window, in two
+//! windows that have no request in common, since one client in a hurry fills a window of a small site. What is missing is
+//! told at once. What lasts for longer than a day becomes the past.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -28,12 +30,12 @@ const BEYOND_USUAL: f64 = 1.5;
 const END: f64 = 0.4;
 /// An input that training hardly knew cannot differ from it.
 const UNKNOWN_IN_TRAINING: f64 = 0.95;
-/// So much more than in training may be NaN, and ends below half of it.
+/// So much more than in the past or in training may be NaN, and ends below half of it.
 const MORE_MISSING: f64 = 0.5;
 /// One bin that holds so much, and held at most the other in training, says that the input tells nothing.
 const CONSTANT: f64 = 0.98;
 const NOT_CONSTANT: f64 = 0.9;
-const CONSTANT_IN_TRAINING: f64 = 0.5;
+const NOT_CONSTANT_BEFORE: f64 = 0.5;
 /// The share of judged inputs that must be far from training for the traffic to be another one.
 const MOST: f64 = 0.5;
 
@@ -115,6 +117,37 @@ pub(super) struct Judged {
     pub(super) missing: f64,
 }
 
+/// Shares of a row's bins now and before.
+struct Compared<'a> {
+    is: &'a Shares,
+    was: &'a Shares,
+    psi: f64,
+}
+
+impl Compared<'_> {
+    fn is(&self, bin: usize) -> f64 {
+        self.is.get(bin).copied().unwrap_or(0.0)
+    }
+
+    fn was(&self, bin: usize) -> f64 {
+        self.was.get(bin).copied().unwrap_or(0.0)
+    }
+
+    fn alert(&self, since: Duration, bin: usize, limit: f64) -> Alert {
+        Alert { since, bin, was: self.was(bin), is: self.is(bin), psi: self.psi, limit }
+    }
+}
+
+/// How long a row has been above its limit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Above {
+    since: Duration,
+    /// How often in a row that was found.
+    times: u64,
+    /// What was usual on that day before.
+    usual: f64,
+}
+
 /// One model.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -122,6 +155,7 @@ pub(super) struct Track {
     memory: Memory,
     /// Of each row, once a window has enough requests.
     judged: Vec<Judged>,
+    above: Vec<Above>,
     alerts: BTreeMap<(Kind, usize), Alert>,
 }
 
@@ -163,7 +197,8 @@ impl Track {
         }
         let alerts = memory.alerts.drain(..).filter(|(row, _, _)| *row < count);
         let alerts = alerts.map(|(row, kind, alert)| ((kind, row), alert)).collect();
-        Self { rows, memory, judged: Vec::new(), alerts }
+        let above = vec![Above::default(); count];
+        Self { rows, memory, judged: Vec::new(), above, alerts }
     }
 
     /// What is to be kept.
@@ -253,9 +288,15 @@ impl Track {
             let now_shares = shares(&is);
             let training = training(&row, &is);
             if known {
-                let (bin, before) = most_changed(&now_shares, &shares(&was), borders);
-                let alert = |since| Alert { since, bin, was: before, is: now_shares.get(bin).copied().unwrap_or(0.0), psi: index, limit };
-                self.update(Kind::Changed, at, now, index >= limit, index < END * limit, alert, changes);
+                let before = shares(&was);
+                let compared = Compared { is: &now_shares, was: &before, psi: index };
+                let bin = most_risen(&compared, borders);
+                let alert = |since| compared.alert(since, bin, limit);
+                let (since, lasts) = self.lasts(at, now, index >= limit);
+                self.update(Kind::Changed, at, since, lasts, index < END * limit, alert, changes);
+                if row.input.is_some() {
+                    self.judge_missing(Kind::Lost, at, now, &compared, changes);
+                }
             }
             let lasting = self.alerts.get(&(Kind::Changed, at)).map(|alert| now.saturating_sub(alert.since));
             if lasting.is_none_or(|lasting| lasting >= day)
@@ -264,7 +305,11 @@ impl Track {
             {
                 *usual = usual.max(index);
             }
-            self.judge_by_training(&row, at, now, &now_shares, training, changes);
+            if let Some(index) = training.filter(|_| row.input.is_some()) {
+                let compared = Compared { is: &now_shares, was: &row.training, psi: index };
+                self.judge_missing(Kind::Missing, at, now, &compared, changes);
+                self.judge_constant(at, now, borders, &compared, changes);
+            }
             judged.push(Judged {
                 past: known.then_some((index, limit)),
                 training,
@@ -275,30 +320,41 @@ impl Track {
         self.judged = judged;
     }
 
-    /// An input that is NaN, or always the same, where it was not in training.
-    fn judge_by_training(
-        &mut self,
-        row: &Row,
-        at: usize,
-        now: Duration,
-        is: &Shares,
-        training: Option<f64>,
-        changes: &mut Changes,
-    ) {
-        let Some(psi) = training.filter(|_| row.input.is_some()) else { return };
-        let share = |shares: &Shares, bin: usize| shares.get(bin).copied().unwrap_or(0.0);
-        let alert = |bin: usize, limit: f64| {
-            let (was, is) = (share(&row.training, bin), share(is, bin));
-            move |since| Alert { since, bin, was, is, psi, limit }
+    /// Since when row `at` is above its limit, and whether that is for longer than a window.
+    fn lasts(&mut self, at: usize, now: Duration, is_above: bool) -> (Duration, bool) {
+        let (Some(above), Some(usual)) = (self.above.get_mut(at), self.memory.today.usual.get_mut(at)) else {
+            return (now, false);
         };
-        let more = share(is, NAN_BIN) - share(&row.training, NAN_BIN);
-        let (begins, ends) = (more >= MORE_MISSING, more < MORE_MISSING / 2.0);
-        self.update(Kind::Missing, at, now, begins, ends, alert(NAN_BIN, MORE_MISSING), changes);
-        let fullest = bins(row.borders.len()).filter(|bin| *bin != NAN_BIN);
-        let fullest = fullest.max_by(|a, b| share(is, *a).total_cmp(&share(is, *b))).unwrap_or(0);
-        let begins = share(is, fullest) >= CONSTANT && share(&row.training, fullest) <= CONSTANT_IN_TRAINING;
-        let ends = share(is, fullest) < NOT_CONSTANT;
-        self.update(Kind::Constant, at, now, begins, ends, alert(fullest, CONSTANT), changes);
+        if !is_above {
+            *above = Above::default();
+            return (now, false);
+        }
+        if above.times == 0 {
+            *above = Above { since: now, times: 0, usual: *usual };
+        }
+        above.times = above.times.saturating_add(1);
+        let lasts = above.times > SLICES;
+        if lasts {
+            // What is told of is not usual, or it would not be told of again.
+            *usual = usual.min(above.usual);
+        }
+        (above.since, lasts)
+    }
+
+    /// An input that is NaN where it was not, in the past or in training.
+    fn judge_missing(&mut self, kind: Kind, at: usize, now: Duration, compared: &Compared<'_>, changes: &mut Changes) {
+        let more = compared.is(NAN_BIN) - compared.was(NAN_BIN);
+        let alert = |since| compared.alert(since, NAN_BIN, MORE_MISSING);
+        self.update(kind, at, now, more >= MORE_MISSING, more < MORE_MISSING / 2.0, alert, changes);
+    }
+
+    /// An input that is always the same, which it was not in training.
+    fn judge_constant(&mut self, at: usize, now: Duration, borders: usize, compared: &Compared<'_>, changes: &mut Changes) {
+        let values = bins(borders).filter(|bin| *bin != NAN_BIN);
+        let fullest = values.max_by(|a, b| compared.is(*a).total_cmp(&compared.is(*b))).unwrap_or(0);
+        let begins = compared.is(fullest) >= CONSTANT && compared.was(fullest) <= NOT_CONSTANT_BEFORE;
+        let alert = |since| compared.alert(since, fullest, CONSTANT);
+        self.update(Kind::Constant, at, now, begins, compared.is(fullest) < NOT_CONSTANT, alert, changes);
     }
 
     /// Traffic of which most inputs are far from training: one alert, at the row of scores.
@@ -353,12 +409,10 @@ fn training(row: &Row, is: &Counts) -> Option<f64> {
     (!unknown).then(|| psi(is, &Past::Shares(&row.training), row.borders.len()))
 }
 
-/// The bin whose share rose most, since that is what one looks for; and what it was.
-fn most_changed(is: &Shares, was: &Shares, borders: usize) -> (usize, f64) {
-    let share = |shares: &Shares, bin: usize| shares.get(bin).copied().unwrap_or(0.0);
-    let rise = |bin: &usize| share(is, *bin) - share(was, *bin);
-    let bin = bins(borders).max_by(|a, b| rise(a).total_cmp(&rise(b))).unwrap_or(0);
-    (bin, share(was, bin))
+/// The bin whose share rose most, since that is what one looks for.
+fn most_risen(compared: &Compared<'_>, borders: usize) -> usize {
+    let rise = |bin: &usize| compared.is(*bin) - compared.was(*bin);
+    bins(borders).max_by(|a, b| rise(a).total_cmp(&rise(b))).unwrap_or(0)
 }
 
 #[cfg(test)]

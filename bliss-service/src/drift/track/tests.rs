@@ -5,6 +5,7 @@ use bliss_catboost::{ModelRef, compile};
 use super::*;
 
 const SLICE: Duration = Duration::from_secs(300);
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Rows of scores and of the inputs `ip.x` and `request.y`, each with bins up to 1, up to 2, above, and NaN.
@@ -102,20 +103,45 @@ fn d7_a_change_is_told_of_the_input_that_changed_and_its_end() {
     let mut world = World::new();
     world.live(DAY * 3, 50, |_| USUAL);
     let began = world.now;
-    world.live(Duration::from_secs(3600), 50, |_| with(1, [0.1, 0.1, 0.1, 0.7]));
-    assert_eq!(world.began[0], (Kind::Changed, "ip.x".into()));
-    assert!(world.began.iter().all(|(kind, name)| name == "ip.x" && [Kind::Changed, Kind::Missing].contains(kind)));
+    let other = |_| with(1, [0.1, 0.2, 0.7, 0.0]);
+    world.live(2 * HOUR, 50, other);
+    assert_eq!(world.began, [(Kind::Changed, "ip.x".into())]);
     let (row, alert) = world.track.alert(Kind::Changed, 1).unwrap();
-    assert!(alert.since <= began + 3 * SLICE, "it does not take a whole window");
+    assert!(alert.since >= began && alert.since <= began + 6 * SLICE, "since when it is so, not since it is told");
     let words = alert.words(Kind::Changed, row);
-    assert!(words.starts_with("ip.x is NaN in ") && words.contains("was in 0 % in the past"), "{words}");
-    world.live(Duration::from_secs(2 * 3600), 50, |_| USUAL);
+    assert!(words.starts_with("ip.x is above 2 in ") && words.contains("was in 30 % in the past"), "{words}");
+    world.live(2 * HOUR, 50, |_| USUAL);
     assert_eq!(world.ended.iter().filter(|(kind, _)| *kind == Kind::Changed).count(), 1);
     assert_eq!(world.track.alerts().count(), 0);
     // And again: it was too short to become usual.
     world.began.clear();
-    world.live(Duration::from_secs(3600), 50, |_| with(1, [0.1, 0.1, 0.1, 0.7]));
-    assert!(world.began.contains(&(Kind::Changed, "ip.x".into())));
+    world.live(2 * HOUR, 50, other);
+    assert_eq!(world.began, [(Kind::Changed, "ip.x".into())]);
+}
+
+#[test]
+fn d7_what_is_missing_is_told_before_the_hour_is_over() {
+    let mut world = World::new();
+    world.live(DAY * 3, 50, |_| USUAL);
+    let broken = world.now;
+    world.live(HOUR, 50, |_| with(1, [0.0, 0.0, 0.0, 1.0]));
+    let (row, alert) = world.track.alert(Kind::Lost, 1).unwrap();
+    assert!(alert.since < broken + HOUR);
+    let words = alert.words(Kind::Lost, row);
+    assert!(words.starts_with("ip.x is missing (NaN) in ") && words.ends_with("and was in 0 % in the past"), "{words}");
+    world.live(2 * HOUR, 50, |_| USUAL);
+    assert_eq!(world.track.alerts().count(), 0);
+}
+
+#[test]
+fn d7_a_burst_that_one_window_forgets_is_not_told() {
+    let mut world = World::new();
+    world.live(DAY * 3, 50, |_| USUAL);
+    for _ in 0..5 {
+        world.live(2 * SLICE, 200, |_| with(1, [0.0, 0.0, 1.0, 0.0]));
+        world.live(5 * HOUR, 50, |_| USUAL);
+    }
+    assert_eq!(world.began, []);
 }
 
 #[test]
@@ -130,7 +156,7 @@ fn what_lasts_becomes_the_past() {
 #[test]
 fn d7_against_training_it_is_told_on_the_first_day() {
     let mut world = World::new();
-    world.live(Duration::from_secs(7200), 50, |_| with(2, [0.0, 0.0, 0.0, 1.0]));
+    world.live(2 * HOUR, 50, |_| with(2, [0.0, 0.0, 0.0, 1.0]));
     assert_eq!(world.began, [(Kind::Missing, "request.y".into())]);
     assert_eq!(world.track.knowledge(), Knowledge::Learning);
     let (row, alert) = world.track.alert(Kind::Missing, 2).unwrap();
@@ -138,9 +164,9 @@ fn d7_against_training_it_is_told_on_the_first_day() {
     assert_eq!(words, "request.y is missing (NaN) in 100 % of requests, and was in 10 % of those in training");
 
     let mut world = World::new();
-    world.live(Duration::from_secs(7200), 50, |_| with(1, [1.0, 0.0, 0.0, 0.0]));
+    world.live(2 * HOUR, 50, |_| with(1, [1.0, 0.0, 0.0, 0.0]));
     assert_eq!(world.began, [(Kind::Constant, "ip.x".into())]);
-    world.live(Duration::from_secs(7200), 50, |_| USUAL);
+    world.live(2 * HOUR, 50, |_| USUAL);
     assert_eq!(world.ended, [(Kind::Constant, "ip.x".into())]);
 
     let mut world = World::new();
@@ -165,12 +191,12 @@ fn few_requests_tell_nothing_and_end_nothing() {
 fn what_is_known_outlives_a_restart() {
     let mut world = World::new();
     world.live(DAY * 2, 50, |_| USUAL);
-    world.live(Duration::from_secs(1800), 50, |_| with(1, [0.1, 0.1, 0.1, 0.7]));
+    world.live(2 * HOUR, 50, |_| with(1, [0.1, 0.2, 0.7, 0.0]));
     let since = world.track.alert(Kind::Changed, 1).unwrap().1.since;
     let text = serde_json::to_string(&world.track.memory()).unwrap();
     world.track = Track::new(rows(), Some(serde_json::from_str(&text).unwrap()));
     world.began.clear();
-    world.live(Duration::from_secs(600), 50, |_| with(1, [0.1, 0.1, 0.1, 0.7]));
+    world.live(2 * HOUR, 50, |_| with(1, [0.1, 0.2, 0.7, 0.0]));
     assert_eq!(world.track.alert(Kind::Changed, 1).unwrap().1.since, since, "it goes on");
     assert!(!world.began.contains(&(Kind::Changed, "ip.x".into())));
     // Of another model, or damaged.
