@@ -288,7 +288,9 @@ pub(crate) struct Traversal {
 const _: () = {
     assert!(size_of::<Header>() == 384);
     // No padding, which would publish whatever was in memory there.
-    assert!(core::mem::offset_of!(Header, sections) + size_of::<[Section; SECTIONS]>() == size_of::<Header>());
+    assert!(
+        core::mem::offset_of!(Header, sections) + size_of::<[Section; SECTIONS]>() == size_of::<Header>()
+    );
     assert!(size_of::<Group>() == 8);
     assert!(size_of::<Row>() == 64);
     assert!(size_of::<OneHot>() == 8);

@@ -125,7 +125,8 @@ impl<'a> Unchecked<'a> {
         if self.is_there(SectionId::Distribution) {
             let section = "distribution";
             let rows = self.section::<DistributionRow>(SectionId::Distribution, section)?;
-            distribution::check(rows, h.float_inputs).map_err(|index| ModelError::Range { section, index })?;
+            distribution::check(rows, h.float_inputs)
+                .map_err(|index| ModelError::Range { section, index })?;
         }
         Ok(())
     }

@@ -55,7 +55,8 @@ fn a_model_without_one_is_as_before_and_so_is_one_of_another_version() {
 fn what_is_no_distribution_is_refused_by_name() {
     let borders = (0..=MAX_BORDERS).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     let many = format!("[{borders}]");
-    let inputs = (0..129).map(|n| format!(r#"{{"name":"{n}","borders":[],"shares":[1]}}"#)).collect::<Vec<_>>();
+    let inputs =
+        (0..129).map(|n| format!(r#"{{"name":"{n}","borders":[],"shares":[1]}}"#)).collect::<Vec<_>>();
     let inputs = format!(r#""inputs":[{}]"#, inputs.join(","));
     for (from, to) in [
         (GOOD, "no JSON"),
@@ -96,7 +97,9 @@ fn every_byte_of_the_section_changed() {
                 Err(_) => refused += 1,
                 Ok(model) => {
                     for row in model.distribution() {
-                        assert!(row.input().is_none_or(|input| input < 2) && row.borders().len() <= MAX_BORDERS);
+                        assert!(
+                            row.input().is_none_or(|input| input < 2) && row.borders().len() <= MAX_BORDERS
+                        );
                         assert!(row.shares().iter().all(|share| (0.0..=1.0).contains(share)));
                     }
                 }

@@ -60,14 +60,16 @@ fn model(directory: &Path, distribution: Option<Value>) {
 }
 
 fn distribution() -> Value {
-    let input = |name: &str| json!({"name": name, "borders": [25.0, 50.0, 75.0], "shares": [0.25, 0.25, 0.25, 0.25]});
+    let input =
+        |name: &str| json!({"name": name, "borders": [25.0, 50.0, 75.0], "shares": [0.25, 0.25, 0.25, 0.25]});
     json!({"version": 1, "requests": 1000, "score": {"borders": [50.0], "shares": [0.5, 0.5]}, "inputs": [input("ip.x"), input("ip.y")]})
 }
 
 /// Rows of 100 addresses: `x` and `y` go from 1 to 100, one up, one down in another order.
 fn rows(directory: &Path) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let rows: String = (0..100).map(|n| format!("192.0.2.{n},{now},{},{}\n", n + 1, n * 37 % 100 + 1)).collect();
+    let rows: String =
+        (0..100).map(|n| format!("192.0.2.{n},{now},{},{}\n", n + 1, n * 37 % 100 + 1)).collect();
     fs::write(directory.join("rows.csv"), format!("ip,updated_at,x,y\n{rows}")).unwrap();
 }
 
@@ -99,7 +101,12 @@ fn work(directory: &Path, which: &AtomicU8, stop: &AtomicBool) {
 fn alerts(daemon: &Daemon) -> Vec<(String, String)> {
     let status = daemon.status();
     let alerts = status["drift"][0]["alerts"].as_array().cloned().unwrap_or_default();
-    alerts.iter().map(|alert| (alert["kind"].as_str().unwrap().to_owned(), alert["input"].as_str().unwrap().to_owned())).collect()
+    alerts
+        .iter()
+        .map(|alert| {
+            (alert["kind"].as_str().unwrap().to_owned(), alert["input"].as_str().unwrap().to_owned())
+        })
+        .collect()
 }
 
 fn state(daemon: &Daemon) -> String {
@@ -127,8 +134,18 @@ fn d7_a_shift_of_traffic_is_told_by_its_input_and_the_same_traffic_is_not() {
             let told = ("changed".to_owned(), "ip.x".to_owned());
             daemon.until("the change", |daemon| alerts(daemon).contains(&told));
             let said = daemon.said(0, "drift begins: ip.x is above ");
-            assert!(said.len() == 1 && said[0].contains("origin that fills dimension ip"), "{:?}", daemon.log.lock());
-            assert!(daemon.get("/metrics").unwrap().1.contains(r#"bliss_model_drift{model="told",version="1",kind="changed"}"#));
+            assert!(
+                said.len() == 1 && said[0].contains("origin that fills dimension ip"),
+                "{:?}",
+                daemon.log.lock()
+            );
+            assert!(
+                daemon
+                    .get("/metrics")
+                    .unwrap()
+                    .1
+                    .contains(r#"bliss_model_drift{model="told",version="1",kind="changed"}"#)
+            );
             assert_eq!(daemon.get("/readyz").unwrap().0, 200, "scores are as good as before");
             which.store(USUAL, Relaxed);
             daemon.until("the end", |daemon| alerts(daemon).is_empty());
@@ -174,7 +191,10 @@ fn d7_whatever_workers_leave_in_the_counts_the_daemon_lives() {
                 assert_eq!(status["drift"].as_array().unwrap().len(), 1, "{status}");
             }
             let metrics = daemon.get("/metrics").unwrap().1;
-            assert!(!metrics.contains("bliss_drift_implausible 0\n") && !metrics.contains("NaN"), "{metrics}");
+            assert!(
+                !metrics.contains("bliss_drift_implausible 0\n") && !metrics.contains("NaN"),
+                "{metrics}"
+            );
             assert_eq!(daemon.get("/readyz").unwrap().0, 200);
         }));
         stop.store(true, Relaxed);

@@ -86,7 +86,8 @@ fn d5_a_model_is_trained_on_a_log_and_serves_it() {
     // Once more, beside the model that is active: the new one is handed over as the shadow, and the active one stays.
     fs::copy(dir.path().join("one/model.cbm"), dir.path().join("active.cbm")).unwrap();
     fs::write(dir.path().join("beside.cbm"), "an older one").unwrap();
-    let model = |name: &str| format!("[[model]]\nname = \"{name}\"\nversion = \"1\"\npath = \"{name}.cbm\"\n");
+    let model =
+        |name: &str| format!("[[model]]\nname = \"{name}\"\nversion = \"1\"\npath = \"{name}.cbm\"\n");
     let config = format!(
         "[[origin.access_log]]\nname = \"log\"\npath = \"{log}\"\n{}{}[[route]]\nname = \"default\"\nactive = \
          \"active\"\nshadow = [\"beside\"]\n",
@@ -97,7 +98,10 @@ fn d5_a_model_is_trained_on_a_log_and_serves_it() {
     let arguments = ["train", "--log", log, "--out", "three", "--base", "none", "--seed", "8"];
     let refresh = ["--refresh", "--even-if-worse", "--config", "bliss.toml"];
     let said = blissctl(&[&arguments[..], &refresh[..]].concat());
-    assert!(said.contains("| AUC, robots against people |") && said.contains("shadow model `beside`"), "{said}");
+    assert!(
+        said.contains("| AUC, robots against people |") && said.contains("shadow model `beside`"),
+        "{said}"
+    );
     let file = |name: &str| fs::read(dir.path().join(name)).unwrap();
     assert!(file("beside.cbm") == file("three/model.cbm") && file("active.cbm") == file("one/model.cbm"));
     let carried = import(&file("beside.cbm")).unwrap().distribution.unwrap();

@@ -23,14 +23,20 @@ const ADDRESSES: usize = 1000;
 fn main() -> Result<(), Box<dyn Error>> {
     let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.cbm"))?;
     let mut model = import(&file)?;
-    let bins = |step: f32| Bins { borders: (0..9).map(|n| n as f32 * step).collect(), shares: vec![0.1; 10], missing: 0.0 };
+    let bins = |step: f32| Bins {
+        borders: (0..9).map(|n| n as f32 * step).collect(),
+        shares: vec![0.1; 10],
+        missing: 0.0,
+    };
     let names: Vec<String> = model.floats.iter().map(|float| float.name.clone()).collect();
     let inputs = names.iter().map(|name| InputBins { name: name.clone(), bins: bins(0.1) }).collect();
     model.distribution = Some(Distribution { requests: 1, score: bins(10.0), inputs });
     let compiled = compile(&model)?;
     // Each dimension that the model names, with the features that it takes, keyed by the address.
     let mut dimensions: BTreeMap<&str, Vec<Feature>> = BTreeMap::new();
-    for (dimension, feature) in names.iter().filter_map(|name| name.split_once('.')).filter(|(d, _)| *d != "request") {
+    for (dimension, feature) in
+        names.iter().filter_map(|name| name.split_once('.')).filter(|(d, _)| *d != "request")
+    {
         dimensions.entry(dimension).or_default().push(Feature::number(feature));
     }
     let dimensions = dimensions.into_iter().map(|(name, features)| Dimension {
@@ -53,20 +59,23 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut rows = Rows::new(dimension.features.len());
             for n in 0..ADDRESSES {
                 let key = publisher.key(index, &[address(n).as_str().into()]).ok_or("not an address")?;
-                let values: Vec<f32> = (0..dimension.features.len()).map(|f| ((n * 31 + f * 7) % 100) as f32 / 90.0).collect();
+                let values: Vec<f32> =
+                    (0..dimension.features.len()).map(|f| ((n * 31 + f * 7) % 100) as f32 / 90.0).collect();
                 rows.push(key, 1000, &values);
             }
             changes.push((index, DimensionChange::Replace(rows)));
         }
         publisher.publish(Change { dimensions: changes })?;
-        let named = NamedModel { name: "m".into(), version: "1".into(), bot_class: 1, compiled: compiled.clone() };
+        let named =
+            NamedModel { name: "m".into(), version: "1".into(), bot_class: 1, compiled: compiled.clone() };
         let route = NamedRoute { name: "default".into(), active: Some("m".into()), shadows: vec![] };
         publisher.publish_models(&ModelSet { models: vec![named], routes: vec![route] })?;
         let file = MetricsFile::open(directory.path(), &options)?;
         let mut client = Client::open(directory.path())?;
         let ip = client.names().attribute("ip")?;
         let numbers: Vec<_> = names.iter().filter_map(|name| name.strip_prefix("request.")).collect();
-        let numbers = numbers.into_iter().map(|name| client.names().number(name)).collect::<Result<Vec<_>, _>>()?;
+        let numbers =
+            numbers.into_iter().map(|name| client.names().number(name)).collect::<Result<Vec<_>, _>>()?;
         clients.push((one_in, client, ip, numbers, f64::INFINITY, Vec::new(), (directory, publisher, file)));
     }
     let addresses: Vec<String> = (0..ADDRESSES).map(address).collect();
@@ -91,7 +100,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (one_in, _, _, _, best, all, _) in &mut clients {
         all.sort_by(f64::total_cmp);
         let median = all.get(all.len() / 2).copied().unwrap_or(0.0);
-        println!("counts of one in {one_in} (0: none): best {best:.1} ns, median {median:.1} ns, {} inputs", names.len());
+        println!(
+            "counts of one in {one_in} (0: none): best {best:.1} ns, median {median:.1} ns, {} inputs",
+            names.len()
+        );
     }
     Ok(())
 }

@@ -530,7 +530,8 @@ fn d7_inputs_and_scores_of_active_models_are_counted_in_bins() {
     assert_eq!(site.bins(1), [2, 3, 2, 0]);
     // Other models: it begins anew. Without any that tells its distribution nothing is counted, and all is scored.
     let with = |models: Vec<NamedModel>| {
-        let route = NamedRoute { name: "default".into(), active: Some(models[0].name.clone()), shadows: vec![] };
+        let route =
+            NamedRoute { name: "default".into(), active: Some(models[0].name.clone()), shadows: vec![] };
         ModelSet { models, routes: vec![route] }
     };
     site.publisher.publish_models(&with(vec![model("new", "ip.x", 1.0, 1.0)])).unwrap();

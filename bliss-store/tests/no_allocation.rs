@@ -91,11 +91,12 @@ fn f1_nothing_allocates_after_opening() {
     assert_eq!(scores, 2000);
     let (mut entries, mut sampled) = (0, 0);
     let of_row = |slot: bliss_core::metrics::Slot<'_>, row| slot.drift().row(row).iter().sum::<u64>();
-    counters.slots(|slot| {
-        entries += slot.entries().count();
-        sampled += of_row(slot, 1);
-    })
-    .unwrap();
+    counters
+        .slots(|slot| {
+            entries += slot.entries().count();
+            sampled += of_row(slot, 1);
+        })
+        .unwrap();
     assert!(entries > 9, "all that was counted");
     assert_eq!(sampled, 2000);
 }

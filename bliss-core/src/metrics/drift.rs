@@ -159,11 +159,16 @@ mod tests {
         assert_eq!(slot.drift().plan(), None);
         let (old, new) = (plan("old", 3).0, plan("new", 3).0);
         slot.begin_drift(old);
-        for (row, bin) in [(0, 0), (0, 0), (2, 15), (MAX_ROWS - 1, 3), (MAX_ROWS, 0), (0, CELLS), (usize::MAX, 0)] {
+        for (row, bin) in
+            [(0, 0), (0, 0), (2, 15), (MAX_ROWS - 1, 3), (MAX_ROWS, 0), (0, CELLS), (usize::MAX, 0)]
+        {
             slot.add_bin(row, bin);
         }
         assert_eq!(slot.drift().plan(), Some(old));
-        assert_eq!((slot.drift().row(0)[0], slot.drift().row(2)[15], slot.drift().row(MAX_ROWS - 1)[3]), (2, 1, 1));
+        assert_eq!(
+            (slot.drift().row(0)[0], slot.drift().row(2)[15], slot.drift().row(MAX_ROWS - 1)[3]),
+            (2, 1, 1)
+        );
         assert_eq!(slot.drift().row(MAX_ROWS), [0; CELLS]);
         // The next owner goes on, by another plan from nothing.
         slot.begin_drift(old);

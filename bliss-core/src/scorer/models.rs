@@ -266,7 +266,9 @@ impl BoundModels {
         for index in 0..self.models.len() {
             let rows = models.model(index)?.distribution();
             let active = self.routes.iter().any(|route| route.bound.active == index);
-            let Some(model) = self.models.get_mut(index).filter(|_| active && !rows.is_empty()) else { continue };
+            let Some(model) = self.models.get_mut(index).filter(|_| active && !rows.is_empty()) else {
+                continue;
+            };
             model.counted = planner.add(model.name.as_str(), model.version.as_str(), rows);
             let (first, _) = model.bindings;
             let at = |input: Option<usize>| self.bindings.get(first + input?).copied();

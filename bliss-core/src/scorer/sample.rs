@@ -122,7 +122,8 @@ mod tests {
             let chosen: Vec<u32> = (0..one_in * 2000).filter(|_| sampler.next(one_in)).collect();
             let share = chosen.len() as f64 / 2000.0;
             assert!((0.9..1.1).contains(&share), "{one_in}: {share}");
-            let distances: std::collections::BTreeSet<_> = chosen.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let distances: std::collections::BTreeSet<_> =
+                chosen.windows(2).map(|pair| pair[1] - pair[0]).collect();
             assert!(distances.len() as u32 >= (2 * one_in - 1).min(500), "{one_in}: {distances:?}");
         }
         let mut sampler = Sampler::new();

@@ -40,8 +40,17 @@ pub(super) struct Drift {
 
 impl Default for Drift {
     fn default() -> Self {
-        let DriftOptions { window, past, min_requests, max_psi, max_training_psi, state } = DriftOptions::default();
-        Self { sample_one_in: DEFAULT_SAMPLE_ONE_IN, window, past, min_requests, max_psi, max_training_psi, state }
+        let DriftOptions { window, past, min_requests, max_psi, max_training_psi, state } =
+            DriftOptions::default();
+        Self {
+            sample_one_in: DEFAULT_SAMPLE_ONE_IN,
+            window,
+            past,
+            min_requests,
+            max_psi,
+            max_training_psi,
+            state,
+        }
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [Self::Lost, Self::Changed, Self::Missing, Self::Constant, Self::OtherTraffic];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Lost, Self::Changed, Self::Missing, Self::Constant, Self::OtherTraffic];
 
     /// As in labels.
     pub(super) fn name(self) -> &'static str {

@@ -33,7 +33,14 @@ pub(super) struct Slots {
 
 impl Slots {
     /// Adds what slot `index` counted since the last look to `sums`, for each of `models` its rows.
-    pub(super) fn look(&mut self, index: u32, slot: Slot<'_>, plan: PlanId, models: &[Rows], sums: &mut [Vec<Counts>]) {
+    pub(super) fn look(
+        &mut self,
+        index: u32,
+        slot: Slot<'_>,
+        plan: PlanId,
+        models: &[Rows],
+        sums: &mut [Vec<Counts>],
+    ) {
         let part = slot.drift();
         if part.plan() != Some(plan) {
             self.seen.remove(&index);
@@ -45,8 +52,10 @@ impl Slots {
         if before_plan != plan || before.len() != now.len() {
             return;
         }
-        let counted: Option<Vec<Counts>> = now.iter().zip(&before).map(|(now, before)| since(now, before)).collect();
-        let Some(counted) = counted.filter(|counted| models.iter().all(|rows| is_plausible(counted, *rows))) else {
+        let counted: Option<Vec<Counts>> =
+            now.iter().zip(&before).map(|(now, before)| since(now, before)).collect();
+        let Some(counted) = counted.filter(|counted| models.iter().all(|rows| is_plausible(counted, *rows)))
+        else {
             self.implausible += 1;
             return;
         };
@@ -76,7 +85,8 @@ fn since(now: &Counts, before: &Counts) -> Option<Counts> {
 /// Whether all rows of a model counted as many requests.
 fn is_plausible(counted: &[Counts], rows: Rows) -> bool {
     let totals = counted.iter().skip(rows.first).take(rows.count).map(total);
-    let (least, most) = totals.fold((u64::MAX, 0), |(least, most), total| (least.min(total), most.max(total)));
+    let (least, most) =
+        totals.fold((u64::MAX, 0), |(least, most), total| (least.min(total), most.max(total)));
     most.saturating_sub(least) <= MAX_TORN
 }
 

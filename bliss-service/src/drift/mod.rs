@@ -105,7 +105,8 @@ impl Drift {
         let mut planner = Planner::default();
         let mut models = Vec::new();
         for model in &set.models {
-            let is_active = |route: &bliss_core::build::NamedRoute| route.active.as_ref() == Some(&model.name);
+            let is_active =
+                |route: &bliss_core::build::NamedRoute| route.active.as_ref() == Some(&model.name);
             if !set.routes.iter().any(is_active) {
                 continue;
             }
@@ -164,13 +165,17 @@ impl Drift {
         let (file, known) = {
             let inner = self.lock();
             let Some(file) = inner.file.clone() else { return };
-            let known = inner.models.iter().filter_map(|model| Some((model.id, model.track.as_ref()?.memory())));
+            let known =
+                inner.models.iter().filter_map(|model| Some((model.id, model.track.as_ref()?.memory())));
             (file, known.collect::<Vec<_>>())
         };
         if !known.is_empty()
             && let Err(error) = memory::write(&file, known)
         {
-            tracing::warn!("{}: {error}; after a restart, what is known of drift begins anew", file.display());
+            tracing::warn!(
+                "{}: {error}; after a restart, what is known of drift begins anew",
+                file.display()
+            );
         }
     }
 }
@@ -186,7 +191,8 @@ impl Model {
             began.sort_by(|(_, a), (_, b)| psi(*b).total_cmp(&psi(*a)));
             let words = began.iter().filter_map(|(_, row)| track.alert(kind, *row));
             let words: Vec<_> = words.take(NAMED).map(|(row, alert)| alert.words(kind, row)).collect();
-            if let Some((_, (row, _))) = began.first().and_then(|(_, at)| Some((at, track.alert(kind, *at)?))) {
+            if let Some((_, (row, _))) = began.first().and_then(|(_, at)| Some((at, track.alert(kind, *at)?)))
+            {
                 let more = began.len().saturating_sub(NAMED);
                 let more = if more > 0 { format!("; and {more} more, see /status") } else { String::new() };
                 tracing::warn!(

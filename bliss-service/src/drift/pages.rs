@@ -114,7 +114,10 @@ impl Drift {
 fn shown(model: &Model) -> Vec<InputStatus> {
     let Some(track) = &model.track else { return Vec::new() };
     let alerts: Vec<_> = track.alerts().map(|(_, row, _)| row.name().to_owned()).collect();
-    let rows = track.judged().enumerate().filter(|(at, (row, _))| *at <= SHOWN || alerts.iter().any(|name| name == row.name()));
+    let rows = track
+        .judged()
+        .enumerate()
+        .filter(|(at, (row, _))| *at <= SHOWN || alerts.iter().any(|name| name == row.name()));
     rows.map(|(_, (row, judged))| InputStatus {
         input: row.input.clone().unwrap_or_else(|| "score".into()),
         psi_past: judged.past.map(|(psi, _)| rounded(psi)),
@@ -137,7 +140,8 @@ impl Collector for Drift {
         let tracked = || inner.models.iter().filter_map(|model| Some((model, model.track.as_ref()?)));
 
         let help = "Counted requests of the last window, of which drift is told";
-        let mut requests = encoder.encode_descriptor("model_drift_requests", help, None, MetricType::Gauge)?;
+        let mut requests =
+            encoder.encode_descriptor("model_drift_requests", help, None, MetricType::Gauge)?;
         for (model, track) in tracked() {
             let count = i64::try_from(track.requests()).unwrap_or(i64::MAX);
             requests.encode_family(&labels(model))?.encode_gauge(&count)?;
@@ -151,7 +155,8 @@ impl Collector for Drift {
                 alerts.encode_family(&with(model, "kind", kind.name()))?.encode_gauge(&count)?;
             }
         }
-        let rows: Vec<_> = tracked().flat_map(|(model, _)| shown(model).into_iter().map(move |row| (model, row))).collect();
+        let rows: Vec<_> =
+            tracked().flat_map(|(model, _)| shown(model).into_iter().map(move |row| (model, row))).collect();
         let against = |row: &InputStatus| [("past", row.psi_past), ("training", row.psi_training)];
         let help = "How far an input is from the site's own past, or from training (population stability index); the most \
                     important inputs and those with an alert";
@@ -164,7 +169,8 @@ impl Collector for Drift {
                 psi.encode_family(&labels)?.encode_gauge(&value)?;
             }
         }
-        let help = "How far scores are from the site's own past, or from training (population stability index)";
+        let help =
+            "How far scores are from the site's own past, or from training (population stability index)";
         let mut psi = encoder.encode_descriptor("model_score_psi", help, None, MetricType::Gauge)?;
         for (model, row) in rows.iter().filter(|(_, row)| row.input == "score") {
             for (against, value) in against(row) {
@@ -173,7 +179,8 @@ impl Collector for Drift {
             }
         }
         let help = "Looks at a worker's slot that told nothing, since no worker that does what it should leaves such counts";
-        let mut implausible = encoder.encode_descriptor("drift_implausible", help, None, MetricType::Gauge)?;
+        let mut implausible =
+            encoder.encode_descriptor("drift_implausible", help, None, MetricType::Gauge)?;
         implausible.encode_gauge(&i64::try_from(inner.slots.implausible).unwrap_or(i64::MAX))
     }
 }

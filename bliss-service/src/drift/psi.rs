@@ -33,18 +33,18 @@ pub(crate) fn shares(counts: &Counts) -> Shares {
 pub(crate) fn psi(is: &Counts, was: &Past<'_>, borders: usize) -> f64 {
     let bins = bins(borders);
     let number = bins.clone().count() as f64;
-    let smoothed = |counts: &Counts, bin: usize| {
+    let of_counts = |counts: &Counts, bin: usize| {
         let count = counts.get(bin).copied().unwrap_or(0) as f64;
         (count + HALF) / (total(counts) as f64 + HALF * number)
     };
+    let of_shares = |shares: &Shares, bin: usize| {
+        (shares.get(bin).copied().unwrap_or(0.0) + HALF_SHARE) / (1.0 + HALF_SHARE * number)
+    };
+    let is_shares = shares(is);
     let sum = bins.map(|bin| {
-        let is = smoothed(is, bin);
-        let was = match was {
-            Past::Counts(counts) => smoothed(counts, bin),
-            Past::Shares(shares) => {
-                let share = shares.get(bin).copied().unwrap_or(0.0);
-                (share + HALF_SHARE) / (1.0 + HALF_SHARE * number)
-            }
+        let (is, was) = match was {
+            Past::Counts(was) => (of_counts(is, bin), of_counts(was, bin)),
+            Past::Shares(was) => (of_shares(&is_shares, bin), of_shares(was, bin)),
         };
         (is - was) * (is / was).ln()
     });

@@ -235,7 +235,9 @@ impl Track {
         let rows = self.rows.len();
         let mut changes = Changes::default();
         if self.memory.slices.back().is_none_or(|last| last.number != slice) {
-            self.memory.slices.retain(|old| old.number.saturating_add(SLICES) >= slice && old.number <= slice);
+            self.memory
+                .slices
+                .retain(|old| old.number.saturating_add(SLICES) >= slice && old.number <= slice);
             self.judge(now, options, &mut changes);
             self.memory.slices.retain(|old| old.number.saturating_add(SLICES) > slice);
             self.memory.slices.push_back(Stretch::new(slice, rows));
@@ -280,7 +282,8 @@ impl Track {
             let Some(row) = self.rows.get(at).cloned() else { continue };
             let borders = row.borders.len();
             let known = total(&past) > 0;
-            let usual = self.memory.past.iter().filter_map(|day| day.usual.get(at)).fold(0.0, |a: f64, b| a.max(*b));
+            let usual =
+                self.memory.past.iter().filter_map(|day| day.usual.get(at)).fold(0.0, |a: f64, b| a.max(*b));
             let limit = options.max_psi.max(BEYOND_USUAL * usual);
             // On the first day its windows are compared with the rest of that day.
             let was = if known { past } else { without(self.memory.today.counts.get(at), &is) };
@@ -342,14 +345,28 @@ impl Track {
     }
 
     /// An input that is NaN where it was not, in the past or in training.
-    fn judge_missing(&mut self, kind: Kind, at: usize, now: Duration, compared: &Compared<'_>, changes: &mut Changes) {
+    fn judge_missing(
+        &mut self,
+        kind: Kind,
+        at: usize,
+        now: Duration,
+        compared: &Compared<'_>,
+        changes: &mut Changes,
+    ) {
         let more = compared.is(NAN_BIN) - compared.was(NAN_BIN);
         let alert = |since| compared.alert(since, NAN_BIN, MORE_MISSING);
         self.update(kind, at, now, more >= MORE_MISSING, more < MORE_MISSING / 2.0, alert, changes);
     }
 
     /// An input that is always the same, which it was not in training.
-    fn judge_constant(&mut self, at: usize, now: Duration, borders: usize, compared: &Compared<'_>, changes: &mut Changes) {
+    fn judge_constant(
+        &mut self,
+        at: usize,
+        now: Duration,
+        borders: usize,
+        compared: &Compared<'_>,
+        changes: &mut Changes,
+    ) {
         let values = bins(borders).filter(|bin| *bin != NAN_BIN);
         let fullest = values.max_by(|a, b| compared.is(*a).total_cmp(&compared.is(*b))).unwrap_or(0);
         let begins = compared.is(fullest) >= CONSTANT && compared.was(fullest) <= NOT_CONSTANT_BEFORE;
@@ -358,12 +375,19 @@ impl Track {
     }
 
     /// Traffic of which most inputs are far from training: one alert, at the row of scores.
-    fn judge_traffic(&mut self, now: Duration, judged: &[Judged], options: &DriftOptions, changes: &mut Changes) {
+    fn judge_traffic(
+        &mut self,
+        now: Duration,
+        judged: &[Judged],
+        options: &DriftOptions,
+        changes: &mut Changes,
+    ) {
         let known: Vec<f64> = judged.iter().skip(1).filter_map(|judged| judged.training).collect();
         let far = known.iter().filter(|psi| **psi >= options.max_training_psi).count();
         let share = far as f64 / known.len().max(1) as f64;
         let psi = judged.first().and_then(|score| score.training).unwrap_or(0.0);
-        let alert = |since| Alert { since, bin: 0, was: 0.0, is: share, psi, limit: options.max_training_psi };
+        let alert =
+            |since| Alert { since, bin: 0, was: 0.0, is: share, psi, limit: options.max_training_psi };
         self.update(Kind::OtherTraffic, 0, now, share > MOST, share < MOST * 0.8, alert, changes);
     }
 

@@ -34,7 +34,12 @@ impl Refresh {
     ///
     /// # Errors
     /// There is no such route or shadow, several shadows and none is named, or the shadow's file is that of an active model.
-    pub(super) fn find(config: &Config, route: &str, shadow: Option<&str>, out: &Path) -> anyhow::Result<Self> {
+    pub(super) fn find(
+        config: &Config,
+        route: &str,
+        shadow: Option<&str>,
+        out: &Path,
+    ) -> anyhow::Result<Self> {
         if config.models.is_empty() {
             let active = out.join("active.cbm");
             anyhow::ensure!(
@@ -51,11 +56,16 @@ impl Refresh {
             let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
             format!("--route: there is no [[route]] {route:?}; there are {}", names.join(", "))
         })?;
-        let file = |name: &str| config.models.iter().find(|model| model.name == name).map(|model| model.path.clone());
-        let active = file(&found.active).with_context(|| format!("route {route:?}: its active model has no file"))?;
+        let file = |name: &str| {
+            config.models.iter().find(|model| model.name == name).map(|model| model.path.clone())
+        };
+        let active =
+            file(&found.active).with_context(|| format!("route {route:?}: its active model has no file"))?;
         let shadow = match (shadow, found.shadow.as_slice()) {
             (Some(name), shadows) if shadows.iter().any(|known| known == name) => Some(name.to_owned()),
-            (Some(name), _) => anyhow::bail!("--shadow: {name:?} is no shadow model of route {route:?}; see its `shadow`"),
+            (Some(name), _) => {
+                anyhow::bail!("--shadow: {name:?} is no shadow model of route {route:?}; see its `shadow`")
+            }
             (None, []) => None,
             (None, [only]) => Some(only.clone()),
             (None, several) => anyhow::bail!(
@@ -97,7 +107,10 @@ impl Refresh {
         }
         let model = fs::canonicalize(model).unwrap_or_else(|_| model.to_owned());
         let entry = |name: &str, version: &str, path: &Path| {
-            format!("[[model]]\nname = \"{name}\"\nversion = \"{version}\"\npath = {:?}\n\n", path.display().to_string())
+            format!(
+                "[[model]]\nname = \"{name}\"\nversion = \"{version}\"\npath = {:?}\n\n",
+                path.display().to_string()
+            )
         };
         let mut text = "The newer model is beside the active one once the configuration has:\n\n".to_owned();
         if self.is_default {
@@ -143,7 +156,8 @@ mod tests {
     }
 
     fn models(names: &[&str]) -> String {
-        let model = |name: &&str| format!("[[model]]\nname = \"{name}\"\nversion = \"1\"\npath = \"{name}.cbm\"\n");
+        let model =
+            |name: &&str| format!("[[model]]\nname = \"{name}\"\nversion = \"1\"\npath = \"{name}.cbm\"\n");
         names.iter().map(model).collect()
     }
 
@@ -154,7 +168,8 @@ mod tests {
         for name in ["old", "beside", "newer"] {
             fs::write(at(&format!("{name}.cbm")), name).unwrap();
         }
-        let text = models(&["old", "beside"]) + "[[route]]\nname = \"default\"\nactive = \"old\"\nshadow = [\"beside\"]\n";
+        let text = models(&["old", "beside"])
+            + "[[route]]\nname = \"default\"\nactive = \"old\"\nshadow = [\"beside\"]\n";
         let refresh = Refresh::find(&config(dir.path(), &text), "default", None, dir.path()).unwrap();
         assert_eq!(refresh.active, at("old.cbm"));
         let said = refresh.hand_over(&at("newer.cbm")).unwrap();
@@ -173,7 +188,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let newer = dir.path().join("newer.cbm");
         fs::write(&newer, "newer").unwrap();
-        let refresh = Refresh::find(&config(dir.path(), &models(&["old"])), "default", None, dir.path()).unwrap();
+        let refresh =
+            Refresh::find(&config(dir.path(), &models(&["old"])), "default", None, dir.path()).unwrap();
         let said = refresh.hand_over(&newer).unwrap();
         assert!(said.contains("name = \"next\"") && said.contains("shadow = [\"next\"]"), "{said}");
         assert!(!dir.path().join("old.cbm").exists(), "no file was written");
@@ -185,7 +201,10 @@ mod tests {
         let said = refresh.hand_over(&newer).unwrap();
         let added = said.split_once("\n\n").unwrap().1;
         let config = Config::parse(&dir.path().join("bliss.toml"), &format!("{log}{added}")).unwrap();
-        assert_eq!((config.routes[0].active.as_str(), config.routes[0].shadow.as_slice()), ("default", &["next".to_owned()][..]));
+        assert_eq!(
+            (config.routes[0].active.as_str(), config.routes[0].shadow.as_slice()),
+            ("default", &["next".to_owned()][..])
+        );
         assert!(config.models.iter().all(|model| model.path.is_file()), "{:?}", config.models);
     }
 
@@ -199,19 +218,30 @@ mod tests {
         let cases = [
             (same + &route("default", "old", "\"beside\""), None, "has the file of a model that is active"),
             (
-                models(&["old", "beside"]) + &route("default", "old", "\"beside\"") + &route("shop", "beside", ""),
+                models(&["old", "beside"])
+                    + &route("default", "old", "\"beside\"")
+                    + &route("shop", "beside", ""),
                 None,
                 "active on route \"shop\"",
             ),
-            (models(&["old", "a", "b"]) + &route("default", "old", "\"a\", \"b\""), None, "say with --shadow"),
+            (
+                models(&["old", "a", "b"]) + &route("default", "old", "\"a\", \"b\""),
+                None,
+                "say with --shadow",
+            ),
             (models(&["old", "a", "b"]) + &route("default", "old", "\"a\""), Some("b"), "no shadow model"),
-            (models(&["old"]) + &route("shop", "old", ""), None, "there is no [[route]] \"default\"; there are shop"),
+            (
+                models(&["old"]) + &route("shop", "old", ""),
+                None,
+                "there is no [[route]] \"default\"; there are shop",
+            ),
         ];
         for (text, shadow, expected) in cases {
             let error = Refresh::find(&config(dir.path(), &text), "default", shadow, dir.path()).unwrap_err();
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
-        let error = Refresh::find(&config(dir.path(), ""), "default", None, dir.path()).unwrap_err().to_string();
+        let error =
+            Refresh::find(&config(dir.path(), ""), "default", None, dir.path()).unwrap_err().to_string();
         assert!(error.contains("nothing is active"), "{error}");
     }
 }
