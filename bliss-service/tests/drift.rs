@@ -70,7 +70,7 @@ fn rows(directory: &Path) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let rows: String =
         (0..100).map(|n| format!("192.0.2.{n},{now},{},{}\n", n + 1, n * 37 % 100 + 1)).collect();
-    fs::write(directory.join("rows.csv"), format!("ip,updated_at,x,y\n{rows}")).unwrap();
+    fs::write(directory.join("rows.csv"), format!("key.ip,updated_at,x,y\n{rows}")).unwrap();
 }
 
 const USUAL: u8 = 0;
