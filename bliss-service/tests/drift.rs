@@ -192,7 +192,7 @@ fn d7_whatever_workers_leave_in_the_counts_the_daemon_lives() {
             }
             let metrics = daemon.get("/metrics").unwrap().1;
             assert!(
-                !metrics.contains("bliss_drift_implausible 0\n") && !metrics.contains("NaN"),
+                !metrics.contains("bliss_drift_implausible_total 0\n") && !metrics.contains("NaN"),
                 "{metrics}"
             );
             assert_eq!(daemon.get("/readyz").unwrap().0, 200);
@@ -205,7 +205,7 @@ fn d7_whatever_workers_leave_in_the_counts_the_daemon_lives() {
     // The next one reads what this one wrote, or a file of which nothing can be used.
     fs::write(shm.join("drift.json"), "{").unwrap();
     let mut daemon = Daemon::start(dir.path(), CONFIG);
-    daemon.until("its models", |daemon| state(daemon) != "");
+    daemon.until("its models", |daemon| !state(daemon).is_empty());
     assert_eq!(daemon.said(0, "begins anew").len(), 1);
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use serde::Serialize;
 
@@ -71,8 +71,8 @@ impl Drift {
                         let least = inner.options.min_requests;
                         let found = track.requests();
                         let message = format!(
-                            "{found} requests were counted in the last {}, expected {least}; where traffic is low, set \
-                             drift.sample_one_in = 1 or a longer drift.window",
+                            "{found} requests were counted in the last {}, expected {least}; where traffic is low, \
+                             drift.sample_one_in = 1 and a longer drift.window help",
                             humantime_serde::re::humantime::format_duration(inner.options.window)
                         );
                         ("too_few_requests", message)
@@ -180,7 +180,7 @@ impl Collector for Drift {
         }
         let help = "Looks at a worker's slot that told nothing, since no worker that does what it should leaves such counts";
         let mut implausible =
-            encoder.encode_descriptor("drift_implausible", help, None, MetricType::Gauge)?;
-        implausible.encode_gauge(&i64::try_from(inner.slots.implausible).unwrap_or(i64::MAX))
+            encoder.encode_descriptor("drift_implausible", help, None, MetricType::Counter)?;
+        implausible.encode_counter::<NoLabelSet, _, u64>(&inner.slots.implausible, None)
     }
 }
