@@ -1,5 +1,5 @@
 //! What it costs a request that workers count the inputs of one in 16: scores with the model that comes with BLISS, with counts of
-//! none, of one in 16 and of all, in turns. Prints nanoseconds per request, the best of many rounds.
+//! none, of one in 16 and of all, in turns. Prints nanoseconds of processor time per request, the best and the median of many rounds.
 //!
 //! ```text
 //! cargo run --profile demo -p bliss-store --features publish --example store_sample_cost
@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::time::Instant;
 
 use bliss_catboost::ir::{Bins, Distribution, InputBins};
 use bliss_catboost::{compile, import};
@@ -19,6 +18,15 @@ use bliss_store::{Client, MetricsFile, PublishOptions, Publisher};
 const ROUNDS: usize = 400;
 const REQUESTS: usize = 2000;
 const ADDRESSES: usize = 1000;
+
+/// Processor time of this thread: others that run on the machine do not count.
+fn cpu_nanoseconds() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY:
+    // - `time` is writable and of the type that the call fills in
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.cbm"))?;
@@ -82,7 +90,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut scored = 0;
     for _ in 0..ROUNDS {
         for (_, client, ip, numbers, best, all, _) in &mut clients {
-            let began = Instant::now();
+            let began = cpu_nanoseconds();
             for n in 0..REQUESTS {
                 let mut request = Request::new();
                 request.set_attribute(*ip, addresses.get(n % ADDRESSES).map_or("", String::as_str).into());
@@ -91,7 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 scored += usize::from(client.score(&request, "", 1010).outcome.is_ok());
             }
-            let took = began.elapsed().as_nanos() as f64 / REQUESTS as f64;
+            let took = (cpu_nanoseconds() - began) as f64 / REQUESTS as f64;
             *best = best.min(took);
             all.push(took);
         }
