@@ -160,10 +160,12 @@ pub(crate) enum SectionId {
     /// each level of CatBoost's, from the root on, four bits each; then the weight of each leaf, the bits of an f64. Leaves
     /// in the order of LEAVES.
     Weights,
+    /// [`DistributionRow`](crate::DistributionRow)s, that of scores first, or zeros in the header where the model has none.
+    Distribution,
 }
 
 /// Number of sections.
-pub(crate) const SECTIONS: usize = 19;
+pub(crate) const SECTIONS: usize = 20;
 
 /// The start of a compiled model.
 #[derive(Clone, Copy, Debug)]
@@ -191,8 +193,6 @@ pub(crate) struct Header {
     /// A hash of everything that slots are filled by: the same for models whose slots are equal on every row. 0: not known.
     pub(crate) slots_id: u64,
     pub(crate) sections: [Section; SECTIONS],
-    /// Zeros instead of padding, which would publish whatever was in memory there.
-    pub(crate) tail: [u64; 2],
 }
 
 /// 16 lanes and their borders.
@@ -287,7 +287,10 @@ pub(crate) struct Traversal {
 
 const _: () = {
     assert!(size_of::<Header>() == 384);
-    assert!(core::mem::offset_of!(Header, tail) + size_of::<[u64; 2]>() == size_of::<Header>());
+    // No padding, which would publish whatever was in memory there.
+    assert!(
+        core::mem::offset_of!(Header, sections) + size_of::<[Section; SECTIONS]>() == size_of::<Header>()
+    );
     assert!(size_of::<Group>() == 8);
     assert!(size_of::<Row>() == 64);
     assert!(size_of::<OneHot>() == 8);

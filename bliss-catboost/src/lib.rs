@@ -54,6 +54,7 @@
 
 #[cfg(feature = "build")]
 mod build;
+pub mod distribution;
 mod error;
 mod eval;
 mod explain;
@@ -71,6 +72,7 @@ pub use build::{
     AnswerKind, BotClass, BotError, BotOptions, CompileError, ImportError, compile, compile_explainable,
     import, ir,
 };
+pub use distribution::DistributionRow;
 pub use error::{EvalError, ExplainError, ModelError};
 pub use eval::Evaluation;
 pub use explain::{Convention, ExplainOptions, ExplainScratch, Explainer};

@@ -2,6 +2,7 @@
 
 use rkyv::{Archived, access_unchecked};
 
+use super::distribution::DistributionRow;
 use super::error::ModelError;
 use super::instruction_set::InstructionSet;
 use super::layout::{ALIGN, FLAG_NON_SYMMETRIC, Header, MAGIC, Pod, Section, SectionId};
@@ -140,6 +141,16 @@ impl<'a> ModelRef<'a> {
     /// probability is given; none for a regression.
     pub fn class_names(&self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
         self.meta().class_names.iter().map(|name| name.as_str())
+    }
+
+    /// The reference distribution: the row of scores, then one for each input of which it is known, the most important
+    /// first; empty where the model carries none.
+    #[must_use]
+    pub fn distribution(&self) -> &'a [DistributionRow] {
+        match self.header().sections.get(SectionId::Distribution as usize) {
+            Some(section) if section.offset != 0 => self.section(SectionId::Distribution),
+            _ => &[],
+        }
     }
 
     fn meta(&self) -> &'a Archived<Meta> {

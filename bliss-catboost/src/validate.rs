@@ -2,6 +2,7 @@
 
 use rkyv::Archived;
 
+use super::distribution::{self, DistributionRow};
 use super::error::ModelError;
 use super::layout::{
     ALIGN, BLOCK, Block, Element, FLAG_NON_SYMMETRIC, FLAG_WIDE_SLOTS, FLAGS, Group, Header, LANES, MAGIC,
@@ -118,10 +119,21 @@ impl<'a> Unchecked<'a> {
         }
         self.exact::<f64>(SectionId::Bias, "bias", h.dimensions as usize)?;
         // A model that cannot be explained has none; what they say, `Explainer::new` checks.
-        if h.sections.last().is_some_and(|s| s.offset != 0 || s.count != 0) {
+        if self.is_there(SectionId::Weights) {
             self.section::<u64>(SectionId::Weights, "weights")?;
         }
+        if self.is_there(SectionId::Distribution) {
+            let section = "distribution";
+            let rows = self.section::<DistributionRow>(SectionId::Distribution, section)?;
+            distribution::check(rows, h.float_inputs)
+                .map_err(|index| ModelError::Range { section, index })?;
+        }
         Ok(())
+    }
+
+    /// Whether an optional section is there.
+    fn is_there(&self, at: SectionId) -> bool {
+        self.header.sections.get(at as usize).is_some_and(|s| s.offset != 0 || s.count != 0)
     }
 
     fn check_inputs(&self) -> Result<(), ModelError> {

@@ -1,6 +1,6 @@
 //! What a worker counts, and how it lies in memory that the daemon reads.
 //!
-//! A *slot* is 64 KiB of 64-bit words that one worker adds to. It is a table of *entries*: a word that says what is
+//! A *slot* is 128 KiB of 64-bit words that one worker adds to. Its first half is a table of *entries*: a word that says what is
 //! counted there (a [`SeriesId`]), then counters. Small entries have 7 counters and fill a cache line, large ones have 23.
 //!
 //! | words | what |
@@ -12,6 +12,8 @@
 //! full, and the unscored requests of no route. The others are claimed when a worker binds a publication, at an index that
 //! the id gives, or one of the [`PROBES`] after it. An entry is never released: the next worker that gets the slot goes
 //! on from its counts, so that totals never fall.
+//!
+//! The second half is for the inputs and scores of models: [`drift`].
 //!
 //! # Trust
 //!
@@ -26,6 +28,8 @@
 //! nothing stronger than relaxed is needed. What a dead owner wrote happens before what the next one reads by the lock
 //! that passes from one to the other.
 
+pub mod drift;
+
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -33,9 +37,9 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::score::{Status, Unscored};
 
 /// Version of this layout. Workers and daemon of different layouts do not count together.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 /// Length of a slot in bytes.
-pub const SLOT_BYTES: usize = 65_536;
+pub const SLOT_BYTES: usize = 131_072;
 /// Length of a slot in words.
 pub const SLOT_WORDS: usize = SLOT_BYTES / 8;
 /// Indices at which an entry may be, beginning with the one that its id gives.
@@ -73,7 +77,7 @@ const LARGE: Table = Table { first: 1024, words: 24, entries: 298, fixed: 4 };
 
 const _: () = {
     assert!(SMALL.first + SMALL.entries * SMALL.words == LARGE.first);
-    assert!(LARGE.first + LARGE.entries * LARGE.words <= SLOT_WORDS && SLOT_WORDS <= u16::MAX as usize);
+    assert!(LARGE.first + LARGE.entries * LARGE.words <= SLOT_WORDS / 2 && SLOT_WORDS <= u16::MAX as usize);
     assert!(Unscored::ALL.len() <= MAX_CELLS, "a counter for each reason");
     assert!(SHADOW_UNSCORED + Unscored::ALL.len() <= MAX_CELLS);
 };

@@ -14,7 +14,7 @@ use crate::expiry::Expiry;
 use crate::origin::{self, Context};
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::{admin, model_files, publish};
+use crate::{admin, drift, model_files, publish};
 
 /// How long shutdown may take: a publication under way is finished within it, or abandoned.
 const END: Duration = Duration::from_secs(5);
@@ -93,6 +93,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             "admin.listen: {address} is reachable from other hosts; /status and /metrics are open"
         );
     }
+    state.metrics.drift.configure(&config);
     let (publisher, mut published) =
         publish::start(opened, config.publish_interval, Expiry::new(&config), state.clone())?;
     tracing::info!(
@@ -117,6 +118,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     if !config.models.is_empty() {
         tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
     }
+    tasks.spawn(drift::run(config.clone(), state.clone(), stop.clone()));
     let pages = admin::router(state, &config.admin_hosts);
     let admin = tokio::spawn(admin::serve(listener, pages, admin::Limits::default(), stop.clone()));
 

@@ -9,6 +9,7 @@
 //! | [`model_files`] | from CatBoost's files to published models |
 //! | [`publish`] | the one thread that publishes |
 //! | [`state`], [`metrics`], [`worker_metrics`], [`admin`] | what the daemon knows of itself and of workers, and its pages |
+//! | [`drift`] | whether inputs and scores of models still are what they were |
 //! | [`refusal`], [`expiry`] | why rows are refused; which rows are too old |
 //! | [`export`] | training rows, read as workers read them |
 //! | [`score_log`] | what every request of a log would have got |
@@ -28,6 +29,7 @@ pub mod config;
 pub mod daemon;
 pub mod decode;
 pub mod demo;
+pub mod drift;
 pub mod expiry;
 pub mod explain_log;
 pub mod export;

@@ -15,6 +15,7 @@ use bliss_store::HeldFiles;
 use mmap_sync::Holding;
 
 use crate::access_log::health::ProblemKind;
+use crate::drift::Drift;
 use crate::worker_metrics::WorkerMetrics;
 
 /// Label names and values.
@@ -62,6 +63,7 @@ pub struct Metrics {
     pub model_refused: Family<Labels<1>, Gauge>,
     pub model_refusals: Family<Labels<1>, Counter>,
     pub workers: Arc<WorkerMetrics>,
+    pub drift: Arc<Drift>,
 }
 
 impl Default for Metrics {
@@ -76,6 +78,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("bliss");
         let workers = Arc::new(WorkerMetrics::default());
         registry.register_collector(Box::new(workers.clone()));
+        let drift = Arc::new(Drift::default());
+        registry.register_collector(Box::new(drift.clone()));
         macro_rules! metric {
             ($name:literal, $help:literal) => {
                 metric!($name, $help, Default::default())
@@ -178,6 +182,7 @@ impl Metrics {
             model_refused: metric!("model_refused", "1 while the file of the model is refused"),
             model_refusals: metric!("model_refusals", "Refusals of the file of the model"),
             workers,
+            drift,
             registry,
         }
     }

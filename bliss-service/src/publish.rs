@@ -351,7 +351,11 @@ impl<S: Store> PublishThread<S> {
                 // Before workers see them.
                 self.state.metrics.workers.learn_models(&set);
                 self.look();
-                let _ = done.send(self.store.publish_models(&set));
+                let published = self.store.publish_models(&set);
+                if published.is_ok() {
+                    self.state.metrics.drift.learn_models(&set);
+                }
+                let _ = done.send(published);
             }
         }
     }

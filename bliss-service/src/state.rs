@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::access_log::health::{Problem, ProblemKind};
 use crate::config::Config;
+use crate::drift::DriftStatus;
 use crate::metrics::{Metrics, label};
 use crate::origin::OriginKind;
 use crate::refusal::{Refusal, without_values};
@@ -38,6 +39,7 @@ pub struct Status {
     origins: Vec<OriginStatus>,
     models: Vec<ModelStatus>,
     routes: Vec<RouteStatus>,
+    drift: Vec<DriftStatus>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -166,6 +168,7 @@ impl State {
             origins: origins.collect(),
             models: models.collect(),
             routes: routes.collect(),
+            drift: Vec::new(),
         };
         let state = Self {
             metrics: Metrics::new(),
@@ -193,6 +196,7 @@ impl State {
     pub fn status(&self) -> Status {
         let mut status = self.lock().clone();
         status.look_for_files();
+        status.drift = self.metrics.drift.status();
         status
     }
 

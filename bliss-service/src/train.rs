@@ -8,8 +8,14 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
+use crate::config::Config;
 use crate::{DEFAULT_MODEL, export, output};
+use refresh::Refresh;
 
+mod refresh;
+
+/// What `bliss-train` ends with where the newer model is worse than the active one.
+const WORSE: i32 = 5;
 /// What `bliss-train` ends with where there is nothing to learn.
 const NOTHING_TO_LEARN: i32 = 3;
 
@@ -37,6 +43,19 @@ pub struct Options {
     /// The same seed gives the same model.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u32,
+    /// Compare with the model that is active by --config, on requests later than those that were fitted, and hand the new one over
+    /// as a shadow model of a route; never as the active one.
+    #[arg(long, requires = "config", conflicts_with = "install")]
+    pub refresh: bool,
+    /// With --refresh: the route whose active model it is.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub route: String,
+    /// With --refresh: the shadow model whose file is replaced, where the route has several.
+    #[arg(long, value_name = "NAME", requires = "refresh")]
+    pub shadow: Option<String>,
+    /// With --refresh: hand it over even if it is worse than the active one.
+    #[arg(long, requires = "refresh")]
+    pub even_if_worse: bool,
     /// Set the Python package up, in a virtual environment of its own, and end.
     #[arg(long)]
     pub install: bool,
@@ -64,6 +83,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     check(&python)?;
     let out = options.out.as_deref().context("--out is missing")?;
     std::fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()))?;
+    let refresh = match (&options.config, options.refresh) {
+        (Some(config), true) => {
+            let config = Config::read(config)?;
+            Some(Refresh::find(&config, &options.route, options.shadow.as_deref(), out)?)
+        }
+        _ => None,
+    };
     let scratch = tempfile::tempdir().context("no temporary directory can be created")?;
     let at = |name: &str| scratch.path().join(name);
     let features = |rewrite: Option<PathBuf>, name: &str| {
@@ -89,12 +115,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         command.arg("label").arg("--rows").arg(at("rows.parquet")).arg("--out").arg(at("labels.parquet"));
         command.arg("--rewrite").arg(at("rewrite.csv"));
         command.args(["--seed", &options.seed.to_string()]);
-        if let Some(rules) = &options.rules {
-            command.arg("--rules").arg(rules);
-        }
-        if let Some(not_people) = &options.not_people {
-            command.arg("--not-people").arg(not_people);
-        }
+        options.add_rules(command);
     })?;
     output::note(format_args!("3 of 4: the rows again, with crawlers that say they are browsers\n"));
     features(Some(at("rewrite.csv")), "disguised.parquet")?;
@@ -112,19 +133,50 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let site = files.map(|name| at(name).display().to_string()).join(":");
         command.arg("fit").arg("--site").arg(format!("own:{site}")).arg("--out").arg(out);
         command.arg("--base").arg(&base).args(["--seed", &options.seed.to_string()]);
-        if let Some(rules) = &options.rules {
-            command.arg("--rules").arg(rules);
-        }
-        if let Some(not_people) = &options.not_people {
-            command.arg("--not-people").arg(not_people);
-        }
     })?;
+    if let Some(refresh) = &refresh {
+        output::note(format_args!("and: the newer model beside the active one\n"));
+        let files = ["rows.parquet", "labels.parquet", "disguised.parquet"];
+        let site = files.map(|name| at(name).display().to_string()).join(":");
+        let mut command = Command::new(&python);
+        command.args(["-m", "bliss_train", "compare", "--site"]).arg(format!("own:{site}"));
+        command.arg("--active").arg(&refresh.active).arg("--base").arg(&base);
+        command.arg("--json").arg(out.join("refresh.json")).args(["--seed", &options.seed.to_string()]);
+        options.add_rules(&mut command);
+        match succeed(command) {
+            Err(error) if error.is::<Worse>() && options.even_if_worse => {
+                output::note(format_args!("it is handed over all the same, as --even-if-worse says\n"));
+            }
+            compared => compared?,
+        }
+        return output::print(format_args!("{}", refresh.hand_over(&out.join("model.cbm"))?));
+    }
     output::print(format_args!(
         "{0}/model.cbm is the model, {0}/report.html says what it is worth. Try it on a log: `blissctl score --model \
          {0}/model.cbm --log FILE --out scores.csv`; then name it as a shadow model of a route\n",
         out.display()
     ))
 }
+
+impl Options {
+    /// How labels are given, as the user says.
+    fn add_rules(&self, command: &mut Command) {
+        if let Some(rules) = &self.rules {
+            command.arg("--rules").arg(rules);
+        }
+        if let Some(not_people) = &self.not_people {
+            command.arg("--not-people").arg(not_people);
+        }
+    }
+}
+
+/// The newer model is worse than the active one.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the newer model is worse than the active one, for the reason above, and is not handed over; it is in --out. Hand it over all \
+     the same with --even-if-worse"
+)]
+struct Worse;
 
 /// Where `--install` puts the virtual environment.
 fn environment() -> anyhow::Result<PathBuf> {
@@ -188,6 +240,7 @@ fn succeed(mut command: Command) -> anyhow::Result<()> {
                 "nothing can be learned from this log, for the reason above; use the model that is in use now"
             )
         }
+        Some(WORSE) => Err(Worse.into()),
         _ => anyhow::bail!("{program} ended with {status}; its message is above"),
     }
 }
@@ -205,6 +258,10 @@ mod tests {
             rules: None,
             not_people: None,
             seed: 1,
+            refresh: false,
+            route: "default".into(),
+            shadow: None,
+            even_if_worse: false,
             install: false,
             package: None,
             python: Some(PathBuf::from("/nonexistent/python")),
@@ -232,6 +289,7 @@ mod tests {
         };
         assert!(ended(0).is_ok());
         assert!(ended(3).unwrap_err().to_string().contains("nothing can be learned"));
+        assert!(ended(5).unwrap_err().is::<Worse>());
         assert!(ended(1).unwrap_err().to_string().contains("its message is above"));
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bliss_core::build::ModelSet;
-use bliss_core::metrics::{self, Cells, Kind, MAX_CELLS, Series, SeriesId};
+use bliss_core::metrics::{self, Cells, Kind, MAX_CELLS, Series, SeriesId, Slot};
 use bliss_store::{MetricsFile, PublishOptions};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -83,6 +83,15 @@ impl WorkerMetrics {
     /// Why the file that was found could not be given the configured group or mode.
     pub fn refused_permissions(&self) -> Option<String> {
         Some(self.lock().file.as_ref()?.refused_permissions()?.to_string())
+    }
+
+    /// Calls `each` with the number and a copy of every slot that was ever used; with none where the file cannot be read.
+    pub fn slots(&self, each: impl FnMut(u32, Slot<'_>)) {
+        let mut inner = self.lock();
+        let read = inner.file.as_mut().map(|file| file.numbered_slots(each));
+        if let Some(Err(error)) = read {
+            inner.failed(error.to_string());
+        }
     }
 
     /// Dimensions that are published from now on.

@@ -83,6 +83,30 @@ fn d5_a_model_is_trained_on_a_log_and_serves_it() {
         let of = |out: &str| fs::read(dir.path().join(out).join(file)).unwrap();
         assert!(of("one") == of("two"), "{file}: the same seed gives the same bytes");
     }
+    // Once more, beside the model that is active: the new one is handed over as the shadow, and the active one stays.
+    fs::copy(dir.path().join("one/model.cbm"), dir.path().join("active.cbm")).unwrap();
+    fs::write(dir.path().join("beside.cbm"), "an older one").unwrap();
+    let model =
+        |name: &str| format!("[[model]]\nname = \"{name}\"\nversion = \"1\"\npath = \"{name}.cbm\"\n");
+    let config = format!(
+        "[[origin.access_log]]\nname = \"log\"\npath = \"{log}\"\n{}{}[[route]]\nname = \"default\"\nactive = \
+         \"active\"\nshadow = [\"beside\"]\n",
+        model("active"),
+        model("beside")
+    );
+    fs::write(dir.path().join("bliss.toml"), config).unwrap();
+    let arguments = ["train", "--log", log, "--out", "three", "--base", "none", "--seed", "8"];
+    let refresh = ["--refresh", "--even-if-worse", "--config", "bliss.toml"];
+    let said = blissctl(&[&arguments[..], &refresh[..]].concat());
+    assert!(
+        said.contains("| AUC, robots against people |") && said.contains("shadow model `beside`"),
+        "{said}"
+    );
+    let file = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert!(file("beside.cbm") == file("three/model.cbm") && file("active.cbm") == file("one/model.cbm"));
+    let carried = import(&file("beside.cbm")).unwrap().distribution.unwrap();
+    assert!(carried.requests == 5000 && carried.inputs.len() > 10, "{}", carried.requests);
+
     let said = blissctl(&["score", "--log", log, "--model", "one/model.cbm", "--out", "scores.csv"]);
     assert!(said.starts_with("5000 requests of "), "{said}");
     assert!(said.contains("5000 have a score"), "{said}");

@@ -12,7 +12,7 @@ use bliss_core::build::{
 use bliss_core::key::{KeyBuilder, KeySecret, SECRET_BYTES};
 use bliss_core::publication::features::FeaturesRef;
 use bliss_core::publication::frame::FrameError;
-use bliss_core::publication::models::{ModelsError, ModelsRef};
+use bliss_core::publication::models::{DEFAULT_SAMPLE_ONE_IN, ModelsError, ModelsRef};
 use bliss_core::schema::Schema;
 use bliss_core::table::TableError;
 use mmap_sync::{Edit, Holding, Options, Standby, Writer};
@@ -35,6 +35,8 @@ pub struct PublishOptions {
     pub max_size: Option<u64>,
     /// Threads that build tables; one per core if `None`.
     pub threads: Option<usize>,
+    /// Of how many scored requests workers count the inputs of one; 0: of none.
+    pub sample_one_in: u32,
 }
 
 impl Default for PublishOptions {
@@ -46,6 +48,7 @@ impl Default for PublishOptions {
             group: None,
             max_size: None,
             threads: None,
+            sample_one_in: DEFAULT_SAMPLE_ONE_IN,
         }
     }
 }
@@ -204,6 +207,7 @@ pub struct Publisher {
     schema_id: u64,
     secret: KeySecret,
     threads: usize,
+    sample_one_in: u32,
     /// The current generation and the change that led to it, which the other copy still lacks.
     last_change: Option<(u64, Change)>,
     /// Length and needed bytes of a large copy that a rebuild would not make smaller.
@@ -249,6 +253,7 @@ impl Publisher {
             schema_id,
             secret,
             threads,
+            sample_one_in: options.sample_one_in,
             last_change: None,
             irreducible: None,
             damaged,
@@ -387,7 +392,7 @@ impl Publisher {
     /// # Errors
     /// A model is damaged, a name is invalid, or there is no space; the current models stay.
     pub fn publish_models(&mut self, set: &ModelSet) -> Result<Publication, PublishError> {
-        let bytes = set.pack()?;
+        let bytes = set.pack_sampled(self.sample_one_in)?;
         Ok(Publication::new(self.models.write_bytes(&bytes)?, PublishMethod::Built))
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use bliss_catboost::compile;
-use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
+use bliss_catboost::ir::{Bins, Distribution, FloatFeature, InputBins, Model, ObliviousTree, Split, Trees};
 use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
@@ -28,6 +28,13 @@ struct Site {
     file: MetricsFile,
 }
 
+/// Bins up to 10, up to 50 and above.
+fn distribution(input: &str) -> Distribution {
+    let bins = Bins { borders: vec![10.0, 50.0], shares: vec![0.5, 0.25, 0.25], missing: 0.0 };
+    let input = InputBins { name: input.into(), bins: bins.clone() };
+    Distribution { requests: 1, score: bins, inputs: vec![input] }
+}
+
 /// A model whose raw value is `low` for `ip.x` up to 10, else `high`.
 fn model(name: &str, input: &str, low: f64, high: f64) -> NamedModel {
     let model = Model {
@@ -38,6 +45,7 @@ fn model(name: &str, input: &str, low: f64, high: f64) -> NamedModel {
             splits: vec![Split::Float(0, 0)],
             leaves: vec![low, high],
         }]),
+        distribution: Some(distribution(input)),
         ..Model::default()
     };
     NamedModel { name: name.into(), version: "1".into(), bot_class: 1, compiled: compile(&model).unwrap() }
@@ -57,7 +65,9 @@ impl Site {
             dimensions: vec![dimension("ip", "ip"), dimension("agent", "user_agent")],
             ..Schema::default()
         };
-        let mut publisher = Publisher::open(directory.path(), &PublishOptions::default(), schema).unwrap();
+        // The inputs of every request are counted too.
+        let options = PublishOptions { sample_one_in: 1, ..PublishOptions::default() };
+        let mut publisher = Publisher::open(directory.path(), &options, schema).unwrap();
         let mut rows = Rows::new(1);
         for i in 0..100_u8 {
             let address = format!("192.0.2.{i}");
@@ -109,6 +119,18 @@ impl Site {
     fn lookups(&mut self) -> u64 {
         let totals = self.totals();
         totals.get(&Series::Of(SeriesId::lookups("ip"))).map_or(0, |cells| cells.iter().sum())
+    }
+
+    /// Row `row` of what is counted of inputs: its three bins, and that of NaN.
+    fn bins(&mut self, row: usize) -> [u64; 4] {
+        let mut sum = [0; 4];
+        self.file
+            .slots(|slot| {
+                let found = slot.drift().row(row);
+                sum.iter_mut().zip([0, 1, 2, 15]).for_each(|(sum, bin)| *sum += found[bin]);
+            })
+            .unwrap();
+        sum
     }
 
     /// How many slots were ever used.
@@ -463,6 +485,7 @@ fn m1_counting_makes_no_system_call() {
     }
     assert_eq!(wait(child), 0);
     assert_eq!(site.lookups(), 20_020);
+    assert_eq!(site.bins(1), [0, 20_020, 0, 0], "the inputs of every request were counted");
 }
 
 #[test]
@@ -483,6 +506,62 @@ fn names_of_the_publication_are_what_entries_are_found_by() {
             "SeriesId(2292392090772940884)"
         ]
     );
+}
+
+#[test]
+fn d7_inputs_and_scores_of_active_models_are_counted_in_bins() {
+    let mut site = Site::new();
+    let mut client = site.client();
+    let ip = client.names().attribute("ip").unwrap();
+    for i in [5, 10, 11, 50, 51, 99] {
+        let address = format!("192.0.2.{i}");
+        let mut request = Request::new();
+        request.set_attribute(ip, address.as_str().into());
+        client.score(&request, "", NOW).outcome.unwrap();
+        assert!(client.score(&request, "shop", NOW).outcome.is_err());
+    }
+    // Scores of `old` (88 and 12), then its input. `broken` is active on `shop` and gave no score; `new` is a shadow.
+    assert_eq!(site.bins(0), [0, 4, 2, 0]);
+    assert_eq!(site.bins(1), [2, 2, 2, 0]);
+    assert_eq!((2..6).map(|row| site.bins(row).iter().sum::<u64>()).sum::<u64>(), 0);
+    // Another slot is another worker; the same one goes on.
+    drop(client);
+    score(&mut site.client(), 1);
+    assert_eq!(site.bins(1), [2, 3, 2, 0]);
+    // Other models: it begins anew. Without any that tells its distribution nothing is counted, and all is scored.
+    let with = |models: Vec<NamedModel>| {
+        let route =
+            NamedRoute { name: "default".into(), active: Some(models[0].name.clone()), shadows: vec![] };
+        ModelSet { models, routes: vec![route] }
+    };
+    site.publisher.publish_models(&with(vec![model("new", "ip.x", 1.0, 1.0)])).unwrap();
+    let mut client = site.client();
+    score(&mut client, 3);
+    assert_eq!(site.bins(1), [0, 3, 0, 0]);
+    let mut bare = Model { dimensions: 1, scale: 1.0, ..Model::default() };
+    bare.bias = vec![0.0];
+    let bare = NamedModel { compiled: compile(&bare).unwrap(), ..model("bare", "ip.x", 0.0, 0.0) };
+    site.publisher.publish_models(&with(vec![bare])).unwrap();
+    let before = site.bins(1);
+    score(&mut client, 3);
+    assert_eq!(site.bins(1), before);
+}
+
+#[test]
+fn d7_one_request_of_so_many_is_counted() {
+    for (one_in, expected) in [(0, 0..=0), (4, 900..=1100)] {
+        let mut site = Site::new();
+        let options = PublishOptions { sample_one_in: one_in, ..PublishOptions::default() };
+        let schema = site.publisher.schema().clone();
+        drop(site.publisher);
+        site.publisher = Publisher::open(site.directory.path(), &options, schema).unwrap();
+        let models = vec![model("old", "ip.x", -2.0, 2.0)];
+        let route = NamedRoute { name: "default".into(), active: Some("old".into()), shadows: vec![] };
+        site.publisher.publish_models(&ModelSet { models, routes: vec![route] }).unwrap();
+        score(&mut site.client(), 4000);
+        let counted: u64 = site.bins(1).iter().sum();
+        assert!(expected.contains(&counted), "{one_in}: {counted}");
+    }
 }
 
 /// What a daemon does about once a second.

@@ -1,5 +1,6 @@
 //! F1: after opening, no lookup and no score allocates, not even at the switch to a new version.
 
+use bliss_catboost::ir::{Bins, Distribution, InputBins};
 use bliss_catboost::{compile, import};
 use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
@@ -24,10 +25,15 @@ fn f1_nothing_allocates_after_opening() {
     };
     let schema =
         |extra| Schema { dimensions: vec![ip(extra)], max_heartbeat_age_seconds: 3, ..Schema::default() };
-    let mut publisher = Publisher::open(directory.path(), &PublishOptions::default(), schema(0)).unwrap();
+    // The inputs of every request are counted.
+    let options = PublishOptions { sample_one_in: 1, ..PublishOptions::default() };
+    let mut publisher = Publisher::open(directory.path(), &options, schema(0)).unwrap();
     let cbm = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/scale_bias.cbm");
     let mut model = import(&std::fs::read(cbm).unwrap()).unwrap();
     model.floats.iter_mut().for_each(|f| f.name = "ip.f0".into());
+    let bins = Bins { borders: vec![0.5], shares: vec![0.5, 0.5], missing: 0.0 };
+    let input = InputBins { name: "ip.f0".into(), bins: bins.clone() };
+    model.distribution = Some(Distribution { requests: 1, score: bins, inputs: vec![input] });
     let compiled = compile(&model).unwrap();
     let set = ModelSet {
         models: (0..9)
@@ -83,7 +89,14 @@ fn f1_nothing_allocates_after_opening() {
         assert_eq!(blocks() - before, 0, "round {round}");
     }
     assert_eq!(scores, 2000);
-    let mut entries = 0;
-    counters.slots(|slot| entries += slot.entries().count()).unwrap();
+    let (mut entries, mut sampled) = (0, 0);
+    let of_row = |slot: bliss_core::metrics::Slot<'_>, row| slot.drift().row(row).iter().sum::<u64>();
+    counters
+        .slots(|slot| {
+            entries += slot.entries().count();
+            sampled += of_row(slot, 1);
+        })
+        .unwrap();
     assert!(entries > 9, "all that was counted");
+    assert_eq!(sampled, 2000);
 }

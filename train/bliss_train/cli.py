@@ -1,4 +1,4 @@
-"""The command line: bliss-train label | fit | evaluate | leak."""
+"""The command line: bliss-train label | fit | evaluate | compare | leak."""
 
 import argparse
 import ipaddress
@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import __version__
+from . import __version__, refresh
 from .errors import NothingToLearn, Problem
 
 PROGRAM = "bliss-train"
@@ -51,6 +51,8 @@ def parser():
     add_rules(test)
     test.add_argument("--json", type=Path, help="also write the figures as JSON")
 
+    refresh.add_command(commands, add_sites, add_wanted, add_rules)
+
     leak = commands.add_parser("leak", help="print how much each input alone tells of the label; exit 4 if one tells it")
     add_sites(leak)
     leak.add_argument("--allow-input", action="append", default=[], metavar="NAME")
@@ -90,7 +92,8 @@ def add_sites(command):
 def main(arguments=None):
     told = parser().parse_args(arguments)
     try:
-        return {"label": run_label, "fit": run_fit, "evaluate": run_evaluate, "leak": run_leak}[told.command](told)
+        return {"label": run_label, "fit": run_fit, "evaluate": run_evaluate, "leak": run_leak,
+                "compare": refresh.run}[told.command](told)
     except Problem as error:
         say(f"{'' if isinstance(error, NothingToLearn) else 'error: '}{error}")
         return error.code

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 import pandas
 
-from . import __version__, data, evaluate, leak, measure
+from . import __version__, data, distribution, evaluate, leak, measure
 from .errors import LeakFound, Problem
 from .inputs import missing_values
 from .label import PERSON
@@ -98,7 +98,8 @@ def write(fitted, out, facts):
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        save(fitted.model, out / "model.cbm.part", {"trainer": f"bliss-train {__version__}"})
+        save(fitted.model, out / "model.cbm.part", {"trainer": f"bliss-train {__version__}",
+                                                        "distribution": distribution.entry(fitted.model, facts["sites"])})
         (out / "model.cbm.part").replace(out / "model.cbm")
         put(out / "fixture.jsonl", "".join(json.dumps(row) + "\n" for row in fixture(fitted, facts["seed"])))
         put(out / "inputs.txt", "".join(name + "\n" for name in fitted.model.feature_names_))

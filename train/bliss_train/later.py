@@ -7,12 +7,13 @@ from .model import PEOPLE_FOR_OWN_PERCENTILE, Recipe, check_enough, folds_of, ra
 from .rows import read, with_clients
 
 
-def measured(part, names, inputs, rules, networks, hosting, share, base, seed, wanted, say=lambda words: None):
-    """The table of requests in the last `share` of the time, and the raw answers of a model fitted on those before."""
+def measured(part, names, inputs, rules, networks, hosting, share, base, seed, wanted, say=lambda words: None, columns=()):
+    """The table of requests in the last `share` of the time, and the raw answers of a model fitted on those before; `columns`
+    are in the table beside those that the model reads."""
     name, rows_path, labels_path, disguised_path, group = part
     rows = read(rows_path, names)
     split = rows["time"].iloc[0] + (1 - share) * (rows["time"].iloc[-1] - rows["time"].iloc[0])
-    whole = data.load(name, rows_path, labels_path, disguised_path, group, names)
+    whole = data.load(name, rows_path, labels_path, disguised_path, group, [*names, *columns])
     first = rows[rows["time"] < split].reset_index(drop=True)
     before = with_labels(name, group, first, label.label(first, rules, hosting, networks))
     if whole.disguised is not None:

@@ -184,7 +184,7 @@ def test_a_correction_is_one_file_that_holds_the_base(fitted, tmp_path):
     assert own.feature_names_ == base.feature_names_ and own.tree_count_ > base.tree_count_
     for model in (base, own):
         metadata = dict(model.get_metadata().items())
-        assert set(metadata) == {"class_params", "params", "bliss.trainer"} and "Logloss" in metadata["params"]
+        assert set(metadata) == {"class_params", "params", "bliss.trainer", "bliss.distribution"} and "Logloss" in metadata["params"]
         assert model.classes_.tolist() == [0, 1] and model.predict_proba([[0.0] * len(model.feature_names_)]).shape == (1, 2)
     values = pandas.read_parquet(files(spec)[0])[own.feature_names_]
     difference = own.predict(values, prediction_type="RawFormulaVal") - base.predict(values, prediction_type="RawFormulaVal")

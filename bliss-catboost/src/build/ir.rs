@@ -1,6 +1,8 @@
 //! A model as it was trained, in plain collections: what [`import`](super::import) reads and
 //! [`compile`](super::compile) turns into the form that is evaluated.
 
+pub use super::distribution::{Bins, Distribution, InputBins};
+
 /// A trained model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
@@ -31,6 +33,8 @@ pub struct Model {
     /// Per tree the weight of each leaf: how much of the training data came there, in the order of the tree's `leaves`. Empty
     /// where the file has none; only [`compile_explainable`](super::compile_explainable) needs them.
     pub leaf_weights: Vec<Vec<f64>>,
+    /// What inputs and scores were in training; `None` where the file does not say.
+    pub distribution: Option<Distribution>,
 }
 
 /// From the values of a row to probabilities.
@@ -300,6 +304,7 @@ impl Model {
         for (i, table) in self.ctr_tables.iter().enumerate() {
             self.check_table(table).map_err(|e| format!("CTR table {i}: {e}"))?;
         }
+        self.distribution.as_ref().map_or(Ok(()), Distribution::check)?;
         match &self.trees {
             Trees::Oblivious(trees) => {
                 for (t, tree) in trees.iter().enumerate() {

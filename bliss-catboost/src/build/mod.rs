@@ -2,6 +2,7 @@
 
 mod bot;
 mod compile;
+mod distribution;
 mod import;
 pub mod ir;
 

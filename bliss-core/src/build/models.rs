@@ -2,7 +2,7 @@
 
 use super::frame::{Packer, write_header};
 use crate::publication::frame::{FrameError, Kind, Section};
-use crate::publication::models::{Entry, Metadata, ModelsError, ModelsRef, Route};
+use crate::publication::models::{DEFAULT_SAMPLE_ONE_IN, Entry, Metadata, ModelsError, ModelsRef, Route};
 
 /// Models and routes to publish.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,14 @@ impl ModelSet {
     /// # Errors
     /// Where a name is there twice or unknown, there are too many, or a model is damaged.
     pub fn pack(&self) -> Result<rkyv::util::AlignedVec<64>, ModelsError> {
+        self.pack_sampled(DEFAULT_SAMPLE_ONE_IN)
+    }
+
+    /// The same; workers count the inputs of one in `sample_one_in` scored requests, or of none if it is 0.
+    ///
+    /// # Errors
+    /// As [`Self::pack`].
+    pub fn pack_sampled(&self, sample_one_in: u32) -> Result<rkyv::util::AlignedVec<64>, ModelsError> {
         let names = |text: String| ModelsError::Names(text);
         let index_of = |name: &String| {
             let found = self.models.iter().position(|m| m.name == *name);
@@ -68,7 +76,7 @@ impl ModelSet {
         };
         let archive = |sections: &[Section]| {
             let models = self.models.iter().zip(sections).map(|(m, s)| entry(m, *s)).collect();
-            rkyv::to_bytes::<rkyv::rancor::Error>(&Metadata { models, routes: routes.clone() })
+            rkyv::to_bytes::<rkyv::rancor::Error>(&Metadata { models, routes: routes.clone(), sample_one_in })
                 .map_err(|e| names(format!("metadata cannot be serialised: {e}")))
         };
         // The archive's size does not depend on where the sections lie.

@@ -23,7 +23,7 @@ pub const HEADER_BYTES: usize = 64;
 pub const ALIGN: usize = 64;
 
 pub(crate) const MAGIC: [u8; 8] = *b"BLISSFRM";
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub enum FrameError {
     Magic,
     /// A layout this library does not know.
     #[error(
-        "publication of layout version {found}, this library reads version 2; upgrade the older of daemon and library"
+        "publication of layout version {found}, this library reads version {VERSION}; upgrade the older of daemon and library"
     )]
     Version {
         /// Version found.

@@ -16,6 +16,9 @@ pub const MAX_CLASSES: usize = 64;
 /// The route of requests that name none, or one that is not there.
 pub const DEFAULT_ROUTE: &str = "default";
 
+/// Of how many scored requests a worker counts the inputs of one, unless told otherwise.
+pub const DEFAULT_SAMPLE_ONE_IN: u32 = 16;
+
 /// What travels with the compiled models.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug)]
 #[rkyv(derive(Debug))]
@@ -24,6 +27,8 @@ pub struct Metadata {
     pub models: Vec<Entry>,
     /// The routes, the default one among them.
     pub routes: Vec<Route>,
+    /// Of how many scored requests a worker counts the inputs of one; 0: of none.
+    pub sample_one_in: u32,
 }
 
 /// One model of a publication.

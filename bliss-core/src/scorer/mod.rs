@@ -16,6 +16,7 @@ mod dimensions;
 mod evaluate;
 mod models;
 mod request_metrics;
+mod sample;
 
 pub use dimensions::BoundDimensions;
 pub use models::{BoundModel, BoundModels};

@@ -1,8 +1,10 @@
 //! Models bound to dimensions and a request's inputs.
 
 use super::dimensions::BoundDimensions;
+use super::sample::CountedRow;
 use super::{ATTRIBUTES_AT, HTTP_AT, INPUTS_AT};
 use crate::http::RequestValue;
+use crate::metrics::drift::{MAX_ROWS, PlanId, Planner};
 use crate::name::Name;
 use crate::publication::models::{
     DEFAULT_ROUTE, MAX_CLASSES, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef,
@@ -23,6 +25,10 @@ pub struct BoundModels {
     routes: Vec<NamedBoundRoute>,
     /// For each input of each model its index in the vector of values.
     bindings: Vec<u32>,
+    /// Inputs and scores that are counted, one model's after the other.
+    counted: Vec<CountedRow>,
+    plan: Option<PlanId>,
+    sample_one_in: u32,
     /// Which inputs of the request are categories, and how many it has.
     categories: u64,
     inputs: usize,
@@ -39,6 +45,8 @@ pub struct BoundModel {
     bot_class: usize,
     classes: usize,
     bindings: (usize, usize),
+    /// Rows of [`BoundModels::counted`].
+    counted: (usize, usize),
     /// Dimensions it takes inputs from, as a mask.
     dimensions: u64,
     /// Attributes of the request that it takes as categories, as a mask of their indices.
@@ -111,6 +119,9 @@ impl BoundModels {
             models: Vec::with_capacity(MAX_MODELS),
             routes: Vec::with_capacity(MAX_ROUTES),
             bindings: Vec::with_capacity(MAX_BINDINGS),
+            counted: Vec::with_capacity(MAX_ROWS),
+            plan: None,
+            sample_one_in: 0,
             categories: 0,
             inputs: 0,
             no_category: f32::from_bits(category_hash(b"")),
@@ -121,6 +132,8 @@ impl BoundModels {
         self.models.clear();
         self.routes.clear();
         self.bindings.clear();
+        self.counted.clear();
+        self.plan = None;
     }
 
     /// Binds checked models; what would not fit the buffers is refused, so nothing is allocated.
@@ -178,6 +191,7 @@ impl BoundModels {
                 bot_class: native(u64::from(entry.bot_class.to_native()))?,
                 classes,
                 bindings: (self.bindings.len(), model.inputs().len()),
+                counted: (0, 0),
                 dimensions: 0,
                 attributes: 0,
                 request_values: 0,
@@ -241,7 +255,47 @@ impl BoundModels {
             }
             self.routes.push(NamedBoundRoute { name, bound });
         }
+        self.sample_one_in = models.metadata().sample_one_in.to_native();
+        self.plan_counts(models)
+    }
+
+    /// Plans which inputs and scores are counted, and where: those of models that are active on a route, as
+    /// [`crate::metrics::drift`] says. It depends on nothing that this worker alone knows.
+    fn plan_counts(&mut self, models: ModelsRef<'_>) -> Result<(), ModelsError> {
+        let mut planner = Planner::default();
+        for index in 0..self.models.len() {
+            let rows = models.model(index)?.distribution();
+            let active = self.routes.iter().any(|route| route.bound.active == index);
+            let Some(model) = self.models.get_mut(index).filter(|_| active && !rows.is_empty()) else {
+                continue;
+            };
+            model.counted = planner.add(model.name.as_str(), model.version.as_str(), rows);
+            let (first, _) = model.bindings;
+            let at = |input: Option<usize>| self.bindings.get(first + input?).copied();
+            // Within the capacity: a plan has no more rows than that.
+            let counted = rows.iter().take(model.counted.1);
+            self.counted.extend(counted.map(|row| CountedRow::new(at(row.input()).unwrap_or(u32::MAX), row)));
+        }
+        self.plan = planner.finish();
         Ok(())
+    }
+
+    /// What is counted of inputs and scores; `None` if nothing is.
+    pub fn plan(&self) -> Option<PlanId> {
+        self.plan
+    }
+
+    /// Of how many scored requests one is counted; 0: none is.
+    pub fn sample_one_in(&self) -> u32 {
+        self.sample_one_in
+    }
+
+    /// The rows of a model, and the index of the first one in the plan.
+    #[inline]
+    pub(super) fn counted(&self, model: usize) -> (usize, &[CountedRow]) {
+        let Some(model) = self.models.get(model) else { return (0, &[]) };
+        let (first, count) = model.counted;
+        (first, self.counted.get(first..).and_then(|rows| rows.get(..count)).unwrap_or_default())
     }
 
     /// The bound models, in the order of the publication.

@@ -1,6 +1,7 @@
 //! Where a worker counts what a scorer answers.
 
 use super::Scorer;
+use super::sample::{self, Sampler};
 use crate::metrics::{EntryIndex, SeriesId, Slot};
 use crate::publication::models::{MAX_MODELS, MAX_ROUTES};
 use crate::schema::MAX_DIMENSIONS;
@@ -15,6 +16,7 @@ pub struct RequestMetrics {
     routes: Vec<RouteEntries>,
     /// Of the shadows of all routes.
     shadows: Vec<EntryIndex>,
+    sampler: Sampler,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,7 @@ impl RequestMetrics {
             dimensions: Vec::with_capacity(MAX_DIMENSIONS),
             routes: Vec::with_capacity(MAX_ROUTES),
             shadows: Vec::with_capacity(MAX_ROUTES * MAX_MODELS),
+            sampler: Sampler::new(),
         }
     }
 
@@ -75,6 +78,10 @@ impl RequestMetrics {
             self.shadows
                 .extend(shadows.map(|(name, version)| slot.claim(SeriesId::shadow(route, name, version))));
         }
+        if let Some(plan) = scorer.models().plan() {
+            slot.begin_drift(plan);
+        }
+        self.sampler.restart();
         self.bound = Some(scorer.bindings());
     }
 
@@ -100,7 +107,12 @@ impl RequestMetrics {
         self.count_lookup(slot, scorer);
         let Some(entries) = self.routes.get(route) else { return };
         match answer.outcome {
-            Ok(scored) => slot.add_score(entries.scores, scored.score),
+            Ok(scored) => {
+                slot.add_score(entries.scores, scored.score);
+                if self.sampler.next(scorer.models().sample_one_in()) {
+                    sample::count(slot, scorer, &scored);
+                }
+            }
             Err(reason) => slot.add_unscored(entries.unscored, reason),
         }
         let shadows = self.shadows.get(entries.first_shadow..).unwrap_or_default();

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::drift;
 use super::options::{self, File};
 
 const OPTIONS: &str = include_str!("options.rs");
@@ -139,6 +140,7 @@ fn page() -> String {
             "site" => vec![Section::new::<options::Site>("[site]", OPTIONS, "Site", "")],
             "admin" => vec![Section::new::<options::Admin>("[admin]", OPTIONS, "Admin", "")],
             "log" => vec![Section::new::<options::Log>("[log]", OPTIONS, "Log", "")],
+            "drift" => vec![Section::new::<drift::Drift>("[drift]", drift::SOURCE, "Drift", drift::EXAMPLE)],
             "attribute" => vec![Section::new::<options::Attribute>(
                 "[[attribute]]",
                 OPTIONS,

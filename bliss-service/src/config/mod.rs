@@ -3,6 +3,7 @@
 pub(crate) mod defaults;
 #[cfg(test)]
 pub(crate) mod documentation;
+mod drift;
 mod options;
 mod resolve;
 pub(crate) mod source;
@@ -18,6 +19,7 @@ use bliss_store::PublishOptions;
 use serde::Deserialize;
 
 use crate::origin::{Origin, Target};
+pub use drift::DriftOptions;
 pub use source::ConfigError;
 use source::Source;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub log_output: LogOutput,
     /// Which of it is written, as a `tracing` filter.
     pub log_level: String,
+    /// When inputs of models are told to be no longer what they were.
+    pub drift: DriftOptions,
     /// Dimensions and attributes.
     pub schema: Schema,
     /// Where features come from. Each dimension of the schema is filled by exactly one.

@@ -12,6 +12,7 @@ use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use toml::Spanned;
 
 use super::defaults::seconds;
+use super::drift::Drift;
 use crate::origin;
 
 /// The configuration of `bliss-service`: every option, with its default where it has one.
@@ -34,6 +35,8 @@ pub(super) struct File {
     pub(super) admin: Admin,
     #[serde(default)]
     pub(super) log: Log,
+    #[serde(default)]
+    pub(super) drift: Drift,
     /// Attributes of requests that keys are made of. Built in: ip, user_agent, host, path, method, scheme, referrer,
     /// country, ja4 (strings, except ip), ja3 (a digest of 16 bytes), asn and browser (numbers; browser is made of the agent).
     #[serde(default)]

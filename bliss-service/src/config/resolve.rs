@@ -19,7 +19,9 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
     if interval < Duration::from_millis(100) || interval > Duration::from_secs(3600) {
         return Err(source.whole("publish.interval: expected 100ms to 1h"));
     }
+    let (drift, sample_one_in) = file.drift.resolve(source)?;
     let publish = PublishOptions {
+        sample_one_in,
         grace: file.publish.grace.min(interval),
         mode: resolver.mode("publish.mode", &file.publish.mode, 0o440)?,
         readers_mode: resolver.mode("publish.readers_mode", &file.publish.readers_mode, 0o600)?,
@@ -60,6 +62,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
         admin_hosts: resolver.hosts(file.admin.hosts)?,
         log_output: file.log.format,
         log_level: level.into_inner(),
+        drift,
         schema,
         origins,
         uses_default_model,

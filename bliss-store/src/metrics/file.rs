@@ -129,6 +129,14 @@ impl MetricsFile {
     /// # Errors
     /// It cannot be created or read.
     pub fn slots(&mut self, mut each: impl FnMut(Slot<'_>)) -> Result<(), MetricsFileError> {
+        self.numbered_slots(|_, slot| each(slot))
+    }
+
+    /// The same, with the number of each slot.
+    ///
+    /// # Errors
+    /// As [`Self::slots`].
+    pub fn numbered_slots(&mut self, mut each: impl FnMut(u32, Slot<'_>)) -> Result<(), MetricsFileError> {
         self.keep_in_place()?;
         let Self { path, open: Open { file, slots, .. }, copy, .. } = self;
         let fail = |step, errno| {
@@ -148,7 +156,7 @@ impl MetricsFile {
                 break;
             }
             let slot = copy.read(file, index).map_err(|errno| fail("reading a slot", errno))?;
-            slot.into_iter().for_each(&mut each);
+            slot.into_iter().for_each(|slot| each(index, slot));
             index += 1;
         }
         Ok(())

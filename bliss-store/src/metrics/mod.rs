@@ -9,7 +9,7 @@
 //! | 8 | 4 | version of the layout |
 //! | 12 | 4 | number of slots |
 //! | 16 | 4 | bytes of a slot |
-//! | 65,536 (1 + i) | 65,536 | slot i |
+//! | 131,072 (1 + i) | 131,072 | slot i |
 //!
 //! The file is sparse: a slot uses memory once a worker takes it. A worker reserves its slot's pages before it writes
 //! there, so on a full tmpfs it does not count, rather than being killed.

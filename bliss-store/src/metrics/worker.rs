@@ -29,7 +29,7 @@ pub enum MetricsError {
     NoFile,
     /// A system call failed.
     #[error(
-        "counters: {call} failed: {}; the worker needs to read and write the file, and 64 KiB of space",
+        "counters: {call} failed: {}; the worker needs to read and write the file, and 128 KiB of space",
         std::io::Error::from_raw_os_error(*errno)
     )]
     Failed {

@@ -171,6 +171,10 @@ fn compile_with(model: &Model, weights: Option<&[Vec<f64>]>) -> Result<AlignedVe
     if weights.is_some() {
         sections.push(SectionId::Weights, &compiled_weights);
     }
+    if let Some(distribution) = &model.distribution {
+        let numbers = slots.input_names.get(..slots.float_inputs).unwrap_or_default();
+        sections.push(SectionId::Distribution, &distribution.rows(numbers)?);
+    }
 
     let mut header = Header {
         magic: MAGIC,
@@ -186,7 +190,6 @@ fn compile_with(model: &Model, weights: Option<&[Vec<f64>]>) -> Result<AlignedVe
         depth: narrow(model.trees.depth(), "levels")?,
         slots_id: 0,
         sections: sections.at,
-        tail: [0; 2],
     };
     header.slots_id = slots_id(&header, &sections);
     let mut bytes = AlignedVec::with_capacity(size_of::<Header>() + sections.bytes.len());

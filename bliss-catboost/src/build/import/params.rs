@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::error::ImportError;
-use crate::build::ir::Model;
+use crate::build::distribution::ENTRY;
+use crate::build::ir::{Distribution, Model};
 
 /// Metadata of a file by its name: text in a `.cbm`, text or an object in a JSON export.
 #[derive(Default)]
@@ -11,11 +12,17 @@ pub(super) struct Metadata {
     class_params: Option<Value>,
     params: Option<Value>,
     loss_function: Option<Value>,
+    distribution: Option<Distribution>,
 }
 
 impl Metadata {
-    /// Takes an entry, if it is one that says something about losses or classes.
+    /// Takes an entry, if it is one that says something about losses, classes or the reference distribution.
     pub(super) fn set(&mut self, name: &str, value: &Value) -> Result<(), ImportError> {
+        if let (ENTRY, Value::String(text)) = (name, value) {
+            self.distribution =
+                Distribution::read(text).map_err(|detail| ImportError::corrupt(ENTRY, detail))?;
+            return Ok(());
+        }
         let (what, entry) = match name {
             "class_params" => ("class_params", &mut self.class_params),
             "params" => ("params", &mut self.params),
@@ -38,8 +45,9 @@ impl Metadata {
         Ok(())
     }
 
-    /// Writes the loss and the names of the classes to the model.
-    pub(super) fn describe(&self, model: &mut Model) -> Result<(), ImportError> {
+    /// Writes the loss, the names of the classes and the reference distribution to the model.
+    pub(super) fn describe(&mut self, model: &mut Model) -> Result<(), ImportError> {
+        model.distribution = self.distribution.take();
         let trained = self.params.as_ref();
         let loss = self.loss_function.as_ref().or_else(|| trained?.get("loss_function"));
         model.loss = loss.map(loss_name).transpose()?.unwrap_or_default();

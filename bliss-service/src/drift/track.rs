@@ -1,0 +1,443 @@
+//! What the daemon knows of one model's inputs and scores: the last window, the site's own past, and what is wrong now.
+//!
+//! Time is cut in slices, 12 of which are a window, and in days, 7 of which are the past (with the default options they are
+//! of five minutes and of a day). The past is made of days that are over, so that what happens now is not compared with
+//! itself; until one is over, nothing is said to have changed.
+//!
+//! A site's own hours differ: by night, by a crawler that comes once a week. So the limit of an input is not below what
+//! its windows of the past came to, and half as much again; and what is above it must be so for longer than a window, in two
+//! windows that have no request in common, since one client in a hurry fills a window of a small site. What is missing is
+//! told at once. What lasts for longer than a day becomes the past.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bliss_catboost::DistributionRow;
+use bliss_catboost::distribution::NAN_BIN;
+use serde::{Deserialize, Serialize};
+
+use super::alert::{Alert, Kind};
+use super::psi::{Counts, Past, Shares, bins, psi, shares, total};
+use crate::config::DriftOptions;
+
+/// Slices of a window.
+const SLICES: u64 = 12;
+/// Days of the past.
+const DAYS: u64 = 7;
+/// How much more than usual an input may differ.
+const BEYOND_USUAL: f64 = 1.5;
+/// An alert ends below this part of the limit at which it begins: 0.1 for 0.25.
+const END: f64 = 0.4;
+/// An input that training hardly knew cannot differ from it.
+const UNKNOWN_IN_TRAINING: f64 = 0.95;
+/// So much more than in the past or in training may be NaN, and ends below half of it.
+const MORE_MISSING: f64 = 0.5;
+/// One bin that holds so much, and held at most the other in training, says that the input tells nothing.
+const CONSTANT: f64 = 0.98;
+const NOT_CONSTANT: f64 = 0.9;
+const NOT_CONSTANT_BEFORE: f64 = 0.5;
+/// The share of judged inputs that must be far from training for the traffic to be another one.
+const MOST: f64 = 0.5;
+
+/// A row: scores, or an input.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// The input's name; `None` for scores.
+    pub(super) input: Option<String>,
+    borders: Vec<f32>,
+    training: Shares,
+}
+
+impl Row {
+    pub(super) fn new(input: Option<String>, row: &DistributionRow) -> Self {
+        Self { input, borders: row.borders().to_vec(), training: row.shares().map(f64::from) }
+    }
+
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> &str {
+        self.input.as_deref().unwrap_or("the score")
+    }
+
+    /// A bin in words.
+    pub(super) fn bin(&self, bin: usize) -> String {
+        let border = |at: usize| self.borders.get(at).copied().unwrap_or(f32::INFINITY);
+        match bin {
+            NAN_BIN => "NaN".into(),
+            _ if self.borders.is_empty() => "a value".into(),
+            0 => format!("up to {}", border(0)),
+            _ if bin >= self.borders.len() => format!("above {}", border(self.borders.len() - 1)),
+            _ => format!("above {} up to {}", border(bin - 1), border(bin)),
+        }
+    }
+}
+
+/// Counts of all rows in a stretch of time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Stretch {
+    /// Which one, counted from the epoch.
+    number: u64,
+    counts: Vec<Counts>,
+    /// Of each row the largest index of a window in it.
+    usual: Vec<f64>,
+}
+
+impl Stretch {
+    fn new(number: u64, rows: usize) -> Self {
+        Self { number, counts: vec![Counts::default(); rows], usual: vec![0.0; rows] }
+    }
+
+    fn add(&mut self, counts: &[Counts]) {
+        for (sum, counts) in self.counts.iter_mut().zip(counts) {
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        self.counts.first().map_or(0, total)
+    }
+}
+
+/// What is kept of a model over a restart.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Memory {
+    slices: VecDeque<Stretch>,
+    today: Stretch,
+    past: VecDeque<Stretch>,
+    alerts: Vec<(usize, Kind, Alert)>,
+}
+
+/// Indices of a row in the last window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Judged {
+    /// Against the site's own past, and the limit; none while that is not known.
+    pub(super) past: Option<(f64, f64)>,
+    /// Against training; none for an input that training hardly knew.
+    pub(super) training: Option<f64>,
+    /// The share of NaN.
+    pub(super) missing: f64,
+}
+
+/// Shares of a row's bins now and before.
+struct Compared<'a> {
+    is: &'a Shares,
+    was: &'a Shares,
+    psi: f64,
+}
+
+impl Compared<'_> {
+    fn is(&self, bin: usize) -> f64 {
+        self.is.get(bin).copied().unwrap_or(0.0)
+    }
+
+    fn was(&self, bin: usize) -> f64 {
+        self.was.get(bin).copied().unwrap_or(0.0)
+    }
+
+    fn alert(&self, since: Duration, bin: usize, limit: f64) -> Alert {
+        Alert { since, bin, was: self.was(bin), is: self.is(bin), psi: self.psi, limit }
+    }
+}
+
+/// How long a row has been above its limit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Above {
+    since: Duration,
+    /// How often in a row that was found.
+    times: u64,
+    /// What was usual on that day before.
+    usual: f64,
+}
+
+/// One model.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) rows: Vec<Row>,
+    memory: Memory,
+    /// Of each row, once a window has enough requests.
+    judged: Vec<Judged>,
+    above: Vec<Above>,
+    alerts: BTreeMap<(Kind, usize), Alert>,
+}
+
+/// How far the daemon's knowledge goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Knowledge {
+    /// The window has too few requests.
+    TooFewRequests,
+    /// Only what training says is compared with: the site's own past is not long enough.
+    Learning,
+    /// Everything is.
+    Watching,
+}
+
+/// What began and what ended.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) began: Vec<(Kind, usize)>,
+    pub(super) ended: Vec<(Kind, usize, Alert)>,
+}
+
+fn number(now: Duration, stretch: Duration) -> u64 {
+    u64::try_from(now.as_millis() / stretch.as_millis().max(1)).unwrap_or(u64::MAX)
+}
+
+impl Track {
+    pub(super) fn new(rows: Vec<Row>, memory: Option<Memory>) -> Self {
+        let count = rows.len();
+        let fits = |stretch: &Stretch| stretch.counts.len() == count && stretch.usual.len() == count;
+        let mut memory = memory.unwrap_or_default();
+        // A file may say anything.
+        memory.slices.retain(fits);
+        memory.past.retain(fits);
+        memory.slices.truncate(SLICES as usize + 1);
+        memory.past.truncate(DAYS as usize);
+        if !fits(&memory.today) {
+            memory.today = Stretch::new(0, count);
+        }
+        let alerts = memory.alerts.drain(..).filter(|(row, _, _)| *row < count);
+        let alerts = alerts.map(|(row, kind, alert)| ((kind, row), alert)).collect();
+        let above = vec![Above::default(); count];
+        Self { rows, memory, judged: Vec::new(), above, alerts }
+    }
+
+    /// What is to be kept.
+    pub(super) fn memory(&self) -> Memory {
+        let alerts = self.alerts.iter().map(|((kind, row), alert)| (*row, *kind, alert.clone()));
+        Memory { alerts: alerts.collect(), ..self.memory.clone() }
+    }
+
+    pub(super) fn alerts(&self) -> impl Iterator<Item = (Kind, &Row, &Alert)> {
+        self.alerts.iter().filter_map(|((kind, row), alert)| Some((*kind, self.rows.get(*row)?, alert)))
+    }
+
+    pub(super) fn judged(&self) -> impl Iterator<Item = (&Row, Judged)> {
+        self.rows.iter().zip(self.judged.iter().copied())
+    }
+
+    /// Counted requests of the last window.
+    pub(super) fn requests(&self) -> u64 {
+        self.memory.slices.iter().fold(0, |sum, slice| sum.saturating_add(slice.requests()))
+    }
+
+    pub(super) fn knowledge(&self) -> Knowledge {
+        match (self.judged.is_empty(), self.memory.past.is_empty()) {
+            (true, _) => Knowledge::TooFewRequests,
+            (false, true) => Knowledge::Learning,
+            (false, false) => Knowledge::Watching,
+        }
+    }
+
+    /// Takes what was counted up to `now`, since the epoch. Judges when a slice is over, and gives what began and ended.
+    pub(super) fn take(&mut self, now: Duration, counts: &[Counts], options: &DriftOptions) -> Changes {
+        let slice = number(now, options.window / SLICES as u32);
+        let day = number(now, options.past / DAYS as u32);
+        let rows = self.rows.len();
+        let mut changes = Changes::default();
+        if self.memory.slices.back().is_none_or(|last| last.number != slice) {
+            self.memory
+                .slices
+                .retain(|old| old.number.saturating_add(SLICES) >= slice && old.number <= slice);
+            self.judge(now, options, &mut changes);
+            self.memory.slices.retain(|old| old.number.saturating_add(SLICES) > slice);
+            self.memory.slices.push_back(Stretch::new(slice, rows));
+        }
+        if self.memory.today.number != day {
+            self.end_day(day, options);
+        }
+        self.memory.today.add(counts);
+        if let Some(last) = self.memory.slices.back_mut() {
+            last.add(counts);
+        }
+        changes
+    }
+
+    fn end_day(&mut self, day: u64, options: &DriftOptions) {
+        let over = std::mem::replace(&mut self.memory.today, Stretch::new(day, self.rows.len()));
+        if over.requests() >= options.min_requests {
+            self.memory.past.push_back(over);
+        }
+        self.memory.past.retain(|old| old.number < day && old.number.saturating_add(DAYS) >= day);
+    }
+
+    fn sum(&self, stretches: &VecDeque<Stretch>, row: usize) -> Counts {
+        let mut sum = Counts::default();
+        for counts in stretches.iter().filter_map(|stretch| stretch.counts.get(row)) {
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
+        }
+        sum
+    }
+
+    fn judge(&mut self, now: Duration, options: &DriftOptions, changes: &mut Changes) {
+        if self.requests() < options.min_requests {
+            // What is known of alerts stays: silence is no sign that anything is over.
+            self.judged.clear();
+            return;
+        }
+        let day = options.past / DAYS as u32;
+        let mut judged = Vec::with_capacity(self.rows.len());
+        for at in 0..self.rows.len() {
+            let is = self.sum(&self.memory.slices, at);
+            let past = self.sum(&self.memory.past, at);
+            let Some(row) = self.rows.get(at).cloned() else { continue };
+            let borders = row.borders.len();
+            let known = total(&past) > 0;
+            let usual =
+                self.memory.past.iter().filter_map(|day| day.usual.get(at)).fold(0.0, |a: f64, b| a.max(*b));
+            let limit = options.max_psi.max(BEYOND_USUAL * usual);
+            // On the first day its windows are compared with the rest of that day.
+            let was = if known { past } else { without(self.memory.today.counts.get(at), &is) };
+            let index = psi(&is, &Past::Counts(&was), borders);
+            let now_shares = shares(&is);
+            let training = training(&row, &is);
+            if known {
+                let before = shares(&was);
+                let compared = Compared { is: &now_shares, was: &before, psi: index };
+                let bin = most_risen(&compared, borders);
+                let alert = |since| compared.alert(since, bin, limit);
+                let (since, lasts) = self.lasts(at, now, index >= limit);
+                self.update(Kind::Changed, at, since, lasts, index < END * limit, alert, changes);
+                if row.input.is_some() {
+                    self.judge_missing(Kind::Lost, at, now, &compared, changes);
+                }
+            }
+            let lasting = self.alerts.get(&(Kind::Changed, at)).map(|alert| now.saturating_sub(alert.since));
+            if lasting.is_none_or(|lasting| lasting >= day)
+                && total(&was) >= options.min_requests
+                && let Some(usual) = self.memory.today.usual.get_mut(at)
+            {
+                *usual = usual.max(index);
+            }
+            if let Some(index) = training.filter(|_| row.input.is_some()) {
+                let compared = Compared { is: &now_shares, was: &row.training, psi: index };
+                self.judge_missing(Kind::Missing, at, now, &compared, changes);
+                self.judge_constant(at, now, borders, &compared, changes);
+            }
+            judged.push(Judged {
+                past: known.then_some((index, limit)),
+                training,
+                missing: now_shares.get(NAN_BIN).copied().unwrap_or(0.0),
+            });
+        }
+        self.judge_traffic(now, &judged, options, changes);
+        self.judged = judged;
+    }
+
+    /// Since when row `at` is above its limit, and whether that is for longer than a window.
+    fn lasts(&mut self, at: usize, now: Duration, is_above: bool) -> (Duration, bool) {
+        let (Some(above), Some(usual)) = (self.above.get_mut(at), self.memory.today.usual.get_mut(at)) else {
+            return (now, false);
+        };
+        if !is_above {
+            *above = Above::default();
+            return (now, false);
+        }
+        if above.times == 0 {
+            *above = Above { since: now, times: 0, usual: *usual };
+        }
+        above.times = above.times.saturating_add(1);
+        let lasts = above.times > SLICES;
+        if lasts {
+            // What is told of is not usual, or it would not be told of again.
+            *usual = usual.min(above.usual);
+        }
+        (above.since, lasts)
+    }
+
+    /// An input that is NaN where it was not, in the past or in training.
+    fn judge_missing(
+        &mut self,
+        kind: Kind,
+        at: usize,
+        now: Duration,
+        compared: &Compared<'_>,
+        changes: &mut Changes,
+    ) {
+        let more = compared.is(NAN_BIN) - compared.was(NAN_BIN);
+        let alert = |since| compared.alert(since, NAN_BIN, MORE_MISSING);
+        self.update(kind, at, now, more >= MORE_MISSING, more < MORE_MISSING / 2.0, alert, changes);
+    }
+
+    /// An input that is always the same, which it was not in training.
+    fn judge_constant(
+        &mut self,
+        at: usize,
+        now: Duration,
+        borders: usize,
+        compared: &Compared<'_>,
+        changes: &mut Changes,
+    ) {
+        let values = bins(borders).filter(|bin| *bin != NAN_BIN);
+        let fullest = values.max_by(|a, b| compared.is(*a).total_cmp(&compared.is(*b))).unwrap_or(0);
+        let begins = compared.is(fullest) >= CONSTANT && compared.was(fullest) <= NOT_CONSTANT_BEFORE;
+        let alert = |since| compared.alert(since, fullest, CONSTANT);
+        self.update(Kind::Constant, at, now, begins, compared.is(fullest) < NOT_CONSTANT, alert, changes);
+    }
+
+    /// Traffic of which most inputs are far from training: one alert, at the row of scores.
+    fn judge_traffic(
+        &mut self,
+        now: Duration,
+        judged: &[Judged],
+        options: &DriftOptions,
+        changes: &mut Changes,
+    ) {
+        let known: Vec<f64> = judged.iter().skip(1).filter_map(|judged| judged.training).collect();
+        let far = known.iter().filter(|psi| **psi >= options.max_training_psi).count();
+        let share = far as f64 / known.len().max(1) as f64;
+        let psi = judged.first().and_then(|score| score.training).unwrap_or(0.0);
+        let alert =
+            |since| Alert { since, bin: 0, was: 0.0, is: share, psi, limit: options.max_training_psi };
+        self.update(Kind::OtherTraffic, 0, now, share > MOST, share < MOST * 0.8, alert, changes);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what an alert is, and what becomes of it")]
+    fn update(
+        &mut self,
+        kind: Kind,
+        row: usize,
+        now: Duration,
+        begins: bool,
+        ends: bool,
+        alert: impl FnOnce(Duration) -> Alert,
+        changes: &mut Changes,
+    ) {
+        let key = (kind, row);
+        match self.alerts.get_mut(&key) {
+            Some(_) if ends => changes.ended.extend(self.alerts.remove(&key).map(|alert| (kind, row, alert))),
+            Some(known) => *known = alert(known.since),
+            None if begins => {
+                self.alerts.insert(key, alert(now));
+                changes.began.push(key);
+            }
+            None => {}
+        }
+    }
+
+    /// The alert of a row.
+    pub(super) fn alert(&self, kind: Kind, row: usize) -> Option<(&Row, &Alert)> {
+        Some((self.rows.get(row)?, self.alerts.get(&(kind, row))?))
+    }
+}
+
+/// Of a day what is not in the window.
+fn without(day: Option<&Counts>, window: &Counts) -> Counts {
+    let mut rest = day.copied().unwrap_or_default();
+    rest.iter_mut().zip(window).for_each(|(rest, count)| *rest = rest.saturating_sub(*count));
+    rest
+}
+
+/// The index against training, where training knew the input.
+fn training(row: &Row, is: &Counts) -> Option<f64> {
+    let unknown = row.training.get(NAN_BIN).is_some_and(|share| *share >= UNKNOWN_IN_TRAINING);
+    (!unknown).then(|| psi(is, &Past::Shares(&row.training), row.borders.len()))
+}
+
+/// The bin whose share rose most, since that is what one looks for.
+fn most_risen(compared: &Compared<'_>, borders: usize) -> usize {
+    let rise = |bin: &usize| compared.is(*bin) - compared.was(*bin);
+    bins(borders).max_by(|a, b| rise(a).total_cmp(&rise(b))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
