@@ -40,6 +40,10 @@ pub struct Options {
     /// Addresses and networks whose clients are no people, one a line.
     #[arg(long, value_name = "FILE")]
     pub not_people: Option<PathBuf>,
+    /// Show in the report what CrowdSec's rules name in the same log, as Debian's package `crowdsec` ships them: installed, or
+    /// unpacked in this folder. Takes a while: some hundred lines a second.
+    #[arg(long, value_name = "ROOT", num_args = 0..=1, default_missing_value = "/")]
+    pub crowdsec: Option<PathBuf>,
     /// The same seed gives the same model.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u32,
@@ -119,6 +123,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     })?;
     output::note(format_args!("3 of 4: the rows again, with crawlers that say they are browsers\n"));
     features(Some(at("rewrite.csv")), "disguised.parquet")?;
+    if let Some(root) = &options.crowdsec {
+        output::note(format_args!("also: what CrowdSec names\n"));
+        package(&mut |command| {
+            command.arg("crowdsec").arg("--rows").arg(at("rows.parquet")).arg("--out").arg(at("crowdsec.csv"));
+            command.arg("--root").arg(root);
+        })?;
+    }
     output::note(format_args!("4 of 4: the model\n"));
     let base = match options.base.as_str() {
         "none" => PathBuf::from("none"),
@@ -133,6 +144,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let site = files.map(|name| at(name).display().to_string()).join(":");
         command.arg("fit").arg("--site").arg(format!("own:{site}")).arg("--out").arg(out);
         command.arg("--base").arg(&base).args(["--seed", &options.seed.to_string()]);
+        if options.crowdsec.is_some() {
+            command.arg("--named").arg(format!("CrowdSec:own:{}", at("crowdsec.csv").display()));
+        }
     })?;
     if let Some(refresh) = &refresh {
         output::note(format_args!("and: the newer model beside the active one\n"));
@@ -257,6 +271,7 @@ mod tests {
             base: "default".into(),
             rules: None,
             not_people: None,
+            crowdsec: None,
             seed: 1,
             refresh: false,
             route: "default".into(),

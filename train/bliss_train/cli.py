@@ -40,6 +40,16 @@ def parser():
     fit.add_argument("--no-clients", action="store_true", help="leave addresses and agents of clients out of the report")
     fit.add_argument("--bootstrap", type=int, default=200, metavar="N", help="samples for the report's bands (default 200)")
 
+    fit.add_argument("--named", action="append", default=[], metavar="TOOL:SITE:CSV",
+                     help="what another tool names in a site's log (a column ip), to stand beside the model in the report")
+
+    crowdsec = commands.add_parser("crowdsec", help="what CrowdSec's rules name in a log, as Debian ships them")
+    crowdsec.add_argument("--rows", required=True, type=Path, help="what `blissctl features --out` wrote")
+    crowdsec.add_argument("--out", required=True, type=Path, help="addresses and scenarios (CSV)")
+    crowdsec.add_argument("--root", type=Path, default=Path("/"), metavar="DIR",
+                          help="where the files of Debian's package crowdsec are (default: where it is installed)")
+    crowdsec.add_argument("--seconds", type=int, default=3600, help="the most that CrowdSec may take (default 3600)")
+
     test = commands.add_parser("evaluate", help="print the acceptance table")
     add_sites(test)
     how = test.add_mutually_exclusive_group(required=True)
@@ -93,7 +103,7 @@ def main(arguments=None):
     told = parser().parse_args(arguments)
     try:
         return {"label": run_label, "fit": run_fit, "evaluate": run_evaluate, "leak": run_leak,
-                "compare": refresh.run}[told.command](told)
+                "compare": refresh.run, "crowdsec": run_crowdsec}[told.command](told)
     except Problem as error:
         say(f"{'' if isinstance(error, NothingToLearn) else 'error: '}{error}")
         return error.code
@@ -221,7 +231,8 @@ def run_fit(told):
             say(f"the default model {Path(told.base).name} stays as it is")
         raise
     facts = {"seed": told.seed, "base": Path(told.base).name if base is not None else None, "wanted": wanted,
-             "bootstrap": told.bootstrap, "sites": sites, "inputs": inputs, "name_clients": not told.no_clients}
+             "bootstrap": told.bootstrap, "sites": sites, "inputs": inputs, "name_clients": not told.no_clients,
+             "named": named_of(told.named, [site.name for site in sites])}
     fitting.write(fitted, told.out, facts)
     from .evaluate import as_text
     print(as_text(fitted.figures, f"Out of fold (left out by {fitted.folds}), threshold from the same people:"))
@@ -257,6 +268,34 @@ def run_evaluate(told):
     if told.json is not None:
         from .fitting import plain
         told.json.write_text(json.dumps(plain(found), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return 0
+
+
+def named_of(options, sites):
+    """{tool: {(site, address), …}} of --named."""
+    import pandas
+
+    found = {}
+    for option in options:
+        tool, _, rest = option.partition(":")
+        site, _, path = rest.partition(":")
+        if not tool or not path or site not in sites:
+            raise Problem(f"--named: expected TOOL:SITE:CSV with a site among {', '.join(sites)}, found {option!r}")
+        try:
+            addresses = pandas.read_csv(path, dtype=str, keep_default_na=False)["ip"]
+        except (OSError, ValueError, KeyError) as error:
+            raise Problem(f"--named: {path}: expected a CSV file with a column ip: {error}") from error
+        found.setdefault(tool, set()).update((site, address) for address in addresses)
+    return found
+
+
+def run_crowdsec(told):
+    from . import crowdsec
+    from .rows import read
+
+    found = crowdsec.named(read(told.rows, []), told.root, told.seconds)
+    write_frame(found, told.out)
+    say(f"CrowdSec names {found['ip'].nunique()} addresses, by {found['scenario'].nunique()} scenarios")
     return 0
 
 

@@ -5,12 +5,13 @@ import re
 from datetime import datetime, timezone
 
 import numpy
+import pandas
 
 from . import __version__, evaluate, measure
 from .data import DISGUISED
 from .fitting import thresholds
 from .label import DECLARED, HONEYPOT, LISTED, PERSON, SCANNER, UNKNOWN
-from .rows import STAGE_NAMES, text
+from .rows import STAGE_NAMES, networks24, text
 
 ORDER = (PERSON, UNKNOWN, DECLARED, DISGUISED, SCANNER, HONEYPOT, LISTED)
 WORDS = {
@@ -151,8 +152,9 @@ def most_a_minute(rows):
     return rows.groupby(["client", minute]).size().groupby("client").max()
 
 
-def baselines(rows, clients, people_share):
-    """What a list of agents and a rate limit find, beside the model, at the same share of people."""
+def baselines(rows, clients, people_share, named=None):
+    """What a list of agents and a rate limit find, beside the model, at the same share of people, and `named`: by the name of
+    another tool the (site, address) pairs that it names."""
     kinds = [kind for kind in ORDER if kind not in (PERSON, UNKNOWN) and (clients["kind"] == kind).any()]
     rate = most_a_minute(rows).reindex(clients.index)
     people = (clients["kind"] == PERSON).to_numpy()
@@ -162,6 +164,10 @@ def baselines(rows, clients, people_share):
         "list of agents (which gave the label)": clients["kind"] == DECLARED,
         f"rate limit, over {limit:.0f} requests a minute": rate > limit,
     }
+    owners = rows.groupby("client").agg(site=("site", "first"), ip=("ip", "first")).reindex(clients.index)
+    pairs = list(zip(owners["site"], owners["ip"]))
+    for tool, addresses in sorted((named or {}).items()):
+        told[f"{tool} (names addresses)"] = pandas.Series([pair in addresses for pair in pairs], index=clients.index)
     return kinds, [[name, evaluate.percent(found[people].mean() if people.any() else None),
                     *(evaluate.percent(found[(clients["kind"] == kind).to_numpy()].mean()) for kind in kinds)] for name, found in told.items()]
 
@@ -171,8 +177,11 @@ def slices(rows, clients):
     frame = rows.groupby("client").agg(agent=("user_agent", "first"), ip=("ip", "first"))
     mobile = frame["agent"].map({agent: bool(MOBILE.search(text(agent))) for agent in frame["agent"].unique()}).astype(bool)
     shared = frame["ip"].map(frame[frame.index.isin(clients.index)].groupby("ip").size()) > 1
+    network = pandas.Series(networks24(frame["ip"]), index=frame.index)
+    neighbours = network.map(frame["ip"].groupby(network).nunique())
     told = [("phones and tablets", mobile), ("other devices", ~mobile), ("seen once", clients["requests"] == 1),
             ("seen eleven times and more", clients["requests"] > 10), ("several agents behind the address", shared),
+            ("alone in its network (/24, /48)", neighbours == 1), ("networks with ten addresses and more", neighbours >= 10),
             ("IPv6", frame["ip"].str.contains(":"))]
     out = []
     for name, mask in told:
@@ -271,7 +280,7 @@ def report(fitted, facts):
     page.append("<h2>Slices</h2><p>Who could be treated worse than others. A share that differs by more than its upper bounds allow is worth a look.</p>")
     page.append(table(["clients", "people", "below 30", "at most", "robots", "below 30"], slices(rows, clients), range(1, 6)))
 
-    base_kinds, base_rows = baselines(rows, clients, facts["wanted"].all)
+    base_kinds, base_rows = baselines(rows, clients, facts["wanted"].all, facts.get("named"))
     page.append("<h2>Against what one has anyway</h2><p>Share of clients found by the model, by a list of robots' agents, and by a rate limit that stops "
                 "the same share of people.</p>")
     page.append(table(["", WORDS[PERSON], *(WORDS[kind] for kind in base_kinds)], base_rows, range(1, 2 + len(base_kinds))))
