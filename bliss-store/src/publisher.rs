@@ -35,6 +35,8 @@ pub struct PublishOptions {
     pub max_size: Option<u64>,
     /// Threads that build tables; one per core if `None`.
     pub threads: Option<usize>,
+    /// The secret that keys are hashed with where nothing is published yet; a new one if `None`.
+    pub secret: Option<KeySecret>,
 }
 
 impl Default for PublishOptions {
@@ -46,6 +48,7 @@ impl Default for PublishOptions {
             group: None,
             max_size: None,
             threads: None,
+            secret: None,
         }
     }
 }
@@ -230,8 +233,9 @@ impl Publisher {
         let models = options.sync(&directory.join(MODELS)).open_writer()?;
         let current = features.current().map(FeaturesRef::open);
         let damaged = current.and_then(Result::err);
-        let secret = match current {
-            Some(Ok(features)) => features.secret(),
+        let secret = match (current, options.secret) {
+            (Some(Ok(features)), _) => features.secret(),
+            (_, Some(secret)) => secret,
             _ => {
                 let mut secret = [0; SECRET_BYTES];
                 getrandom::fill(&mut secret).map_err(PublishError::Secret)?;

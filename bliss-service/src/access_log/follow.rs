@@ -8,6 +8,7 @@
 mod gzip;
 mod lines;
 mod names;
+mod resume;
 mod tail;
 mod unread;
 
@@ -20,6 +21,8 @@ use std::time::Duration;
 use gzip::Gzip;
 pub use names::LogPaths;
 use names::predecessors;
+pub use resume::Position;
+pub(crate) use resume::MOST_POSITIONS;
 use tail::{Identity, Mark, Tail, identity};
 pub use unread::Unread;
 use unread::unread;
@@ -65,6 +68,8 @@ pub struct Line<'a> {
     pub bytes: &'a [u8],
     /// It was written before this follower started.
     pub is_backlog: bool,
+    /// Another follower may have passed it before: see [`Follower::resume`].
+    pub is_doubtful: bool,
     /// 0 for a file's first line, and then what the caller left here with the line before.
     pub note: &'a mut u64,
 }
@@ -92,6 +97,8 @@ pub struct Follower {
     /// In the order in which they are read: of each log the oldest first.
     files: Vec<Followed>,
     marks: VecDeque<Mark>,
+    /// Where another follower stopped.
+    saved: Vec<Position>,
     counters: FollowCounters,
     /// When patterns were matched last.
     looked: Option<Duration>,
@@ -120,6 +127,7 @@ struct Followed {
     log: u64,
     reader: Reader,
     is_backlog: bool,
+    is_doubtful: bool,
     note: u64,
     /// For a file under no path: when it left or, after that, grew.
     left: Option<Duration>,
@@ -149,6 +157,7 @@ impl Follower {
             logs: Vec::new(),
             files: Vec::new(),
             marks: VecDeque::new(),
+            saved: Vec::new(),
             counters: FollowCounters::default(),
             looked: None,
             is_settled: false,
@@ -169,9 +178,10 @@ impl Follower {
             if held_back.contains(&file.log) {
                 return true;
             }
-            let Followed { log, reader, is_backlog, note, left } = file;
+            let Followed { log, reader, is_backlog, is_doubtful, note, left } = file;
             let before = counters.bytes;
-            let mut pass = |bytes: &[u8]| line(Line { bytes, is_backlog: *is_backlog, note });
+            let is_doubtful = *is_doubtful;
+            let mut pass = |bytes: &[u8]| line(Line { bytes, is_backlog: *is_backlog, is_doubtful, note });
             let read = match reader {
                 Reader::Plain(tail) => {
                     let path = || logs.iter().find(|known| known.id == *log).map(|log| log.path.as_path());
@@ -248,8 +258,10 @@ impl Follower {
                     let is_missing = error.kind() == io::ErrorKind::NotFound;
                     if is_missing && log.has_past {
                         // The file that comes is new from its first byte, but the log has a past.
+                        if !self.open_resumed(log, false, now).unwrap_or(false) {
+                            self.open_predecessors(log, None, now);
+                        }
                         log.has_past = false;
-                        self.open_predecessors(log, None, now);
                     }
                     if !is_missing {
                         // It may be there, and come back.
@@ -314,6 +326,9 @@ impl Follower {
 
     /// Opens the file under a log's path and, if it has a past, its predecessors.
     fn open(&mut self, log: &Log, now: Duration) -> io::Result<()> {
+        if log.has_past && self.open_resumed(log, true, now)? {
+            return Ok(());
+        }
         let bytes = match self.start {
             _ if !log.has_past => u64::MAX,
             Start::End => 0,
@@ -338,7 +353,8 @@ impl Follower {
             }
             let reader = Reader::Plain(tail);
             let is_backlog = log.has_past;
-            self.files.push(Followed { log: log.id, reader, is_backlog, note: 0, left: None });
+            let is_doubtful = false;
+            self.files.push(Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left: None });
             self.has_opened = true;
             break;
         }
@@ -371,7 +387,8 @@ impl Follower {
             });
             match opened {
                 Ok(Some(reader)) => {
-                    let file = Followed { log: log.id, reader, is_backlog: true, note: 0, left: Some(now) };
+                    let (is_backlog, is_doubtful, left) = (true, false, Some(now));
+                    let file = Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left };
                     self.files.push(file);
                     self.has_opened = true;
                 }
@@ -403,7 +420,8 @@ impl Follower {
             if tail.identity == rotated {
                 let files = between.into_iter().rev().map(|tail| {
                     let reader = Reader::Plain(tail);
-                    Followed { log: log.id, reader, is_backlog: false, note: 0, left: Some(now) }
+                    let (is_backlog, is_doubtful, left) = (false, false, Some(now));
+                    Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left }
                 });
                 self.files.extend(files);
                 return;
