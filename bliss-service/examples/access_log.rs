@@ -96,7 +96,9 @@ fn count(
     let took = started.elapsed().as_secs_f64();
     let (held, bytes) = (aggregator.keys(), aggregator.bytes());
     if is_whole {
-        println!("read, parsed and counted: {took:.2} s, {rows} rows of {held} keys, {bytes} bytes by estimate");
+        println!(
+            "read, parsed and counted: {took:.2} s, {rows} rows of {held} keys, {bytes} bytes by estimate"
+        );
     } else {
         println!(
             "{:14} {:6.2} s {held:8} keys {:6} bytes a key by estimate, {:6} of the process, {} dropped",

@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
 use crate::checkpoint::{DEFAULT_DIRECTORY, Keep, Unfit};
+use crate::config::Config;
 use crate::expiry::Expiry;
 use crate::origin::{self, Context, OriginKind};
 use crate::refusal::Refusal;
@@ -94,7 +94,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         && let Err(error) = keep.keep_secret(&secret)
     {
         let shown = keep.directory().display();
-        tracing::warn!("checkpoint.directory {shown}: the key secret cannot be written, so that a reboot forgets what is counted: {error}");
+        tracing::warn!(
+            "checkpoint.directory {shown}: the key secret cannot be written, so that a reboot forgets what is counted: {error}"
+        );
     }
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("admin.listen: {} cannot listen; is another process there?", config.listen)
@@ -119,8 +121,13 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     checkpoint_on_signal(keep.clone())?;
     let mut tasks = JoinSet::new();
     for index in 0..config.origins.len() {
-        let context =
-            Context { index, state: state.clone(), publisher: publisher.clone(), keep: keep.clone(), stop: stop.clone() };
+        let context = Context {
+            index,
+            state: state.clone(),
+            publisher: publisher.clone(),
+            keep: keep.clone(),
+            stop: stop.clone(),
+        };
         let config = config.clone();
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }

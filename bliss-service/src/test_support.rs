@@ -103,8 +103,13 @@ impl Running {
         let config = Arc::new(config);
         let keep = Keep::open(&config.checkpoint).unwrap().map(Arc::new);
         for index in 0..config.origins.len() {
-            let context =
-                Context { index, state: state.clone(), publisher: publisher.clone(), keep: keep.clone(), stop: stop.clone() };
+            let context = Context {
+                index,
+                state: state.clone(),
+                publisher: publisher.clone(),
+                keep: keep.clone(),
+                stop: stop.clone(),
+            };
             let config = config.clone();
             tokio::spawn(async move {
                 let target = config.target(context.index, &SECRET).unwrap();

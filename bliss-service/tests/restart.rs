@@ -52,7 +52,9 @@ fn d6_a_kill_and_a_reboot_forget_nothing() {
     append(dir.path(), 0);
     let mut daemon = Daemon::start(dir.path(), LOG);
     // The file must have been found empty.
-    daemon.until("the log", |d| d.get("/metrics").unwrap().1.contains("bliss_access_log_files{origin=\"traffic\"} 1"));
+    daemon.until("the log", |d| {
+        d.get("/metrics").unwrap().1.contains("bliss_access_log_files{origin=\"traffic\"} 1")
+    });
     append(dir.path(), 5);
     daemon.until("five", |_| requests(dir.path()) == Some(5.0));
     let file = dir.path().join("state/traffic.checkpoint");
@@ -100,7 +102,9 @@ fn a_folder_that_cannot_be_used_is_said_and_the_daemon_goes_on() {
     fs::write(dir.path().join("state"), "no folder").unwrap();
     append(dir.path(), 0);
     let mut daemon = Daemon::start(dir.path(), LOG);
-    daemon.until("the log", |d| d.get("/metrics").unwrap().1.contains("bliss_access_log_files{origin=\"traffic\"} 1"));
+    daemon.until("the log", |d| {
+        d.get("/metrics").unwrap().1.contains("bliss_access_log_files{origin=\"traffic\"} 1")
+    });
     append(dir.path(), 2);
     daemon.until("two", |_| requests(dir.path()) == Some(2.0));
     assert_eq!(daemon.said(0, "is not kept over a restart").len(), 1);

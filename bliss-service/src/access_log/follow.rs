@@ -21,8 +21,9 @@ use std::time::Duration;
 use gzip::Gzip;
 pub use names::LogPaths;
 use names::predecessors;
-pub use resume::Position;
 pub(crate) use resume::MOST_POSITIONS;
+pub use resume::Position;
+use resume::Resumed;
 use tail::{Identity, Mark, Tail, identity};
 pub use unread::Unread;
 use unread::unread;
@@ -258,10 +259,12 @@ impl Follower {
                     let is_missing = error.kind() == io::ErrorKind::NotFound;
                     if is_missing && log.has_past {
                         // The file that comes is new from its first byte, but the log has a past.
-                        if !self.open_resumed(log, false, now).unwrap_or(false) {
+                        let resumed = self.open_resumed(log, false, now).unwrap_or(Resumed::Unknown);
+                        if resumed == Resumed::Unknown {
                             self.open_predecessors(log, None, now);
                         }
-                        log.has_past = false;
+                        // Where its place may be mounted later, it is still to be read where it was left.
+                        log.has_past = resumed == Resumed::Nothing;
                     }
                     if !is_missing {
                         // It may be there, and come back.
@@ -297,7 +300,7 @@ impl Follower {
         for (path, is_named) in found.logs {
             if self.logs.iter().all(|log| log.path != path) {
                 self.next_log += 1;
-                let has_past = !self.is_settled;
+                let has_past = !self.is_settled || self.was_left(&path);
                 let (identity, failing) = (None, None);
                 self.logs.push(Log { id: self.next_log, path, is_named, has_past, identity, failing });
             }
@@ -326,7 +329,7 @@ impl Follower {
 
     /// Opens the file under a log's path and, if it has a past, its predecessors.
     fn open(&mut self, log: &Log, now: Duration) -> io::Result<()> {
-        if log.has_past && self.open_resumed(log, true, now)? {
+        if log.has_past && self.open_resumed(log, true, now)? != Resumed::Unknown {
             return Ok(());
         }
         let bytes = match self.start {
@@ -350,6 +353,8 @@ impl Follower {
             }
             if let Some(mark) = self.marks.iter().find(|mark| mark.identity == tail.identity) {
                 tail.resume(mark)?;
+            } else {
+                self.go_on_in(&mut tail)?;
             }
             let reader = Reader::Plain(tail);
             let is_backlog = log.has_past;

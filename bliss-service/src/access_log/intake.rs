@@ -19,7 +19,7 @@ pub fn take(
         return None;
     }
     let ingest = |aggregator: &mut Aggregator, record: &_| {
-        if is_backlog  { aggregator.ingest_backlog(record) } else { aggregator.ingest(record) }
+        if is_backlog { aggregator.ingest_backlog(record) } else { aggregator.ingest(record) }
     };
     match parser.parse(bytes) {
         Ok(record) => {

@@ -33,10 +33,7 @@ pub(crate) struct Population {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct EngineVersions {
     /// Of each network the newest version that was seen in it, and when the network was seen last.
-    #[serde(
-        serialize_with = "bounded::pairs",
-        deserialize_with = "bounded::map::<_, _, _, MOST_NETWORKS>"
-    )]
+    #[serde(serialize_with = "bounded::pairs", deserialize_with = "bounded::map::<_, _, _, MOST_NETWORKS>")]
     networks: HashMap<u64, (u32, u64)>,
     newest: Option<u32>,
 }

@@ -92,7 +92,9 @@ pub enum Unfit {
     #[error("it is no such file; remove it, or name another folder")]
     Foreign,
     /// It was written by another version of BLISS.
-    #[error("it is of version {found}, and version {expected} is expected: another version of BLISS wrote it")]
+    #[error(
+        "it is of version {found}, and version {expected} is expected: another version of BLISS wrote it"
+    )]
     Version {
         /// What is read.
         expected: u32,

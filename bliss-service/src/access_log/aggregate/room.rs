@@ -99,7 +99,8 @@ impl Table {
             let outsized = (entry.bytes / usual).max(1) as u64;
             Some((activity / outsized, entry.last_seen_ms))
         };
-        let may_go = |index: &usize| pays.is_none() || self.entries.get(*index).is_some_and(|e| e.network == pays);
+        let may_go =
+            |index: &usize| pays.is_none() || self.entries.get(*index).is_some_and(|e| e.network == pays);
         let victim = candidates.into_iter().filter(may_go).min_by_key(|index| worth(*index));
         self.remove(victim.unwrap_or(grown));
     }

@@ -36,7 +36,9 @@ pub(super) fn fingerprint(schema: &Schema, dimensions: &[usize], tables: &[Table
     xxh3_64(text.as_bytes())
 }
 
-pub(super) fn keys<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<[Option<u64>]>, D::Error> {
+pub(super) fn keys<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Box<[Option<u64>]>, D::Error> {
     bounded::vec::<D, Option<u64>, MOST_DIMENSIONS>(deserializer).map(Vec::into_boxed_slice)
 }
 

@@ -255,8 +255,7 @@ impl Table {
             let mut deletes: Vec<_> = self.gone.drain().collect();
             deletes.sort_unstable();
             let is_change = !rows.is_empty() || !deletes.is_empty();
-            return is_change
-                .then_some((self.dimension, DimensionChange::Patch { upserts: rows, deletes }));
+            return is_change.then_some((self.dimension, DimensionChange::Patch { upserts: rows, deletes }));
         }
         self.settle(at_ms, None);
         self.whole = false;

@@ -33,7 +33,9 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     let words = words.map(|Words(words)| words);
     match (data & 3, &words) {
         (SMALL, None) => {}
-        (ARRAY, Some(hashes)) if hashes.len() <= MOST_HASHES => return array(hashes).map_err(D::Error::custom),
+        (ARRAY, Some(hashes)) if hashes.len() <= MOST_HASHES => {
+            return array(hashes).map_err(D::Error::custom);
+        }
         (REGISTER, Some(words)) if are_registers(words) => {}
         _ => return Err(D::Error::custom("this is no estimator")),
     }

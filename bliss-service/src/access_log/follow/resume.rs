@@ -120,7 +120,9 @@ impl Position {
 
     /// The rest of the compressed file, if it holds what was read.
     fn resume_gzip(&self, path: &Path) -> io::Result<Option<Gzip>> {
-        let Some((head_bytes, tail_bytes)) = self.lens().filter(|_| self.position > 0) else { return Ok(None) };
+        let Some((head_bytes, tail_bytes)) = self.lens().filter(|_| self.position > 0) else {
+            return Ok(None);
+        };
         let mut gzip = Gzip::open(path, u64::MAX)?;
         let kept = tail_bytes.max(usize::try_from(self.back).unwrap_or(usize::MAX));
         let (mut head, mut last) = (Vec::new(), Vec::new());
@@ -155,6 +157,17 @@ fn modified_ms(metadata: &std::fs::Metadata) -> u64 {
     u64::try_from(ms).unwrap_or(0)
 }
 
+/// What became of a log that another follower may have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resumed {
+    /// It did not read it.
+    Unknown,
+    /// It did, and there is nothing of it now.
+    Nothing,
+    /// Its files are open where they were left.
+    Opened,
+}
+
 /// A file that may be one that was read, or newer.
 struct Candidate {
     path: PathBuf,
@@ -180,17 +193,11 @@ impl Follower {
         let mut positions = open.collect::<Option<Vec<_>>>()?;
         let marks = self.marks.iter().map(|mark| Position::of_mark(mark, &[], 0));
         let closed: Vec<_> = marks.collect();
-        let is_new = |position: &Position, known: &[Position]| {
-            known.iter().all(|known| known.inode != position.inode)
-        };
-        let mut before: Vec<_> = self.saved.iter().cloned().collect();
+        let is_new =
+            |position: &Position, known: &[Position]| known.iter().all(|known| known.inode != position.inode);
+        let mut before = self.saved.clone();
         before.retain(|position| is_new(position, &positions) && is_new(position, &closed));
-        // A log that cannot be opened yet is still to be read where it was left.
-        let is_waiting = |position: &Position| {
-            let waits = |log: &Log| log.has_past && log.path.as_os_str().as_bytes() == position.path;
-            position.is_open && self.logs.iter().any(waits)
-        };
-        before.iter_mut().for_each(|position| position.is_open = is_waiting(position));
+        // Of a log that cannot be opened yet they are still open.
         let room = MARKS.saturating_sub(closed.len());
         let surplus = before.len().saturating_sub(room);
         positions.extend(before.into_iter().skip(surplus));
@@ -200,15 +207,22 @@ impl Follower {
     }
 
     /// Opens the files of a log that another follower read, each where it stopped; `has_current`: there is one under its path.
-    /// False: it did not read this log.
-    pub(super) fn open_resumed(&mut self, log: &Log, has_current: bool, now: Duration) -> io::Result<bool> {
+    pub(super) fn open_resumed(
+        &mut self,
+        log: &Log,
+        has_current: bool,
+        now: Duration,
+    ) -> io::Result<Resumed> {
         if self.saved.is_empty() {
-            return Ok(false);
+            return Ok(Resumed::Unknown);
         }
         for attempt in 0..3 {
             let Some((files, current, is_lost)) = self.find_resumed(log, has_current, now)? else {
-                return Ok(false);
+                return Ok(Resumed::Unknown);
             };
+            if files.is_empty() && !has_current {
+                return Ok(Resumed::Nothing);
+            }
             let moved = || match &current {
                 Some(current) => std::fs::metadata(&log.path).map(|found| identity(&found) != *current),
                 None => Ok(false),
@@ -226,9 +240,27 @@ impl Follower {
             }
             self.has_opened |= !files.is_empty();
             self.files.extend(files.into_iter().rev());
-            return Ok(true);
+            let path = log.path.as_os_str().as_bytes();
+            self.saved.retain(|position| !position.is_open || position.path != path);
+            return Ok(Resumed::Opened);
         }
-        Ok(false)
+        Ok(Resumed::Unknown)
+    }
+
+    /// Whether another follower was reading the log at `path`, and this one has not opened it yet.
+    pub(super) fn was_left(&self, path: &Path) -> bool {
+        let path = path.as_os_str().as_bytes();
+        self.saved.iter().any(|position| position.is_open && position.path == path)
+    }
+
+    /// Goes on in a file that was away and that another follower has read.
+    pub(super) fn go_on_in(&self, tail: &mut Tail) -> io::Result<()> {
+        for position in self.saved.iter().filter(|position| position.position > 0) {
+            if position.is_of(tail.file())? {
+                return tail.go_on(position.position - position.back, position.skipping);
+            }
+        }
+        Ok(())
     }
 
     /// The files of the log, the newest first, which file is under its path, and whether the one that was read last is lost.
@@ -247,13 +279,20 @@ impl Follower {
             candidates.push(Candidate { path: log.path.clone(), is_gzip: false, is_current: true });
             // Perhaps under another name.
             let file = crate::fingerprint::open_regular(&log.path)?.0;
-            let known = self.saved.iter().find(|position| position.position > 0 && position.is_of(&file).unwrap_or(false));
+            let known = self
+                .saved
+                .iter()
+                .find(|position| position.position > 0 && position.is_of(&file).unwrap_or(false));
             if wanted.is_empty() {
                 wanted.extend(known);
             }
         }
         let Some(last) = wanted.last().copied() else { return Ok(None) };
-        let rotated = predecessors(&log.path)?;
+        let rotated = match predecessors(&log.path) {
+            // Perhaps its place is not mounted yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !has_current => Vec::new(),
+            found => found?,
+        };
         candidates.extend(rotated.into_iter().map(|found| Candidate {
             path: found.path,
             is_gzip: found.is_gzip,

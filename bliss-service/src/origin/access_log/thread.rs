@@ -157,13 +157,7 @@ impl LogThread {
         }
     }
 
-    fn poll(
-        &mut self,
-        follower: &mut Follower,
-        health: &mut Health,
-        now_ms: u64,
-        now: Duration,
-    ) -> Polled {
+    fn poll(&mut self, follower: &mut Follower, health: &mut Health, now_ms: u64, now: Duration) -> Polled {
         let Self { aggregator, options, context, .. } = self;
         follower.poll(now, |line| {
             if let Some(error) = take(line, &options.parser, aggregator, health, now_ms) {

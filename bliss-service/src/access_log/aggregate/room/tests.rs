@@ -186,7 +186,11 @@ fn activity_fades() {
 }
 
 /// The most bytes of a dimension while these come, the share of people without a row, and how many keys there are.
-fn bytes_and_lost(mut requests: Vec<(u64, String, String, String)>, people: u64, max_bytes: usize) -> (usize, f64) {
+fn bytes_and_lost(
+    mut requests: Vec<(u64, String, String, String)>,
+    people: u64,
+    max_bytes: usize,
+) -> (usize, f64) {
     requests.sort();
     let schema = schema();
     let options = AggregateOptions { max_keys: 1_000_000, max_bytes, ..AggregateOptions::default() };

@@ -345,6 +345,31 @@ fn d6_what_comes_after_a_checkpoint_counts_once_after_a_kill() {
     }
 }
 
+/// The log is away when the daemon starts, and comes back: its place was not mounted yet.
+#[test]
+fn d6_a_log_that_comes_back_later_counts_once() {
+    let expected = live();
+    let mut host = Host::new();
+    let mut origin = host.start();
+    host.follow(&mut origin, 100);
+    host.end(origin);
+    host.pass(200);
+    host.rotate("", "_away");
+    let mut origin = host.start();
+    for _ in 0..30 {
+        origin.log.step(&mut origin.following, host.now_ms, host.elapsed());
+        origin.log.answered();
+    }
+    // And the daemon is restarted meanwhile.
+    host.end(origin);
+    let mut origin = host.start();
+    origin.log.step(&mut origin.following, host.now_ms, host.elapsed());
+    origin.log.answered();
+    host.rotate("_away", "");
+    host.follow(&mut origin, 300);
+    assert_same("back", &host.rows(&origin), &expected);
+}
+
 /// The file that was read is gone: nothing counts twice, and what is later than all that was read counts.
 #[test]
 fn d6_a_file_that_cannot_be_found_again_never_counts_twice() {
@@ -375,9 +400,13 @@ fn what_is_damaged_is_begun_without_and_what_cannot_be_written_is_told() {
     fs::create_dir(&blocked).unwrap();
     host.checkpoint(&mut origin);
     host.follow(&mut origin, 11);
-    let problem = |origin: &Origin| origin.log.problem().map(|problem| (problem.kind.name(), problem.message));
+    let problem =
+        |origin: &Origin| origin.log.problem().map(|problem| (problem.kind.name(), problem.message));
     let (kind, message) = problem(&origin).unwrap();
-    assert!(kind == "not_kept" && message.contains("log.checkpoint: the checkpoint cannot be written"), "{message}");
+    assert!(
+        kind == "not_kept" && message.contains("log.checkpoint: the checkpoint cannot be written"),
+        "{message}"
+    );
     fs::remove_dir(&blocked).unwrap();
     host.checkpoint(&mut origin);
     host.follow(&mut origin, 12);
