@@ -223,7 +223,8 @@ fn bytes_and_lost(
     }
     let of = DimensionKeys::new(&SECRET, &schema, &schema.dimensions[0]);
     let has = |person: &u64| {
-        let key = of.key(|_| Some(format!("192.0.{person}.9").as_str().into())).unwrap();
+        let address = format!("192.0.{person}.9");
+        let key = of.key(|_| Some(address.as_str().into())).unwrap();
         aggregator.tables[0].entries.iter().any(|row| row.key() == key)
     };
     (most, (0..people).filter(|person| !has(person)).count() as f64 / people as f64)
