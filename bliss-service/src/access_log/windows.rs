@@ -192,6 +192,11 @@ impl Ring {
         allocation(self.buckets.capacity() * size_of::<Bucket>()) + allocation(closed) + self.distinct_bytes
     }
 
+    /// Gives up what only spares work.
+    pub(crate) fn forget_sum(&mut self) {
+        self.closed = None;
+    }
+
     /// What [`Self::heap_bytes`] needs, after the ring was read back.
     pub(crate) fn measure(&mut self) {
         self.distinct_bytes = self.buckets.iter().map(Bucket::distinct_bytes).sum();

@@ -226,6 +226,17 @@ impl Table {
         }
     }
 
+    /// The same after sums were made of its buckets for a publication, which are not kept where there is no room.
+    fn account_published(&mut self, index: usize) {
+        self.account(index);
+        if self.bytes > self.limits.bytes
+            && let Some(entry) = self.entries.get_mut(index)
+        {
+            entry.rings.iter_mut().for_each(Ring::forget_sum);
+            self.account(index);
+        }
+    }
+
     pub(super) fn remove(&mut self, index: usize) {
         let entry = self.entries.swap_remove(index);
         if let Some(network) = entry.network {
@@ -265,8 +276,7 @@ impl Table {
                 entry.published = true;
                 sink.push(entry, &self.columns, &self.wanted);
             }
-            // Sums that are kept were made.
-            self.account(index);
+            self.account_published(index);
         }
         Some((self.dimension, DimensionChange::Replace(sink.rows)))
     }
@@ -320,7 +330,7 @@ impl Table {
                 entry.published = true;
                 sink.push(entry, &self.columns, &self.wanted);
             }
-            self.account(index);
+            self.account_published(index);
         }
     }
 }
