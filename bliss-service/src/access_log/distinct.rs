@@ -72,6 +72,7 @@ pub(crate) enum Distinct {
     Estimated(#[serde(with = "sketch")] Estimator),
 }
 
+#[expect(clippy::box_collection, reason = "as the set has it")]
 fn exact<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<Vec<u64>>, D::Error> {
     bounded::vec::<D, u64, EXACT>(deserializer).map(Box::new)
 }

@@ -88,7 +88,8 @@ mod tests {
                 let mut before = distinct.clone();
                 for value in 10_000..11_000_u64 {
                     let hash = hash.hash(&value.to_le_bytes());
-                    (before.insert(hash), back.insert(hash));
+                    before.insert(hash);
+                    back.insert(hash);
                 }
                 assert_eq!(before.count(), back.count(), "{value}");
             }
