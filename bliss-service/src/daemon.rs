@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bliss_core::key::KeySecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::{DEFAULT_DIRECTORY, Keep, Unfit};
 use crate::config::Config;
 use crate::expiry::Expiry;
-use crate::origin::{self, Context};
+use crate::origin::{self, Context, OriginKind};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::{admin, drift, model_files, publish};
@@ -45,6 +47,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             on_signal.cancel();
         });
         ignore_other_signals()?;
+        // Until it is listened to, it must not end the process.
+        let _early = signal(SignalKind::user_defined2())?;
         serve(config, stop).await
     });
     // A read that hangs, for instance on a dead network file system, is abandoned.
@@ -61,7 +65,6 @@ fn ignore_other_signals() -> std::io::Result<()> {
             SignalKind::user_defined1(),
             "the log goes to standard error, there is no file to reopen",
         ),
-        ("SIGUSR2", SignalKind::user_defined2(), "it has no meaning here"),
     ];
     for (name, kind, why) in signals {
         let mut signal = signal(kind)?;
@@ -81,9 +84,20 @@ fn ignore_other_signals() -> std::io::Result<()> {
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let state = Arc::new(State::new(&config));
+    let keep = keep(&config);
+    let mut publishing = config.publish.clone();
+    publishing.secret = keep.as_ref().and_then(|keep| kept_secret(keep));
     // The files first: a second daemon must fail on them, not on the port.
-    let opened = publish::open(&config.directory, &config.publish, &config.schema, &state)?;
+    let opened = publish::open(&config.directory, &publishing, &config.schema, &state)?;
     let secret = opened.secret;
+    if let Some(keep) = &keep
+        && let Err(error) = keep.keep_secret(&secret)
+    {
+        let shown = keep.directory().display();
+        tracing::warn!(
+            "checkpoint.directory {shown}: the key secret cannot be written, so that a reboot forgets what is counted: {error}"
+        );
+    }
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("admin.listen: {} cannot listen; is another process there?", config.listen)
     })?;
@@ -105,10 +119,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         "publishing"
     );
 
+    checkpoint_on_signal(keep.clone())?;
     let mut tasks = JoinSet::new();
     for index in 0..config.origins.len() {
-        let context =
-            Context { index, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+        let context = Context {
+            index,
+            state: state.clone(),
+            publisher: publisher.clone(),
+            keep: keep.clone(),
+            stop: stop.clone(),
+        };
         let config = config.clone();
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }
@@ -147,8 +167,62 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     Ok(())
 }
 
+/// The folder for what a restart must not lose, if anything is: one that cannot be used is said, and the daemon goes on.
+fn keep(config: &Config) -> Option<Arc<Keep>> {
+    let is_followed = |kind: &OriginKind| matches!(kind, OriginKind::AccessLog(log) if log.is_followed());
+    if !config.origins.iter().any(|origin| is_followed(&origin.kind)) {
+        return None;
+    }
+    match Keep::open(&config.checkpoint) {
+        Ok(Some(keep)) => {
+            tracing::info!(directory = %keep.directory().display(), "what is counted is kept over a restart");
+            Some(Arc::new(keep))
+        }
+        Ok(None) => {
+            tracing::info!(
+                "what is counted is not kept over a restart: make {DEFAULT_DIRECTORY} (systemd: StateDirectory=bliss), or \
+                 name another `checkpoint.directory`"
+            );
+            None
+        }
+        Err(error) => {
+            tracing::error!("what is counted is not kept over a restart: checkpoint.directory {error}");
+            None
+        }
+    }
+}
+
+fn kept_secret(keep: &Keep) -> Option<KeySecret> {
+    match keep.secret() {
+        Ok(secret) => Some(secret),
+        Err(Unfit::Absent) => None,
+        Err(error) => {
+            let shown = keep.directory().display();
+            tracing::warn!("checkpoint.directory {shown}: the key secret that was kept is not used: {error}");
+            None
+        }
+    }
+}
+
+/// SIGUSR2 asks for checkpoints.
+fn checkpoint_on_signal(keep: Option<Arc<Keep>>) -> std::io::Result<()> {
+    let mut signal = signal(SignalKind::user_defined2())?;
+    tokio::spawn(async move {
+        while signal.recv().await.is_some() {
+            match &keep {
+                Some(keep) => {
+                    tracing::info!("SIGUSR2: checkpoints are written");
+                    keep.ask();
+                }
+                None => tracing::warn!("SIGUSR2 is ignored: nothing is kept over a restart"),
+            }
+        }
+    });
+    Ok(())
+}
+
 /// Runs an origin. One that fails by itself is restarted, and never takes the others with it.
-async fn keep_running(context: Context, config: Arc<Config>, secret: bliss_core::key::KeySecret) {
+async fn keep_running(context: Context, config: Arc<Config>, secret: KeySecret) {
     while !context.stop.is_cancelled() {
         let (task_context, task_config) = (context.clone(), config.clone());
         let task = tokio::spawn(async move {

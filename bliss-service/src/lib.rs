@@ -6,6 +6,7 @@
 //! | [`origin`] | where features come from: files, web servers, access logs; each a task of its own |
 //! | [`decode`] | from bytes to rows, accepted whole or refused whole |
 //! | [`access_log`] | features from the host's own traffic, as a synchronous library |
+//! | [`checkpoint`] | what is kept on disk over a restart or a reboot |
 //! | [`model_files`] | from CatBoost's files to published models |
 //! | [`publish`] | the one thread that publishes |
 //! | [`state`], [`metrics`], [`worker_metrics`], [`admin`] | what the daemon knows of itself and of workers, and its pages |
@@ -24,6 +25,7 @@ pub mod access_log;
 pub mod admin;
 mod category;
 pub mod check;
+pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::Keep;
 use crate::config::Config;
 use crate::origin::{self, Context};
 use crate::publish::{Store, start_with};
@@ -89,9 +90,10 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Runs all origins of the configuration `text`, which needs no `directory`.
+    /// Runs all origins of the configuration `text`, which needs no `directory`. What is counted is kept where `checkpoint` says.
     pub(crate) fn start(directory: &Path, text: &str, kept: Kept) -> Self {
-        let text = format!("directory = \"unused\"\npublish.interval = \"100ms\"\n{text}");
+        let keep = if text.contains("checkpoint.") { "" } else { "checkpoint.directory = \"\"\n" };
+        let text = format!("directory = \"unused\"\npublish.interval = \"100ms\"\n{keep}{text}");
         let config =
             Config::parse(&directory.join("bliss.toml"), &text).unwrap_or_else(|error| panic!("{error}"));
         let state = Arc::new(State::new(&config));
@@ -99,9 +101,15 @@ impl Running {
             start_with(kept.clone(), config.publish_interval, None, state.clone()).unwrap();
         let stop = CancellationToken::new();
         let config = Arc::new(config);
+        let keep = Keep::open(&config.checkpoint).unwrap().map(Arc::new);
         for index in 0..config.origins.len() {
-            let context =
-                Context { index, state: state.clone(), publisher: publisher.clone(), stop: stop.clone() };
+            let context = Context {
+                index,
+                state: state.clone(),
+                publisher: publisher.clone(),
+                keep: keep.clone(),
+                stop: stop.clone(),
+            };
             let config = config.clone();
             tokio::spawn(async move {
                 let target = config.target(context.index, &SECRET).unwrap();

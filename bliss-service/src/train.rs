@@ -126,7 +126,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(root) = &options.crowdsec {
         output::note(format_args!("also: what CrowdSec names\n"));
         package(&mut |command| {
-            command.arg("crowdsec").arg("--rows").arg(at("rows.parquet")).arg("--out").arg(at("crowdsec.csv"));
+            command
+                .arg("crowdsec")
+                .arg("--rows")
+                .arg(at("rows.parquet"))
+                .arg("--out")
+                .arg(at("crowdsec.csv"));
             command.arg("--root").arg(root);
         })?;
     }

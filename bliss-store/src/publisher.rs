@@ -37,6 +37,8 @@ pub struct PublishOptions {
     pub threads: Option<usize>,
     /// Of how many scored requests workers count the inputs of one; 0: of none.
     pub sample_one_in: u32,
+    /// The secret that keys are hashed with where nothing is published yet; a new one if `None`.
+    pub secret: Option<KeySecret>,
 }
 
 impl Default for PublishOptions {
@@ -49,6 +51,7 @@ impl Default for PublishOptions {
             max_size: None,
             threads: None,
             sample_one_in: DEFAULT_SAMPLE_ONE_IN,
+            secret: None,
         }
     }
 }
@@ -234,8 +237,9 @@ impl Publisher {
         let models = options.sync(&directory.join(MODELS)).open_writer()?;
         let current = features.current().map(FeaturesRef::open);
         let damaged = current.and_then(Result::err);
-        let secret = match current {
-            Some(Ok(features)) => features.secret(),
+        let secret = match (current, options.secret) {
+            (Some(Ok(features)), _) => features.secret(),
+            (_, Some(secret)) => secret,
             _ => {
                 let mut secret = [0; SECRET_BYTES];
                 getrandom::fill(&mut secret).map_err(PublishError::Secret)?;

@@ -1,6 +1,7 @@
 //! Counts log records per dimension and key, and returns at each publication the rows that changed.
 
 mod room;
+mod saved;
 mod table;
 
 use std::net::IpAddr;
@@ -16,7 +17,8 @@ use super::site::SiteHosts;
 use super::windows::Hit;
 use crate::keys::DimensionKeys;
 use bliss_core::build::Change;
-use table::Table;
+pub(crate) use saved::{put, take};
+use table::{Limits, Table};
 
 /// A record may be ahead of the last publication by this much more than [`AggregateOptions::lateness_ms`].
 const EARLY_MS: u64 = 60_000;
@@ -30,6 +32,8 @@ pub struct AggregateOptions {
     pub lateness_ms: u64,
     /// Keys that one dimension holds at most; for one more, one that was less active is dropped, or it is not taken.
     pub max_keys: usize,
+    /// Bytes that the keys of one dimension take at most; then keys that were less active are dropped.
+    pub max_bytes: usize,
     /// Whether distinct values are hashed with a key that everybody knows, so that the same log gives the same counts each
     /// time. Not for a log into which clients still write: they could choose values by their hashes.
     pub is_replay: bool,
@@ -37,12 +41,12 @@ pub struct AggregateOptions {
 
 impl Default for AggregateOptions {
     fn default() -> Self {
-        Self { lateness_ms: 120_000, max_keys: 200_000, is_replay: false }
+        Self { lateness_ms: 120_000, max_keys: 200_000, max_bytes: 512 << 20, is_replay: false }
     }
 }
 
 /// What an [`Aggregator`] has done with its records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AggregateCounters {
     /// Records that count.
     pub records: u64,
@@ -93,8 +97,10 @@ pub enum UnfitDimension {
 }
 
 /// A record to be counted: what it adds, and its key in each dimension.
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Prepared {
     hit: Hit,
+    #[serde(deserialize_with = "saved::keys")]
     keys: Box<[Option<u64>]>,
 }
 
@@ -119,6 +125,21 @@ pub struct Aggregator {
     /// The last publication; 0 before the first.
     published_ms: u64,
     counters: AggregateCounters,
+    /// The latest time of a record that counts.
+    newest_ms: u64,
+    /// The same when the state was read back; 0: none was.
+    restored_ms: u64,
+    catching_up: Option<CatchingUp>,
+    /// What tells the dimensions and what is counted of them from others.
+    fingerprint: u64,
+}
+
+/// Records of a backlog are counted as if they had been published at their own times.
+#[derive(Clone, Copy, Debug)]
+struct CatchingUp {
+    interval_ms: u64,
+    /// Where the backlog ends.
+    until_ms: u64,
 }
 
 impl Aggregator {
@@ -138,10 +159,16 @@ impl Aggregator {
             .iter()
             .filter_map(|at| schema.dimensions.get(*at).map(|dimension| (*at, dimension)))
             .map(|(at, dimension)| {
-                Table::new(at, dimension, DimensionKeys::new(secret, schema, dimension), seed)
+                let limits = Limits { keys: options.max_keys.max(1), bytes: options.max_bytes };
+                Table::new(at, dimension, DimensionKeys::new(secret, schema, dimension), seed, limits)
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let fingerprint = saved::fingerprint(schema, dimensions, &tables);
         Ok(Self {
+            fingerprint,
+            newest_ms: 0,
+            restored_ms: 0,
+            catching_up: None,
             reach_ms: tables.iter().map(|table| table.wanted.reach_ms()).max().unwrap_or(0),
             counts_population: tables.iter().any(|table| table.wanted.staleness || table.wanted.site_ips),
             hosts: SiteHosts::default(),
@@ -165,6 +192,10 @@ impl Aggregator {
     /// Takes a record from before this aggregator started, for instance of an hour of log that was written before the
     /// daemon started: it counts in every window that still reaches back to it.
     pub fn ingest_backlog(&mut self, record: &Record<'_>) -> Ingested {
+        if let Some(CatchingUp { interval_ms, until_ms }) = self.catching_up {
+            self.advance(record.time_ms.min(until_ms), interval_ms);
+            return self.ingest(record);
+        }
         // What is older than every window is no late line.
         if record.time_ms.saturating_add(self.reach_ms) < self.published_ms {
             return Ingested::Late;
@@ -189,6 +220,7 @@ impl Aggregator {
             return Ingested::Early;
         }
         self.counters.records += 1;
+        self.newest_ms = self.newest_ms.max(record.time_ms);
         let ip: &[u8] = match &record.ip {
             IpAddr::V4(ip) => &ip.octets(),
             IpAddr::V6(ip) => &ip.octets(),
@@ -217,6 +249,9 @@ impl Aggregator {
     ///
     /// `at_ms` never decreases; a smaller one counts as the previous one.
     pub fn tick(&mut self, at_ms: u64) -> Change {
+        if let Some(CatchingUp { interval_ms, .. }) = self.catching_up.take() {
+            self.advance(at_ms, interval_ms);
+        }
         let at_ms = at_ms.max(self.published_ms);
         self.published_ms = at_ms;
         self.count_before(at_ms);
@@ -225,6 +260,18 @@ impl Aggregator {
         let dimensions = tables.iter_mut().filter_map(|table| table.publish(at_ms, seconds, population));
         let dimensions = dimensions.collect();
         Change { dimensions }
+    }
+
+    /// Makes every publication up to `until_ms` that would change something, without its rows.
+    fn advance(&mut self, until_ms: u64, interval_ms: u64) {
+        let last = until_ms / interval_ms * interval_ms;
+        while self.published_ms < last {
+            let due = self.due_ms().map(|due| (due / interval_ms + 1) * interval_ms);
+            let at_ms = due.map_or(last, |due| due.min(last)).max(self.published_ms);
+            self.published_ms = at_ms;
+            self.count_before(at_ms);
+            self.tables.iter_mut().for_each(|table| table.settle(at_ms, None));
+        }
     }
 
     /// Counts the pending records with a time before `at_ms`, in the order of their times.
@@ -243,9 +290,8 @@ impl Aggregator {
             }
             for (table, key) in self.tables.iter_mut().zip(&record.keys) {
                 if let Some(key) = key {
-                    let dropped =
-                        table.add(*key, record.hit.network, &record.hit, at_ms, self.options.max_keys);
-                    self.counters.dropped_keys += u64::from(dropped);
+                    let dropped = table.add(*key, record.hit.network, &record.hit, at_ms);
+                    self.counters.dropped_keys += dropped;
                 }
             }
         }
@@ -260,6 +306,8 @@ impl Aggregator {
         self.pending.clear();
         self.pending_first_ms = None;
         self.published_ms = 0;
+        (self.newest_ms, self.restored_ms, self.catching_up) = (0, 0, None);
+        self.hosts = SiteHosts::default();
         self.population = Population::default();
         self.tables.iter_mut().for_each(Table::clear);
     }
@@ -283,6 +331,11 @@ impl Aggregator {
     /// Keys held now, over all dimensions.
     pub fn keys(&self) -> usize {
         self.tables.iter().map(Table::len).sum()
+    }
+
+    /// Bytes that the keys take, over all dimensions: an estimate that counts what is allocated for each.
+    pub fn bytes(&self) -> usize {
+        self.tables.iter().map(Table::bytes).sum()
     }
 
     /// What has been done so far.

@@ -1,17 +1,29 @@
 //! Counts of distinct values that clients choose.
 
+mod sketch;
+
 use std::hash::DefaultHasher;
 use std::net::IpAddr;
 
 use bliss_core::key::{KeySecret, hash_key};
 use cardinality_estimator::CardinalityEstimator;
+use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
+
+use crate::checkpoint::bounded;
+
+/// What the allocator takes for one allocation beside its bytes.
+pub(crate) const ALLOCATION_BYTES: usize = 16;
 
 /// So many values are counted exactly.
 const EXACT: usize = 128;
 
 /// Counts many values, with about 3 % standard error.
-type Estimator = CardinalityEstimator<u64, DefaultHasher, 10, 6>;
+type Estimator = CardinalityEstimator<u64, DefaultHasher, PRECISION, WIDTH>;
+/// Of 2^10 registers.
+const PRECISION: usize = 10;
+/// Of so many bits each.
+const WIDTH: usize = 6;
 
 /// Hashes values that clients choose (agents, paths) with a key that they do not know: whoever could choose values by their
 /// hashes could make a count as small or as large as he likes, in rows that others share.
@@ -49,15 +61,20 @@ pub(crate) fn network(address: IpAddr) -> u64 {
 
 /// A set of hashed values of which only the size is asked for: exact up to 128, estimated above. Small, since most keys of
 /// a log are seen once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Distinct {
     /// One value, or none: 0.
     One(u64),
     /// Sorted.
     #[expect(clippy::box_collection, reason = "each key has up to 141 of these: 16 bytes rather than 24")]
-    Exact(Box<Vec<u64>>),
+    Exact(#[serde(deserialize_with = "exact")] Box<Vec<u64>>),
     /// More than [`EXACT`].
-    Estimated(Estimator),
+    Estimated(#[serde(with = "sketch")] Estimator),
+}
+
+#[expect(clippy::box_collection, reason = "as the set has it")]
+fn exact<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<Vec<u64>>, D::Error> {
+    bounded::vec::<D, u64, EXACT>(deserializer).map(Box::new)
 }
 
 impl Default for Distinct {
@@ -107,6 +124,27 @@ impl Distinct {
             Self::Exact(hashes) => hashes.len(),
             // It is known to hold more.
             Self::Estimated(estimator) => estimator.estimate().max(EXACT + 1),
+        }
+    }
+
+    /// Bytes that it takes beside itself, with what the allocator takes for each part.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Exact(hashes) => size_of::<Vec<u64>>() + hashes.capacity() * 8 + 2 * ALLOCATION_BYTES,
+            Self::Estimated(estimator) => estimator.size_of() + ALLOCATION_BYTES,
+        }
+    }
+
+    /// Whether it could have come about: what was read back may be anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        match self {
+            Self::Exact(hashes) => {
+                hashes.len() >= 2
+                    && !hashes.starts_with(&[0])
+                    && hashes.iter().zip(hashes.iter().skip(1)).all(|(one, next)| one < next)
+            }
+            Self::One(_) | Self::Estimated(_) => true,
         }
     }
 

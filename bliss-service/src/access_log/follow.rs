@@ -8,6 +8,7 @@
 mod gzip;
 mod lines;
 mod names;
+mod resume;
 mod tail;
 mod unread;
 
@@ -20,6 +21,9 @@ use std::time::Duration;
 use gzip::Gzip;
 pub use names::LogPaths;
 use names::predecessors;
+pub(crate) use resume::MOST_POSITIONS;
+pub use resume::Position;
+use resume::Resumed;
 use tail::{Identity, Mark, Tail, identity};
 pub use unread::Unread;
 use unread::unread;
@@ -65,6 +69,8 @@ pub struct Line<'a> {
     pub bytes: &'a [u8],
     /// It was written before this follower started.
     pub is_backlog: bool,
+    /// Another follower may have passed it before: see [`Follower::resume`].
+    pub is_doubtful: bool,
     /// 0 for a file's first line, and then what the caller left here with the line before.
     pub note: &'a mut u64,
 }
@@ -92,6 +98,8 @@ pub struct Follower {
     /// In the order in which they are read: of each log the oldest first.
     files: Vec<Followed>,
     marks: VecDeque<Mark>,
+    /// Where another follower stopped.
+    saved: Vec<Position>,
     counters: FollowCounters,
     /// When patterns were matched last.
     looked: Option<Duration>,
@@ -120,6 +128,7 @@ struct Followed {
     log: u64,
     reader: Reader,
     is_backlog: bool,
+    is_doubtful: bool,
     note: u64,
     /// For a file under no path: when it left or, after that, grew.
     left: Option<Duration>,
@@ -149,6 +158,7 @@ impl Follower {
             logs: Vec::new(),
             files: Vec::new(),
             marks: VecDeque::new(),
+            saved: Vec::new(),
             counters: FollowCounters::default(),
             looked: None,
             is_settled: false,
@@ -169,9 +179,10 @@ impl Follower {
             if held_back.contains(&file.log) {
                 return true;
             }
-            let Followed { log, reader, is_backlog, note, left } = file;
+            let Followed { log, reader, is_backlog, is_doubtful, note, left } = file;
             let before = counters.bytes;
-            let mut pass = |bytes: &[u8]| line(Line { bytes, is_backlog: *is_backlog, note });
+            let is_doubtful = *is_doubtful;
+            let mut pass = |bytes: &[u8]| line(Line { bytes, is_backlog: *is_backlog, is_doubtful, note });
             let read = match reader {
                 Reader::Plain(tail) => {
                     let path = || logs.iter().find(|known| known.id == *log).map(|log| log.path.as_path());
@@ -248,8 +259,12 @@ impl Follower {
                     let is_missing = error.kind() == io::ErrorKind::NotFound;
                     if is_missing && log.has_past {
                         // The file that comes is new from its first byte, but the log has a past.
-                        log.has_past = false;
-                        self.open_predecessors(log, None, now);
+                        let resumed = self.open_resumed(log, false, now).unwrap_or(Resumed::Unknown);
+                        if resumed == Resumed::Unknown {
+                            self.open_predecessors(log, None, now);
+                        }
+                        // Where its place may be mounted later, it is still to be read where it was left.
+                        log.has_past = resumed == Resumed::Nothing;
                     }
                     if !is_missing {
                         // It may be there, and come back.
@@ -285,7 +300,7 @@ impl Follower {
         for (path, is_named) in found.logs {
             if self.logs.iter().all(|log| log.path != path) {
                 self.next_log += 1;
-                let has_past = !self.is_settled;
+                let has_past = !self.is_settled || self.was_left(&path);
                 let (identity, failing) = (None, None);
                 self.logs.push(Log { id: self.next_log, path, is_named, has_past, identity, failing });
             }
@@ -314,6 +329,9 @@ impl Follower {
 
     /// Opens the file under a log's path and, if it has a past, its predecessors.
     fn open(&mut self, log: &Log, now: Duration) -> io::Result<()> {
+        if log.has_past && self.open_resumed(log, true, now)? != Resumed::Unknown {
+            return Ok(());
+        }
         let bytes = match self.start {
             _ if !log.has_past => u64::MAX,
             Start::End => 0,
@@ -335,10 +353,13 @@ impl Follower {
             }
             if let Some(mark) = self.marks.iter().find(|mark| mark.identity == tail.identity) {
                 tail.resume(mark)?;
+            } else {
+                self.go_on_in(&mut tail)?;
             }
             let reader = Reader::Plain(tail);
             let is_backlog = log.has_past;
-            self.files.push(Followed { log: log.id, reader, is_backlog, note: 0, left: None });
+            let is_doubtful = false;
+            self.files.push(Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left: None });
             self.has_opened = true;
             break;
         }
@@ -371,7 +392,8 @@ impl Follower {
             });
             match opened {
                 Ok(Some(reader)) => {
-                    let file = Followed { log: log.id, reader, is_backlog: true, note: 0, left: Some(now) };
+                    let (is_backlog, is_doubtful, left) = (true, false, Some(now));
+                    let file = Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left };
                     self.files.push(file);
                     self.has_opened = true;
                 }
@@ -403,7 +425,8 @@ impl Follower {
             if tail.identity == rotated {
                 let files = between.into_iter().rev().map(|tail| {
                     let reader = Reader::Plain(tail);
-                    Followed { log: log.id, reader, is_backlog: false, note: 0, left: Some(now) }
+                    let (is_backlog, is_doubtful, left) = (false, false, Some(now));
+                    Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left }
                 });
                 self.files.extend(files);
                 return;

@@ -35,11 +35,13 @@ pub enum ProblemKind {
     Early,
     /// Nothing was written for longer than `quiet_after`.
     Quiet,
+    /// What is counted cannot be kept on disk.
+    NotKept,
 }
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [ProblemKind; 7] = [
+    pub const ALL: [ProblemKind; 8] = [
         ProblemKind::Missing,
         ProblemKind::Unreadable,
         ProblemKind::Undecodable,
@@ -47,6 +49,7 @@ impl ProblemKind {
         ProblemKind::Late,
         ProblemKind::Early,
         ProblemKind::Quiet,
+        ProblemKind::NotKept,
     ];
 
     /// Its name in metrics and `/status`.
@@ -59,6 +62,7 @@ impl ProblemKind {
             ProblemKind::Late => "late",
             ProblemKind::Early => "early",
             ProblemKind::Quiet => "quiet",
+            ProblemKind::NotKept => "not_kept",
         }
     }
 
@@ -67,7 +71,11 @@ impl ProblemKind {
         match self {
             ProblemKind::Missing | ProblemKind::Unreadable => Some(Reason::Unavailable),
             ProblemKind::Undecodable => Some(Reason::Undecodable),
-            ProblemKind::Malformed | ProblemKind::Late | ProblemKind::Early | ProblemKind::Quiet => None,
+            ProblemKind::Malformed
+            | ProblemKind::Late
+            | ProblemKind::Early
+            | ProblemKind::Quiet
+            | ProblemKind::NotKept => None,
         }
     }
 }

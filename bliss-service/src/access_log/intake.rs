@@ -14,16 +14,20 @@ pub fn take(
     health: &mut Health,
     now_ms: u64,
 ) -> Option<ParseError> {
-    let Line { bytes, is_backlog, note: newest_ms } = line;
+    let Line { bytes, is_backlog, is_doubtful, note: newest_ms } = line;
     if bytes.is_empty() {
         return None;
     }
-    let mut ingest =
-        |record: &_| if is_backlog { aggregator.ingest_backlog(record) } else { aggregator.ingest(record) };
+    let ingest = |aggregator: &mut Aggregator, record: &_| {
+        if is_backlog { aggregator.ingest_backlog(record) } else { aggregator.ingest(record) }
+    };
     match parser.parse(bytes) {
         Ok(record) => {
             *newest_ms = record.time_ms;
-            let outcome = match ingest(&record) {
+            if is_doubtful && aggregator.may_be_counted(record.time_ms) {
+                return None;
+            }
+            let outcome = match ingest(aggregator, &record) {
                 Ingested::Counted => Outcome::Counted,
                 Ingested::Late => Outcome::Late(record.time_ms),
                 Ingested::Early => Outcome::Early(record.time_ms),
@@ -33,9 +37,9 @@ pub fn take(
         }
         Err(malformed) => {
             health.line(bytes, Outcome::Malformed(&malformed), is_backlog, now_ms);
-            if let Some(partial) = malformed.partial {
+            if let Some(partial) = malformed.partial.filter(|_| !is_doubtful) {
                 let before_ms = if *newest_ms == 0 { now_ms } else { *newest_ms };
-                ingest(&partial.record(before_ms));
+                ingest(aggregator, &partial.record(before_ms));
             }
             Some(malformed.error)
         }
@@ -94,7 +98,7 @@ mod tests {
             for number in 0..100 {
                 let good = json(NOW);
                 let bytes = if number % 10 == 0 { good.as_bytes() } else { line.as_bytes() };
-                let line = Line { bytes, is_backlog: false, note: &mut note };
+                let line = Line { bytes, is_backlog: false, is_doubtful: false, note: &mut note };
                 let error = take(line, &Parser::default(), &mut aggregator, &mut health, NOW);
                 assert_eq!(
                     error.is_some(),

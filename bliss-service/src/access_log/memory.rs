@@ -4,7 +4,11 @@
 //! by time alone (a session's end, an hour or a day that is over) is published at the end of its minute, so that neither a busy
 //! nor a quiet site publishes more often for it.
 
+use super::distinct::ALLOCATION_BYTES;
+use super::saved;
 use super::windows::Hit;
+use crate::checkpoint::bounded;
+use serde::{Deserialize, Serialize};
 
 /// A half-life by its features' suffix, in milliseconds.
 pub(crate) const HALF_LIVES: [(&str, u64); 3] =
@@ -64,7 +68,7 @@ impl Share {
 }
 
 /// Requests that are counted, each by its weight.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// The time of the latest; what the weights are at.
     at_ms: u64,
@@ -122,6 +126,15 @@ impl Counts {
         ] {
             *count *= factor;
         }
+    }
+
+    fn is_sound(&self) -> bool {
+        let Self { at_ms, requests, served, heard, pages, no_referrer_pages, referrers, placed, .. } = *self;
+        let Self { site_referrers, assets, robots, errors, posts, .. } = *self;
+        let counts = [requests, served, heard, pages, no_referrer_pages, referrers, placed];
+        let others = [site_referrers, assets, robots, errors, posts];
+        at_ms <= saved::MOST_MS
+            && counts.iter().chain(&others).all(|count| count.is_finite() && *count >= 0.0)
     }
 
     fn add_fading(&mut self, hit: &Hit, half_life_ms: u64) {
@@ -201,16 +214,34 @@ impl MemoryPlan {
 }
 
 /// What one key remembers.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
     /// In the order of [`MemoryPlan::spans`].
+    #[serde(deserialize_with = "counts")]
     counts: Box<[Counts]>,
     first_ms: u64,
     last_ms: u64,
     robots_ms: u64,
 }
 
+fn counts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<[Counts]>, D::Error> {
+    bounded::vec::<D, Counts, { HALF_LIVES.len() + 1 }>(deserializer).map(Vec::into_boxed_slice)
+}
+
 impl Memory {
+    /// Bytes that it takes beside itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        if self.counts.is_empty() { 0 } else { size_of_val(&*self.counts) + ALLOCATION_BYTES }
+    }
+
+    /// Whether it could have come about with this plan: what was read back may be anything.
+    pub(crate) fn is_sound(&self, plan: &MemoryPlan) -> bool {
+        let times = [self.first_ms, self.last_ms, self.robots_ms];
+        self.counts.len() == plan.spans().count()
+            && self.counts.iter().all(Counts::is_sound)
+            && times.iter().all(|time| *time <= saved::MOST_MS)
+    }
+
     pub(crate) fn new(plan: &MemoryPlan) -> Self {
         Self { counts: plan.spans().map(|_| Counts::default()).collect(), ..Self::default() }
     }

@@ -25,5 +25,6 @@ mod memory;
 pub mod parse;
 mod population;
 pub mod replay;
+mod saved;
 pub mod site;
 pub mod windows;

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use bliss_core::http::Engine;
 
+use super::saved;
 use super::windows::{DistinctWanted, Hit, Ring, WEEK, WINDOWS};
+use crate::checkpoint::bounded;
+use serde::{Deserialize, Serialize};
 
 /// A version is in use once as many networks have it or a newer one.
 const FEWEST_NETWORKS: usize = 3;
@@ -20,21 +23,28 @@ const RENEWED_MS: u64 = 600_000;
 const WANTED: DistinctWanted = DistinctWanted { ips: true, user_agents: false, paths: false };
 
 /// Addresses and browsers of a week.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Population {
     ips: Ring,
     engines: [EngineVersions; Engine::COUNT],
     renewed: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct EngineVersions {
     /// Of each network the newest version that was seen in it, and when the network was seen last.
+    #[serde(serialize_with = "bounded::pairs", deserialize_with = "bounded::map::<_, _, _, MOST_NETWORKS>")]
     networks: HashMap<u64, (u32, u64)>,
     newest: Option<u32>,
 }
 
 impl Population {
+    /// Whether it could have come about: what was read back may be anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        let mut times = self.engines.iter().flat_map(|engine| engine.networks.values());
+        self.ips.is_sound() && times.all(|(_, last_ms)| *last_ms <= saved::MOST_MS)
+    }
+
     pub(crate) fn add(&mut self, hit: &Hit, at_ms: u64) {
         self.ips.add(&WINDOWS[WEEK], WANTED, hit, at_ms);
         let Some((engine, version)) = hit.browser else { return };

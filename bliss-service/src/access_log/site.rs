@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use bliss_core::http::{host_of_url, is_asset, is_of_site};
 
 use super::parse::Record;
+use crate::checkpoint::bounded;
+use serde::{Deserialize, Serialize};
 
 /// So many assets must have been asked for from a host's pages.
 const FEWEST: u32 = 3;
@@ -21,12 +23,14 @@ const SEARCH_ENGINES: [&str; 9] =
 
 /// Hosts whose pages the site's assets belong to: those that the referrers of assets name; as long as there are none, the host
 /// that most referrers name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SiteHosts {
     /// Assets, and any requests, that were asked for from a host, without `www.` and in lower case.
+    #[serde(serialize_with = "bounded::pairs", deserialize_with = "bounded::map::<_, _, _, MOST_HOSTS>")]
     counts: HashMap<Vec<u8>, (u32, u32)>,
     /// How many referrers that was.
     seen: u64,
+    #[serde(deserialize_with = "bounded::vec::<_, _, MOST_HOSTS>")]
     hosts: Vec<Vec<u8>>,
 }
 
@@ -54,6 +58,13 @@ impl SiteHosts {
                 self.settle();
             }
         }
+    }
+
+    /// Whether it could have come about: what was read back may be anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        // Far from where counts would overflow.
+        let is_sound = |(assets, requests): &(u32, u32)| assets <= requests && *requests <= u32::MAX / 2;
+        self.seen <= u64::MAX / 2 && self.counts.values().all(is_sound)
     }
 
     fn settle(&mut self) {

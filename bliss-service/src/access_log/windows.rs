@@ -6,7 +6,10 @@
 
 use bliss_core::http::Engine;
 
-use super::distinct::Distinct;
+use super::distinct::{ALLOCATION_BYTES, Distinct};
+use super::saved;
+use crate::checkpoint::bounded;
+use serde::{Deserialize, Serialize};
 
 /// A window's length and its buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ impl Window {
 }
 
 /// What one request adds to a bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hit {
     pub(crate) time_ms: u64,
     /// Whether our own decision answered: such a request counts, but not in shares.
@@ -59,6 +62,7 @@ pub(crate) struct Hit {
     pub(crate) site_referrer: Option<bool>,
     pub(crate) post: bool,
     /// The engine of the browser that the user agent claims, and its version.
+    #[serde(with = "saved::browser")]
     pub(crate) browser: Option<(Engine, u32)>,
     /// The address's /24, or /48 of IPv6.
     pub(crate) network: u64,
@@ -77,7 +81,7 @@ pub(crate) struct DistinctWanted {
     pub(crate) paths: bool,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Bucket {
     index: u64,
     first_ms: u64,
@@ -114,14 +118,22 @@ pub(crate) struct Totals {
     pub(crate) paths: usize,
 }
 
+/// More than any window has.
+const MOST_BUCKETS: usize = 64;
+
 /// The buckets of one key in one window.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ring {
     /// The oldest first.
+    #[serde(deserialize_with = "bounded::vec::<_, _, MOST_BUCKETS>")]
     buckets: Vec<Bucket>,
     /// The sum of all buckets but the last, kept while none of them changes: a busy key is summed at each
     /// publication, and only its last bucket is new.
+    #[serde(skip)]
     closed: Option<Box<Sum>>,
+    /// Bytes of the distinct values in `buckets`, beside the buckets.
+    #[serde(skip)]
+    distinct_bytes: usize,
 }
 
 impl Ring {
@@ -160,6 +172,7 @@ impl Ring {
             bucket.heads += u32::from(hit.head);
         }
         bucket.robots_txt += u32::from(hit.robots_txt);
+        let before = bucket.distinct_bytes();
         if wanted.ips {
             bucket.ips.insert(hit.ip);
         }
@@ -169,6 +182,24 @@ impl Ring {
         if wanted.paths {
             bucket.paths.insert(hit.path);
         }
+        self.distinct_bytes = (self.distinct_bytes + bucket.distinct_bytes()).saturating_sub(before);
+    }
+
+    /// Bytes that it takes beside itself. The same work whatever it holds.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let allocation = |bytes: usize| if bytes == 0 { 0 } else { bytes + ALLOCATION_BYTES };
+        let closed = self.closed.as_ref().map_or(0, |closed| size_of::<Sum>() + closed.distinct_bytes());
+        allocation(self.buckets.capacity() * size_of::<Bucket>()) + allocation(closed) + self.distinct_bytes
+    }
+
+    /// Gives up what only spares work.
+    pub(crate) fn forget_sum(&mut self) {
+        self.closed = None;
+    }
+
+    /// What [`Self::heap_bytes`] needs, after the ring was read back.
+    pub(crate) fn measure(&mut self) {
+        self.distinct_bytes = self.buckets.iter().map(Bucket::distinct_bytes).sum();
     }
 
     /// Drops what is older than the window at `at_ms`.
@@ -181,6 +212,7 @@ impl Ring {
             if self.buckets.is_empty() {
                 self.buckets = Vec::new();
             }
+            self.measure();
         }
     }
 
@@ -191,6 +223,16 @@ impl Ring {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.buckets.is_empty()
+    }
+
+    /// Whether it could have come about: what was read back may be anything.
+    pub(crate) fn is_sound(&self) -> bool {
+        let mut before = None;
+        self.buckets.iter().all(|bucket| {
+            let is_later = before < Some(bucket.index);
+            before = Some(bucket.index);
+            is_later && bucket.is_sound()
+        })
     }
 
     /// Sums the buckets. [`Self::expire`] comes first.
@@ -221,6 +263,28 @@ impl Ring {
 }
 
 impl Bucket {
+    fn distinct_bytes(&self) -> usize {
+        self.ips.heap_bytes() + self.user_agents.heap_bytes() + self.paths.heap_bytes()
+    }
+
+    fn is_sound(&self) -> bool {
+        let parts = [
+            self.served,
+            self.client_errors,
+            self.server_errors,
+            self.assets,
+            self.referrers,
+            self.heads,
+            self.robots_txt,
+        ];
+        // Far from where counts would overflow.
+        self.requests > 0
+            && self.requests <= u32::MAX / 2
+            && parts.iter().all(|part| *part <= self.requests)
+            && [self.index, self.first_ms, self.last_ms].iter().all(|time| *time <= saved::MOST_MS)
+            && [&self.ips, &self.user_agents, &self.paths].iter().all(|distinct| distinct.is_sound())
+    }
+
     fn totals(&self, wanted: DistinctWanted) -> Totals {
         let count = |wanted: bool, of: &Distinct| if wanted { of.count() } else { 0 };
         Totals {
@@ -251,6 +315,10 @@ struct Sum {
 }
 
 impl Sum {
+    fn distinct_bytes(&self) -> usize {
+        self.ips.heap_bytes() + self.user_agents.heap_bytes() + self.paths.heap_bytes()
+    }
+
     fn add(&mut self, bucket: &Bucket, wanted: DistinctWanted) {
         let more = bucket.totals(DistinctWanted::default());
         self.totals = Some(self.totals.map_or(more, |totals| totals.plus(&more)));

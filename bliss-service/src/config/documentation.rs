@@ -137,6 +137,9 @@ fn page() -> String {
                 "Publish",
                 options::PUBLISH_EXAMPLE,
             )],
+            "checkpoint" => {
+                vec![Section::new::<options::Checkpoint>("[checkpoint]", OPTIONS, "Checkpoint", "")]
+            }
             "site" => vec![Section::new::<options::Site>("[site]", OPTIONS, "Site", "")],
             "admin" => vec![Section::new::<options::Admin>("[admin]", OPTIONS, "Admin", "")],
             "log" => vec![Section::new::<options::Log>("[log]", OPTIONS, "Log", "")],

@@ -18,6 +18,7 @@ use bliss_core::schema::Schema;
 use bliss_store::PublishOptions;
 use serde::Deserialize;
 
+use crate::checkpoint::KeepOptions;
 use crate::origin::{Origin, Target};
 pub use drift::DriftOptions;
 pub use source::ConfigError;
@@ -32,6 +33,8 @@ pub struct Config {
     pub publish_interval: Duration,
     /// How its files are made.
     pub publish: PublishOptions,
+    /// What is kept on disk over a restart.
+    pub checkpoint: KeepOptions,
     /// Rows older than this many times their dimension's `max_age` are removed; 0: none are.
     pub expire_after_max_ages: u32,
     /// Where `/status` and the like answer.

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::defaults::seconds;
 use super::drift::Drift;
+use crate::checkpoint::{DEFAULT_DIRECTORY, KeepOptions};
 use crate::origin;
 
 /// The configuration of `bliss-service`: every option, with its default where it has one.
@@ -29,6 +30,8 @@ pub(super) struct File {
     pub(super) directory: PathBuf,
     #[serde(default)]
     pub(super) publish: Publish,
+    #[serde(default)]
+    pub(super) checkpoint: Checkpoint,
     #[serde(default)]
     pub(super) site: Site,
     #[serde(default)]
@@ -95,6 +98,29 @@ pub(super) struct Publish {
     /// keep their group, and new ones get that of the others, of a set-group-ID directory, or of the process.
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) group: Option<Spanned<Group>>,
+}
+
+/// What followed access logs have counted, kept on disk over a restart and a reboot; docs/access-log.md says what it holds.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Checkpoint {
+    /// The folder, not on a tmpfs; "": none. The default one is used if it is there (systemd makes it: StateDirectory=bliss),
+    /// another one is created if its parent exists. One daemon at a time uses it.
+    pub(super) directory: PathBuf,
+    /// The time between two, 1s to 1h; one more is written when the daemon ends, and on SIGUSR2.
+    #[serde(with = "humantime_serde")]
+    pub(super) interval: Duration,
+    /// Bytes that one may have before it is compressed, which are taken from memory while it is made. A larger one is not
+    /// written, and /readyz says so.
+    pub(super) max_bytes: u64,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        let KeepOptions { interval, max_bytes, .. } = KeepOptions::default();
+        Self { directory: PathBuf::from(DEFAULT_DIRECTORY), interval, max_bytes }
+    }
 }
 
 /// What is known of the site.

@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::source::{ConfigError, Source};
 use super::{Config, Model, Route, options};
+use crate::checkpoint::KeepOptions;
 use crate::{model_files, origin};
 
 /// Checks the whole file.
@@ -28,6 +29,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
         group: file.publish.group.as_ref().map(|group| resolver.group(group)).transpose()?,
         ..PublishOptions::default()
     };
+    let checkpoint = resolver.checkpoint(file.checkpoint)?;
     let level = file.log.level;
     if let Err(error) = level.get_ref().parse::<tracing_subscriber::EnvFilter>() {
         return Err(source.at(&level, format!("log.level: {error}")));
@@ -57,6 +59,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
         directory: source.file(file.directory),
         publish_interval: interval,
         publish,
+        checkpoint,
         expire_after_max_ages: file.publish.expire_after_max_ages,
         listen: file.admin.listen,
         admin_hosts: resolver.hosts(file.admin.hosts)?,
@@ -87,6 +90,15 @@ impl Resolver<'_> {
                 Err(self.source.whole(message))
             }
         }
+    }
+
+    fn checkpoint(&self, options: options::Checkpoint) -> Result<KeepOptions, ConfigError> {
+        let options::Checkpoint { directory, interval, max_bytes } = options;
+        if interval < Duration::from_secs(1) || interval > Duration::from_secs(3600) {
+            return Err(self.source.whole("checkpoint.interval: expected 1s to 1h"));
+        }
+        let is_some = !directory.as_os_str().is_empty();
+        Ok(KeepOptions { directory: is_some.then(|| self.source.file(directory)), interval, max_bytes })
     }
 
     /// Permissions in octal digits, which must have the bits of `least`.

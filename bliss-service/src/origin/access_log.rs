@@ -1,5 +1,6 @@
 //! Features from the host's own traffic.
 
+mod keeper;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use bliss_core::key::{KeySecret, SECRET_BYTES};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use toml::Spanned;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Context, Resolver, Target};
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
@@ -17,8 +19,10 @@ use crate::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension, full_
 use crate::access_log::follow::LogPaths;
 use crate::access_log::health::HealthOptions;
 use crate::access_log::parse::{FieldKind, Format, Parser};
+use crate::checkpoint::{Meaning, identity};
 use crate::config::defaults::seconds;
 use crate::config::source::ConfigError;
+use keeper::Keeper;
 use thread::LogThread;
 
 /// Features from the host's own traffic.
@@ -54,6 +58,9 @@ pub(super) struct Options {
     /// counted in a metric. One /24, or /48 of IPv6, holds at most a sixteenth of a full dimension.
     #[serde(default = "max_keys")]
     max_keys: usize,
+    /// Memory that the keys of one dimension take at most, in bytes; keys are dropped for it in the same way.
+    #[serde(default = "max_bytes")]
+    max_bytes: usize,
     /// How much of each file is read at the start, to fill windows and memory again, and of rotated files of the past week.
     #[serde(default = "backlog_bytes")]
     backlog_bytes: u64,
@@ -72,12 +79,19 @@ path = "/var/log/nginx/access.log"
 dimensions = ["ip", "subnet", "user_agent", "ip_user_agent", "subnet16", "path", "browser"]
 "#;
 
+/// Less would hold too few busy keys.
+const LEAST_BYTES: usize = 1 << 20;
+
 fn windows() -> bool {
     true
 }
 
 fn max_keys() -> usize {
     200_000
+}
+
+fn max_bytes() -> usize {
+    AggregateOptions::default().max_bytes
 }
 
 fn backlog_bytes() -> u64 {
@@ -116,18 +130,25 @@ impl Options {
         if self.max_keys == 0 {
             return Err(resolver.error(name, "max_keys: expected at least 1"));
         }
+        if self.max_bytes < LEAST_BYTES {
+            return Err(resolver.error(name, format!("max_bytes: expected at least {LEAST_BYTES}")));
+        }
         if self.lateness > Duration::from_secs(3600) {
             return Err(resolver.error(name, "lateness: expected at most 1h"));
         }
+        // Another format gives the same line another meaning.
+        let format_fingerprint = xxh3_64(format!("{:?} {:?}", self.format, self.fields).as_bytes());
         let fields: Vec<_> = self.fields.into_iter().collect();
         let lateness_ms = self.lateness.as_millis() as u64;
         let log = AccessLog {
             paths,
             mode: self.mode,
             parser: Parser::new(self.format, &fields),
+            format_fingerprint,
             aggregate: AggregateOptions {
                 lateness_ms,
                 max_keys: self.max_keys,
+                max_bytes: self.max_bytes,
                 is_replay: self.mode == Mode::Replay,
             },
             backlog_bytes: self.backlog_bytes,
@@ -166,6 +187,8 @@ pub struct AccessLog {
     pub mode: Mode,
     /// Reads its lines.
     pub parser: Parser,
+    /// What tells the parser from another one.
+    pub format_fingerprint: u64,
     /// How late a line may come, and how many keys are held.
     pub aggregate: AggregateOptions,
     /// How much of a file that is there at the start is read.
@@ -174,13 +197,25 @@ pub struct AccessLog {
     pub health: HealthOptions,
 }
 
+impl AccessLog {
+    /// Whether new lines are waited for.
+    pub fn is_followed(&self) -> bool {
+        self.mode == Mode::Follow
+    }
+}
+
 impl super::Kind for AccessLog {
     /// Runs on a thread of its own: counting is work for a processor and not for the runtime's few threads.
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
         let Target { origin, schema, secret, publish_interval, .. } = target;
         let (done, ended) = oneshot::channel::<()>();
         let aggregator = Aggregator::new(schema, &origin.dimensions, secret, self.aggregate)?;
-        let log = LogThread::new(context, &origin.name, self.clone(), aggregator, publish_interval);
+        let keeper = context.keep.clone().map(|keep| {
+            let fingerprint = self.format_fingerprint ^ aggregator.fingerprint();
+            let meaning = Meaning { fingerprint, secret: identity(secret) };
+            Keeper::new(keep, &origin.name, meaning, aggregator.reach_ms())
+        });
+        let log = LogThread::new(context, &origin.name, self.clone(), aggregator, publish_interval, keeper);
         let name = format!("log {}", origin.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let _done = done;

@@ -18,6 +18,7 @@ use bliss_core::schema::Schema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::Keep;
 use crate::config::source::ConfigError;
 use crate::decode::{Accepted, Decoder, Limits};
 use crate::publish::PublishHandle;
@@ -163,6 +164,8 @@ pub struct Context {
     pub state: Arc<State>,
     /// Where it sends what changed.
     pub publisher: PublishHandle,
+    /// Where it keeps what a restart must not lose, if anywhere.
+    pub keep: Option<Arc<Keep>>,
     /// Cancelled when the daemon ends.
     pub stop: CancellationToken,
 }

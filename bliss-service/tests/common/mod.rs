@@ -12,8 +12,7 @@ use std::time::Duration;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_bliss-service");
 
 /// What every configuration here begins with; the system gives the port.
-pub const COMMON: &str =
-    "directory = \"shm\"\npublish.interval = \"100ms\"\nadmin.listen = \"127.0.0.1:0\"\n";
+pub const COMMON: &str = "directory = \"shm\"\npublish.interval = \"100ms\"\nadmin.listen = \"127.0.0.1:0\"\ncheckpoint.directory = \"state\"\n";
 
 /// A daemon, stopped by the test that started it.
 pub struct Daemon {

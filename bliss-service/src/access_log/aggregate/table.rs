@@ -1,5 +1,7 @@
 //! The keys of one dimension and what they counted.
 
+mod saved;
+
 use std::cell::Cell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,6 +18,25 @@ use crate::access_log::windows::{Hit, Ring, Totals, WINDOWS};
 use crate::keys::DimensionKeys;
 use bliss_core::http::Engine;
 
+/// Bytes that a key takes in the maps beside its entry: of keys, of networks, of what changes without a request, of changes.
+const MAPS_BYTES: usize = 80;
+/// Keys that one request may push out so that the bytes stay within their limit.
+const MOST_VICTIMS: usize = 4;
+
+/// How much a dimension may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) keys: usize,
+    pub(crate) bytes: usize,
+}
+
+/// What keys of one network alone take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) keys: usize,
+    pub(super) bytes: usize,
+}
+
 /// One dimension.
 pub(super) struct Table {
     dimension: usize,
@@ -27,8 +48,11 @@ pub(super) struct Table {
     /// From key to its index in `entries`.
     indices: HashMap<u64, usize>,
     pub(super) entries: Vec<Row>,
-    /// How many keys only this network has asked with.
-    pub(super) networks: HashMap<u64, u32>,
+    /// Of the keys that only this network has asked with.
+    pub(super) networks: HashMap<u64, Held>,
+    pub(super) limits: Limits,
+    /// What all keys take.
+    bytes: usize,
     /// Keys that were touched since the last publication.
     dirty: Vec<u64>,
     /// Keys that readers still have and that are gone.
@@ -40,6 +64,7 @@ pub(super) struct Table {
     pub(super) random: Cell<u64>,
 }
 
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(super) struct Row {
     key: u64,
     /// Where all its requests are from; `None` once they are from several.
@@ -48,10 +73,22 @@ pub(super) struct Row {
     pub(super) last_seen_ms: u64,
     due_ms: u64,
     dirty: bool,
+    #[serde(skip)]
     published: bool,
+    /// What it takes, as it was counted last; 0: not yet.
+    #[serde(skip)]
+    pub(super) bytes: usize,
     rings: [Ring; WINDOWS.len()],
     memory: Memory,
+    #[serde(with = "crate::access_log::saved::browser")]
     browser: Option<(Engine, u32)>,
+}
+
+impl Row {
+    #[cfg(test)]
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
 }
 
 impl Table {
@@ -60,6 +97,7 @@ impl Table {
         dimension: &Dimension,
         keys: DimensionKeys,
         seed: u64,
+        limits: Limits,
     ) -> Result<Self, UnfitDimension> {
         if let Some(unfit) = keys.attributes().find(|name| !ATTRIBUTES.contains(name)) {
             let (dimension, attribute) = (dimension.name.clone(), unfit.to_owned());
@@ -74,6 +112,8 @@ impl Table {
             dimension: at,
             attributes: keys.attributes().map(str::to_owned).collect(),
             networks: HashMap::new(),
+            limits,
+            bytes: 0,
             keys,
             wanted: Wanted::by(&columns),
             columns,
@@ -91,6 +131,10 @@ impl Table {
         self.entries.len()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// When keys change next without a record.
     pub(super) fn due_ms(&self) -> Option<u64> {
         self.due.first_key_value().map(|(due, _)| *due)
@@ -102,6 +146,7 @@ impl Table {
     }
 
     pub(super) fn clear(&mut self) {
+        self.bytes = 0;
         self.networks.clear();
         self.indices.clear();
         self.entries.clear();
@@ -111,16 +156,16 @@ impl Table {
         self.whole = true;
     }
 
-    /// Counts a record; returns whether another key was dropped for it, or it was not taken.
-    pub(super) fn add(&mut self, key: u64, network: u64, hit: &Hit, at_ms: u64, max_keys: usize) -> bool {
-        let mut dropped = false;
+    /// Counts a record; returns how many keys were dropped for it, itself among them if it was not taken.
+    pub(super) fn add(&mut self, key: u64, network: u64, hit: &Hit, at_ms: u64) -> u64 {
+        let mut dropped = 0;
         let index = match self.indices.get(&key) {
             Some(index) => *index,
             None => {
-                if self.entries.len() >= max_keys.max(1) {
-                    dropped = true;
-                    if !self.make_room(network, hit.time_ms, max_keys) {
-                        return true;
+                if self.entries.len() >= self.limits.keys || self.bytes >= self.limits.bytes {
+                    dropped = 1;
+                    if !self.make_room(network, hit.time_ms) {
+                        return dropped;
                     }
                 }
                 let index = self.entries.len();
@@ -135,15 +180,15 @@ impl Table {
                     rings: Default::default(),
                     memory: Memory::new(&self.wanted.memory),
                     browser: hit.browser,
+                    bytes: 0,
                 });
                 self.indices.insert(key, index);
-                *self.networks.entry(network).or_default() += 1;
                 index
             }
         };
         let entry = &mut self.entries[index];
         if let Some(only) = entry.network.take_if(|only| *only != network) {
-            forget(&mut self.networks, only);
+            forget(&mut self.networks, only, entry.bytes);
         }
         entry.activity.add(hit.time_ms);
         entry.last_seen_ms = entry.last_seen_ms.max(hit.time_ms);
@@ -157,14 +202,47 @@ impl Table {
             entry.dirty = true;
             self.dirty.push(key);
         }
-        dropped
+        self.account(index);
+        let mut victims = 0;
+        while self.bytes > self.limits.bytes && victims < MOST_VICTIMS {
+            let Some(index) = self.indices.get(&key).copied() else { break };
+            self.shrink(index, hit.time_ms);
+            victims += 1;
+        }
+        dropped + victims as u64
+    }
+
+    /// Counts what the key at `index` takes now.
+    fn account(&mut self, index: usize) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let rings: usize = entry.rings.iter().map(Ring::heap_bytes).sum();
+        let now = size_of::<Row>() + MAPS_BYTES + entry.memory.heap_bytes() + rings;
+        let before = std::mem::replace(&mut entry.bytes, now);
+        self.bytes = (self.bytes + now).saturating_sub(before);
+        if let Some(network) = entry.network {
+            let held = self.networks.entry(network).or_default();
+            held.keys += usize::from(before == 0);
+            held.bytes = (held.bytes + now).saturating_sub(before);
+        }
+    }
+
+    /// The same after sums were made of its buckets for a publication, which are not kept where there is no room.
+    fn account_published(&mut self, index: usize) {
+        self.account(index);
+        if self.bytes > self.limits.bytes
+            && let Some(entry) = self.entries.get_mut(index)
+        {
+            entry.rings.iter_mut().for_each(Ring::forget_sum);
+            self.account(index);
+        }
     }
 
     pub(super) fn remove(&mut self, index: usize) {
         let entry = self.entries.swap_remove(index);
         if let Some(network) = entry.network {
-            forget(&mut self.networks, network);
+            forget(&mut self.networks, network, entry.bytes);
         }
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
         self.indices.remove(&entry.key);
         if entry.published {
             self.gone.insert(entry.key);
@@ -181,6 +259,30 @@ impl Table {
         population: &mut Population,
     ) -> Option<(usize, DimensionChange)> {
         let site_ips = if self.wanted.site_ips { population.ips() } else { 0 };
+        let mut sink = Sink { rows: Rows::new(self.columns.len()), seconds, population, site_ips };
+        if !self.whole {
+            self.settle(at_ms, Some(&mut sink));
+            let rows = sink.rows;
+            let mut deletes: Vec<_> = self.gone.drain().collect();
+            deletes.sort_unstable();
+            let is_change = !rows.is_empty() || !deletes.is_empty();
+            return is_change.then_some((self.dimension, DimensionChange::Patch { upserts: rows, deletes }));
+        }
+        self.settle(at_ms, None);
+        self.whole = false;
+        self.gone.clear();
+        for index in 0..self.entries.len() {
+            if let Some(entry) = self.entries.get_mut(index) {
+                entry.published = true;
+                sink.push(entry, &self.columns, &self.wanted);
+            }
+            self.account_published(index);
+        }
+        Some((self.dimension, DimensionChange::Replace(sink.rows)))
+    }
+
+    /// Forgets what is over at publication `at_ms`, and passes what changed.
+    pub(super) fn settle(&mut self, at_ms: u64, mut sink: Option<&mut Sink<'_>>) {
         // Keys with a bucket that has left its window.
         let mut changed = std::mem::take(&mut self.dirty);
         while let Some(first) = self.due.first_entry()
@@ -200,7 +302,6 @@ impl Table {
                 }
             }
         }
-        let mut rows = Rows::new(self.columns.len());
         for key in changed {
             // A dropped key may be here, and one that came back may be here twice.
             let Some(index) = self.indices.get(&key).copied() else { continue };
@@ -225,60 +326,51 @@ impl Table {
                 entry.due_ms = due;
                 self.due.entry(due).or_default().push(key);
             }
-            if !self.whole {
+            if let Some(sink) = &mut sink {
                 entry.published = true;
-                push_row(&mut rows, entry, seconds, &self.columns, &self.wanted, population, site_ips);
+                sink.push(entry, &self.columns, &self.wanted);
             }
-        }
-        if self.whole {
-            self.whole = false;
-            self.gone.clear();
-            for entry in &mut self.entries {
-                entry.published = true;
-                push_row(&mut rows, entry, seconds, &self.columns, &self.wanted, population, site_ips);
-            }
-            return Some((self.dimension, DimensionChange::Replace(rows)));
-        }
-        let mut deletes: Vec<_> = self.gone.drain().collect();
-        deletes.sort_unstable();
-        (!rows.is_empty() || !deletes.is_empty())
-            .then_some((self.dimension, DimensionChange::Patch { upserts: rows, deletes }))
-    }
-}
-
-/// One key less of this network.
-fn forget(networks: &mut HashMap<u64, u32>, network: u64) {
-    if let Entry::Occupied(mut keys) = networks.entry(network) {
-        *keys.get_mut() -= 1;
-        if *keys.get() == 0 {
-            keys.remove();
+            self.account_published(index);
         }
     }
 }
 
-fn push_row(
-    rows: &mut Rows,
-    entry: &mut Row,
+/// One key less of this network, which took `bytes`.
+fn forget(networks: &mut HashMap<u64, Held>, network: u64, bytes: usize) {
+    if let Entry::Occupied(mut held) = networks.entry(network) {
+        let Held { keys, bytes: all } = held.get_mut();
+        (*keys, *all) = (keys.saturating_sub(1), all.saturating_sub(bytes));
+        if *keys == 0 {
+            held.remove();
+        }
+    }
+}
+
+/// The rows of a publication.
+pub(super) struct Sink<'a> {
+    rows: Rows,
     seconds: u32,
-    columns: &[Column],
-    wanted: &Wanted,
-    population: &Population,
+    population: &'a Population,
     site_ips: usize,
-) {
-    let mut totals = [Totals::default(); WINDOWS.len()];
-    for (at, (totals, ring)) in totals.iter_mut().zip(&mut entry.rings).enumerate() {
-        if wanted.windows[at] {
-            *totals = ring.totals(wanted.distinct[at]);
+}
+
+impl Sink<'_> {
+    fn push(&mut self, entry: &mut Row, columns: &[Column], wanted: &Wanted) {
+        let mut totals = [Totals::default(); WINDOWS.len()];
+        for (at, (totals, ring)) in totals.iter_mut().zip(&mut entry.rings).enumerate() {
+            if wanted.windows[at] {
+                *totals = ring.totals(wanted.distinct[at]);
+            }
         }
+        let known = Known {
+            totals: &totals,
+            plan: &wanted.memory,
+            memory: &entry.memory,
+            staleness: entry.browser.and_then(|browser| self.population.staleness(browser)),
+            site_ips: self.site_ips,
+        };
+        self.rows.keys.push(entry.key);
+        self.rows.updated_at.push(self.seconds);
+        self.rows.values.extend(columns.iter().map(|column| column.value(&known)));
     }
-    let known = Known {
-        totals: &totals,
-        plan: &wanted.memory,
-        memory: &entry.memory,
-        staleness: entry.browser.and_then(|browser| population.staleness(browser)),
-        site_ips,
-    };
-    rows.keys.push(entry.key);
-    rows.updated_at.push(seconds);
-    rows.values.extend(columns.iter().map(|column| column.value(&known)));
 }

@@ -11,7 +11,7 @@ use super::tail::{CHUNK_BYTES, POLL_BYTES};
 use super::{FollowCounters, Progress};
 use crate::fingerprint::open_regular;
 
-type Decoder = MultiGzDecoder<BufReader<File>>;
+pub(super) type Decoder = MultiGzDecoder<BufReader<File>>;
 
 /// A compressed log under way.
 #[derive(Debug)]
@@ -41,6 +41,15 @@ impl Gzip {
         let decoder = MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file.try_clone()?));
         let phase = if bytes == u64::MAX { Phase::Passing } else { Phase::Counting(0) };
         Ok(Self { path: path.to_owned(), file, decoder, bytes, phase, lines: Lines::default() })
+    }
+
+    pub(super) fn decoder(&mut self) -> &mut Decoder {
+        &mut self.decoder
+    }
+
+    /// What was read so far ended with `partial`, the beginning of a line, or of one to be skipped.
+    pub(super) fn go_on(&mut self, partial: &[u8], skipping: bool) {
+        self.lines = Lines::begun(partial, skipping);
     }
 
     /// Passes lines, at most [`POLL_BYTES`] of them.

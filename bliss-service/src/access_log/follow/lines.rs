@@ -12,6 +12,16 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Bytes of the line that has not ended yet.
+    pub(super) fn partial_bytes(&self) -> u64 {
+        self.partial.len() as u64
+    }
+
+    /// As if `partial` were what came of a line so far.
+    pub(super) fn begun(partial: &[u8], skipping: bool) -> Self {
+        Self { partial: partial.to_owned(), skipping }
+    }
+
     /// Passes every line that `bytes` end, without its line end; of one longer than [`MAX_LINE_BYTES`] a beginning that
     /// is longer than that too.
     pub(super) fn split(&mut self, mut bytes: &[u8], line: &mut impl FnMut(&[u8])) {

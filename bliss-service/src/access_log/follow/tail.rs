@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::lines::Lines;
+use super::resume::TAIL_BYTES;
 use super::{FollowCounters, Progress};
 use crate::fingerprint::open_regular;
 
@@ -13,8 +14,6 @@ use crate::fingerprint::open_regular;
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 /// How much is read from one file in one poll, so that a poll always ends.
 pub(super) const POLL_BYTES: u64 = 64 * 1024 * 1024;
-/// How many bytes before its position are compared, to know whether a file was rewritten.
-const TAIL_BYTES: usize = 64;
 /// How many bytes of the beginnings of two files are compared, to know whether one is a copy of the other.
 const HEAD_BYTES: u64 = 64 * 1024;
 
@@ -29,9 +28,9 @@ pub(super) fn identity(metadata: &std::fs::Metadata) -> Identity {
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) identity: Identity,
-    position: u64,
-    tail: Vec<u8>,
-    lines: Lines,
+    pub(super) position: u64,
+    pub(super) tail: Vec<u8>,
+    pub(super) lines: Lines,
 }
 
 /// One open file and the position up to which it was read.
@@ -55,6 +54,17 @@ impl Tail {
         let mut tail = Self { file, identity, position, tail: Vec::new(), lines: Lines::default() };
         tail.lines.skipping = position > 0 && tail.read_back()? != Some(b'\n');
         Ok(tail)
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Goes on at `position`, where a line begins, or one is to be skipped.
+    pub(super) fn go_on(&mut self, position: u64, skipping: bool) -> io::Result<()> {
+        self.position = position;
+        self.lines = Lines::begun(&[], skipping);
+        self.read_back().map(|_| ())
     }
 
     /// Goes on at `mark`, if the file holds what was read up to there; returns whether it does.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use crate::test_support::{Kept, Running};
 
 mod problems;
+mod restart;
 
 /// A line of now.
 fn line(ip: u8) -> String {

@@ -2,16 +2,18 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::keeper::Keeper;
 use super::{AccessLog, Context, Mode};
 use crate::access_log::aggregate::{AggregateCounters, Aggregator};
-use crate::access_log::follow::{FollowCounters, Follower, Polled, Start};
+use crate::access_log::follow::{FollowCounters, Follower, Polled, Position, Start};
 use crate::access_log::health::{Health, Problem};
 use crate::access_log::intake::take;
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
+use crate::checkpoint::now_ms;
 use crate::metrics::{Labels, label};
 use crate::refusal::{Reason, Refusal};
 
@@ -33,6 +35,7 @@ pub(super) struct LogThread {
     /// The answer to the change sent last.
     waiting: Option<oneshot::Receiver<Result<(), String>>>,
     rows: u64,
+    keeper: Option<Keeper>,
     /// What was told last of what is wrong.
     told: Option<Problem>,
     /// When the origin was refused last.
@@ -47,6 +50,7 @@ impl LogThread {
         options: AccessLog,
         aggregator: Aggregator,
         interval: Duration,
+        keeper: Option<Keeper>,
     ) -> Self {
         Self {
             context,
@@ -55,6 +59,7 @@ impl LogThread {
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1),
             waiting: None,
             rows: 0,
+            keeper,
             told: None,
             refused: None,
             reported: Reported::new(name),
@@ -69,55 +74,91 @@ impl LogThread {
     }
 
     fn follow(mut self) {
+        let positions = self.keeper.as_mut().and_then(|keeper| keeper.restore(&mut self.aggregator));
+        let began = Instant::now();
+        let mut following = self.begin(positions, now_ms(), Duration::ZERO);
         while !self.context.stop.is_cancelled() {
-            self.follow_one_clock();
-            self.aggregator.reset();
+            match self.step(&mut following, now_ms(), began.elapsed()) {
+                Step::Again => {}
+                Step::Wait => {
+                    let until_next = Duration::from_millis(following.next_ms.saturating_sub(now_ms()));
+                    std::thread::sleep(POLL.min(until_next).max(Duration::from_millis(1)));
+                }
+                Step::ClockSetBack => {
+                    tracing::warn!("the clock was set back: the access log is counted from the start");
+                    self.aggregator.reset();
+                    following = self.begin(None, now_ms(), began.elapsed());
+                }
+            }
         }
+        self.end(&following);
     }
 
-    /// Follows the logs until the daemon ends, or the host's clock was set back so far that what was counted lies in
-    /// the future.
-    fn follow_one_clock(&mut self) {
-        let (began, began_ms) = (Instant::now(), now_ms());
-        let since_ms = began_ms.saturating_sub(self.aggregator.reach_ms().min(MAX_BACKLOG_MS));
+    /// Begins to follow the logs: where the files were left at `positions`, or with the backlog.
+    pub(super) fn begin(
+        &mut self,
+        positions: Option<Vec<Position>>,
+        now_ms: u64,
+        now: Duration,
+    ) -> Following {
+        let since_ms = now_ms.saturating_sub(self.aggregator.reach_ms().min(MAX_BACKLOG_MS));
         let start = Start::Backlog { bytes: self.options.backlog_bytes, since_ms };
-        let mut follower = Follower::new(self.options.paths.clone(), start);
-        let mut health = Health::new(self.options.health, began_ms, Duration::ZERO);
-        let mut caught_up = false;
-        let (mut last_ms, mut next_ms) = (0, 0);
+        let follower = Follower::new(self.options.paths.clone(), start);
+        let health = Health::new(self.options.health, now_ms, now);
+        let last_ms = now_ms / self.interval_ms * self.interval_ms;
         self.reported.followed = FollowCounters::default();
-        self.aggregator.start(began_ms / self.interval_ms * self.interval_ms);
-        while !self.context.stop.is_cancelled() {
-            let polled = self.poll(&mut follower, &mut health, began.elapsed());
-            caught_up |= follower.has_opened() && !polled.more;
-            let now_ms = now_ms();
-            if now_ms + CLOCK_SET_BACK.as_millis() as u64 <= last_ms {
-                tracing::warn!("the clock was set back: the access log is counted from the start");
-                return;
-            }
-            let bytes = follower.counters().bytes;
-            let problem = health.problem(&polled.unread, bytes, now_ms, began.elapsed());
-            let is_refused = self.tell(problem, began.elapsed());
-            // What a previous daemon published stays until the logs have been read, and if nothing in them counts.
-            let counts = !health.is_undecodable() || self.aggregator.counters().records > 0;
-            if now_ms >= next_ms && caught_up && counts {
-                let at_ms = now_ms / self.interval_ms * self.interval_ms;
-                (last_ms, next_ms) = (at_ms, at_ms + self.interval_ms);
-                self.tick(at_ms, !is_refused);
-            }
-            let metrics = &self.context.state.metrics;
-            metrics.log_files.get_or_create(&self.reported.label).set(follower.open_files() as i64);
-            self.report(&follower.counters());
-            if !polled.more {
-                let until_next = Duration::from_millis(next_ms.saturating_sub(self::now_ms()));
-                std::thread::sleep(POLL.min(until_next).max(Duration::from_millis(1)));
+        self.reported.aggregated = self.aggregator.counters();
+        let is_restored = positions.is_some();
+        // Lines of several logs are not in the order of their times.
+        if is_restored && self.options.paths.only().is_some() {
+            self.aggregator.catch_up(self.interval_ms, last_ms);
+        } else {
+            self.aggregator.start(last_ms);
+        }
+        let follower = follower.resume(positions.unwrap_or_default());
+        Following { follower, health, is_restored, caught_up: false, last_ms: 0, next_ms: 0 }
+    }
+
+    /// Reads what is new, and publishes if it is time. `now_ms` is the host's clock, `now` any monotonic one.
+    pub(super) fn step(&mut self, following: &mut Following, now_ms: u64, now: Duration) -> Step {
+        let Following { follower, health, .. } = following;
+        let polled = self.poll(follower, health, now_ms, now);
+        following.caught_up |= (follower.has_opened() || following.is_restored) && !polled.more;
+        if now_ms + CLOCK_SET_BACK.as_millis() as u64 <= following.last_ms {
+            return Step::ClockSetBack;
+        }
+        let bytes = follower.counters().bytes;
+        let problem = health.problem(&polled.unread, bytes, now_ms, now);
+        let problem = problem.or_else(|| self.keeper.as_ref().and_then(Keeper::problem));
+        let is_refused = self.tell(problem, now);
+        // What a previous daemon published stays until the logs have been read, and if nothing in them counts.
+        let counts = !health.is_undecodable() || self.aggregator.counters().records > 0;
+        if now_ms >= following.next_ms && following.caught_up && counts {
+            let at_ms = now_ms / self.interval_ms * self.interval_ms;
+            (following.last_ms, following.next_ms) = (at_ms, at_ms + self.interval_ms);
+            self.tick(at_ms, !is_refused);
+        }
+        let metrics = &self.context.state.metrics;
+        metrics.log_files.get_or_create(&self.reported.label).set(follower.open_files() as i64);
+        self.report(&follower.counters());
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| following.caught_up) {
+            keeper.tend(&self.aggregator, follower);
+        }
+        if polled.more { Step::Again } else { Step::Wait }
+    }
+
+    /// Keeps what was counted, if all of the backlog was: else what was kept before tells more.
+    pub(super) fn end(&mut self, following: &Following) {
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| following.caught_up) {
+            keeper.finish(&self.aggregator, &following.follower);
+            if let Some(problem) = keeper.problem() {
+                tracing::warn!("{}", problem.message);
             }
         }
     }
 
-    fn poll(&mut self, follower: &mut Follower, health: &mut Health, now: Duration) -> Polled {
+    fn poll(&mut self, follower: &mut Follower, health: &mut Health, now_ms: u64, now: Duration) -> Polled {
         let Self { aggregator, options, context, .. } = self;
-        let now_ms = now_ms();
         follower.poll(now, |line| {
             if let Some(error) = take(line, &options.parser, aggregator, health, now_ms) {
                 context.state.malformed_line(context.index, &error);
@@ -175,6 +216,26 @@ impl LogThread {
         }
     }
 
+    /// Waits until what was sent is published.
+    #[cfg(test)]
+    pub(super) fn answered(&mut self) {
+        if let Some(answer) = self.waiting.take() {
+            answer.blocking_recv().unwrap().unwrap();
+        }
+    }
+
+    /// Waits until the checkpoint is written.
+    #[cfg(test)]
+    pub(super) fn kept(&mut self) {
+        self.keeper.iter_mut().for_each(Keeper::wait);
+    }
+
+    /// What was told last.
+    #[cfg(test)]
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.told.clone()
+    }
+
     fn unpublished(&mut self, error: String) {
         self.context.state.refused(self.context.index, &Refusal::new(Reason::Unpublished, error));
         self.aggregator.restate();
@@ -227,6 +288,28 @@ impl LogThread {
     }
 }
 
+/// The logs as they are followed.
+pub(super) struct Following {
+    follower: Follower,
+    health: Health,
+    is_restored: bool,
+    /// The backlog has been read.
+    caught_up: bool,
+    last_ms: u64,
+    next_ms: u64,
+}
+
+/// What comes after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The next one at once: there is more to read.
+    Again,
+    /// A moment's wait.
+    Wait,
+    /// The host's clock was set back so far that what was counted lies in the future.
+    ClockSetBack,
+}
+
 /// What was added to the metrics so far.
 struct Reported {
     label: Labels<1>,
@@ -265,9 +348,4 @@ impl Reported {
         metrics.log_keys.get_or_create(&self.label).set(aggregator.keys() as i64);
         (self.followed, self.aggregated) = (*followed, aggregated);
     }
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

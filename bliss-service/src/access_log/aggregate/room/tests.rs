@@ -72,8 +72,8 @@ fn published(mut requests: Vec<Request>) -> Vec<HashSet<u64>> {
     }
     apply(aggregator.tick((START + second + 1) * 1000));
     for table in &aggregator.tables {
-        let held: u32 = table.networks.values().sum();
-        assert_eq!(held as usize, table.entries.iter().filter(|row| row.network.is_some()).count());
+        let held: usize = table.networks.values().map(|held| held.keys).sum();
+        assert_eq!(held, table.entries.iter().filter(|row| row.network.is_some()).count());
     }
     keys
 }
@@ -183,4 +183,84 @@ fn activity_fades() {
     activity.add(600 * minute);
     assert_eq!(activity.at(615 * minute), 6);
     assert_eq!(activity.at(u64::MAX), 0);
+}
+
+/// The most bytes of a dimension while these come, the share of people without a row, and how many keys there are.
+fn bytes_and_lost(
+    mut requests: Vec<(u64, String, String, String)>,
+    people: u64,
+    max_bytes: usize,
+) -> (usize, f64) {
+    requests.sort();
+    let schema = schema();
+    let options = AggregateOptions { max_keys: 1_000_000, max_bytes, ..AggregateOptions::default() };
+    let mut aggregator = Aggregator::new(&schema, &[0, 1, 2, 3], &SECRET, options).unwrap();
+    let (mut second, mut most) = (0, 0);
+    for (at, ip, agent, path) in requests {
+        while second < at {
+            second += 1;
+            aggregator.tick((START + second) * 1000);
+            most = most.max(aggregator.tables.iter().map(Table::bytes).max().unwrap());
+        }
+        let line = format!(
+            r#"{{"msec":{}.5,"remote_addr":"{ip}","status":200,"request":"GET {path} HTTP/1.1","http_user_agent":"{agent}"}}"#,
+            START + at
+        );
+        aggregator.ingest(&Parser::default().parse(line.as_bytes()).unwrap());
+    }
+    aggregator.tick((START + second + 1) * 1000);
+    for table in &aggregator.tables {
+        let sum: usize = table.entries.iter().map(|row| row.bytes).sum();
+        assert_eq!(table.bytes(), sum, "what is kept is the sum");
+        let mut held = std::collections::HashMap::<u64, Held>::new();
+        for row in &table.entries {
+            if let Some(network) = row.network {
+                let held = held.entry(network).or_default();
+                *held = Held { keys: held.keys + 1, bytes: held.bytes + row.bytes };
+            }
+        }
+        assert!(held == table.networks);
+    }
+    let of = DimensionKeys::new(&SECRET, &schema, &schema.dimensions[0]);
+    let has = |person: &u64| {
+        let address = format!("192.0.{person}.9");
+        let key = of.key(|_| Some(address.as_str().into())).unwrap();
+        aggregator.tables[0].entries.iter().any(|row| row.key() == key)
+    };
+    (most, (0..people).filter(|person| !has(person)).count() as f64 / people as f64)
+}
+
+/// Limits by bytes: few keys with huge sets, and many keys, of one network and of many. 200 people ask 20 times each.
+#[test]
+fn s14_neither_huge_sets_nor_many_keys_take_more_bytes_than_they_may() {
+    let with_paths = |requests: Vec<Request>, paths: u64| {
+        let path = |at: usize| format!("/{}", at as u64 % paths);
+        let named = requests.into_iter().enumerate();
+        named.map(|(at, (second, ip, agent))| (second, ip, agent, path(at))).collect::<Vec<_>>()
+    };
+    // 200 clients with five requests a second each, for a minute.
+    let burst = |address: fn(u64) -> String| -> Vec<Request> {
+        let requests = flood(0, 200, 300, address);
+        requests.into_iter().map(|(second, ip, agent)| (300 + second / 10, ip, agent)).collect()
+    };
+    let people = with_paths(people(), 10);
+    for (what, attack, max_bytes) in [
+        ("huge sets of one network", with_paths(burst(one_network), 50_000), 1_800_000),
+        (
+            "huge sets of many networks",
+            with_paths(burst(|client| format!("2001:db8:{client:x}::1")), 50_000),
+            1_800_000,
+        ),
+        ("many keys of one network", with_paths(flood(0, 30_000, 1, one_network), 10), 4 << 20),
+        (
+            "many keys of many networks",
+            with_paths(flood(0, 30_000, 1, |client| format!("2001:db8:{client:x}::1")), 10),
+            4 << 20,
+        ),
+    ] {
+        let (most, lost) = bytes_and_lost([people.clone(), attack].concat(), 200, max_bytes);
+        eprintln!("{what}: {most} bytes, {lost} lost");
+        assert!((max_bytes..max_bytes + max_bytes / 10).contains(&most), "{what}: {most} bytes");
+        assert!(lost <= 0.05, "{what}: {lost} lost");
+    }
 }
