@@ -99,7 +99,7 @@ fn models(options: &Options) -> anyhow::Result<ModelSet> {
         }
         None => (crate::DEFAULT_MODEL.to_vec(), "built in".to_owned()),
     };
-    let prepared = prepare(&bytes, &(&options.bot).into()).with_context(|| format!("model {name}"))?;
+    let prepared = prepare(&bytes, &(&options.bot).into(), false).with_context(|| format!("model {name}"))?;
     let route = NamedRoute { name: DEFAULT_ROUTE.into(), active: Some("default".into()), shadows: vec![] };
     Ok(ModelSet { models: vec![prepared.named("default", "1")], routes: vec![route] })
 }

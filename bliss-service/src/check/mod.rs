@@ -192,7 +192,7 @@ impl<'a> Check<'a> {
                 return None;
             }
         };
-        let prepared = match model_files::prepare(&bytes, &model.bot) {
+        let prepared = match model_files::prepare(&bytes, &model.bot, model.explain) {
             Ok(prepared) => prepared,
             Err(error) => {
                 let at = match &error {
@@ -212,6 +212,10 @@ impl<'a> Check<'a> {
                 prepared.bot_class
             );
             self.add(Level::Warning, path, message);
+        }
+        if model.explain && !prepared.is_explainable() {
+            let message = format!("{name}: {}", model_files::NOT_EXPLAINABLE);
+            self.add(Level::Warning, of(&self.places, "explain").or(path), message);
         }
         match inputs::Sources::of(&prepared, &self.config.schema) {
             Ok(sources) => {

@@ -230,6 +230,7 @@ impl Resolver<'_> {
             }
             models.push(Model {
                 bot: model.bot(),
+                explain: model.explain,
                 name: model.name.into_inner(),
                 version: model.version,
                 path: self.source.file(model.path),
