@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use bliss_core::build::{ModelSet, NamedRoute};
+use bliss_core::build::ModelSet;
 use bliss_core::publication::models::DEFAULT_ROUTE;
 use bliss_core::scorer::{Contribution, Explained, Explaining, InputValue, NotExplained};
 use bliss_store::Client;
@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "model {name}: its file does not hold the weights of its leaves, which explanations need; save it with CatBoost's \
          save_model as it was trained"
     );
-    let models = published(prepared);
+    let models = ModelSet::of_one(prepared.named("default", "1"));
 
     let plan = Plan::new(options.config.as_deref())?;
     let names = options.log.iter().map(|log| log.display().to_string()).collect::<Vec<_>>().join(" ");
@@ -141,12 +141,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         (None, None) => "no request is named".to_owned(),
     })?;
     output::print(format_args!("{}", judge.describe(&found, &name)?))
-}
-
-/// The model as it is published for the log's requests.
-fn published(prepared: Prepared) -> ModelSet {
-    let route = NamedRoute { name: DEFAULT_ROUTE.into(), active: Some("default".into()), shadows: vec![] };
-    ModelSet { models: vec![prepared.named("default", "1")], routes: vec![route] }
 }
 
 fn what(record: &Record<'_>) -> String {
@@ -258,6 +252,11 @@ fn number(value: f32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bliss_catboost::ir::Model;
+    use bliss_catboost::{
+        BotClass, BotOptions, ExplainOptions, ExplainScratch, Explainer, ModelRef, compile_explainable,
+        import,
+    };
     use std::fs;
 
     fn options(dir: &std::path::Path) -> Options {
@@ -272,38 +271,119 @@ mod tests {
         }
     }
 
-    #[test]
-    fn d4_parts_of_the_answer_add_up_to_it() {
-        let dir = tempfile::tempdir().unwrap();
+    fn log(dir: &std::path::Path) -> PathBuf {
         let line = |i: usize| {
+            let agent = ["curl/8", "Mozilla/5.0", "-"][i % 3];
             format!(
-                "192.0.2.9 - - [17/May/2015:10:05:{i:02} +0000] \"GET /{i} HTTP/1.1\" 404 1 \"-\" \"curl/8\"\n"
+                "192.0.2.9 - - [17/May/2015:10:05:{i:02} +0000] \"GET /{i} HTTP/1.1\" 404 1 \"-\" \"{agent}\"\n"
             )
         };
-        fs::write(dir.path().join("log"), (0..40).map(line).collect::<String>()).unwrap();
-        run(&options(dir.path())).unwrap();
+        fs::write(dir.join("log"), (0..40).map(line).collect::<String>()).unwrap();
+        dir.join("log")
+    }
 
-        let prepared = prepare(DEFAULT_MODEL, &(&BotArgs::default()).into()).unwrap();
-        let compiled = compile_explainable(&prepared.model).unwrap();
-        let mut judge = Judge::new(ModelRef::open(&compiled).unwrap(), &prepared).unwrap();
+    /// Explains every request of a log; what is said of the last one.
+    fn explain_all(log: &std::path::Path, prepared: Prepared, check: impl Fn(&Client, &Found)) -> String {
+        let models = ModelSet::of_one(prepared.named("default", "1"));
+        let mut judge = Judge::default();
         let plan = Plan::new(None).unwrap();
-        let replay =
-            Replay::open(&dir.path().join("log"), plan.parser.clone(), ReplayOptions::default()).unwrap();
+        let replay = Replay::open(log, plan.parser.clone(), ReplayOptions::default()).unwrap();
         let mut last = None;
-        walk(&plan, &replay, None, |client, seen| {
-            let inputs = judge.inputs(client, seen)?;
-            let raw = judge.raw(&inputs)?;
-            let mut shap = vec![0.0; judge.explainer.outputs()];
-            let mut scratch = ExplainScratch::for_explainer(&judge.explainer);
-            judge.explainer.explain(&inputs, &judge.binding, &mut scratch, &mut shap)?;
-            assert!((shap.iter().sum::<f64>() - raw).abs() < 1e-9, "line {}", seen.line);
-            last = Some(Found { line: seen.line, what: what(seen.record), inputs });
+        walk(&plan, &replay, Some(&models), |client, seen| {
+            let found = judge.explain(client, seen)?;
+            let sum: f64 = found.contributions.iter().map(|part| part.part).sum();
+            let (explained, line) = (&found.explained, seen.line);
+            assert!((explained.expected + sum - explained.answer).abs() < 1e-9, "line {line}");
+            let scored = client.score(&seen.request, DEFAULT_ROUTE, seen.now).outcome.unwrap();
+            assert_eq!(scored, explained.scored, "line {line}");
+            check(client, &found);
+            judge.sample(client, seen);
+            last = Some(found);
             Ok(())
         })
         .unwrap();
-        let text = judge.explain(&last.unwrap(), "m").unwrap();
+        judge.describe(&last.unwrap(), "m").unwrap()
+    }
+
+    #[test]
+    fn d4_parts_of_the_answer_add_up_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        run(&options(dir.path())).unwrap();
+        let prepared = prepare(DEFAULT_MODEL, &BotOptions::default(), true).unwrap();
+        let text = explain_all(&log, prepared, |_, _| ());
         assert!(text.starts_with("line 40: 192.0.2.9  GET /39\n  curl/8\n\nscore "), "{text}");
-        assert!(text.contains("request.no_referrer") && text.contains("lowers the score"), "{text}");
+        assert!(text.contains("request.no_referrer") && text.contains("the score by"), "{text}");
+    }
+
+    /// A model of `testdata` that takes its numbers and categories from a log.
+    fn of_a_log(folder_and_name: &str) -> Model {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata");
+        let mut model = import(&fs::read(format!("{folder}/{folder_and_name}.cbm")).unwrap()).unwrap();
+        let plan = Plan::new(None).unwrap();
+        let dimension = &plan.schema.dimensions[0];
+        let mut names =
+            dimension.features.iter().map(|feature| format!("{}.{}", dimension.name, feature.name));
+        for float in &mut model.floats {
+            float.name = names.next().unwrap();
+        }
+        let mut attributes = ["user_agent", "path", "method", "host", "browser", "referrer"].iter();
+        for cat in &mut model.cats {
+            cat.name = format!("request.{}", attributes.next().unwrap());
+        }
+        model
+    }
+
+    /// Categories, CTRs and several classes: what `Explainer` says of the class of bots, which is what CatBoost says of it
+    /// (`d4_every_model_is_explained_as_by_catboost`).
+    #[test]
+    fn d4_models_of_categories_and_of_several_classes_are_explained() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        for name in
+            ["models/onehot", "models/ctr", "small/small_ctr_words", "models/multiclass", "shap/shap_classes"]
+        {
+            let model = of_a_log(name);
+            for class in 0..model.dimensions.max(2) as u32 {
+                let mut model = model.clone();
+                let bot = BotOptions { class: Some(BotClass::Index(class)), answer: None };
+                model.class_names.clear();
+                let bot_class = model.select_bot(&bot).unwrap();
+                let compiled = compile_explainable(&model).unwrap();
+                let copy = compiled.clone();
+                let opened = ModelRef::open(&copy).unwrap();
+                let explainer = Explainer::new(opened, ExplainOptions::default()).unwrap();
+                let (inputs, dimensions) = (opened.inputs().len(), opened.output_dimensions());
+                let text = explain_all(&log, Prepared { model, bot_class, compiled }, |client, found| {
+                    // The inputs of the request that was scored last, which is this one.
+                    let values: Vec<f32> = client.inputs(0).map(|input| input.value).collect();
+                    let binding: Vec<u32> = (0..inputs as u32).collect();
+                    let mut shap = vec![0.0; explainer.outputs()];
+                    let mut scratch = ExplainScratch::for_explainer(&explainer);
+                    explainer.explain(&values, &binding, &mut scratch, &mut shap).unwrap();
+                    let own = if dimensions == 1 { 0 } else { bot_class as usize };
+                    let sign = if dimensions == 1 && bot_class == 0 { -1.0 } else { 1.0 };
+                    let own = &shap[own * (inputs + 1)..][..=inputs];
+                    assert_eq!(found.contributions.len(), inputs);
+                    for part in &found.contributions {
+                        assert_eq!(part.part, sign * own[part.index], "{name} {class} {}", part.name);
+                    }
+                    assert_eq!(found.explained.expected, sign * own[inputs]);
+                });
+                assert!(text.contains("score by") && !text.contains("NaN"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_with_other_inputs_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        log(dir.path());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models");
+        let foreign =
+            Options { model: Some(format!("{folder}/scale_bias.cbm").into()), ..options(dir.path()) };
+        let error = format!("{:#}", run(&foreign).unwrap_err());
+        assert!(error.contains("the model's input ") && error.contains("--config"), "{error}");
     }
 
     #[test]

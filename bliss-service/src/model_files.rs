@@ -9,7 +9,7 @@ use bliss_catboost::{
     BotError, BotOptions, CompileError, ImportError, ModelRef, Scratch, compile, compile_explainable, import,
 };
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
-use bliss_core::publication::models::{DEFAULT_ROUTE, MAX_CLASSES};
+use bliss_core::publication::models::MAX_CLASSES;
 use bliss_core::schema::Schema;
 use tokio_util::sync::CancellationToken;
 
@@ -112,11 +112,9 @@ pub async fn publish_default(state: Arc<State>, publisher: PublishHandle, stop: 
         Err(error) => return state.publish_failed(&format!("the default model: {error}")),
     };
     let model = prepared.named(DEFAULT_NAME, env!("CARGO_PKG_VERSION"));
-    let route =
-        NamedRoute { name: DEFAULT_ROUTE.into(), active: Some(DEFAULT_NAME.into()), shadows: Vec::new() };
+    let set = ModelSet::of_one(model);
     loop {
-        let set = ModelSet { models: vec![model.clone()], routes: vec![route.clone()] };
-        match publisher.publish_models(set).await {
+        match publisher.publish_models(set.clone()).await {
             Ok(generation) => {
                 tracing::info!("no [[model]] is configured: the model that comes with BLISS answers");
                 state.models_published(generation);

@@ -178,7 +178,7 @@ impl Loaded {
     /// Reads a model as the daemon does.
     fn read_for_bots(file: &Path, bot: &BotArgs) -> Result<Self> {
         let prepared =
-            prepare(&Self::bytes(file)?, &bot.into(), false).with_context(|| file.display().to_string())?;
+            prepare(&Self::bytes(file)?, &bot.into(), true).with_context(|| file.display().to_string())?;
         let Prepared { model, bot_class, compiled } = prepared;
         Ok(Self { file: file.to_owned(), model, compiled, bot_class })
     }

@@ -162,7 +162,9 @@ static bliss_explanation_t explain(bliss_t *handle, const char *route, const cha
     return why;
 }
 
-static void explanations(bliss_t *handle) {
+static void explain_scores(const char *directory) {
+    bliss_t *handle = open_directory(directory);
+    register_names(handle);
     bliss_explanation_t why = {.size = sizeof why};
     bliss_contribution_t part = {.size = sizeof part};
     bliss_answer_t answer;
@@ -219,6 +221,21 @@ static void explanations(bliss_t *handle) {
     CHECK(bliss_contribution_get(handle, SIZE_MAX, &part) == BLISS_ERROR_ARGUMENT);
     part.size = 7;
     CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_ERROR_SIZE);
+    bliss_close(handle);
+}
+
+/* A model that scores and cannot be explained. */
+static void unexplained(const char *directory) {
+    bliss_t *handle = open_directory(directory);
+    register_names(handle);
+    CHECK(bliss_explain_register(handle) == BLISS_OK);
+    bliss_answer_t answer;
+    bliss_explanation_t why = {.size = sizeof why};
+    CHECK(score(handle, "192.0.2.60", 3, "XX", "-", &answer) == BLISS_OK);
+    CHECK(bliss_explain(handle, NULL, 0, NULL, 0, (uint32_t)time(NULL), &why) == BLISS_NO_LEAF_WEIGHTS);
+    puts(last_error(handle));
+    CHECK(score(handle, "192.0.2.60", 3, "XX", "-", &answer) == BLISS_OK);
+    bliss_close(handle);
 }
 
 static void wrong_calls(const char *directory) {
@@ -344,8 +361,6 @@ static void wrong_calls(const char *directory) {
     size_t why = bliss_metrics_error(handle, error, sizeof error);
     CHECK(why == strlen(error) && (why == 0 || strstr(error, "counters: ")));
 
-    explanations(handle);
-
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, from_another_thread, handle) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
@@ -456,6 +471,10 @@ int main(int argc, char **argv) {
         score_lines(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "calls") == 0) {
         wrong_calls(argv[2]);
+    } else if (argc == 3 && strcmp(argv[1], "explain") == 0) {
+        explain_scores(argv[2]);
+    } else if (argc == 3 && strcmp(argv[1], "unexplained") == 0) {
+        unexplained(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "fork") == 0) {
         forked(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "threads") == 0) {
@@ -465,7 +484,7 @@ int main(int argc, char **argv) {
         count_allocations(argv[2]);
 #endif
     } else {
-        fprintf(stderr, "usage: client score|calls|fork|threads|allocations DIRECTORY\n");
+        fprintf(stderr, "usage: client score|calls|explain|unexplained|fork|threads|allocations DIRECTORY\n");
         return 2;
     }
     return 0;
