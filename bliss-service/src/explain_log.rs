@@ -14,7 +14,7 @@ use bliss_store::Client;
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Replay, ReplayOptions};
 use crate::export::walk::{Plan, Seen, walk};
-use crate::model_files::{Prepared, prepare};
+use crate::model_files::prepare;
 use crate::model_tool::BotArgs;
 use crate::{DEFAULT_MODEL, output};
 
@@ -252,6 +252,7 @@ fn number(value: f32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model_files::Prepared;
     use bliss_catboost::ir::Model;
     use bliss_catboost::{
         BotClass, BotOptions, ExplainOptions, ExplainScratch, Explainer, ModelRef, compile_explainable,

@@ -359,7 +359,7 @@ pub(super) struct Model {
     pub(super) answer: Option<Answer>,
     /// Whether it is published with what explanations need, if its file has that: `bliss_explain` in C, `explain` in Lua. About
     /// twice the published bytes (8 more per leaf); scores take as long.
-    #[serde(default = "defaults::yes")]
+    #[serde(default = "super::defaults::yes")]
     pub(super) explain: bool,
 }
 
