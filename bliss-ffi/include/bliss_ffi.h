@@ -13,8 +13,8 @@
  *   number below 0 for a mistake in the call or a failure. bliss_last_error says it in words.
  * - No function ends the process, unwinds, or raises a signal. If there is a bug in the library itself
  *   (a panic), the call returns BLISS_ERROR_PANIC, and so does every later one with this handle except bliss_close.
- * - After bliss_open only bliss_attribute_register, bliss_number_register and bliss_category_register allocate
- *   memory; the others do not, even after a new publication.
+ * - After bliss_open only the functions named bliss_..._register allocate memory; the others do not, even after a new
+ *   publication.
  * - Structs begin with their size: set it to sizeof the struct before the call.
  *   A library older or newer than the header you compiled with then still knows which fields are yours.
  */
