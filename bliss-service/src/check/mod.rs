@@ -213,9 +213,10 @@ impl<'a> Check<'a> {
             );
             self.add(Level::Warning, path, message);
         }
-        if model.explain && !prepared.is_explainable() {
-            let message = format!("{name}: {}", model_files::NOT_EXPLAINABLE);
-            self.add(Level::Warning, of(&self.places, "explain").or(path), message);
+        // By default it is published as it is; who writes `explain = true` counts on it.
+        let explain = of(&self.places, "explain");
+        if explain.is_some() && model.explain && !prepared.is_explainable() {
+            self.add(Level::Warning, explain, format!("{name}: {}", model_files::NOT_EXPLAINABLE));
         }
         match inputs::Sources::of(&prepared, &self.config.schema) {
             Ok(sources) => {
