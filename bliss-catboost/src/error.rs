@@ -129,6 +129,21 @@ pub enum ExplainError {
         /// How many there may be.
         limit: usize,
     },
+    /// A tree has too many edges for memory that was made beforehand.
+    #[error(
+        "tree {tree} has {found} edges, more than the {limit} that are explained; train the model with smaller trees"
+    )]
+    TreeTooLarge {
+        /// Which tree.
+        tree: usize,
+        /// Edges of the tree, the one to its root included.
+        found: usize,
+        /// Edges that a tree may have.
+        limit: usize,
+    },
+    /// The row cannot be evaluated.
+    #[error(transparent)]
+    Row(#[from] EvalError),
     /// A tree is too deep.
     #[error(
         "tree {tree} is deeper than the {limit} levels that are explained; train the model with a smaller depth"

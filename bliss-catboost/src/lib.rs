@@ -75,7 +75,7 @@ pub use build::{
 pub use distribution::DistributionRow;
 pub use error::{EvalError, ExplainError, ModelError};
 pub use eval::Evaluation;
-pub use explain::{Convention, ExplainOptions, ExplainScratch, Explainer};
+pub use explain::{BoundedExplainer, Convention, ExplainOptions, ExplainScratch, Explainer};
 pub use hash::category_hash;
 pub use instruction_set::InstructionSet;
 pub use reference::{Input, InputKind, ModelRef};

@@ -36,6 +36,42 @@ impl ModelRef<'_> {
             }
         }
     }
+
+    /// Which output dimension is a class's own answer, and whether it is of the other class and has to be turned round: class 0
+    /// of a model with one dimension. `None` where there is no such class.
+    #[must_use]
+    pub fn class_dimension(&self, class: usize) -> Option<(usize, bool)> {
+        match (self.output_dimensions(), class) {
+            (1, 0) => Some((0, true)),
+            (1, 1) => Some((0, false)),
+            (1, _) => None,
+            (dimensions, class) => (class < dimensions).then_some((class, false)),
+        }
+    }
+
+    /// A class's own answer out of raw values, or out of expected ones: log-odds, the class's sum where there are several, or
+    /// the probability itself where the model answers with that. NaN where there is no such class.
+    #[must_use]
+    pub fn class_answer(&self, raw: &[f64], class: usize) -> f64 {
+        let found = self.class_dimension(class).and_then(|(at, turned)| Some((*raw.get(at)?, turned)));
+        match found {
+            Some((raw, false)) => raw,
+            Some((raw, true)) if self.header().flags & FLAG_PROBABILITIES != 0 => 1.0 - raw,
+            Some((raw, true)) => -raw,
+            None => f64::NAN,
+        }
+    }
+
+    /// By how much a class's probability rises with its own [answer](Self::class_answer) there, those of other classes being
+    /// what they are.
+    #[must_use]
+    pub fn class_slope(&self, raw: &[f64], class: usize) -> f64 {
+        if self.header().flags & FLAG_PROBABILITIES != 0 {
+            return 1.0;
+        }
+        let own = self.class_probability(raw, class);
+        own * (1.0 - own)
+    }
 }
 
 /// The exponential function that CatBoost's softmax uses: powers of two in steps of 1/2048, and a polynomial of degree

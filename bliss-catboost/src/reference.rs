@@ -113,6 +113,13 @@ impl<'a> ModelRef<'a> {
         self.header().flags & FLAG_NON_SYMMETRIC == 0
     }
 
+    /// Whether it was compiled with the weights of its leaves, which explanations need.
+    #[must_use]
+    pub fn is_explainable(&self) -> bool {
+        // Of a model without them, the header has zeros there.
+        self.header().sections.get(SectionId::Weights as usize).is_some_and(|section| section.offset != 0)
+    }
+
     /// Values per row: what [`raw`](Self::raw) writes.
     #[must_use]
     pub fn output_dimensions(&self) -> usize {

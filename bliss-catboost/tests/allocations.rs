@@ -1,7 +1,7 @@
 //! Opening and evaluating never allocate. A binary of its own: it counts every allocation of the process.
 
 use bliss_catboost::{
-    ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelRef, Scratch, compile,
+    BoundedExplainer, ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelRef, Scratch, compile,
     compile_explainable, import,
 };
 
@@ -19,6 +19,8 @@ fn opening_evaluating_and_explaining_never_allocate() {
     }
     let shapes = std::fs::read(folder.with_file_name("small").join("small_lossguide_classes.cbm")).unwrap();
     compiled.push(compile_explainable(&import(&shapes).unwrap()).unwrap());
+
+    let mut bounded = BoundedExplainer::new();
 
     let _profiler = dhat::Profiler::builder().testing().build();
     for bytes in &compiled {
@@ -43,6 +45,19 @@ fn opening_evaluating_and_explaining_never_allocate() {
             assert!(opened.raw(&values, &[], &mut scratch, &mut out).is_err());
         }
         assert_eq!(dhat::HeapStats::get().total_blocks, before, "evaluating allocated");
+
+        let mut shap = vec![0.0; dimensions * (inputs + 1)];
+        let before = dhat::HeapStats::get().total_blocks;
+        for _ in 0..10 {
+            let explained = bounded.explain(&opened, &values, &binding, &mut scratch, &mut shap);
+            assert_eq!(explained.is_ok(), opened.is_explainable());
+            assert!(bounded.explain(&opened, &values, &[], &mut scratch, &mut shap).is_err());
+        }
+        assert_eq!(
+            dhat::HeapStats::get().total_blocks,
+            before,
+            "explaining straight from the bytes allocated"
+        );
 
         for table_bytes in [0, 4096, 1 << 24] {
             let options = ExplainOptions { table_bytes, ..ExplainOptions::default() };

@@ -4,8 +4,8 @@
 mod common;
 
 use bliss_catboost::{
-    Convention, ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelError, ModelRef, Scratch,
-    compile, compile_explainable, import,
+    BoundedExplainer, Convention, ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelError,
+    ModelRef, Scratch, compile, compile_explainable, import,
 };
 use common::testdata;
 use rkyv::util::AlignedVec;
@@ -186,10 +186,18 @@ fn evaluate_alone(model: ModelRef<'_>, random: &mut Random) {
     }
 }
 
-/// Explains a row, by walks and by tables; false where the weights are refused.
+/// Explains a row, by walks, by tables and straight from the bytes; false where the weights are refused.
 fn explain(model: ModelRef<'_>) -> bool {
+    thread_local! {
+        static BOUNDED: std::cell::RefCell<BoundedExplainer> = Default::default();
+    }
     let inputs = model.inputs().len();
     let binding: Vec<u32> = (0..inputs as u32).collect();
+    let mut out = vec![0.0; (inputs + 1) * model.output_dimensions()];
+    let straight = BOUNDED.with_borrow_mut(|bounded| {
+        bounded.explain(&model, &vec![0.5; inputs], &binding, &mut Scratch::for_model(&model), &mut out)
+    });
+    assert_eq!(straight.is_ok(), Explainer::new(model, ExplainOptions::default()).is_ok());
     for (table_bytes, convention) in [(0, Convention::CatBoost), (1 << 14, Convention::Exact)] {
         let Ok(explainer) = Explainer::new(model, ExplainOptions { convention, table_bytes }) else {
             return false;

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use bliss_catboost::ir::{Element, Model, Node, Split, Trees};
 use bliss_catboost::{
-    CompileError, Convention, EvalError, ExplainError, ExplainOptions, ExplainScratch, Explainer, InputKind,
-    ModelRef, Scratch, compile, compile_explainable, import, ir,
+    BoundedExplainer, CompileError, Convention, EvalError, ExplainError, ExplainOptions, ExplainScratch,
+    Explainer, InputKind, ModelRef, Scratch, compile, compile_explainable, import, ir,
 };
 use common::random::{Random, Row, Shape, holds, model, row, scatter, shapes};
 use common::{Case, cases, folders, skipped};
@@ -24,10 +24,12 @@ fn close(found: f64, expected: f64) -> bool {
     (found - expected).abs() <= 1e-9 * expected.abs().max(1.0)
 }
 
-/// Explains a row by walks and by tables, which must agree; gives the walks' values.
+/// Explains a row by walks, by tables and straight from the bytes, which must agree; gives the walks' values.
 struct Both<'m> {
     explainers: [Explainer<'m>; 2],
     scratch: ExplainScratch,
+    /// Knows one convention.
+    bounded: Option<(BoundedExplainer, Scratch)>,
 }
 
 impl<'m> Both<'m> {
@@ -37,7 +39,9 @@ impl<'m> Both<'m> {
         assert_eq!(explainers[0].tables(), 0);
         let mut scratch = ExplainScratch::for_explainer(&explainers[0]);
         scratch.reserve(&explainers[1]);
-        Self { explainers, scratch }
+        let bounded =
+            (convention == Convention::Exact).then(|| (BoundedExplainer::new(), Scratch::for_model(&model)));
+        Self { explainers, scratch, bounded }
     }
 
     fn explain(&mut self, values: &[f32], binding: &[u32]) -> Vec<f64> {
@@ -51,6 +55,11 @@ impl<'m> Both<'m> {
                 (walk - table).abs() <= 1e-12 * walk.abs().max(1.0),
                 "{walk} by a walk, {table} by tables"
             );
+        }
+        if let Some((bounded, scratch)) = &mut self.bounded {
+            let mut out = vec![f64::NAN; walks.len()];
+            bounded.explain(&self.explainers[0].model(), values, binding, scratch, &mut out).unwrap();
+            assert_eq!(out, walks, "straight from the bytes");
         }
         walks
     }
@@ -514,6 +523,57 @@ fn missing_or_damaged_weights_are_clear_errors() {
     assert!(compile_explainable(&short).unwrap_err().to_string().contains("tree 2 has"));
 }
 
+/// Each weight is a number, and their sum is none.
+#[test]
+fn weights_that_add_up_to_no_number_are_refused() {
+    let file = std::fs::read(common::testdata().join("ctr.cbm")).unwrap();
+    let mut model = import(&file).unwrap();
+    model.leaf_weights[3].iter_mut().for_each(|weight| *weight = f64::MAX);
+    let compiled = compile_explainable(&model).unwrap();
+    let opened = ModelRef::open(&compiled).unwrap();
+    let error = Explainer::new(opened, ExplainOptions::default()).unwrap_err();
+    assert_eq!(error, ExplainError::Corrupt { tree: 3 });
+    let (inputs, mut scratch) = (opened.inputs().len(), Scratch::for_model(&opened));
+    let binding: Vec<u32> = (0..inputs as u32).collect();
+    let mut out = vec![7.0; inputs + 1];
+    let mut bounded = BoundedExplainer::new();
+    let found = bounded.explain(&opened, &vec![0.5; inputs], &binding, &mut scratch, &mut out);
+    assert_eq!(found, Err(error));
+    assert!(out.iter().all(|v| *v == 7.0), "an error leaves the output as it was");
+}
+
+/// What a class is due of raw answers, whatever the form of the model's answers.
+#[test]
+fn the_answer_of_a_class_rises_with_its_probability() {
+    for name in ["scale_bias", "multiclass"] {
+        let file = std::fs::read(common::testdata().join(format!("{name}.cbm"))).unwrap();
+        for form in [ir::AnswerForm::Classes, ir::AnswerForm::EachSigmoid, ir::AnswerForm::Probabilities] {
+            let mut model = import(&file).unwrap();
+            model.answer = form;
+            let compiled = compile(&model).unwrap();
+            let opened = ModelRef::open(&compiled).unwrap();
+            let dimensions = opened.output_dimensions();
+            let raw: Vec<f64> = (0..dimensions).map(|k| 0.2 + 0.1 * k as f64).collect();
+            assert_eq!(opened.class_dimension(dimensions.max(2)), None);
+            for class in 0..dimensions.max(2) {
+                let (at, turned) = opened.class_dimension(class).unwrap();
+                let step = 1e-6;
+                let mut more = raw.clone();
+                more[at] += if turned { -step } else { step };
+                let gained = opened.class_answer(&more, class) - opened.class_answer(&raw, class);
+                assert!((gained - step).abs() < 1e-12, "{name} {form:?} {class}");
+                let gained = opened.class_probability(&more, class) - opened.class_probability(&raw, class);
+                // Softmax has nine digits.
+                let slope = opened.class_slope(&raw, class);
+                assert!(
+                    (gained / step - slope).abs() < 1e-3,
+                    "{name} {form:?} {class}: {gained} and {slope}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn wrong_arguments_are_errors() {
     let file = std::fs::read(common::testdata().join("multiclass.cbm")).unwrap();
@@ -542,6 +602,13 @@ fn wrong_arguments_are_errors() {
     ));
     let error = explainer.explain(&values, &binding, &mut ExplainScratch::default(), &mut out);
     assert_eq!(error, Err(EvalError::Scratch));
+    let (mut bounded, mut small) = (BoundedExplainer::new(), Scratch::default());
+    let mut row = |values: &[f32], binding: &[u32], out: &mut [f64]| {
+        bounded.explain(&opened, values, binding, &mut small, out)
+    };
+    assert_eq!(row(&values, &binding, &mut out), Err(ExplainError::Row(EvalError::Scratch)));
+    let short = row(&values, &binding, &mut out[1..]);
+    assert!(matches!(short, Err(ExplainError::Row(EvalError::OutputLength { .. }))));
     assert!(out.iter().all(|v| *v == 7.0), "an error leaves the output as it was");
     explainer.explain(&values, &binding, &mut scratch, &mut out).unwrap();
 }

@@ -162,6 +162,11 @@ impl Names {
         Some((index, self.inputs.get(index)?.1))
     }
 
+    /// A registered input by its index, without its prefix, and whether it is a category.
+    pub(crate) fn input_at(&self, index: usize) -> Option<(&str, bool)> {
+        self.inputs.get(index).map(|(name, is_category)| (name.as_str(), *is_category))
+    }
+
     /// Which of the registered inputs are categories, as a mask by index.
     pub(crate) fn categories(&self) -> u64 {
         self.inputs.iter().rev().fold(0, |mask, (_, category)| mask << 1 | u64::from(*category))

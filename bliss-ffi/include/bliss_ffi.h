@@ -13,8 +13,8 @@
  *   number below 0 for a mistake in the call or a failure. bliss_last_error says it in words.
  * - No function ends the process, unwinds, or raises a signal. If there is a bug in the library itself
  *   (a panic), the call returns BLISS_ERROR_PANIC, and so does every later one with this handle except bliss_close.
- * - After bliss_open only bliss_attribute_register, bliss_number_register and bliss_category_register allocate
- *   memory; the others do not, even after a new publication.
+ * - After bliss_open only the functions named bliss_..._register allocate memory; the others do not, even after a new
+ *   publication.
  * - Structs begin with their size: set it to sizeof the struct before the call.
  *   A library older or newer than the header you compiled with then still knows which fields are yours.
  */
@@ -60,6 +60,12 @@ enum bliss_result_e
     BLISS_OLD_SNAPSHOT = 8,
     // The row of a dimension that the model uses is stale, and the dimension has `on_stale = "unscored"`.
     BLISS_STALE_DIMENSION = 9,
+    // The model cannot be explained: it was published without the weights of its leaves.
+    BLISS_NO_LEAF_WEIGHTS = 32,
+    // The model cannot be explained: it has too many inputs or too large trees for the memory that explanations have.
+    BLISS_TOO_LARGE_TO_EXPLAIN = 33,
+    // No model of this name is published.
+    BLISS_NO_SUCH_MODEL = 34,
     // A pointer that must not be NULL is.
     BLISS_ERROR_NULL = -1,
     // An id, a name, a number or a length is not valid for this function.
@@ -256,6 +262,70 @@ typedef struct {
     // With BLISS_MISSING_INPUT, the name of the first input that is missing.
     bliss_text_t missing_input;
 } bliss_shadow_t;
+
+// What a model's answer for one request comes from.
+//
+// The answer is the model's own for the class of bots: log-odds; that class's sum where there are several classes; or the
+// probability itself where the model answers with that. It is the sum of `expected` and all contributions.
+//
+// Its texts may be read until the next call with the handle.
+typedef struct {
+    // sizeof(bliss_explanation_t), set before the call.
+    size_t size;
+    // 1 is certainly automated, 99 certainly human.
+    uint32_t score;
+    // The score of a request of which nothing is known.
+    uint32_t expected_score;
+    // Probability that the request is automated.
+    double bot_probability;
+    // The model's answer for the class of bots: the higher, the more likely the request is automated.
+    double answer;
+    // The answer for a request of which nothing is known: the mean over the training data.
+    double expected;
+    // Generation of the features that were used.
+    uint64_t features_generation;
+    // Generation of the models that were used.
+    uint64_t models_generation;
+    // Inputs of the model: as many contributions as bliss_contribution_get has.
+    size_t input_count;
+    // The model's index in the publication.
+    uint32_t model_index;
+    // How many times models were bound with this handle, modulo 2^32; see bliss_answer_t.
+    uint32_t model_binding_count;
+    // Name of the model.
+    bliss_text_t model_name;
+    // Version of the model, as the operator calls it.
+    bliss_text_t model_version;
+} bliss_explanation_t;
+
+// What one input contributes to an answer. A model calls the input `GROUP.NAME`.
+//
+// Its texts may be read until the next call that looks up, scores, explains or maintains.
+typedef struct {
+    // sizeof(bliss_contribution_t), set before the call.
+    size_t size;
+    // The dimension that the input is a feature of; `request` for what the request says by itself.
+    bliss_text_t group;
+    // The input's name within the group.
+    bliss_text_t name;
+    // Its part of the answer (SHAP value); above 0 where it makes a bot more likely.
+    double contribution;
+    // What that makes of the score; below 0 where it makes a bot more likely. All points together are the way from
+    // `expected_score` to `score`; where contributions cancel each other out, by how much the score changes there.
+    double points;
+    // The input's value; NaN where a number is not told, and where it is a category.
+    float value;
+    // 1 where it is a category, else 0.
+    uint32_t is_category;
+    // CatBoost's hash of the category; 0 where it is a number.
+    uint32_t category_hash;
+    // How its dimension answered, as bliss_status_e; BLISS_STATUS_UNUSED for what the request says by itself.
+    uint32_t status;
+    // The input's number in the model.
+    uint32_t input_index;
+    // Is 0.
+    uint32_t reserved;
+} bliss_contribution_t;
 
 // What a lookup found. The arrays are the handle's, and may be read until the next call with it.
 typedef struct {
@@ -554,6 +624,52 @@ size_t bliss_shadow_count(bliss_t *handle);
 bliss_result_e bliss_shadow_get(bliss_t *handle,
                                 size_t index,
                                 bliss_shadow_t *shadow);
+
+// Makes the memory that bliss_explain works in, about 30 MB of address space of which it touches what a model needs. To be
+// called once, after the handle was opened, by those who explain; again it does nothing.
+//
+// The handle's thread only. Allocates. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open.
+bliss_result_e bliss_explain_register(bliss_t *handle);
+
+// Scores the request as bliss_score does and says what the answer comes from: with the model named `model`, or, where `model`
+// is empty, the active one of `route`. bliss_contribution_get then tells each input's part. `now` is the time in seconds since
+// the Unix epoch. It reads what is published now, so that a row that changed since bliss_score gives another score.
+//
+// Not for every request: no lock and no allocation, but it takes time in proportion to the model's leaves, some thousand times
+// as long as bliss_score, and the thread does nothing else meanwhile. It is not counted in the daemon's metrics. What
+// bliss_shadow_get tells stays.
+//
+// The handle's thread only. Returns BLISS_OK where `explanation` is filled in; a number above 0 where there is no score, no such
+// model, or the model was published without what explanations need (BLISS_NO_LEAF_WEIGHTS); or BLISS_ERROR_NULL,
+// BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT (also if bliss_explain_register was not called), BLISS_ERROR_THREAD or
+// BLISS_ERROR_PANIC. `explanation` is written only with BLISS_OK.
+//
+// # Safety
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `route` points
+//   to `route_len` bytes, `model` to `model_len`; `explanation` is NULL or points to a struct of the size it begins with.
+bliss_result_e bliss_explain(bliss_t *handle,
+                             const char *route,
+                             size_t route_len,
+                             const char *model,
+                             size_t model_len,
+                             uint32_t now,
+                             bliss_explanation_t *explanation);
+
+// Contribution `index` to the answer that bliss_explain explained last; the largest, above or below 0, comes first.
+//
+// No lock, no allocation, no system call.
+//
+// The handle's thread only. Returns BLISS_OK where `contribution` is filled in; or BLISS_ERROR_NULL, BLISS_ERROR_SIZE,
+// BLISS_ERROR_ARGUMENT (no such contribution, or other models were bound since), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `contribution` is NULL or points to a struct of the size it begins with.
+bliss_result_e bliss_contribution_get(bliss_t *handle,
+                                      size_t index,
+                                      bliss_contribution_t *contribution);
 
 // Looks up all dimensions for the request. `now` is the time in seconds since the Unix epoch.
 //

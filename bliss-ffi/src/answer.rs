@@ -145,18 +145,23 @@ pub unsafe extern "C" fn bliss_score(
         (HandleArg::new(handle), InSlice::<u8>::new(route.cast(), route_len), OutStruct::new(answer))
     };
     handle.call(|handle| {
-        let route = route.get(isize::MAX as usize)?;
-        let route = if route.len() > MAX_ROUTE_BYTES { &[] } else { route };
-        let route = core::str::from_utf8(route).unwrap_or_default();
+        let route = route_name(route)?;
         let scored = handle.client.score(&handle.request, route, now);
         answer.write(handle.answer(&scored, route))?;
         scored.outcome.map(drop).map_err(|reason| handle.why(reason, route))
     })
 }
 
+/// The name of a route; empty, which is the default one's, where no route can have it.
+pub(crate) fn route_name(route: InSlice<'_, u8>) -> Result<&str, CallError> {
+    let route = route.get(isize::MAX as usize)?;
+    let route = if route.len() > MAX_ROUTE_BYTES { &[] } else { route };
+    Ok(core::str::from_utf8(route).unwrap_or_default())
+}
+
 impl bliss_t {
     /// Says which input is missing while it is known whose; other reasons are put in words when they are asked for.
-    fn why(&mut self, reason: Unscored, route: &str) -> CallError {
+    pub(crate) fn why(&mut self, reason: Unscored, route: &str) -> CallError {
         let model = self.client.scorer().active_model(route).filter(|_| reason == Unscored::MissingInput);
         let Some((model, input)) = model.and_then(|m| Some((m.name(), m.missing_input()?))) else {
             return CallError::Unscored(reason);

@@ -29,6 +29,12 @@ pub enum bliss_result_e {
     BLISS_OLD_SNAPSHOT = 8,
     /// The row of a dimension that the model uses is stale, and the dimension has `on_stale = "unscored"`.
     BLISS_STALE_DIMENSION = 9,
+    /// The model cannot be explained: it was published without the weights of its leaves.
+    BLISS_NO_LEAF_WEIGHTS = 32,
+    /// The model cannot be explained: it has too many inputs or too large trees for the memory that explanations have.
+    BLISS_TOO_LARGE_TO_EXPLAIN = 33,
+    /// No model of this name is published.
+    BLISS_NO_SUCH_MODEL = 34,
     /// A pointer that must not be NULL is.
     BLISS_ERROR_NULL = -1,
     /// An id, a name, a number or a length is not valid for this function.

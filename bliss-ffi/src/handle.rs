@@ -12,6 +12,7 @@ use bliss_store::{Client, ClientOptions};
 
 use crate::codes::bliss_result_e::{self, *};
 use crate::error::CallError;
+use crate::explain::Explanation;
 use crate::message::Message;
 use crate::pointer::{InSlice, InStruct, Out, OutText, SizePrefixed};
 
@@ -31,6 +32,8 @@ pub struct bliss_t {
     pub(crate) inputs: [Option<(InputId, bool)>; MAX_INPUTS],
     /// What whole requests set, once it is registered.
     pub(crate) http: Option<HttpId>,
+    /// What explanations work in, once they are registered.
+    pub(crate) explanation: Option<Box<Explanation>>,
     /// Why the last call went no further; the text of a reason is made when it is asked for.
     pub(crate) message: Message,
     unscored: Option<Unscored>,
@@ -266,6 +269,7 @@ fn open(
         client,
         request: Request::new(),
         http: None,
+        explanation: None,
         attributes: [None; MAX_ATTRIBUTES],
         inputs: [None; MAX_INPUTS],
         message: Message::new(),

@@ -10,6 +10,7 @@
 //! | [`request`] | names, and the values of one request |
 //! | [`answer`] | bot scores |
 //! | [`shadow`] | scores of shadow models |
+//! | [`explain`] | what a score comes from |
 //! | [`lookup`] | features and keys |
 //! | [`names`] | what the publication calls things, for tools |
 //!
@@ -37,6 +38,8 @@ pub mod answer;
 pub mod http;
 
 pub mod shadow;
+
+pub mod explain;
 
 pub mod lookup;
 

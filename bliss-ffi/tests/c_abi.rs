@@ -205,6 +205,23 @@ fn f2_wrong_calls_return_codes() {
     }
 }
 
+/// Contributions and points add up, in numbers that are known (`explain_scores` in client.c).
+#[test]
+fn d4_scores_are_explained_in_c() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut site = Site::published();
+    for program in programs(directory.path(), &[]) {
+        run(command(&program, "explain", site.path()));
+    }
+    // A model without leaf weights is refused with a code of its own.
+    site.publish_web_model("7");
+    for program in programs(directory.path(), &[]) {
+        let output = command(&program, "unexplained", site.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("explain = true"), "{output:?}");
+    }
+}
+
 #[test]
 fn f2_nothing_is_wrong_under_valgrind() {
     let directory = tempfile::tempdir().unwrap();
@@ -213,6 +230,7 @@ fn f2_nothing_is_wrong_under_valgrind() {
         return;
     }
     run(valgrind(&program, "calls", Site::published().path()));
+    run(valgrind(&program, "explain", Site::published().path()));
     let mut site = Site::empty();
     scores(valgrind(&program, "score", site.path()), &mut site);
 }

@@ -9,6 +9,9 @@ use std::path::Path;
 
 use blissffi::answer::{bliss_answer_t, bliss_score};
 use blissffi::codes::bliss_result_e::{self, *};
+use blissffi::explain::{
+    bliss_contribution_get, bliss_contribution_t, bliss_explain, bliss_explain_register, bliss_explanation_t,
+};
 use blissffi::handle::{bliss_close, bliss_last_error, bliss_open, bliss_options_t, bliss_t};
 use blissffi::lookup::{bliss_features_t, bliss_lookup};
 use blissffi::request::{
@@ -18,7 +21,39 @@ use blissffi::request::{
 #[path = "support/mod.rs"]
 mod support;
 
-/// Opens, looks up and scores; what scoring, or else opening, returned, and the error's text.
+/// Explains with every model that may be there; what it returned for the route's own.
+unsafe fn explain(handle: *mut bliss_t) -> bliss_result_e {
+    unsafe {
+        assert_eq!(bliss_explain_register(handle), BLISS_OK);
+        let mut why: bliss_explanation_t = std::mem::zeroed();
+        why.size = size_of::<bliss_explanation_t>();
+        let mut part: bliss_contribution_t = std::mem::zeroed();
+        part.size = size_of::<bliss_contribution_t>();
+        let [_, code] = [c"strict", c""].map(|model| {
+            let (name, len) = (model.as_ptr(), model.count_bytes());
+            let code = bliss_explain(handle, std::ptr::null(), 0, name, len, support::now(), &mut why);
+            if code == BLISS_OK {
+                let mut sum = why.expected;
+                for at in 0..why.input_count {
+                    assert_eq!(bliss_contribution_get(handle, at, &mut part), BLISS_OK);
+                    assert!(part.contribution.is_finite() && part.points.is_finite());
+                    sum += part.contribution;
+                }
+                let far = (sum - why.answer).abs() / why.answer.abs().max(1.0);
+                // Leaves that were damaged may be so large that they cancel each other out.
+                assert!(
+                    far < 1e-9 || why.answer.abs() > 1e3 || why.expected.abs() > 1e3,
+                    "{sum}, {}",
+                    why.answer
+                );
+            }
+            code
+        });
+        code
+    }
+}
+
+/// Opens, looks up, scores and explains; what scoring, or else opening, returned, and the error's text.
 fn use_it(directory: &Path) -> (bliss_result_e, String) {
     let name = directory.to_str().unwrap();
     let options = bliss_options_t { size: size_of::<bliss_options_t>(), max_size_bytes: 1 << 24 };
@@ -51,6 +86,11 @@ fn use_it(directory: &Path) -> (bliss_result_e, String) {
         answer.size = size_of::<bliss_answer_t>();
         let scored = bliss_score(handle, std::ptr::null(), 0, support::now(), &mut answer);
         assert_eq!(answer.score > 0, scored == BLISS_OK);
+        let explained = explain(handle);
+        assert_ne!(explained, BLISS_ERROR_PANIC);
+        assert!(explained != BLISS_OK || scored == BLISS_OK, "{scored:?} and {explained:?}");
+        // So that the text is that of the score.
+        let scored = bliss_score(handle, std::ptr::null(), 0, support::now(), &mut answer);
         bliss_last_error(handle, text.as_mut_ptr(), text.len());
         bliss_close(handle);
         (scored, said(&text))
@@ -114,6 +154,64 @@ fn f2_damaged_files_are_no_more_than_unscored() {
         *codes.entry(code as i32).or_default() += 1;
     }
     assert!(codes.len() >= 4, "{codes:?}");
+}
+
+/// Damage to the compiled models alone: leaf weights and trees are read by explanations only.
+#[test]
+fn f2_damaged_weights_are_codes() {
+    let mut site = support::Site::published();
+    site.stop_publisher();
+    let data: Vec<_> = fs::read_dir(site.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("models_data"))
+        .collect();
+    let mut random = Random(11);
+    let (mut damaged_weights, mut explained) = (0, 0);
+    for _ in 0..150 {
+        let damaged = copy(site.path());
+        for file in &data {
+            let mut bytes = fs::read(file).unwrap();
+            let starts: Vec<_> =
+                bytes.windows(8).enumerate().filter(|(_, w)| w == b"BLISSMDL").map(|(at, _)| at).collect();
+            for start in starts {
+                // The last section: the weights of three trees of one level, each behind the order of its levels.
+                let length = u64::from_le_bytes(bytes[start + 16..start + 24].try_into().unwrap()) as usize;
+                let word = start + length - 128 + 8 * random.next(9);
+                let value = [f64::NAN, f64::INFINITY, -1.0, f64::MAX, 1e-300, 0.0][random.next(6)];
+                bytes[word..word + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            fs::write(damaged.path().join(file.file_name().unwrap()), bytes).unwrap();
+        }
+        let name = damaged.path().to_str().unwrap();
+        unsafe {
+            let mut handle = std::ptr::null_mut();
+            let null = std::ptr::null_mut::<c_char>();
+            let options = bliss_options_t { size: size_of::<bliss_options_t>(), max_size_bytes: 1 << 24 };
+            let opened = bliss_open(name.as_ptr().cast(), name.len(), &options, &mut handle, null, 0);
+            assert_eq!(opened, BLISS_OK);
+            bliss_number_register(handle, c"header_count".as_ptr(), 12);
+            bliss_category_register(handle, c"country".as_ptr(), 7);
+            match explain(handle) {
+                BLISS_OK => explained += 1,
+                BLISS_BAD_MODELS => {
+                    let mut text = [0 as c_char; 512];
+                    bliss_last_error(handle, text.as_mut_ptr(), text.len());
+                    let text: String =
+                        text.iter().take_while(|c| **c != 0).map(|c| *c as u8 as char).collect();
+                    assert!(text.contains("leaf weights of tree"), "{text}");
+                    let mut answer: bliss_answer_t = std::mem::zeroed();
+                    answer.size = size_of::<bliss_answer_t>();
+                    let scored = bliss_score(handle, std::ptr::null(), 0, support::now(), &mut answer);
+                    assert_eq!(scored, BLISS_OK, "scores read no weights");
+                    damaged_weights += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+            bliss_close(handle);
+        }
+    }
+    assert!(damaged_weights > 20 && explained > 5, "{damaged_weights} refused, {explained} explained");
 }
 
 #[test]

@@ -5,6 +5,9 @@
 
 use blissffi::answer::{bliss_answer_t, bliss_score};
 use blissffi::codes::bliss_result_e::*;
+use blissffi::explain::{
+    bliss_contribution_get, bliss_contribution_t, bliss_explain, bliss_explain_register, bliss_explanation_t,
+};
 use blissffi::handle::{
     bliss_close, bliss_last_error, bliss_maintain, bliss_metrics_error, bliss_open, bliss_t,
 };
@@ -57,6 +60,18 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
             bliss_shadow_get(handle, index, &mut shadow);
         }
         assert_eq!(shadow.score > 0, answer.score > 0, "each model is the other's shadow");
+        let mut why: bliss_explanation_t = std::mem::zeroed();
+        why.size = size_of::<bliss_explanation_t>();
+        let mut part: bliss_contribution_t = std::mem::zeroed();
+        part.size = size_of::<bliss_contribution_t>();
+        for model in [c"", c"demo", c"nobody"] {
+            let (name, len) = (model.as_ptr(), model.count_bytes());
+            let code = bliss_explain(handle, c"login".as_ptr(), 5, name, len, now, &mut why);
+            assert_eq!(code == BLISS_OK, answer.score > 0 && model != c"nobody");
+            let parts =
+                (0..).take_while(|at| bliss_contribution_get(handle, *at, &mut part) == BLISS_OK).count();
+            assert_eq!(parts, if code == BLISS_OK { 3 } else { 0 });
+        }
         bliss_lookup(handle, now, &mut features);
         let mut key = 0;
         let value = bliss_value_t { kind: 0, reserved: 0, number: 0, data: b"192.0.2.77".as_ptr(), len: 10 };
@@ -87,6 +102,7 @@ fn f1_no_function_allocates_after_opening() {
             bliss_open(directory.as_ptr().cast(), directory.len(), null.cast(), &mut handle, null, 0);
         assert_eq!(opened, BLISS_OK);
         assert_eq!(bliss_http_register(handle), BLISS_OK);
+        assert_eq!(bliss_explain_register(handle), BLISS_OK);
         Ids {
             ip: bliss_attribute_register(handle, c"ip".as_ptr(), 2),
             agent: bliss_attribute_register(handle, c"user_agent".as_ptr(), 10),

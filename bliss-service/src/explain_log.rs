@@ -6,16 +6,15 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use bliss_catboost::{ExplainOptions, ExplainScratch, Explainer, InputKind, ModelRef, compile_explainable};
-use bliss_core::http::RequestValue;
-use bliss_core::request::INPUT_PREFIX;
-use bliss_core::score::bot_score;
+use bliss_core::build::ModelSet;
+use bliss_core::publication::models::DEFAULT_ROUTE;
+use bliss_core::scorer::{Contribution, Explained, Explaining, InputValue, NotExplained};
 use bliss_store::Client;
 
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Replay, ReplayOptions};
 use crate::export::walk::{Plan, Seen, walk};
-use crate::model_files::{Prepared, prepare};
+use crate::model_files::prepare;
 use crate::model_tool::BotArgs;
 use crate::{DEFAULT_MODEL, output};
 
@@ -65,17 +64,37 @@ impl Options {
     }
 }
 
-/// What is to be explained.
+/// A request that was explained.
 struct Found {
     line: u64,
     what: String,
-    inputs: Vec<f32>,
+    explained: Explained,
+    /// The largest first.
+    contributions: Vec<Part>,
+}
+
+/// What an input contributed.
+struct Part {
+    /// The input's number in the model.
+    index: usize,
+    name: String,
+    value: String,
+    part: f64,
+    points: f64,
+}
+
+impl Part {
+    fn of(contribution: &Contribution<'_>) -> Self {
+        let Contribution { index, input, part, points } = *contribution;
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        Self { index, name: format!("{}.{}", input.group, input.name), value: shown(&input), part, points }
+    }
 }
 
 /// Explains a request.
 ///
 /// # Errors
-/// The log or the model cannot be read, the model has no leaf weights or takes categories, or there is no such request.
+/// The log or the model cannot be read, the model has no leaf weights or no score for the request, or there is no such request.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let (bytes, name) = match &options.model {
         Some(path) => {
@@ -85,14 +104,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         None => (DEFAULT_MODEL.to_vec(), "default, built in".to_owned()),
     };
     let in_model = || format!("model {name}");
-    let prepared = prepare(&bytes, &(&options.bot).into()).with_context(in_model)?;
-    let compiled = compile_explainable(&prepared.model).with_context(in_model)?;
-    let model = ModelRef::open(&compiled).with_context(in_model)?;
+    let prepared = prepare(&bytes, &(&options.bot).into(), true).with_context(in_model)?;
     anyhow::ensure!(
-        model.output_dimensions() == 1 && model.inputs().all(|input| input.kind == InputKind::Float),
-        "model {name}: only models with two classes that take numbers alone can be explained from a log so far"
+        prepared.is_explainable(),
+        "model {name}: its file does not hold the weights of its leaves, which explanations need; save it with CatBoost's \
+         save_model as it was trained"
     );
-    let mut judge = Judge::new(model, &prepared)?;
+    let models = ModelSet::of_one(prepared.named("default", "1"));
 
     let plan = Plan::new(options.config.as_deref())?;
     let names = options.log.iter().map(|log| log.display().to_string()).collect::<Vec<_>>().join(" ");
@@ -100,20 +118,29 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ReplayOptions { lateness_ms: plan.aggregate.lateness_ms, ..ReplayOptions::default() };
     let replay = Replay::open_all(&options.log, plan.parser.clone(), replay_options)
         .with_context(|| format!("--log {names}"))?;
+    let mut judge = Judge::default();
     let mut found = None;
-    walk(&plan, &replay, None, |client, seen| {
-        let inputs = judge.inputs(client, seen)?;
+    walk(&plan, &replay, Some(&models), |client, seen| {
         if options.is_meant(seen.line, seen.record) {
-            found = Some(Found { line: seen.line, what: what(seen.record), inputs: inputs.clone() });
+            found = Some(judge.explain(client, seen).map_err(|error| {
+                let error = anyhow::Error::from(error).context(format!("line {} is not explained", seen.line));
+                match judge.missing_input(client) {
+                    Some(input) => error.context(format!(
+                        "the model's input {input} is no feature of the dimensions; name the configuration with --config"
+                    )),
+                    None => error,
+                }
+            })?);
         }
-        judge.sample(inputs)
+        judge.sample(client, seen);
+        Ok(())
     })?;
     let found = found.with_context(|| match (options.line, options.ip) {
         (Some(line), _) => format!("--line {line}: no request of {names} has this number"),
         (None, Some(ip)) => format!("--ip {ip}: no request of {names} is from this client"),
         (None, None) => "no request is named".to_owned(),
     })?;
-    output::print(format_args!("{}", judge.explain(&found, &name)?))
+    output::print(format_args!("{}", judge.describe(&found, &name)?))
 }
 
 fn what(record: &Record<'_>) -> String {
@@ -125,109 +152,48 @@ fn what(record: &Record<'_>) -> String {
     format!("{}  {} {}\n  {agent}", record.ip, text(&record.method), text(&record.path))
 }
 
-/// A model, and what is typical of those whom it takes for people.
-struct Judge<'m> {
-    explainer: Explainer<'m>,
-    bot_is_one: bool,
-    scratch: bliss_catboost::Scratch,
-    names: Vec<String>,
-    binding: Vec<u32>,
-    /// Where each input is: a value of the request itself, or a feature by its place; filled at the first request.
-    sources: Vec<Source>,
+/// Explains requests, and knows what is typical of those whom the model takes for people.
+#[derive(Default)]
+struct Judge {
+    /// Made for the first request that is explained.
+    explaining: Option<Explaining>,
+    /// Per person the values of the model's inputs.
     people: Vec<Vec<f32>>,
     seen_people: usize,
 }
 
-#[derive(Clone, Copy)]
-enum Source {
-    Request(usize),
-    Feature(usize),
-}
-
-impl<'m> Judge<'m> {
-    fn new(model: ModelRef<'m>, prepared: &Prepared) -> anyhow::Result<Self> {
-        let names: Vec<_> = model.inputs().map(|input| input.name.to_owned()).collect();
-        Ok(Self {
-            explainer: Explainer::new(model, ExplainOptions::default())?,
-            bot_is_one: prepared.bot_class == 1,
-            scratch: bliss_catboost::Scratch::for_model(&model),
-            binding: (0..u32::try_from(names.len())?).collect(),
-            names,
-            sources: Vec::new(),
-            people: Vec::new(),
-            seen_people: 0,
-        })
+impl Judge {
+    fn explain(&mut self, client: &mut Client, seen: &Seen<'_>) -> Result<Found, NotExplained> {
+        let explaining = self.explaining.get_or_insert_default();
+        let explained = client.explain(explaining, &seen.request, DEFAULT_ROUTE, None, seen.now)?;
+        let contributions = client.contributions(explaining, &explained);
+        let contributions = contributions.map(|contribution| Part::of(&contribution)).collect();
+        Ok(Found { line: seen.line, what: what(seen.record), explained, contributions })
     }
 
-    /// The model's inputs for a request.
-    fn inputs(&mut self, client: &mut Client, seen: &Seen<'_>) -> anyhow::Result<Vec<f32>> {
-        let line = seen.line;
-        let values = client
-            .look_up(&seen.request, seen.now)
-            .map_err(|reason| anyhow::anyhow!("line {line} cannot be looked up: {reason}"))?
-            .0
-            .to_vec();
-        if self.sources.is_empty() {
-            let dimensions = client.scorer().dimensions();
-            for name in &self.names {
-                let source = match name.strip_prefix(INPUT_PREFIX) {
-                    Some(own) => RequestValue::of(own).map(|value| Source::Request(value.index())),
-                    None => (0..values.len()).map(Source::Feature).find(|source| {
-                        matches!(source, Source::Feature(at) if dimensions.feature_name(*at)
-                            .is_some_and(|(dimension, feature)| name.split_once('.') == Some((dimension, feature))))
-                    }),
-                };
-                self.sources.push(source.with_context(|| {
-                    format!("the model's input {name} is no feature of the dimensions; name the configuration with --config")
-                })?);
-            }
-        }
-        let input = |source: &Source| match source {
-            Source::Request(at) => seen.values.get(*at).copied(),
-            Source::Feature(at) => values.get(*at).copied(),
-        };
-        Ok(self.sources.iter().map(|source| input(source).unwrap_or(f32::NAN)).collect())
-    }
-
-    /// The score of a raw answer: the log odds of class 1.
-    fn score(&self, raw: f64) -> u8 {
-        let one = 1.0 / (1.0 + (-raw).exp());
-        bot_score(if self.bot_is_one { one } else { 1.0 - one }).unwrap_or(0)
-    }
-
-    /// What a part of the raw answer makes of the score: all parts together are the way from what is expected to the score.
-    fn points(&self, raw: f64, expected: f64, part: f64) -> f64 {
-        let way = f64::from(self.score(raw)) - f64::from(self.score(expected));
-        let all = raw - expected;
-        if all.abs() > 0.25 {
-            return way * part / all;
-        }
-        // Parts that cancel each other out: by how much the score changes there.
-        let one = 1.0 / (1.0 + (-raw).exp());
-        let slope = 98.0 * one * (1.0 - one);
-        if self.bot_is_one { -slope * part } else { slope * part }
-    }
-
-    fn raw(&mut self, inputs: &[f32]) -> anyhow::Result<f64> {
-        let mut raw = [0.0];
-        self.explainer.model().raw(inputs, &self.binding, &mut self.scratch, &mut raw)?;
-        Ok(raw[0])
+    /// The first input that the model takes and the log's dimensions do not have.
+    fn missing_input(&self, client: &Client) -> Option<String> {
+        client.scorer().active_model(DEFAULT_ROUTE)?.missing_input().map(str::to_owned)
     }
 
     /// Keeps it if it is one of a person, as the model has it.
-    fn sample(&mut self, inputs: Vec<f32>) -> anyhow::Result<()> {
-        let raw = self.raw(&inputs)?;
-        if self.score(raw) >= PEOPLE_FROM {
-            self.seen_people += 1;
-            if self.people.len() < SAMPLE {
-                self.people.push(inputs);
-            } else if let Some(slot) = self.people.get_mut(self.seen_people % SAMPLE) {
-                *slot = inputs;
-            }
+    fn sample(&mut self, client: &mut Client, seen: &Seen<'_>) {
+        let Ok(scored) = client.score(&seen.request, DEFAULT_ROUTE, seen.now).outcome else { return };
+        if scored.score < PEOPLE_FROM {
+            return;
         }
-        Ok(())
+        let inputs = || {
+            client.inputs(scored.model).map(|input| if input.is_category { f32::NAN } else { input.value })
+        };
+        self.seen_people += 1;
+        if self.people.len() < SAMPLE {
+            self.people.push(inputs().collect());
+        } else if let Some(slot) = self.people.get_mut(self.seen_people % SAMPLE) {
+            *slot = inputs().collect();
+        }
     }
 
+    /// The median of an input among people; `None` for a category, or where nobody tells it.
     fn typical(&self, input: usize) -> Option<f32> {
         let mut values: Vec<f32> = self.people.iter().filter_map(|row| row.get(input).copied()).collect();
         values.retain(|value| !value.is_nan());
@@ -235,63 +201,63 @@ impl<'m> Judge<'m> {
         values.get(values.len() / 2).copied()
     }
 
-    fn explain(&mut self, found: &Found, name: &str) -> anyhow::Result<String> {
+    fn describe(&self, found: &Found, name: &str) -> anyhow::Result<String> {
         use std::fmt::Write as _;
-        let raw = self.raw(&found.inputs)?;
-        let mut scratch = ExplainScratch::for_explainer(&self.explainer);
-        let mut shap = vec![0.0; self.explainer.outputs()];
-        self.explainer.explain(&found.inputs, &self.binding, &mut scratch, &mut shap)?;
-        let expected = shap.pop().unwrap_or_default();
-        let mut order: Vec<usize> = (0..shap.len()).collect();
-        order.sort_by(|a, b| shap[*b].abs().total_cmp(&shap[*a].abs()));
-
-        let score = self.score(raw);
+        let Found { explained, contributions, .. } = found;
+        let (score, expected_score) = (explained.scored.score, explained.expected_score);
         let mut text = String::new();
         writeln!(text, "line {}: {}", found.line, found.what)?;
         writeln!(
             text,
             "\nscore {score} by model {name} (1 is certainly automated, 99 certainly human); of a request of which nothing is \
-             known it is {}\n",
-            self.score(expected)
+             known it is {expected_score}\n",
         )?;
         writeln!(text, "{:>8}  {:<44} {:>12}  {:>14}", "points", "input", "here", "people here")?;
-        let points = |part: f64| self.points(raw, expected, part);
-        for at in order.iter().take(SHOWN).copied() {
-            let typical = self.typical(at).map_or("?".to_owned(), shown);
-            let (input, here) = (&self.names[at], shown(found.inputs[at]));
-            writeln!(text, "{:>+8.1}  {input:<44} {here:>12}  {typical:>14}", points(shap[at]))?;
+        for Part { index, name, value, points, .. } in contributions.iter().take(SHOWN) {
+            let typical = self.typical(*index).map_or("?".to_owned(), number);
+            writeln!(text, "{points:>+8.1}  {name:<44} {value:>12}  {typical:>14}")?;
         }
-        let rest: f64 = order.iter().skip(SHOWN).map(|at| shap[*at]).sum();
-        writeln!(text, "{:>+8.1}  {} others", points(rest), order.len().saturating_sub(SHOWN))?;
-        if let Some(first) = order.first().copied() {
-            let lowers = (shap[first] > 0.0) == self.bot_is_one;
-            let typical = self.typical(first).map_or("nothing else".to_owned(), shown);
+        let rest: f64 = contributions.iter().skip(SHOWN).map(|part| part.part).sum();
+        let others = contributions.len().saturating_sub(SHOWN);
+        writeln!(text, "{:>+8.1}  {others} others", explained.points(rest))?;
+        if let Some(first) = contributions.first() {
+            let typical = self.typical(first.index).map_or("nothing else".to_owned(), number);
             writeln!(
                 text,
                 "\nMost of it: {} is {}, and {typical} is typical of those who look like people in this log; that {} the score by \
-                 {:.0}. The points of all inputs add up to the way from {} to {score}.",
-                self.names[first],
-                shown(found.inputs[first]),
-                if lowers { "lowers" } else { "raises" },
-                points(shap[first]).abs(),
-                self.score(expected),
+                 {:.0}. The points of all inputs add up to the way from {expected_score} to {score}.",
+                first.name,
+                first.value,
+                if first.points < 0.0 { "lowers" } else { "raises" },
+                first.points.abs(),
             )?;
         }
         Ok(text)
     }
 }
 
-fn shown(value: f32) -> String {
+/// The value of an input; of a category nothing but its hash is known.
+fn shown(input: &InputValue<'_>) -> String {
+    if input.is_category { format!("#{:08x}", input.value.to_bits()) } else { number(input.value) }
+}
+
+fn number(value: f32) -> String {
     if value.is_nan() {
         "not told".to_owned()
     } else {
-        format!("{:.4}", value).trim_end_matches('0').trim_end_matches('.').to_owned()
+        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model_files::Prepared;
+    use bliss_catboost::ir::Model;
+    use bliss_catboost::{
+        BotClass, BotOptions, ExplainOptions, ExplainScratch, Explainer, ModelRef, compile_explainable,
+        import,
+    };
     use std::fs;
 
     fn options(dir: &std::path::Path) -> Options {
@@ -306,38 +272,119 @@ mod tests {
         }
     }
 
-    #[test]
-    fn d4_parts_of_the_answer_add_up_to_it() {
-        let dir = tempfile::tempdir().unwrap();
+    fn log(dir: &std::path::Path) -> PathBuf {
         let line = |i: usize| {
+            let agent = ["curl/8", "Mozilla/5.0", "-"][i % 3];
             format!(
-                "192.0.2.9 - - [17/May/2015:10:05:{i:02} +0000] \"GET /{i} HTTP/1.1\" 404 1 \"-\" \"curl/8\"\n"
+                "192.0.2.9 - - [17/May/2015:10:05:{i:02} +0000] \"GET /{i} HTTP/1.1\" 404 1 \"-\" \"{agent}\"\n"
             )
         };
-        fs::write(dir.path().join("log"), (0..40).map(line).collect::<String>()).unwrap();
-        run(&options(dir.path())).unwrap();
+        fs::write(dir.join("log"), (0..40).map(line).collect::<String>()).unwrap();
+        dir.join("log")
+    }
 
-        let prepared = prepare(DEFAULT_MODEL, &(&BotArgs::default()).into()).unwrap();
-        let compiled = compile_explainable(&prepared.model).unwrap();
-        let mut judge = Judge::new(ModelRef::open(&compiled).unwrap(), &prepared).unwrap();
+    /// Explains every request of a log; what is said of the last one.
+    fn explain_all(log: &std::path::Path, prepared: Prepared, check: impl Fn(&Client, &Found)) -> String {
+        let models = ModelSet::of_one(prepared.named("default", "1"));
+        let mut judge = Judge::default();
         let plan = Plan::new(None).unwrap();
-        let replay =
-            Replay::open(&dir.path().join("log"), plan.parser.clone(), ReplayOptions::default()).unwrap();
+        let replay = Replay::open(log, plan.parser.clone(), ReplayOptions::default()).unwrap();
         let mut last = None;
-        walk(&plan, &replay, None, |client, seen| {
-            let inputs = judge.inputs(client, seen)?;
-            let raw = judge.raw(&inputs)?;
-            let mut shap = vec![0.0; judge.explainer.outputs()];
-            let mut scratch = ExplainScratch::for_explainer(&judge.explainer);
-            judge.explainer.explain(&inputs, &judge.binding, &mut scratch, &mut shap)?;
-            assert!((shap.iter().sum::<f64>() - raw).abs() < 1e-9, "line {}", seen.line);
-            last = Some(Found { line: seen.line, what: what(seen.record), inputs });
+        walk(&plan, &replay, Some(&models), |client, seen| {
+            let found = judge.explain(client, seen)?;
+            let sum: f64 = found.contributions.iter().map(|part| part.part).sum();
+            let (explained, line) = (&found.explained, seen.line);
+            assert!((explained.expected + sum - explained.answer).abs() < 1e-9, "line {line}");
+            let scored = client.score(&seen.request, DEFAULT_ROUTE, seen.now).outcome.unwrap();
+            assert_eq!(scored, explained.scored, "line {line}");
+            check(client, &found);
+            judge.sample(client, seen);
+            last = Some(found);
             Ok(())
         })
         .unwrap();
-        let text = judge.explain(&last.unwrap(), "m").unwrap();
+        judge.describe(&last.unwrap(), "m").unwrap()
+    }
+
+    #[test]
+    fn d4_parts_of_the_answer_add_up_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        run(&options(dir.path())).unwrap();
+        let prepared = prepare(DEFAULT_MODEL, &BotOptions::default(), true).unwrap();
+        let text = explain_all(&log, prepared, |_, _| ());
         assert!(text.starts_with("line 40: 192.0.2.9  GET /39\n  curl/8\n\nscore "), "{text}");
-        assert!(text.contains("request.no_referrer") && text.contains("lowers the score"), "{text}");
+        assert!(text.contains("request.no_referrer") && text.contains("the score by"), "{text}");
+    }
+
+    /// A model of `testdata` that takes its numbers and categories from a log.
+    fn of_a_log(folder_and_name: &str) -> Model {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata");
+        let mut model = import(&fs::read(format!("{folder}/{folder_and_name}.cbm")).unwrap()).unwrap();
+        let plan = Plan::new(None).unwrap();
+        let dimension = &plan.schema.dimensions[0];
+        let mut names =
+            dimension.features.iter().map(|feature| format!("{}.{}", dimension.name, feature.name));
+        for float in &mut model.floats {
+            float.name = names.next().unwrap();
+        }
+        let mut attributes = ["user_agent", "path", "method", "host", "browser", "referrer"].iter();
+        for cat in &mut model.cats {
+            cat.name = format!("request.{}", attributes.next().unwrap());
+        }
+        model
+    }
+
+    /// Categories, CTRs and several classes: what `Explainer` says of the class of bots, which is what CatBoost says of it
+    /// (`d4_every_model_is_explained_as_by_catboost`).
+    #[test]
+    fn d4_models_of_categories_and_of_several_classes_are_explained() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path());
+        for name in
+            ["models/onehot", "models/ctr", "small/small_ctr_words", "models/multiclass", "shap/shap_classes"]
+        {
+            let model = of_a_log(name);
+            for class in 0..model.dimensions.max(2) as u32 {
+                let mut model = model.clone();
+                let bot = BotOptions { class: Some(BotClass::Index(class)), answer: None };
+                model.class_names.clear();
+                let bot_class = model.select_bot(&bot).unwrap();
+                let compiled = compile_explainable(&model).unwrap();
+                let copy = compiled.clone();
+                let opened = ModelRef::open(&copy).unwrap();
+                let explainer = Explainer::new(opened, ExplainOptions::default()).unwrap();
+                let (inputs, dimensions) = (opened.inputs().len(), opened.output_dimensions());
+                let text = explain_all(&log, Prepared { model, bot_class, compiled }, |client, found| {
+                    // The inputs of the request that was scored last, which is this one.
+                    let values: Vec<f32> = client.inputs(0).map(|input| input.value).collect();
+                    let binding: Vec<u32> = (0..inputs as u32).collect();
+                    let mut shap = vec![0.0; explainer.outputs()];
+                    let mut scratch = ExplainScratch::for_explainer(&explainer);
+                    explainer.explain(&values, &binding, &mut scratch, &mut shap).unwrap();
+                    let own = if dimensions == 1 { 0 } else { bot_class as usize };
+                    let sign = if dimensions == 1 && bot_class == 0 { -1.0 } else { 1.0 };
+                    let own = &shap[own * (inputs + 1)..][..=inputs];
+                    assert_eq!(found.contributions.len(), inputs);
+                    for part in &found.contributions {
+                        assert_eq!(part.part, sign * own[part.index], "{name} {class} {}", part.name);
+                    }
+                    assert_eq!(found.explained.expected, sign * own[inputs]);
+                });
+                assert!(text.contains("score by") && !text.contains("NaN"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_with_other_inputs_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        log(dir.path());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models");
+        let foreign =
+            Options { model: Some(format!("{folder}/scale_bias.cbm").into()), ..options(dir.path()) };
+        let error = format!("{:#}", run(&foreign).unwrap_err());
+        assert!(error.contains("the model's input ") && error.contains("--config"), "{error}");
     }
 
     #[test]

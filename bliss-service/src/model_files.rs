@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bliss_catboost::ir::Model;
-use bliss_catboost::{BotError, BotOptions, CompileError, ImportError, ModelRef, Scratch, compile, import};
+use bliss_catboost::{
+    BotError, BotOptions, CompileError, ImportError, ModelRef, Scratch, compile, compile_explainable, import,
+};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
-use bliss_core::publication::models::{DEFAULT_ROUTE, MAX_CLASSES};
+use bliss_core::publication::models::MAX_CLASSES;
 use bliss_core::schema::Schema;
 use tokio_util::sync::CancellationToken;
 
@@ -91,7 +93,7 @@ const DEFAULT_NAME: &str = "default";
 
 /// Whether the features that the model that comes with BLISS takes are there.
 pub(crate) fn default_fits(schema: &Schema) -> bool {
-    let Ok(prepared) = prepare(DEFAULT_MODEL, &BotOptions::default()) else { return false };
+    let Ok(prepared) = prepare(DEFAULT_MODEL, &BotOptions::default(), false) else { return false };
     let Ok(model) = ModelRef::open(&prepared.compiled) else { return false };
     model.inputs().all(|input| match input.name.split_once('.') {
         Some(("request", _)) => true,
@@ -105,16 +107,14 @@ pub(crate) fn default_fits(schema: &Schema) -> bool {
 
 /// Publishes the model that comes with BLISS for every route.
 pub async fn publish_default(state: Arc<State>, publisher: PublishHandle, stop: CancellationToken) {
-    let prepared = match prepare(DEFAULT_MODEL, &BotOptions::default()) {
+    let prepared = match prepare(DEFAULT_MODEL, &BotOptions::default(), true) {
         Ok(prepared) => prepared,
         Err(error) => return state.publish_failed(&format!("the default model: {error}")),
     };
     let model = prepared.named(DEFAULT_NAME, env!("CARGO_PKG_VERSION"));
-    let route =
-        NamedRoute { name: DEFAULT_ROUTE.into(), active: Some(DEFAULT_NAME.into()), shadows: Vec::new() };
+    let set = ModelSet::of_one(model);
     loop {
-        let set = ModelSet { models: vec![model.clone()], routes: vec![route.clone()] };
-        match publisher.publish_models(set).await {
+        match publisher.publish_models(set.clone()).await {
             Ok(generation) => {
                 tracing::info!("no [[model]] is configured: the model that comes with BLISS answers");
                 state.models_published(generation);
@@ -171,12 +171,19 @@ fn read(
     if digest == Some(found) {
         return Ok(Read::Same(fingerprint));
     }
-    let prepared = prepare(&bytes, &model.bot).map_err(|error| {
+    let prepared = prepare(&bytes, &model.bot, model.explain).map_err(|error| {
         (Refusal::new(Reason::Undecodable, format!("{name}: {error}")), Some(fingerprint))
     })?;
+    if model.explain && !prepared.is_explainable() {
+        tracing::warn!("{name}: {NOT_EXPLAINABLE}");
+    }
     let model = prepared.named(&model.name, &model.version);
     Ok(Read::New(Good { digest: found, model }, fingerprint))
 }
+
+/// Said of a model whose scores are to be explained and cannot be.
+pub(crate) const NOT_EXPLAINABLE: &str = "its file does not hold the weights of its leaves, so that it gives scores but they \
+     cannot be explained; save it with CatBoost's save_model as it was trained, or set explain = false";
 
 /// A model that is ready to be published.
 #[derive(Debug)]
@@ -190,6 +197,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Whether it was compiled with the weights of its leaves.
+    pub fn is_explainable(&self) -> bool {
+        ModelRef::open(&self.compiled).is_ok_and(|opened| opened.is_explainable())
+    }
+
     /// The model as it is published.
     pub fn named(self, name: &str, version: &str) -> NamedModel {
         let Self { bot_class, compiled, .. } = self;
@@ -220,14 +232,18 @@ pub enum PrepareError {
 }
 
 /// Prepares a model for publication from the bytes of its file. The daemon, `check`, the demo and `blissctl model` all
-/// read models by this.
+/// read models by this. With `explain` it is compiled with the weights of its leaves, if its file has them: without, it
+/// scores all the same.
 ///
 /// # Errors
 /// [`PrepareError`] says what is wrong with the file, or what must be said about it.
-pub fn prepare(file: &[u8], bot: &BotOptions) -> Result<Prepared, PrepareError> {
+pub fn prepare(file: &[u8], bot: &BotOptions, explain: bool) -> Result<Prepared, PrepareError> {
     let mut model = import(file)?;
     let bot_class = model.select_bot(bot)?;
-    let compiled = compile(&model)?;
+    let compiled = match explain.then(|| compile_explainable(&model)) {
+        None | Some(Err(CompileError::LeafWeights(_))) => compile(&model)?,
+        Some(compiled) => compiled?,
+    };
     if model.dimensions > MAX_CLASSES {
         return Err(PrepareError::TooLarge { what: "classes", found: model.dimensions });
     }

@@ -178,7 +178,7 @@ impl Loaded {
     /// Reads a model as the daemon does.
     fn read_for_bots(file: &Path, bot: &BotArgs) -> Result<Self> {
         let prepared =
-            prepare(&Self::bytes(file)?, &bot.into()).with_context(|| file.display().to_string())?;
+            prepare(&Self::bytes(file)?, &bot.into(), true).with_context(|| file.display().to_string())?;
         let Prepared { model, bot_class, compiled } = prepared;
         Ok(Self { file: file.to_owned(), model, compiled, bot_class })
     }
@@ -197,6 +197,12 @@ impl Loaded {
         writeln!(text, "trees             {}, {shape}, depth {} at most", model.trees(), model.depth())?;
         writeln!(text, "leaf values       {}", model.leaf_values())?;
         writeln!(text, "answers per row   {}", model.output_dimensions())?;
+        let has_weights = !self.model.leaf_weights.is_empty();
+        writeln!(
+            text,
+            "explanations      {}",
+            if has_weights { "possible" } else { "not possible: no leaf weights" }
+        )?;
         let loss = if self.model.loss.is_empty() { "none" } else { &self.model.loss };
         writeln!(text, "loss_function     {loss}")?;
         let classes: Vec<_> = model.class_names().collect();

@@ -6,7 +6,7 @@ mod table;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use bliss_core::build::{ModelSet, NamedRoute};
+use bliss_core::build::ModelSet;
 use bliss_core::publication::models::DEFAULT_ROUTE;
 
 use crate::access_log::replay::{Replay, ReplayOptions};
@@ -56,6 +56,11 @@ struct Scored<'a> {
 /// # Errors
 /// The log or the model cannot be read, the scores cannot be written, or there is no room for the publications.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    score(options, &models(options)?)
+}
+
+/// Scores the log with models.
+fn score(options: &Options, models: &ModelSet) -> anyhow::Result<()> {
     let plan = Plan::new(options.config.as_deref())?;
     let replay_options =
         ReplayOptions { lateness_ms: plan.aggregate.lateness_ms, ..ReplayOptions::default() };
@@ -67,11 +72,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         summary.requests > 0,
         "--log {names}: no line of it is a request in the combined format or nginx's JSON"
     );
-    let models = models(options)?;
     let to_out = || format!("--out {}", options.out.display());
     let mut scores = Scores::create(&options.out).with_context(to_out)?;
     let mut tallies = Tallies::default();
-    walk(&plan, &replay, Some(&models), |client, seen| {
+    walk(&plan, &replay, Some(models), |client, seen| {
         let answer = client.score(&seen.request, DEFAULT_ROUTE, seen.now);
         let (score, status, probability) = match answer.outcome {
             Ok(scored) => (Some(scored.score), "scored", Some(scored.bot_probability)),
@@ -99,9 +103,8 @@ fn models(options: &Options) -> anyhow::Result<ModelSet> {
         }
         None => (crate::DEFAULT_MODEL.to_vec(), "built in".to_owned()),
     };
-    let prepared = prepare(&bytes, &(&options.bot).into()).with_context(|| format!("model {name}"))?;
-    let route = NamedRoute { name: DEFAULT_ROUTE.into(), active: Some("default".into()), shadows: vec![] };
-    Ok(ModelSet { models: vec![prepared.named("default", "1")], routes: vec![route] })
+    let prepared = prepare(&bytes, &(&options.bot).into(), false).with_context(|| format!("model {name}"))?;
+    Ok(ModelSet::of_one(prepared.named("default", "1")))
 }
 
 #[cfg(test)]

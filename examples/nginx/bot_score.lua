@@ -3,8 +3,11 @@
 
 local bliss = require "resty.bliss"
 
+local ipairs = ipairs
 local ngx = ngx
+local pairs = pairs
 local pcall = pcall
+local tostring = tostring
 local type = type
 
 local FORBIDDEN = ngx.HTTP_FORBIDDEN
@@ -197,6 +200,71 @@ function _M.access()
     elseif blocked then
         return ngx.exit(FORBIDDEN)
     end
+end
+
+-- What may be told about a request that is asked about: fields of bliss_http_t.
+local FIELDS = {
+    "ip", "method", "target", "scheme", "host", "user_agent", "referrer", "accept", "accept_language", "accept_encoding",
+    "sec_fetch_site", "sec_fetch_mode", "sec_fetch_dest", "sec_ch_ua", "sec_ch_ua_mobile", "sec_ch_ua_platform",
+}
+-- Inputs that are shown.
+local SHOWN = 20
+
+local why_score = {}
+
+local function answer(status, text)
+    ngx.status = status
+    ngx.header.content_type = "text/plain"
+    ngx.print(text)
+end
+
+local function explain(args)
+    if not handle then
+        return ngx.HTTP_SERVICE_UNAVAILABLE, "bliss is not open: " .. why .. "\n"
+    end
+    local told = {}
+    for name, value in pairs(args) do
+        if type(value) ~= "string" then
+            return ngx.HTTP_BAD_REQUEST, name .. ": expected one value\n"
+        end
+    end
+    for _, name in ipairs(FIELDS) do
+        told[name] = args[name]
+    end
+    if not told.ip then
+        return ngx.HTTP_BAD_REQUEST, "expected ?ip=ADDRESS, and what else is known of the request: "
+            .. table.concat(FIELDS, ", ") .. "; route or model\n"
+    end
+    -- Takes memory only in workers that are asked.
+    handle:register_explain()
+    handle:clear()
+    handle:http(told)
+    local found, reason = handle:explain(args.route, ngx.time(), why_score, args.model, SHOWN)
+    if not found then
+        return ngx.HTTP_NOT_FOUND, reason .. "\n" .. handle:last_error() .. "\n"
+    end
+    local lines = {
+        ("score %d by %s/%s; %d where nothing is known\n"):format(found.score, found.model, found.version, found.expected_score),
+        ("%8s %12s  %-8s %s"):format("points", "value", "row", "input"),
+    }
+    for _, row in ipairs(found) do
+        local value = row.is_category and ("#%08x"):format(row.category_hash)
+            or row.value ~= row.value and "not told" or ("%.6g"):format(row.value)
+        local status = row.status == "unused" and "" or row.status
+        lines[#lines + 1] = ("%+8.1f %12s  %-8s %s"):format(row.points, value, status, row.name)
+    end
+    return ngx.HTTP_OK, table.concat(lines, "\n") .. "\n"
+end
+
+-- For content_by_lua, in a server that only people of yours can reach: why an address has its score, as text. It takes a
+-- millisecond or two in which the worker does nothing else. See README.md.
+function _M.explain()
+    local ok, status, text = pcall(explain, ngx.req.get_uri_args())
+    if not ok then
+        ngx.log(ngx.ERR, "bliss: ", status)
+        status, text = ngx.HTTP_INTERNAL_SERVER_ERROR, tostring(status) .. "\n"
+    end
+    return answer(status, text)
 end
 
 return _M

@@ -368,6 +368,47 @@ const REQUESTS: &str = r#"
         end
         return sum
     end
+    local whole = {
+        ip = "192.0.2.7", method = "GET", target = "/a/b?c=d", scheme = "https", host = "shop.example",
+        user_agent = "Mozilla/5.0 (X11; Linux x86_64; rv:125.0) Gecko/20100101 Firefox/125.0", referrer = "",
+        accept = "*/*", accept_language = "en", accept_encoding = "gzip",
+    }
+    function whole_requests(n)
+        local sum, time = 0, now()
+        for i = 1, n do
+            h:clear()
+            h:http(whole)
+            h:set_number(HEADERS, i % 10)
+            sum = sum + (h:score("login", time) or 0)
+        end
+        return sum
+    end
+    -- As nginx's variables are, but that they are there already.
+    ngx = { var = {
+        binary_remote_addr = "\192\0\2\7", request_method = "GET", request_uri = "/a", scheme = "https", host = "shop.example",
+        http_user_agent = "curl/8",
+    } }
+    function requests_of_nginx(n)
+        local sum, time = 0, now()
+        for i = 1, n do
+            h:clear()
+            h:http()
+            sum = sum + (h:score("login", time) or 0)
+        end
+        return sum
+    end
+    local why = {}
+    function explanations(n)
+        local sum, time = 0, now()
+        for i = 1, n do
+            h:clear()
+            h:set_text(IP, addresses[i % 4 + 1])
+            h:set_number(HEADERS, i % 10)
+            h:set_category(COUNTRY, "XX")
+            sum = sum + h:explain("login", time, why, i % 2 == 0 and "demo" or nil).score
+        end
+        return sum
+    end
 "#;
 
 #[test]
@@ -375,6 +416,7 @@ fn f5_the_hot_path_is_compiled() {
     let site = Site::published();
     let lua = lua(site.path());
     run::<()>(&lua, OPEN);
+    run::<()>(&lua, "h:register_http()");
     run::<()>(&lua, REQUESTS);
     run::<()>(
         &lua,
@@ -416,6 +458,8 @@ fn f5_the_hot_path_is_compiled() {
         -- The first call of a C function finds its symbol, which is not compiled.
         requests(1)
         shadows(1)
+        whole_requests(1)
+        requests_of_nginx(1)
         record(function() requests(20000) end)
         "#,
     );
@@ -430,6 +474,10 @@ fn f5_the_hot_path_is_compiled() {
     };
     compiled();
     run::<()>(&lua, "record(function() shadows(20000) end)");
+    compiled();
+    run::<()>(&lua, "record(function() whole_requests(20000) end)");
+    compiled();
+    run::<()>(&lua, "record(function() requests_of_nginx(20000) end)");
     compiled();
 
     // That this would be seen: a loop that makes a closure is not compiled.
@@ -460,18 +508,35 @@ const GROWN: &str = "
     error('still compiling; ' .. grown * 1024 .. ' bytes')
 ";
 
+/// The same of whole requests and explanations, in bytes: what the interpreter makes before it enters the compiled loop.
+const GROWN_WHOLE: &str = "
+    collectgarbage(); collectgarbage('stop')
+    local before = collectgarbage('count')
+    whole_requests(50000)
+    requests_of_nginx(50000)
+    explanations(2000)
+    local grown = collectgarbage('count') - before
+    collectgarbage('restart')
+    return grown * 1024
+";
+
 #[test]
 fn f1_no_memory_is_used_per_request() {
     let mut site = Site::published();
     let lua = lua(site.path());
     run::<()>(&lua, OPEN);
+    run::<()>(&lua, "h:register_http(); h:register_explain()");
     run::<()>(&lua, REQUESTS);
-    run::<()>(&lua, "requests(20000); shadows(20000)");
+    let warm = "requests(20000); shadows(20000); whole_requests(20000); requests_of_nginx(20000); explanations(2000)";
+    run::<()>(&lua, warm);
     assert_eq!(run::<f64>(&lua, GROWN), 0.0, "bytes");
-    // A new publication costs the names of its models, once.
+    // A new publication costs the names of its models and of their inputs, once.
     site.publish_models("a version that was not there before");
-    run::<()>(&lua, "requests(20000); shadows(20000)");
+    run::<()>(&lua, warm);
     assert_eq!(run::<f64>(&lua, GROWN), 0.0, "bytes");
+    // Rounds in which a trace was made take memory for that.
+    let least = (0..5).map(|_| run::<f64>(&lua, GROWN_WHOLE)).fold(f64::INFINITY, f64::min);
+    assert!(least < 2048.0, "{least} bytes for 102,000 requests");
 }
 
 #[test]
@@ -524,6 +589,73 @@ fn d2_vectors_of_request_values_through_lua() {
             assert_eq!(found, expected.as_f64(), "{}: {name}", vector["name"]);
         }
     }
+}
+
+/// What the model says is in `support`: 60 % of the training data had many requests, 30 % many headers, 10 % came from XX.
+#[test]
+fn d4_scores_are_explained() {
+    let mut site = Site::published();
+    let lua = lua(site.path());
+    run::<()>(&lua, OPEN);
+    let misuse = [
+        ("h:explain(nil, now(), {})", "caller:1: explanations are not registered; call register_explain"),
+        ("h:register_explain(); h:explain(nil, now())", "caller:1: expected a table to fill, found a nil"),
+    ];
+    for (chunk, expected) in misuse {
+        let found = error(&lua, chunk);
+        assert!(found.contains(expected), "{chunk}: {found}");
+    }
+    run::<()>(
+        &lua,
+        "why = {}; assert(score('192.0.2.60', 3, 'XX')); assert(h:explain(nil, now(), why) == why)",
+    );
+    assert_eq!(run::<u8>(&lua, "return why.score"), expected_score(60.0, 3.0, "XX", 0.0));
+    assert_eq!(run::<(String, String)>(&lua, "return why.model, why.version"), ("demo".into(), "1".into()));
+    assert!(run::<bool>(&lua, "return why.probability == h:probability() and why.answer == 3.5"));
+    let near = |chunk: &str, expected: f64| {
+        let found: f64 = run(&lua, &format!("return {chunk}"));
+        assert!((found - expected).abs() < 1e-9, "{chunk}: {found} instead of {expected}");
+    };
+    near("why.expected", 0.7);
+    let names = run::<(String, String, String)>(&lua, "return why[1].name, why[2].name, why[3].name");
+    assert_eq!(
+        names,
+        ("ip.requests_1m".into(), "request.country".into(), "request.header_count".into()),
+        "the largest contribution first"
+    );
+    near("why[1].contribution", 1.6);
+    near("why[2].contribution", 0.9);
+    near("why[3].contribution", 0.3);
+    near(
+        "why[1].points + why[2].points + why[3].points",
+        run::<f64>(&lua, "return why.score - why.expected_score"),
+    );
+    let first = run::<(f64, String, bool)>(&lua, "return why[1].value, why[1].status, why[1].is_category");
+    assert_eq!(first, (60.0, "fresh".into(), false));
+    assert!(run::<bool>(
+        &lua,
+        "return why[2].is_category and why[2].category_hash > 0 and why[2].value ~= why[2].value"
+    ));
+    assert_eq!(run::<String>(&lua, "return why[2].status"), "unused");
+    // The rows are used again; fewer are wanted; another model is asked; a row is missing.
+    run::<()>(
+        &lua,
+        "first = why[1]; score('198.51.100.1', 9, 'SE'); assert(h:explain(nil, now(), why, 'strict', 2))",
+    );
+    assert!(run::<bool>(&lua, "return #why == 2 and why[1] == first and why.model == 'strict'"));
+    assert_eq!(
+        run::<(String, String)>(&lua, "return why[1].name, why[1].status"),
+        ("ip.requests_1m".into(), "missing".into())
+    );
+    near("why[1].contribution", -2.4);
+    // What cannot be explained says why, and what is to be done.
+    let refused = |chunk: &str| run::<(Option<bool>, String)>(&lua, chunk);
+    assert_eq!(refused("return h:explain(nil, now(), why, 'nobody')"), (None, "no such model".into()));
+    site.publish_web_model("2");
+    assert_eq!(refused("return h:explain(nil, now(), why)"), (None, "no leaf weights".into()));
+    assert!(run::<String>(&lua, "return h:last_error()").contains("explain = true"));
+    assert!(run::<Scored>(&lua, "return score('192.0.2.60', 3, 'XX')").0.is_some(), "it scores all the same");
+    assert!(error(&lua, "h:close(); h:explain(nil, now(), why)").contains("caller:1: the handle is closed"));
 }
 
 #[test]

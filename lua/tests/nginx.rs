@@ -190,6 +190,53 @@ fn requests_below_the_threshold_are_blocked() {
     assert_eq!(nginx.get("/strict", "192.0.2.70").unwrap().status, 200);
 }
 
+/// The example's server for people: why an address has its score.
+#[test]
+fn d4_an_operator_is_told_why_an_address_has_its_score() {
+    if !can_run() {
+        return;
+    }
+    let mut site = Site::empty();
+    let nginx = Nginx::start(site.path(), "");
+    let ask = |target: &str| {
+        let reply = nginx.ask_people(target);
+        (reply.status, reply.body)
+    };
+    let (status, text) = ask("/explain?ip=192.0.2.70");
+    assert!(status == 404 && text.contains("no snapshot"), "{status}: {text}");
+    site.publish_features();
+    site.publish_explainable_web_model("1");
+    both_workers_score(&nginx);
+    let (status, text) = ask("/explain?ip=192.0.2.70&user_agent=curl%2F8&target=%2Fcart");
+    assert_eq!(status, 200, "{text}");
+    let score = web_score(70.0);
+    assert!(text.starts_with(&format!("score {score} by told/1; ")), "{text}");
+    let input = text.lines().find(|line| line.ends_with(" ip.requests_1m")).unwrap();
+    assert!(input.trim_start().starts_with('-') && input.contains(" 70  fresh "), "{text}");
+    assert!(ask("/explain?ip=198.51.100.1").1.contains(" 0  missing "), "{text}");
+    assert_eq!(ask("/explain").0, 400);
+    assert_eq!(ask("/explain?ip=192.0.2.70&ip=192.0.2.7").0, 400);
+    assert!(ask("/explain?ip=192.0.2.70&model=nobody").1.starts_with("no such model\n"));
+    // Requests go on as before, and a model without leaf weights scores and says why it is not explained.
+    both_workers(&nginx, "192.0.2.70", |reply| assert_eq!(reply.score(), Some(score)));
+    site.publish_web_model("2");
+    wait_until("the other model", || ask("/explain?ip=192.0.2.70").1.contains("explain = true"));
+    assert_eq!(nginx.ask("192.0.2.70").score(), Some(score));
+    assert_eq!(nginx.error_log(), "");
+}
+
+/// Waits until both workers have found what was published.
+fn both_workers_score(nginx: &Nginx) {
+    let mut scoring = BTreeSet::new();
+    wait_until("scores in both workers", || {
+        let reply = nginx.ask("192.0.2.7");
+        if reply.score().is_some() {
+            scoring.insert(reply.header("x-worker").to_owned());
+        }
+        scoring.len() == 2
+    });
+}
+
 #[test]
 fn f2_without_the_library_requests_go_on() {
     if !can_run() {

@@ -6,7 +6,8 @@
 use std::sync::LazyLock;
 
 use bliss_catboost::{
-    ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelRef, Scratch, compile_explainable, import,
+    BoundedExplainer, ExplainOptions, ExplainScratch, Explainer, InstructionSet, ModelRef, Scratch,
+    compile_explainable, import,
 };
 use libfuzzer_sys::fuzz_target;
 use rkyv::util::AlignedVec;
@@ -45,6 +46,9 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = opened.class_probability(&out, 0);
         let _ = (opened.guid(), opened.class_names().count());
     }
+    let mut shap = vec![0.0; (inputs + 1) * opened.output_dimensions()];
+    let straight = BoundedExplainer::new().explain(&opened, &values, &binding, &mut scratch, &mut shap);
+    assert_eq!(straight.is_ok(), Explainer::new(opened, ExplainOptions::default()).is_ok());
     for table_bytes in [0, 1 << 14] {
         let options = ExplainOptions { table_bytes, ..ExplainOptions::default() };
         let Ok(explainer) = Explainer::new(opened, options) else { return };

@@ -1,18 +1,21 @@
 //! Which inputs a row's answer comes from: exact SHAP values.
 
+mod bounded;
 mod players;
 mod quadrature;
 mod trees;
 mod walk;
 
 use super::error::{EvalError, ExplainError};
-use super::layout::SectionId;
+use super::layout::{MAX_SLOTS, SectionId};
 use super::reference::ModelRef;
 use super::scratch::Scratch;
-use players::Players;
+use players::{Limits, Players};
 use quadrature::Rule;
 use trees::{Edge, Forest, Test};
 use walk::{Task, Walk};
+
+pub use bounded::BoundedExplainer;
 
 /// Two answers for non-symmetric trees. For oblivious ones both are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -149,8 +152,12 @@ impl<'m> Explainer<'m> {
     ///
     /// [`ExplainError`] where the model was compiled without weights, or they do not fit it.
     pub fn new(model: ModelRef<'m>, options: ExplainOptions) -> Result<Self, ExplainError> {
-        let players = Players::of(&model);
-        let found = (players.inputs.len() + 1).saturating_mul(model.output_dimensions());
+        let mut players = Players::default();
+        let corrupt = ExplainError::Corrupt { tree: model.trees() };
+        // Their number is bounded by the model's bytes.
+        let limits = Limits { members: MAX_TOTALS, slots: MAX_SLOTS };
+        players.fill(&model, limits).ok_or(corrupt)?;
+        let found = (players.len() + 1).saturating_mul(model.output_dimensions());
         if found > MAX_TOTALS {
             return Err(ExplainError::TooLarge { found, limit: MAX_TOTALS });
         }
@@ -171,7 +178,7 @@ impl<'m> Explainer<'m> {
         for tree in &explainer.forest.trees {
             explainer.plans.push(Plan { rule: tree.players, table: None });
         }
-        explainer.scale_expected();
+        scale_expected(&explainer.model, &mut explainer.expected);
         explainer.tabulate(options.table_bytes).ok_or(ExplainError::Corrupt { tree: model.trees() })?;
         Ok(explainer)
     }
@@ -227,34 +234,18 @@ impl<'m> Explainer<'m> {
         if out.len() != self.outputs() {
             return Err(EvalError::OutputLength { expected: self.outputs(), found: out.len() });
         }
-        let dimensions = self.model.output_dimensions();
         let slots = self.model.slots(values, binding, &mut scratch.slots)?;
         let totals = scratch.totals.get_mut(..self.totals()).ok_or(EvalError::Scratch)?;
         totals.fill(0.0);
         self.add_trees(slots, &mut scratch.walk, totals).ok_or(EvalError::Scratch)?;
 
-        let scale = self.model.header().scale;
-        let inputs = self.model.inputs().len();
-        for (dimension, (out, expected)) in out.chunks_exact_mut(inputs + 1).zip(&self.expected).enumerate() {
-            out.fill(0.0);
-            for (inputs, totals) in self.players.inputs.iter().zip(totals.chunks_exact(dimensions)) {
-                let share = totals.get(dimension).copied().unwrap_or(0.0) * scale / inputs.len() as f64;
-                for input in inputs {
-                    if let Some(out) = out.get_mut(*input as usize) {
-                        *out += share;
-                    }
-                }
-            }
-            if let Some(out) = out.last_mut() {
-                *out = *expected;
-            }
-        }
+        share_out(&self.model, &self.players, totals, &self.expected, out);
         Ok(())
     }
 
     /// Numbers that a row is added up in: per player, and the one that does not exist, one per dimension.
     fn totals(&self) -> usize {
-        (self.players.inputs.len() + 1) * self.model.output_dimensions()
+        (self.players.len() + 1) * self.model.output_dimensions()
     }
 
     /// Adds what all trees' players are due.
@@ -309,7 +300,7 @@ impl<'m> Explainer<'m> {
         let mut walk = Walk::default();
         self.reserve_walk(&mut walk, MAX_TABLE_DEPTH);
         let mut totals = vec![0.0; self.totals()];
-        let nobody = u32::try_from(self.players.inputs.len()).ok()?;
+        let nobody = u32::try_from(self.players.len()).ok()?;
         for (tree, plan) in self.forest.trees.iter().zip(&mut self.plans) {
             let depth = tree.tests.len();
             let bytes = (depth * dimensions).saturating_mul(size_of::<f64>() << depth.min(MAX_TABLE_DEPTH));
@@ -366,12 +357,32 @@ impl<'m> Explainer<'m> {
             }
         }
     }
+}
 
-    /// Applies scale and bias to the expected values.
-    fn scale_expected(&mut self) {
-        let scale = if self.model.trees() == 0 { 0.0 } else { self.model.header().scale };
-        for (expected, bias) in self.expected.iter_mut().zip(self.model.section::<f64>(SectionId::Bias)) {
-            *expected = scale * *expected + bias;
+/// Applies scale and bias to the expected values.
+fn scale_expected(model: &ModelRef<'_>, expected: &mut [f64]) {
+    let scale = if model.trees() == 0 { 0.0 } else { model.header().scale };
+    for (expected, bias) in expected.iter_mut().zip(model.section::<f64>(SectionId::Bias)) {
+        *expected = scale * *expected + bias;
+    }
+}
+
+/// Writes what inputs are due: of `totals` (per player a number for each dimension), scaled, each input's share; and what is
+/// expected, per dimension.
+fn share_out(model: &ModelRef<'_>, players: &Players, totals: &[f64], expected: &[f64], out: &mut [f64]) {
+    let (scale, inputs) = (model.header().scale, model.inputs().len());
+    for (dimension, (out, expected)) in out.chunks_exact_mut(inputs + 1).zip(expected).enumerate() {
+        out.fill(0.0);
+        for (members, totals) in players.iter().zip(totals.chunks_exact(model.output_dimensions())) {
+            let share = totals.get(dimension).copied().unwrap_or(0.0) * scale / members.len() as f64;
+            for input in members {
+                if let Some(out) = out.get_mut(*input as usize) {
+                    *out += share;
+                }
+            }
+        }
+        if let Some(out) = out.last_mut() {
+            *out = *expected;
         }
     }
 }

@@ -17,11 +17,25 @@ pub(super) struct Rule {
 impl Rule {
     /// The rule that is exact for paths with up to `features` different features.
     pub(super) fn for_features(features: usize) -> Self {
-        Self::of(features.div_ceil(2).max(1))
+        let mut rule = Self::default();
+        rule.set(features);
+        rule
     }
 
-    fn of(count: usize) -> Self {
-        let mut rule = Self::default();
+    /// Memory for [`set`](Self::set) with up to so many features.
+    pub(super) fn with_room(features: usize) -> Self {
+        let room = || Vec::with_capacity(points(features));
+        Self { points: room(), weights: room() }
+    }
+
+    /// Becomes the rule that is exact for paths with up to `features` different features, unless it is that already.
+    pub(super) fn set(&mut self, features: usize) {
+        let count = points(features);
+        if self.points.len() == count {
+            return;
+        }
+        self.points.clear();
+        self.weights.clear();
         let n = count as f64;
         for at in 0..count {
             // Newton's method on the Legendre polynomial converges in a few steps from here.
@@ -31,11 +45,15 @@ impl Rule {
                 x -= value / slope;
             }
             let (_, slope) = legendre(count, x);
-            rule.points.push((x + 1.0) / 2.0);
-            rule.weights.push(1.0 / ((1.0 - x * x) * slope * slope));
+            self.points.push((x + 1.0) / 2.0);
+            self.weights.push(1.0 / ((1.0 - x * x) * slope * slope));
         }
-        rule
     }
+}
+
+/// Points of the rule for so many features.
+fn points(features: usize) -> usize {
+    features.div_ceil(2).max(1)
 }
 
 /// The Legendre polynomial of this degree (1 or more) at x, and its derivative.

@@ -50,6 +50,12 @@ pub(super) struct Task<'t, F> {
 }
 
 impl Walk {
+    /// Memory for trees of so many edges. Pages of it that no tree needs are not touched.
+    pub(super) fn with_room(edges: usize) -> Self {
+        let numbers = || vec![0.0; edges * WIDTH];
+        Self { states: vec![State::Dead; edges], products: numbers(), inverses: numbers(), sums: numbers() }
+    }
+
     /// Grows to what a tree needs. Allocates where it has to.
     pub(super) fn reserve(&mut self, edges: usize) {
         for part in [&mut self.products, &mut self.inverses, &mut self.sums] {

@@ -38,6 +38,15 @@ pub struct NamedRoute {
 }
 
 impl ModelSet {
+    /// One model for every route.
+    #[must_use]
+    pub fn of_one(model: NamedModel) -> Self {
+        let active = Some(model.name.clone());
+        let default = crate::publication::models::DEFAULT_ROUTE;
+        let routes = vec![NamedRoute { name: default.into(), active, shadows: Vec::new() }];
+        Self { models: vec![model], routes }
+    }
+
     /// The publication's bytes, checked as a reader will check them.
     ///
     /// # Errors

@@ -212,6 +212,12 @@ impl BoundDimensions {
         Some((dimension.key.dimension(), self.features.get(index)?.name.as_str()))
     }
 
+    /// The dimension of the feature at `index` in the vector of values, and whether that is a category.
+    pub(super) fn feature(&self, index: usize) -> Option<(usize, bool)> {
+        let is_category = self.features.get(index)?.is_category;
+        Some((self.dimensions.iter().rposition(|d| d.first <= index)?, is_category))
+    }
+
     /// Dimension, index in the vector and type (whether it is a category) of the feature a model calls `name`.
     pub(super) fn find(&self, name: &str) -> Option<(usize, usize, bool)> {
         let (dimension_name, feature_name) = name.split_once('.')?;

@@ -147,7 +147,7 @@ impl Evaluator {
 
 /// The score that a model's raw values lead to.
 #[inline]
-fn compute_score(ready: &Ready<'_>, model: usize, raw: &[f64]) -> Result<Scored, Unscored> {
+pub(super) fn compute_score(ready: &Ready<'_>, model: usize, raw: &[f64]) -> Result<Scored, Unscored> {
     let bot_probability = ready.model.class_probability(raw, ready.bot_class);
     let score = bot_score(bot_probability).ok_or(Unscored::NoProbability)?;
     Ok(Scored { score, bot_probability, model })

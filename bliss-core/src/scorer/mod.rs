@@ -14,11 +14,13 @@
 
 mod dimensions;
 mod evaluate;
+mod explain;
 mod models;
 mod request_metrics;
 mod sample;
 
 pub use dimensions::BoundDimensions;
+pub use explain::{Contribution, Explained, Explaining, InputValue, NotExplained};
 pub use models::{BoundModel, BoundModels};
 pub use request_metrics::RequestMetrics;
 
@@ -31,6 +33,7 @@ use crate::schema::MAX_FEATURES;
 use crate::score::{Answer, Counts, Shadow, Status, Unscored};
 use crate::table::Buffers;
 use evaluate::Evaluator;
+use models::Needs;
 
 /// Where the request's own inputs begin in the vector of values.
 pub const INPUTS_AT: usize = MAX_FEATURES;
@@ -220,28 +223,34 @@ impl Scorer {
             return Answer::unscored(Unscored::NoActiveModel);
         };
         self.last_route = Some(route_index);
-        let mask = route.dimensions;
-        self.dimensions.look_up(features, request, now, mask, &mut self.buffers);
-        let statuses = self.last().1;
-        let counts = Counts::of(statuses);
-        let refused = self.dimensions.refused_as_stale(statuses);
-        let (_, inputs) = self.buffers.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
-        self.models.fill_inputs(request, inputs);
-        if route.attributes != 0 {
-            let attributes = inputs.get_mut(MAX_INPUTS..).unwrap_or_default();
-            self.models.fill_attributes(route.attributes, &self.dimensions, request, attributes);
-        }
-        if route.request_values != 0 {
-            let told = request.http().map(|http| self.dimensions.request_values(http, route.request_values));
-            let values = inputs.get_mut(HTTP_AT - INPUTS_AT..).unwrap_or_default();
-            let told = told.unwrap_or([f32::NAN; RequestValue::ALL.len()]);
-            values.iter_mut().zip(told).for_each(|(value, told)| *value = told);
-        }
+        let (counts, refused) = self.gather(features, request, route.needs(), now);
         // SAFETY:
         // - `models` are the bytes bound last, unchanged: this function's own contract
         let outcome =
             unsafe { self.evaluator.evaluate(&self.models, models, route, &self.buffers.values, refused) };
         Answer { outcome, counts }
+    }
+
+    /// Fills the vector of values with what models need; says how the dimensions answered, and which of them may not be used.
+    #[inline]
+    fn gather(&mut self, features: &[u8], request: &Request<'_>, needs: Needs, now: u32) -> (Counts, u64) {
+        self.dimensions.look_up(features, request, now, needs.dimensions, &mut self.buffers);
+        let statuses = self.last().1;
+        let counts = Counts::of(statuses);
+        let refused = self.dimensions.refused_as_stale(statuses);
+        let (_, inputs) = self.buffers.values.split_at_mut_checked(INPUTS_AT).unwrap_or_default();
+        self.models.fill_inputs(request, inputs);
+        if needs.attributes != 0 {
+            let attributes = inputs.get_mut(MAX_INPUTS..).unwrap_or_default();
+            self.models.fill_attributes(needs.attributes, &self.dimensions, request, attributes);
+        }
+        if needs.request_values != 0 {
+            let told = request.http().map(|http| self.dimensions.request_values(http, needs.request_values));
+            let values = inputs.get_mut(HTTP_AT - INPUTS_AT..).unwrap_or_default();
+            let told = told.unwrap_or([f32::NAN; RequestValue::ALL.len()]);
+            values.iter_mut().zip(told).for_each(|(value, told)| *value = told);
+        }
+        (counts, refused)
     }
 
     /// What the shadow models said of the request that was scored last, in the order of the publication; nothing where

@@ -14,7 +14,7 @@ use crate::score::Unscored;
 use bliss_catboost::{InputKind, ModelRef, Scratch, category_hash};
 
 /// The most inputs that all models of a publication may have together.
-const MAX_BINDINGS: usize = 32_768;
+pub(super) const MAX_BINDINGS: usize = 32_768;
 /// The most trees that a model may have: what [`Scratch::bounded`] is for.
 const MAX_TREES: usize = 65_536;
 
@@ -77,6 +77,14 @@ pub(super) struct BoundRoute {
     pub(super) request_values: u32,
 }
 
+/// What is looked up and computed for models, as masks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub(super) dimensions: u64,
+    pub(super) attributes: u64,
+    pub(super) request_values: u32,
+}
+
 const _: () = assert!(MAX_MODELS <= 64, "masks of models have 64 bits");
 
 impl BoundRoute {
@@ -84,6 +92,13 @@ impl BoundRoute {
     pub(super) fn models(self) -> impl Iterator<Item = usize> {
         std::iter::once(self.active)
             .chain((0..MAX_MODELS).filter(move |index| self.shadows >> index & 1 == 1))
+    }
+
+    /// What its models need.
+    #[inline]
+    pub(super) fn needs(self) -> Needs {
+        let Self { dimensions, attributes, request_values, .. } = self;
+        Needs { dimensions, attributes, request_values }
     }
 }
 
@@ -110,6 +125,12 @@ impl BoundModel {
     /// The first input that neither the features nor the caller have, or only with the other type.
     pub fn missing_input(&self) -> Option<&str> {
         self.missing.as_ref().map(Name::as_str)
+    }
+
+    /// What it needs.
+    pub(super) fn needs(&self) -> Needs {
+        let Self { dimensions, attributes, request_values, .. } = *self;
+        Needs { dimensions, attributes, request_values }
     }
 }
 
@@ -301,6 +322,13 @@ impl BoundModels {
     /// The bound models, in the order of the publication.
     pub fn models(&self) -> &[BoundModel] {
         &self.models
+    }
+
+    /// For each input of model `index` its index in the vector of values; beyond it where the input is missing.
+    pub(super) fn binding(&self, index: usize) -> &[u32] {
+        let range =
+            self.models.get(index).and_then(|m| Some(m.bindings.0..m.bindings.0.checked_add(m.bindings.1)?));
+        range.and_then(|range| self.bindings.get(range)).unwrap_or_default()
     }
 
     /// The routes that have an active model, with their names.

@@ -133,8 +133,109 @@ static void *from_another_thread(void *handle) {
     CHECK(bliss_request_clear(handle) == BLISS_ERROR_THREAD);
     CHECK(bliss_attribute_register(handle, "ip", 2) == BLISS_ERROR_THREAD);
     CHECK(bliss_feature_count(handle) == 0 && bliss_shadow_count(handle) == 0);
+    bliss_explanation_t why = {.size = sizeof why};
+    bliss_contribution_t part = {.size = sizeof part};
+    CHECK(bliss_explain_register(handle) == BLISS_ERROR_THREAD);
+    CHECK(bliss_explain(handle, NULL, 0, NULL, 0, 0, &why) == BLISS_ERROR_THREAD);
+    CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_ERROR_THREAD);
     CHECK(bliss_last_error(handle, NULL, 0) == 0);
     return NULL;
+}
+
+/* Explains the request that is set with the active model of a route, or with a model, and adds up what it says. */
+static bliss_explanation_t explain(bliss_t *handle, const char *route, const char *model) {
+    bliss_explanation_t why = {.size = sizeof why};
+    bliss_contribution_t part = {.size = sizeof part};
+    CHECK(bliss_explain(handle, route, strlen(route), model, strlen(model), (uint32_t)time(NULL), &why) == BLISS_OK);
+    double answer = why.expected, points = why.expected_score, before = 1e9;
+    for (size_t i = 0; i < why.input_count; i++) {
+        CHECK(bliss_contribution_get(handle, i, &part) == BLISS_OK);
+        double size = part.contribution < 0 ? -part.contribution : part.contribution;
+        CHECK(size <= before);
+        before = size;
+        answer += part.contribution;
+        points += part.points;
+    }
+    CHECK(answer - why.answer < 1e-9 && why.answer - answer < 1e-9);
+    CHECK(points - why.score < 1e-6 && why.score - points < 1e-6);
+    CHECK(bliss_contribution_get(handle, why.input_count, &part) == BLISS_ERROR_ARGUMENT);
+    return why;
+}
+
+static void explain_scores(const char *directory) {
+    bliss_t *handle = open_directory(directory);
+    register_names(handle);
+    bliss_explanation_t why = {.size = sizeof why};
+    bliss_contribution_t part = {.size = sizeof part};
+    bliss_answer_t answer;
+    uint32_t now = (uint32_t)time(NULL);
+    CHECK(bliss_explain(handle, NULL, 0, NULL, 0, now, &why) == BLISS_ERROR_ARGUMENT);
+    CHECK(strstr(last_error(handle), "bliss_explain_register"));
+    CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_explain_register(NULL) == BLISS_ERROR_NULL);
+    CHECK(bliss_explain_register(handle) == BLISS_OK && bliss_explain_register(handle) == BLISS_OK);
+    CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_ERROR_ARGUMENT);
+
+    CHECK(score(handle, "192.0.2.60", 3, "XX", "-", &answer) == BLISS_OK);
+    why = explain(handle, "", "");
+    CHECK(why.score == answer.score && why.bot_probability == answer.bot_probability && why.input_count == 3);
+    CHECK(why.model_index == answer.model_index && why.model_binding_count == answer.model_binding_count);
+    CHECK(why.model_name.len == 4 && memcmp(why.model_name.data, "demo", 4) == 0);
+    CHECK(why.features_generation == answer.features_generation && why.models_generation == answer.models_generation);
+    /* What the model is made of: see model() in support/mod.rs. */
+    CHECK(why.answer == 3.5 && why.expected > 0.7 - 1e-9 && why.expected < 0.7 + 1e-9);
+    CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_OK);
+    CHECK(part.group.len == 2 && memcmp(part.group.data, "ip", 2) == 0);
+    CHECK(part.name.len == 11 && memcmp(part.name.data, "requests_1m", 11) == 0);
+    CHECK(part.contribution > 1.6 - 1e-9 && part.contribution < 1.6 + 1e-9 && part.points < 0);
+    CHECK(part.value == 60.0f && part.is_category == 0 && part.status == BLISS_STATUS_FRESH && part.reserved == 0);
+    CHECK(bliss_contribution_get(handle, 1, &part) == BLISS_OK);
+    CHECK(part.group.len == 7 && memcmp(part.group.data, "request", 7) == 0);
+    CHECK(part.name.len == 7 && memcmp(part.name.data, "country", 7) == 0);
+    CHECK(part.is_category == 1 && part.category_hash != 0 && part.value != part.value);
+    CHECK(part.status == BLISS_STATUS_UNUSED);
+    /* What the shadows said stays, and so does what was explained while the request is scored. */
+    CHECK(bliss_shadow_count(handle) == 1);
+    CHECK(score(handle, "192.0.2.7", 3, "XX", "-", &answer) == BLISS_OK);
+    CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_OK && part.value == 60.0f);
+
+    CHECK(explain(handle, "login", "").model_name.len == 6);
+    CHECK(explain(handle, "", "strict").expected > 1.6);
+    static char endless[100000];
+    memset(endless, '\xff', sizeof endless);
+    CHECK(bliss_explain(handle, NULL, 0, "nobody", 6, now, &why) == BLISS_NO_SUCH_MODEL);
+    CHECK(strstr(last_error(handle), "no such model: "));
+    CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_ERROR_ARGUMENT);
+    CHECK(bliss_explain(handle, NULL, 0, endless, sizeof endless, now, &why) == BLISS_NO_SUCH_MODEL);
+    CHECK(bliss_explain(handle, endless, sizeof endless, NULL, 0, now, &why) == BLISS_OK);
+    CHECK(bliss_explain(NULL, NULL, 0, NULL, 0, now, &why) == BLISS_ERROR_NULL);
+    CHECK(bliss_explain(handle, NULL, 1, NULL, 0, now, &why) == BLISS_ERROR_NULL);
+    CHECK(bliss_explain(handle, NULL, 0, NULL, 1, now, &why) == BLISS_ERROR_NULL);
+    CHECK(bliss_explain(handle, NULL, 0, NULL, 0, now, NULL) == BLISS_ERROR_NULL);
+    why.size = 8;
+    CHECK(bliss_explain(handle, NULL, 0, NULL, 0, now, &why) == BLISS_ERROR_SIZE);
+    CHECK(strstr(last_error(handle), "sizeof(bliss_explanation_t)"));
+    explain(handle, "", "");
+    CHECK(bliss_contribution_get(NULL, 0, &part) == BLISS_ERROR_NULL);
+    CHECK(bliss_contribution_get(handle, 0, NULL) == BLISS_ERROR_NULL);
+    CHECK(bliss_contribution_get(handle, SIZE_MAX, &part) == BLISS_ERROR_ARGUMENT);
+    part.size = 7;
+    CHECK(bliss_contribution_get(handle, 0, &part) == BLISS_ERROR_SIZE);
+    bliss_close(handle);
+}
+
+/* A model that scores and cannot be explained. */
+static void unexplained(const char *directory) {
+    bliss_t *handle = open_directory(directory);
+    register_names(handle);
+    CHECK(bliss_explain_register(handle) == BLISS_OK);
+    bliss_answer_t answer;
+    bliss_explanation_t why = {.size = sizeof why};
+    CHECK(score(handle, "192.0.2.60", 3, "XX", "-", &answer) == BLISS_OK);
+    CHECK(bliss_explain(handle, NULL, 0, NULL, 0, (uint32_t)time(NULL), &why) == BLISS_NO_LEAF_WEIGHTS);
+    puts(last_error(handle));
+    CHECK(score(handle, "192.0.2.60", 3, "XX", "-", &answer) == BLISS_OK);
+    bliss_close(handle);
 }
 
 static void wrong_calls(const char *directory) {
@@ -336,6 +437,7 @@ static void threads(char *directory) {
 static void count_allocations(const char *directory) {
     bliss_t *handle = open_directory(directory);
     register_names(handle);
+    CHECK(bliss_explain_register(handle) == BLISS_OK);
     CHECK(allocations > 0);
     puts("open");
     fflush(stdout);
@@ -349,6 +451,11 @@ static void count_allocations(const char *directory) {
             score(handle, "192.0.2.60", 3, "XX", "login", &answer);
             bliss_shadow_t shadow = {.size = sizeof shadow};
             CHECK(bliss_shadow_get(handle, 0, &shadow) == (answer.score > 0 ? BLISS_OK : BLISS_ERROR_ARGUMENT));
+            bliss_explanation_t why = {.size = sizeof why};
+            bliss_contribution_t part = {.size = sizeof part};
+            bliss_result_e explained = bliss_explain(handle, "login", 5, NULL, 0, (uint32_t)time(NULL), &why);
+            CHECK((explained == BLISS_OK) == (answer.score > 0));
+            CHECK((bliss_contribution_get(handle, 0, &part) == BLISS_OK) == (answer.score > 0));
             bliss_lookup(handle, (uint32_t)time(NULL), &features);
         }
         size_t made = allocations - before;
@@ -364,6 +471,10 @@ int main(int argc, char **argv) {
         score_lines(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "calls") == 0) {
         wrong_calls(argv[2]);
+    } else if (argc == 3 && strcmp(argv[1], "explain") == 0) {
+        explain_scores(argv[2]);
+    } else if (argc == 3 && strcmp(argv[1], "unexplained") == 0) {
+        unexplained(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "fork") == 0) {
         forked(argv[2]);
     } else if (argc == 3 && strcmp(argv[1], "threads") == 0) {
@@ -373,7 +484,7 @@ int main(int argc, char **argv) {
         count_allocations(argv[2]);
 #endif
     } else {
-        fprintf(stderr, "usage: client score|calls|fork|threads|allocations DIRECTORY\n");
+        fprintf(stderr, "usage: client score|calls|explain|unexplained|fork|threads|allocations DIRECTORY\n");
         return 2;
     }
     return 0;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bliss_catboost::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
-use bliss_catboost::{category_hash, compile};
+use bliss_catboost::{category_hash, compile, compile_explainable};
 use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
@@ -146,29 +146,39 @@ impl Site {
         publisher.publish(Change { dimensions }).unwrap();
     }
 
-    /// Model `web` for every route, which needs nothing but [features](Self::publish_features).
+    /// Model `web` for every route, which needs nothing but [features](Self::publish_features) and cannot be explained.
     pub fn publish_web_model(&mut self, version: &str) {
+        self.publish_only("web", version, false);
+    }
+
+    /// The same model, called `told`, with what explanations need.
+    pub fn publish_explainable_web_model(&mut self, version: &str) {
+        self.publish_only("told", version, true);
+    }
+
+    fn publish_only(&mut self, name: &str, version: &str, explain: bool) {
         let mut web = model(0.0);
         web.floats.truncate(1);
         web.cats.clear();
         if let Trees::Oblivious(trees) = &mut web.trees {
             trees.truncate(1);
         }
-        let compiled = compile(&web).unwrap();
+        web.leaf_weights.truncate(1);
+        let compiled = if explain { compile_explainable(&web) } else { compile(&web) }.unwrap();
         let set = ModelSet {
-            models: vec![NamedModel { name: "web".into(), version: version.into(), bot_class: 1, compiled }],
-            routes: vec![NamedRoute { name: "default".into(), active: Some("web".into()), shadows: vec![] }],
+            models: vec![NamedModel { name: name.into(), version: version.into(), bot_class: 1, compiled }],
+            routes: vec![NamedRoute { name: "default".into(), active: Some(name.into()), shadows: vec![] }],
         };
         self.publisher().publish_models(&set).unwrap();
     }
 
-    /// Model `demo` for the default route, and `strict` for route `login`; each is the shadow of the other.
+    /// Model `demo` for the default route, and `strict` for route `login`; each is the shadow of the other. Both can be explained.
     pub fn publish_models(&mut self, version: &str) {
         let model = |name: &str, bias| NamedModel {
             name: name.into(),
             version: version.into(),
             bot_class: 1,
-            compiled: compile(&model(bias)).unwrap(),
+            compiled: compile_explainable(&model(bias)).unwrap(),
         };
         let route = |name: &str, active: &str, shadow: &str| NamedRoute {
             name: name.into(),
@@ -207,7 +217,8 @@ fn schema() -> Schema {
 }
 
 /// Raw value: -2 or, with many requests, +2; +0.5 where the request has few headers, else -0.5; +1 where it comes from
-/// country `XX`; and the bias.
+/// country `XX`; and the bias. Of the training data 60 % had many requests, 30 % many headers, and 10 % came from `XX`, so that
+/// 0.7 and the bias are expected: 0.4, 0.2 and 0.1 of the trees.
 fn model(bias: f64) -> Model {
     let float = |index, name: &str, border| FloatFeature {
         index,
@@ -228,6 +239,7 @@ fn model(bias: f64) -> Model {
             tree(Split::Float(1, 0), [0.5, -0.5]),
             tree(Split::OneHot(0, category_hash(b"XX")), [0.0, 1.0]),
         ]),
+        leaf_weights: vec![vec![40.0, 60.0], vec![70.0, 30.0], vec![90.0, 10.0]],
         ..Model::default()
     }
 }

@@ -192,7 +192,7 @@ impl<'a> Check<'a> {
                 return None;
             }
         };
-        let prepared = match model_files::prepare(&bytes, &model.bot) {
+        let prepared = match model_files::prepare(&bytes, &model.bot, model.explain) {
             Ok(prepared) => prepared,
             Err(error) => {
                 let at = match &error {
@@ -212,6 +212,11 @@ impl<'a> Check<'a> {
                 prepared.bot_class
             );
             self.add(Level::Warning, path, message);
+        }
+        // By default it is published as it is; who writes `explain = true` counts on it.
+        let explain = of(&self.places, "explain");
+        if explain.is_some() && model.explain && !prepared.is_explainable() {
+            self.add(Level::Warning, explain, format!("{name}: {}", model_files::NOT_EXPLAINABLE));
         }
         match inputs::Sources::of(&prepared, &self.config.schema) {
             Ok(sources) => {

@@ -6,6 +6,10 @@ pub(crate) fn seconds<const N: u64>() -> Duration {
     Duration::from_secs(N)
 }
 
+pub(crate) fn yes() -> bool {
+    true
+}
+
 pub(crate) fn max_bytes() -> u64 {
     1 << 30
 }

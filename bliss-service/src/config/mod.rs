@@ -82,6 +82,8 @@ pub struct Model {
     pub path: PathBuf,
     /// Which class is that of bots, and how answers are read.
     pub bot: BotOptions,
+    /// Whether it is published with the weights of its leaves.
+    pub explain: bool,
 }
 
 /// Which models answer under a route's name.

@@ -386,6 +386,10 @@ pub(super) struct Model {
     /// What the model's answer is, where its loss_function makes it no probability (regression, ranking, ...):
     /// "probability", always within 0 and 1, or "log_odds", of which the sigmoid is taken. Otherwise leave it out.
     pub(super) answer: Option<Answer>,
+    /// Whether it is published with what explanations need, if its file has that: `bliss_explain` in C, `explain` in Lua. About
+    /// twice the published bytes (8 more per leaf); scores take as long.
+    #[serde(default = "super::defaults::yes")]
+    pub(super) explain: bool,
 }
 
 /// A class, by its index or by its name.
@@ -425,6 +429,7 @@ pub(super) const MODEL_EXAMPLE: &str = r#"
 #path = "default.cbm"
 #bot_class = 1
 #answer = "log_odds"
+#explain = true
 
 #[[model]]
 #name = "next"

@@ -245,6 +245,7 @@ impl Resolver<'_> {
             }
             models.push(Model {
                 bot: model.bot(),
+                explain: model.explain,
                 name: model.name.into_inner(),
                 version: model.version,
                 path: self.source.file(model.path),

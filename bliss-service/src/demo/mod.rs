@@ -156,7 +156,7 @@ fn demo_models(path: Option<&Path>, bot: &BotArgs) -> Result<(ModelSet, String)>
         }
         None => (MODEL.to_vec(), "default, built in".to_owned()),
     };
-    let prepared = prepare(&bytes, &bot.into()).with_context(|| format!("model {name}"))?;
+    let prepared = prepare(&bytes, &bot.into(), false).with_context(|| format!("model {name}"))?;
     let model = prepared.named("demo", "1");
     let route = NamedRoute { name: DEFAULT_ROUTE.into(), active: Some("demo".into()), shadows: vec![] };
     Ok((ModelSet { models: vec![model], routes: vec![route] }, name))

@@ -146,6 +146,6 @@ async fn nothing_is_published_while_one_of_several_never_was_good() {
 #[test]
 fn text_features_are_named() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata/models/unsupported_text.cbm");
-    let error = prepare(&fs::read(path).unwrap(), &BotOptions::default()).unwrap_err().to_string();
+    let error = prepare(&fs::read(path).unwrap(), &BotOptions::default(), true).unwrap_err().to_string();
     assert!(error.contains("text features"), "{error}");
 }

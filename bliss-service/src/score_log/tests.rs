@@ -88,3 +88,96 @@ fn wrong_logs_and_models_are_named() {
     assert!(error(&no_model).contains("--model "));
     assert!(error(&options(dir.path(), "no/o")).contains("--out "));
 }
+
+/// `blissctl features` and `blissctl score` give one request the same inputs: a model that takes all of a row's columns answers from
+/// the file of the one what it answers in the other.
+#[test]
+fn scores_are_those_of_the_exported_rows() {
+    use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
+    let dir = tempfile::tempdir().unwrap();
+    let line = |i: usize| {
+        let (ip, status) = (i % 3, [200, 404, 301][i % 3]);
+        let agent =
+            ["curl/8", "Mozilla/5.0 (X11; Linux x86_64; rv:125.0) Gecko/20100101 Firefox/125.0", "-"][i % 3];
+        let referrer = ["-", "https://shop.example/a", "https://other.example/"][i % 3];
+        let (minute, second) = (i / 2 / 60, i / 2 % 60);
+        format!(
+            "192.0.2.{ip} - - [17/May/2015:10:{minute:02}:{second:02} +0000] \"GET /a/{}?q={i} HTTP/1.1\" {status} 1 \"{referrer}\" \"{agent}\"\n",
+            i % 5
+        )
+    };
+    fs::write(dir.path().join("log"), (0..300).map(line).collect::<String>()).unwrap();
+    let rows_file = dir.path().join("rows.csv");
+    crate::export::run(&crate::export::Options {
+        log: vec![dir.path().join("log")],
+        out: rows_file.clone(),
+        config: None,
+        rewrite: None,
+        interval_seconds: 1,
+    })
+    .unwrap();
+    let mut rows = csv::Reader::from_path(&rows_file).unwrap();
+    let header: Vec<String> = rows.headers().unwrap().iter().map(str::to_owned).collect();
+    let rows: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
+    // The inputs that a row has: numbers of the request and of the dimensions.
+    let columns: Vec<usize> = (0..header.len())
+        .filter(|at| header[*at].contains('.') && !header[*at].ends_with(".status"))
+        .collect();
+    let value = |row: &csv::StringRecord, at: usize| row[at].parse::<f32>().unwrap();
+    // Per column a border that rows lie on both sides of, and leaves that tell the columns apart; NaN is small.
+    let mut features = Vec::new();
+    for at in &columns {
+        let mut values: Vec<f32> =
+            rows.iter().map(|row| value(row, *at)).filter(|value| !value.is_nan()).collect();
+        values.sort_by(f32::total_cmp);
+        values.dedup();
+        let border = if values.len() > 1 {
+            (values[values.len() / 2 - 1] + values[values.len() / 2]) / 2.0
+        } else {
+            0.5
+        };
+        features.push((header[*at].clone(), border, 0.01 * (1.0 + (*at % 17) as f64)));
+    }
+    let varying = columns.iter().filter(|at| rows.iter().any(|row| row[**at] != rows[0][**at])).count();
+    assert!(varying > 60, "{varying} of {} columns", columns.len());
+    let model = Model {
+        dimensions: 1,
+        scale: 1.0,
+        floats: (0..)
+            .zip(&features)
+            .map(|(index, (name, border, _))| FloatFeature {
+                index,
+                name: name.clone(),
+                borders: vec![*border],
+                ..Default::default()
+            })
+            .collect(),
+        trees: Trees::Oblivious(
+            (0..)
+                .zip(&features)
+                .map(|(at, (.., weight))| ObliviousTree {
+                    splits: vec![Split::Float(at, 0)],
+                    leaves: vec![-weight, *weight],
+                })
+                .collect(),
+        ),
+        ..Model::default()
+    };
+    let compiled = bliss_catboost::compile(&model).unwrap();
+    let prepared = crate::model_files::Prepared { model, bot_class: 1, compiled };
+    let set = ModelSet::of_one(prepared.named("default", "1"));
+    let scores_file = dir.path().join("scores.csv");
+    score(&Options { out: scores_file.clone(), ..options(dir.path(), "") }, &set).unwrap();
+    let mut scores = csv::Reader::from_path(scores_file).unwrap();
+    let scores: Vec<csv::StringRecord> = scores.records().map(Result::unwrap).collect();
+    assert_eq!((scores.len(), rows.len()), (300, 300));
+    let line_at = header.iter().position(|name| name == "line").unwrap();
+    for (row, scored) in rows.iter().zip(&scores) {
+        assert_eq!(row[line_at], scored[0], "both are in the order of the replay");
+        let raw = features.iter().zip(&columns).fold(0.0, |raw, ((_, border, weight), at)| {
+            if value(row, *at) > *border { raw + weight } else { raw - weight }
+        });
+        let expected = 1.0 / (1.0 + f64::exp(-raw));
+        assert_eq!(scored[5].parse::<f64>().unwrap(), expected, "line {}", &scored[0]);
+    }
+}

@@ -184,6 +184,11 @@ function _M.open(directory, options)
         bound = -1,
         names = table_new(64, 1),
         versions = table_new(64, 1),
+        -- An explanation and one of its contributions, made by `register_explain`; and names of inputs, by model and number.
+        explanation = false,
+        contribution = false,
+        input_names = table_new(64, 1),
+        inputs_bound = -1,
         -- What `request_value` writes to.
         number = ffi_new("float[1]"),
         -- Reasons by their codes, made once.
@@ -522,6 +527,103 @@ function Handle:metrics_error()
     if lib.bliss_metrics_error(self.pointer, message_buffer, MESSAGE_BYTES) > 0 then
         return ffi_string(message_buffer)
     end
+end
+
+-- Why a request has its score -----------------------------------------------------------------------------------------
+-- For people who ask about a request, not for every request: it takes some thousand times as long as `score`.
+
+-- Makes the memory that `explain` needs. Once, after opening, by those who explain.
+function Handle:register_explain()
+    local code = lib.bliss_explain_register(self.pointer)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    if not self.explanation then
+        self.explanation, self.contribution = ffi_new("bliss_explanation_t"), ffi_new("bliss_contribution_t")
+        self.explanation.size = ffi_sizeof(self.explanation)
+        self.contribution.size = ffi_sizeof(self.contribution)
+    end
+    return true
+end
+
+-- The name of a contribution's input, "group.name"; made where it is not cached.
+local function input_name(self, explanation, contribution)
+    local bound = explanation.model_binding_count
+    if self.inputs_bound ~= bound then
+        table_clear(self.input_names)
+        self.inputs_bound = bound
+    end
+    local names = self.input_names[explanation.model_index]
+    if not names then
+        names = {}
+        self.input_names[explanation.model_index] = names
+    end
+    local name = names[contribution.input_index]
+    if not name then
+        local group, own = contribution.group, contribution.name
+        name = ffi_string(group.data, group.len) .. "." .. ffi_string(own.data, own.len)
+        names[contribution.input_index] = name
+    end
+    return name
+end
+
+-- Scores the request as `score` does and says what the score comes from, with the active model of a route or with the model of
+-- this name. Fills `into`, which may be used again and again, and returns it; or returns nil and the reason.
+--
+-- `score`, `expected_score` (of a request of which nothing is known), `probability`, `answer` and `expected` (the model's own
+-- numbers), `model`, `version`; and from 1 on, the largest contribution first, tables with `name`, `value` (NaN: not told, or a
+-- category), `is_category`, `category_hash`, `status` (how its dimension answered; "unused": it has none), `contribution` to the answer
+-- and `points` of the score. With `limit` only so many of them. Below 0, points speak for a bot; all together they are the way
+-- from `expected_score` to `score`.
+function Handle:explain(route, now, into, model, limit)
+    if type(into) ~= "table" then
+        error("expected a table to fill, found a " .. type(into), 2)
+    end
+    route, model = route or "", model or ""
+    local explanation, contribution = self.explanation, self.contribution
+    if not explanation then
+        error(
+            self.pointer and "explanations are not registered; call register_explain after opening"
+                or "the handle is closed",
+            2
+        )
+    end
+    local code = lib.bliss_explain(self.pointer, route, #route, model, #model, now, explanation)
+    if code > 0 then
+        return nil, reason_of(self, code)
+    elseif code ~= OK then
+        return failed(self, code)
+    end
+    into.score, into.expected_score = explanation.score, explanation.expected_score
+    into.probability = explanation.bot_probability
+    into.answer, into.expected = explanation.answer, explanation.expected
+    -- Names of models are kept by the number of bindings, which answers have too.
+    self.answer.model_binding_count = explanation.model_binding_count
+    into.model, into.version = names_of(self, explanation)
+    local count = tonumber(explanation.input_count)
+    if limit and limit < count then
+        count = limit
+    end
+    for i = 1, count do
+        code = lib.bliss_contribution_get(self.pointer, i - 1, contribution)
+        if code ~= OK then
+            return failed(self, code)
+        end
+        local row = into[i]
+        if not row then
+            row = table_new(0, 7)
+            into[i] = row
+        end
+        row.name = input_name(self, explanation, contribution)
+        row.is_category = contribution.is_category == 1
+        row.value, row.category_hash = contribution.value, contribution.category_hash
+        row.status = STATUSES[contribution.status]
+        row.contribution, row.points = contribution.contribution, contribution.points
+    end
+    for i = #into, count + 1, -1 do
+        into[i] = nil
+    end
+    return into
 end
 
 -- Between requests --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -220,20 +221,19 @@ impl Nginx {
         self.send(request.as_bytes())
     }
 
+    /// One request to the server for people of this host.
+    pub(crate) fn ask_people(&self, target: &str) -> Reply {
+        let stream = UnixStream::connect(self.directory.path().join("people.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        exchange(stream, request.as_bytes()).unwrap()
+    }
+
     /// One request as it is, on a connection of its own, which it must ask to be closed.
     pub(crate) fn send(&self, request: &[u8]) -> std::io::Result<Reply> {
-        let mut stream = TcpStream::connect(self.address)?;
+        let stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.write_all(request)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        let status =
-            head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
-        let lower = |line: &str| line.split_once(':').map(|(n, v)| format!("{}:{v}", n.to_lowercase()));
-        let head = head.lines().filter_map(lower).collect::<Vec<_>>().join("\n");
-        Ok(Reply { status, head, body: body.to_owned() })
+        exchange(stream, request)
     }
 
     /// [`Self::get`] where nothing can go wrong.
@@ -256,6 +256,20 @@ impl Drop for Nginx {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a request and reads until the connection is closed.
+fn exchange(mut stream: impl Read + Write, request: &[u8]) -> std::io::Result<Reply> {
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status =
+        head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
+    let lower = |line: &str| line.split_once(':').map(|(n, v)| format!("{}:{v}", n.to_lowercase()));
+    let head = head.lines().filter_map(lower).collect::<Vec<_>>().join("\n");
+    Ok(Reply { status, head, body: body.to_owned() })
 }
 
 /// nginx in the foreground, with `path` as its prefix.
@@ -321,6 +335,7 @@ fn write_configuration(path: &Path, setup: &Setup<'_>, address: SocketAddr) {
                     setup.server
                 )),
             ),
+            ("listen 127.0.0.1:8081;", Some(format!("listen unix:{};", text(&path.join("people.sock"))))),
             (location, setup.location.map(str::to_owned)),
             ("/usr/share/nginx/html", Some(text(&path.join("html")))),
             ("/var/log/nginx/bot_score.log", Some(text(&path.join("logs/access.log")))),

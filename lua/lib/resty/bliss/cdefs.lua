@@ -66,6 +66,34 @@ typedef struct {
 } bliss_shadow_t;
 typedef struct {
     size_t size;
+    uint32_t score;
+    uint32_t expected_score;
+    double bot_probability;
+    double answer;
+    double expected;
+    uint64_t features_generation;
+    uint64_t models_generation;
+    size_t input_count;
+    uint32_t model_index;
+    uint32_t model_binding_count;
+    bliss_text_t model_name;
+    bliss_text_t model_version;
+} bliss_explanation_t;
+typedef struct {
+    size_t size;
+    bliss_text_t group;
+    bliss_text_t name;
+    double contribution;
+    double points;
+    float value;
+    uint32_t is_category;
+    uint32_t category_hash;
+    uint32_t status;
+    uint32_t input_index;
+    uint32_t reserved;
+} bliss_contribution_t;
+typedef struct {
+    size_t size;
     uint64_t generation;
     const float *values;
     size_t value_count;
@@ -119,6 +147,15 @@ bliss_result_e bliss_request_http(bliss_t *handle, const bliss_http_t *http);
 bliss_result_e bliss_request_value(bliss_t *handle, const char *name, size_t name_len, float *value);
 size_t bliss_shadow_count(bliss_t *handle);
 bliss_result_e bliss_shadow_get(bliss_t *handle, size_t index, bliss_shadow_t *shadow);
+bliss_result_e bliss_explain_register(bliss_t *handle);
+bliss_result_e bliss_explain(bliss_t *handle,
+                             const char *route,
+                             size_t route_len,
+                             const char *model,
+                             size_t model_len,
+                             uint32_t now,
+                             bliss_explanation_t *explanation);
+bliss_result_e bliss_contribution_get(bliss_t *handle, size_t index, bliss_contribution_t *contribution);
 bliss_result_e bliss_lookup(bliss_t *handle, uint32_t now, bliss_features_t *features);
 bliss_result_e bliss_lookup_keys(bliss_t *handle,
                                  const uint64_t *keys,
