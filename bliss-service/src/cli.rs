@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{check, daemon, demo, explain_log, export, logging, model_tool, output, score_log, train};
+use crate::{check, daemon, demo, explain_log, export, lab, logging, model_tool, output, score_log, train};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -83,6 +83,9 @@ enum CtlCommand {
     Explain(explain_log::Options),
     /// Train a model on this site's own access log, without labels.
     Train(train::Options),
+    /// Look into traffic whose clients are known, as that of BLISS's traffic lab.
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
     /// Look into CatBoost models, compile and evaluate them.
     #[command(subcommand)]
     Model(model_tool::ModelCommand),
@@ -100,6 +103,7 @@ impl Ctl {
             CtlCommand::Score(options) => score_log::run(&options),
             CtlCommand::Explain(options) => explain_log::run(&options),
             CtlCommand::Train(options) => train::run(&options),
+            CtlCommand::Lab(command) => lab::run(&command),
             CtlCommand::Model(command) => model_tool::run(&command),
         }
     }

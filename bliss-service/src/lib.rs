@@ -37,6 +37,7 @@ pub mod explain_log;
 pub mod export;
 mod fingerprint;
 pub mod keys;
+pub mod lab;
 pub mod logging;
 pub mod metrics;
 pub mod model_files;

@@ -20,7 +20,6 @@ sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 import actors as cast  # noqa: E402
 import record  # noqa: E402
-import report  # noqa: E402
 import shop  # noqa: E402
 
 
@@ -82,51 +81,6 @@ class Cast(unittest.TestCase):
         people = {network(x) for a in all_actors if not a.is_robot for x in a.addresses}
         beside = {a.name for a in all_actors if a.is_robot for x in a.addresses if network(x) in people}
         self.assertEqual(beside, {"requests-browser-near-person", "office-script"})
-
-
-class Report(unittest.TestCase):
-    def test_first_median_and_share_after_five(self):
-        with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
-            (folder / "actors.csv").write_text(
-                "ip,user_agent,actor,kind,is_robot,claims_browser,notes\n127.1.1.1,*,p,person,0,1,\n127.2.2.2,*,r,scanner,1,0,\n127.3.3.3,a,p,person,0,1,\n127.3.3.3,b,r,scanner,1,0,\n"
-            )
-            lines, log = [], []
-            for number, (ip, score, agent) in enumerate(
-                [("127.1.1.1", 80, "")] * 7
-                + [("127.2.2.2", 50, "")] * 5
-                + [("127.2.2.2", 10, "")] * 3
-                + [("127.2.2.2", 60, "")]
-                + [("127.3.3.3", 90, "a"), ("127.3.3.3", 20, "b")],
-                1,
-            ):
-                lines.append(f"{number},{number}.0,{ip},{score},ok,0.5")
-                log.append(json.dumps({"http_user_agent": agent}))
-            (folder / "scores.csv").write_text(
-                "line,time,ip,score,status,probability\n" + "\n".join(lines) + "\n"
-            )
-            (folder / "log").write_text("\n".join(log) + "\n")
-            out = subprocess.run(
-                [
-                    sys.executable,
-                    str(HERE / "report.py"),
-                    str(folder / "scores.csv"),
-                    str(folder / "actors.csv"),
-                    "--log",
-                    str(folder / "log"),
-                    "--json",
-                ],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout
-        rows = {r["actor"]: r for r in json.loads(out)["rows"]}
-        self.assertEqual(rows["p"]["clients"], 2)
-        self.assertEqual(rows["p"]["first_below"], 0)
-        self.assertEqual(rows["r"]["first"], 35)
-        self.assertEqual(rows["r"]["after_five"], 4)
-        self.assertEqual(rows["r"]["after_five_below"], 0.75)
-        self.assertEqual(rows["people"]["requests"], 8)
 
 
 class Recorded(unittest.TestCase):

@@ -11,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::Type;
 
-use super::Scored;
+use super::Line;
 
 /// Rows that are written together.
 const GROUP_ROWS: usize = 65_536;
@@ -43,7 +43,7 @@ impl Scores {
         Ok(Self::Csv(Box::new(out)))
     }
 
-    pub(super) fn write(&mut self, scored: &Scored<'_>) -> anyhow::Result<()> {
+    pub(super) fn write(&mut self, scored: &Line<'_>) -> anyhow::Result<()> {
         match self {
             Self::Csv(out) => {
                 let text = |number: Option<String>| number.unwrap_or_default();
@@ -113,7 +113,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn add(&mut self, scored: &Scored<'_>) {
+    fn add(&mut self, scored: &Line<'_>) {
         self.lines.push(i64::try_from(scored.line).unwrap_or(i64::MAX));
         self.times.push(i64::try_from(scored.time_ms).unwrap_or(i64::MAX));
         self.ips.push(scored.ip.into());

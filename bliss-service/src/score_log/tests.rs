@@ -6,13 +6,8 @@ use parquet::record::Field;
 use super::*;
 
 fn options(dir: &std::path::Path, out: &str) -> Options {
-    Options {
-        log: vec![dir.join("log")],
-        model: None,
-        config: None,
-        out: dir.join(out),
-        bot: BotArgs::default(),
-    }
+    let source = Source { log: vec![dir.join("log")], model: None, config: None, bot: BotArgs::default() };
+    Options { source, out: dir.join(out) }
 }
 
 #[test]
@@ -84,7 +79,8 @@ fn wrong_logs_and_models_are_named() {
         "192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" 200 1 \"-\" \"a\"\n",
     )
     .unwrap();
-    let no_model = Options { model: Some(dir.path().join("no")), ..options(dir.path(), "o") };
+    let mut no_model = options(dir.path(), "o");
+    no_model.source.model = Some(dir.path().join("no"));
     assert!(error(&no_model).contains("--model "));
     assert!(error(&options(dir.path(), "no/o")).contains("--out "));
 }

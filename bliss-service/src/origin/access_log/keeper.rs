@@ -96,8 +96,9 @@ impl Keeper {
         if asked == self.asked && !is_due {
             return;
         }
+        // One that fails is tried again when the next one is due, not at each poll.
+        self.asked = asked;
         if let Some(content) = self.content(aggregator, follower) {
-            self.asked = asked;
             let (file, meaning, made_ms) = (self.file.clone(), self.meaning, now_ms());
             let write = move || envelope::write(&file, KIND, meaning, made_ms, &content);
             match std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
