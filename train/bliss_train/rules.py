@@ -88,6 +88,9 @@ class Rules:
             if key not in section:
                 raise Problem(f"{self.source}: {where} lacks {key!r}; a section is taken whole, so copy it from the "
                               "package's rules.toml and change what you need")
+        share = section.get("referrers", 0.0)
+        if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise Problem(f"{self.source}: {where} referrers: expected a share from 0 to 1, found {share!r}")
         weight = section.get("weight", 1.0)
         if not isinstance(weight, (int, float)) or not 0 < weight <= 100:
             raise Problem(f"{self.source}: {where} weight: expected a number above 0 and at most 100, found {weight!r}")

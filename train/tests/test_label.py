@@ -102,6 +102,7 @@ def test_own_rules_come_first(tmp_path):
     ("[declared]\nweight = 1", "lacks 'package'"), ("[nonsense]", "unknown section [nonsense]"),
     ("[[people]]\nname = 'all'", "would hold for everybody"), ("[[people]]\nname = 'x'\npath = '('", "expected a regular expression"),
     ("[[robots]]\nname = 'x'\naddresses = ['300.1.1.1']", "expected an address or network"), ("[", "expected TOML"),
+    ("[disguise]\nagents = []\nreferrers = 2", "expected a share from 0 to 1"),
     ("[[people]]\nname = 'x'\npath = 'a'\nweight = 0", "expected a number above 0"), ("[people]\nname='x'", "two brackets"),
 ])
 def test_wrong_rules_are_told(tmp_path, text, words):
@@ -128,6 +129,28 @@ def test_the_disguise_draws_from_the_sites_people(tmp_path):
     assert (joined.groupby(["user_agent_before", "network"])["user_agent"].nunique() == 1).all()
     pandas.testing.assert_frame_equal(rewritten, label.rewrite(made, labels, Rules(), seed=1))
     assert not rewritten.equals(label.rewrite(made, labels, Rules(), seed=2))
+
+
+def test_a_share_of_the_disguised_names_the_page_before(tmp_path):
+    spec = site(tmp_path)
+    made, labels = rows.read(files(spec)[0]), labels_of(spec)
+    rules = Rules()
+    shares = []
+    for share in (0, 1):
+        rules.disguise["referrers"] = share
+        rewritten = label.rewrite(made, labels, rules, seed=1)
+        shares.append((rewritten["referrer"] != "").mean())
+    assert shares[0] == 0 and shares[1] > 0.3
+    # In the order of the log, each page names the one before of the same client.
+    lines = made.merge(rewritten[rewritten["user_agent"] != ""], on="line", suffixes=("", "_new"))
+    for _, visit in lines.groupby(["ip", "user_agent"]):
+        assert visit["referrer_new"].iloc[0] == ""
+        for before, after in zip(visit.itertuples(), visit.iloc[1:].itertuples()):
+            assert after.referrer_new.endswith(before.path) or before.path.endswith((".css", ".js", ".png"))
+            assert after.referrer_new.startswith(SITE)
+    # Where the log shows no referrer of its own, nobody knows what one would look like.
+    nameless = label.rewrite(made.assign(**{"request.site_referrer": 0}), labels, rules, seed=1)
+    assert (nameless["referrer"] == "").all()
 
 
 def test_a_log_without_people_is_disguised_from_the_list(tmp_path):
