@@ -148,7 +148,7 @@ pub unsafe extern "C" fn bliss_score(
         let route = route_name(route)?;
         let scored = handle.client.score(&handle.request, route, now);
         answer.write(handle.answer(&scored, route))?;
-        scored.outcome.map(drop).map_err(|reason| handle.why(reason, route))
+        scored.outcome.map(drop).map_err(|reason| handle.why(reason, route, None))
     })
 }
 
@@ -160,9 +160,15 @@ pub(crate) fn route_name(route: InSlice<'_, u8>) -> Result<&str, CallError> {
 }
 
 impl bliss_t {
-    /// Says which input is missing while it is known whose; other reasons are put in words when they are asked for.
-    pub(crate) fn why(&mut self, reason: Unscored, route: &str) -> CallError {
-        let model = self.client.scorer().active_model(route).filter(|_| reason == Unscored::MissingInput);
+    /// Says which input is missing while it is known whose, of the model of this name or else the active one of the route; other
+    /// reasons are put in words when they are asked for.
+    pub(crate) fn why(&mut self, reason: Unscored, route: &str, model: Option<&str>) -> CallError {
+        let scorer = self.client.scorer();
+        let model = match model {
+            Some(name) => scorer.models().models().iter().find(|model| model.name() == name),
+            None => scorer.active_model(route),
+        };
+        let model = model.filter(|_| reason == Unscored::MissingInput);
         let Some((model, input)) = model.and_then(|m| Some((m.name(), m.missing_input()?))) else {
             return CallError::Unscored(reason);
         };

@@ -216,7 +216,7 @@ pub unsafe extern "C" fn bliss_explain(
         let memory = handle.explanation.as_mut().ok_or(NOT_REGISTERED)?;
         memory.last = None;
         let explained = handle.client.explain(&mut memory.explaining, &handle.request, route, model, now);
-        let explained = explained.map_err(|reason| handle.why_not_explained(reason, route))?;
+        let explained = explained.map_err(|reason| handle.why_not_explained(reason, route, model))?;
         explanation.write(handle.explanation_of(&explained))?;
         let bound = handle.client.models_bound();
         if let Some(memory) = &mut handle.explanation {
@@ -249,10 +249,9 @@ pub unsafe extern "C" fn bliss_contribution_get(
 }
 
 impl bliss_t {
-    fn why_not_explained(&mut self, reason: NotExplained, route: &str) -> CallError {
+    fn why_not_explained(&mut self, reason: NotExplained, route: &str, model: Option<&str>) -> CallError {
         let code = match reason {
-            // Whose input is missing is known of the route's model.
-            NotExplained::Unscored(reason) => return self.why(reason, route),
+            NotExplained::Unscored(reason) => return self.why(reason, route, model),
             NotExplained::NoSuchModel => {
                 self.message.set("no such model: none of this name is published");
                 BLISS_NO_SUCH_MODEL
@@ -303,7 +302,7 @@ impl bliss_t {
         if *bound != self.client.models_bound() {
             return None;
         }
-        let found = self.client.contributions(&memory.explaining, explained).nth(index)?;
+        let found = self.client.contribution(&memory.explaining, explained, index)?;
         let (value, is_category) = (found.input.value, found.input.is_category);
         Some(bliss_contribution_t {
             size: size_of::<bliss_contribution_t>(),

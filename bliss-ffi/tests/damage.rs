@@ -123,11 +123,13 @@ fn f2_damaged_files_are_no_more_than_unscored() {
     // One slot for counters, so that copies are small.
     let counters = site.path().join("counters");
     let mut bytes = fs::read(&counters).unwrap();
-    bytes.truncate(2 * 65_536);
+    bytes.truncate(2 * bliss_core::metrics::SLOT_BYTES);
     bytes[12..16].copy_from_slice(&1_u32.to_le_bytes());
     fs::remove_file(&counters).unwrap();
     fs::write(&counters, bytes).unwrap();
     assert_eq!(use_it(site.path()).0, BLISS_OK);
+    let used = fs::read(&counters).unwrap();
+    assert!(used[bliss_core::metrics::SLOT_BYTES..].iter().any(|byte| *byte != 0), "the slot is used");
     let names: Vec<_> = fs::read_dir(site.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     let mut random = Random(7);
     let mut codes = std::collections::BTreeMap::<i32, u32>::new();

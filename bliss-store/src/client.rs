@@ -345,6 +345,16 @@ impl Client {
         self.scorer.contributions(explaining, explained, &self.names)
     }
 
+    /// Contribution `index` of [`Self::contributions`], without going through those before it.
+    pub fn contribution<'a>(
+        &'a self,
+        explaining: &'a Explaining,
+        explained: &'a Explained,
+        index: usize,
+    ) -> Option<Contribution<'a>> {
+        self.scorer.contribution(explaining, explained, &self.names, index)
+    }
+
     /// The inputs of a model, by its index in the publication, with their values for the request that was scored or explained last.
     pub fn inputs(&self, model: usize) -> impl ExactSizeIterator<Item = InputValue<'_>> {
         self.scorer.inputs(model, &self.names)

@@ -270,15 +270,36 @@ impl Scorer {
         explained: &'a Explained,
         names: &'a Names,
     ) -> impl ExactSizeIterator<Item = Contribution<'a>> {
+        explaining.order.iter().map(move |at| self.contribution_of(explaining, explained, names, *at))
+    }
+
+    /// Contribution `index` of [`Self::contributions`], without going through those before it.
+    pub fn contribution<'a>(
+        &'a self,
+        explaining: &'a Explaining,
+        explained: &'a Explained,
+        names: &'a Names,
+        index: usize,
+    ) -> Option<Contribution<'a>> {
+        let at = *explaining.order.get(index)?;
+        Some(self.contribution_of(explaining, explained, names, at))
+    }
+
+    /// What input `at` of the model contributed.
+    fn contribution_of<'a>(
+        &'a self,
+        explaining: &'a Explaining,
+        explained: &'a Explained,
+        names: &'a Names,
+        at: u32,
+    ) -> Contribution<'a> {
+        let place = at as usize;
+        let part = explaining.parts.get(place).copied().unwrap_or(f64::NAN);
         let binding = self.models.binding(explained.scored.model);
-        explaining.order.iter().map(move |at| {
-            let part = explaining.parts.get(*at as usize).copied().unwrap_or(f64::NAN);
-            let index = binding.get(*at as usize).map_or(usize::MAX, |index| *index as usize);
-            let (value, status) =
-                explaining.values.get(*at as usize).copied().unwrap_or((f32::NAN, Status::Unused));
-            let input = InputValue { value, status, ..self.input(index, names) };
-            Contribution { index: *at, input, part, points: explained.points(part) }
-        })
+        let index = binding.get(place).map_or(usize::MAX, |index| *index as usize);
+        let (value, status) = explaining.values.get(place).copied().unwrap_or((f32::NAN, Status::Unused));
+        let input = InputValue { value, status, ..self.input(index, names) };
+        Contribution { index: at, input, part, points: explained.points(part) }
     }
 
     /// The inputs of a model with their values for the request that was scored or explained last.
