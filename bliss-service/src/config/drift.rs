@@ -23,7 +23,7 @@ pub(super) struct Drift {
     /// The time whose requests are compared with the past, 1s to 7days.
     #[serde(with = "humantime_serde")]
     window: Duration,
-    /// How far the site's own past reaches. Changes are told once a seventh of it is over.
+    /// How far the site's own past reaches. Changes are told once all hours of a day (a seventh of it) are in it.
     #[serde(with = "humantime_serde")]
     past: Duration,
     /// Fewer counted requests in a window, or in a seventh of the past, tell nothing.

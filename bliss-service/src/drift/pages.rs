@@ -79,7 +79,7 @@ impl Drift {
                     }
                     Knowledge::Learning => (
                         "learning",
-                        "changes are told once a first day is over; compared with training only until then".into(),
+                        "changes are told once all hours of a day (UTC) are in the past; compared with training only until then".into(),
                     ),
                     Knowledge::Watching => ("watching", String::new()),
                 },

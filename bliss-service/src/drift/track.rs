@@ -2,7 +2,7 @@
 //!
 //! Time is cut in slices, 12 of which are a window, and in days, 7 of which are the past (with the default options they are
 //! of five minutes and of a day). The past is made of days that are over, so that what happens now is not compared with
-//! itself; until one is over, nothing is said to have changed.
+//! itself; until they have all hours of a day, nothing is said to have changed: an evening says nothing of a night.
 //!
 //! A site's own hours differ: by night, by a crawler that comes once a week. So the limit of an input is not below what
 //! its windows of the past came to, and half as much again; and what is above it must be so for longer than a window, in two
@@ -24,6 +24,9 @@ use crate::config::DriftOptions;
 const SLICES: u64 = 12;
 /// Days of the past.
 const DAYS: u64 = 7;
+/// Hours of a day: the past is known once it has each of them.
+const HOURS: u64 = 24;
+const ALL_HOURS: u32 = (1 << HOURS) - 1;
 /// How much more than usual an input may differ.
 const BEYOND_USUAL: f64 = 1.5;
 /// An alert ends below this part of the limit at which it begins: 0.1 for 0.25.
@@ -76,6 +79,8 @@ impl Row {
 pub(super) struct Stretch {
     /// Which one, counted from the epoch.
     number: u64,
+    /// Of a day, one bit for each hour that was looked at.
+    hours: u32,
     counts: Vec<Counts>,
     /// Of each row the largest index of a window in it.
     usual: Vec<f64>,
@@ -83,13 +88,11 @@ pub(super) struct Stretch {
 
 impl Stretch {
     fn new(number: u64, rows: usize) -> Self {
-        Self { number, counts: vec![Counts::default(); rows], usual: vec![0.0; rows] }
+        Self { number, hours: 0, counts: vec![Counts::default(); rows], usual: vec![0.0; rows] }
     }
 
     fn add(&mut self, counts: &[Counts]) {
-        for (sum, counts) in self.counts.iter_mut().zip(counts) {
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
-        }
+        self.counts.iter_mut().zip(counts).for_each(|(sum, counts)| add(sum, counts));
     }
 
     fn requests(&self) -> u64 {
@@ -153,6 +156,8 @@ struct Above {
 pub(super) struct Track {
     pub(super) rows: Vec<Row>,
     memory: Memory,
+    /// The last look, since the epoch.
+    looked: Option<Duration>,
     /// Of each row, once a window has enough requests.
     judged: Vec<Judged>,
     above: Vec<Above>,
@@ -198,7 +203,7 @@ impl Track {
         let alerts = memory.alerts.drain(..).filter(|(row, _, _)| *row < count);
         let alerts = alerts.map(|(row, kind, alert)| ((kind, row), alert)).collect();
         let above = vec![Above::default(); count];
-        Self { rows, memory, judged: Vec::new(), above, alerts }
+        Self { rows, memory, looked: None, judged: Vec::new(), above, alerts }
     }
 
     /// What is to be kept.
@@ -221,11 +226,16 @@ impl Track {
     }
 
     pub(super) fn knowledge(&self) -> Knowledge {
-        match (self.judged.is_empty(), self.memory.past.is_empty()) {
+        match (self.judged.is_empty(), self.knows_a_day()) {
             (true, _) => Knowledge::TooFewRequests,
-            (false, true) => Knowledge::Learning,
-            (false, false) => Knowledge::Watching,
+            (false, false) => Knowledge::Learning,
+            (false, true) => Knowledge::Watching,
         }
+    }
+
+    /// Whether the past has all hours of a day, be it of several days.
+    fn knows_a_day(&self) -> bool {
+        self.memory.past.iter().fold(0, |hours, day| hours | day.hours) == ALL_HOURS
     }
 
     /// Takes what was counted up to `now`, since the epoch. Judges when a slice is over, and gives what began and ended.
@@ -233,6 +243,8 @@ impl Track {
         let slice = number(now, options.window / SLICES as u32);
         let day = number(now, options.past / DAYS as u32);
         let rows = self.rows.len();
+        let looked = self.looked.replace(now).filter(|looked| *looked <= now && now - *looked <= options.window);
+        let looked = looked.unwrap_or(now);
         let mut changes = Changes::default();
         if self.memory.slices.back().is_none_or(|last| last.number != slice) {
             self.memory
@@ -242,14 +254,28 @@ impl Track {
             self.memory.slices.retain(|old| old.number.saturating_add(SLICES) > slice);
             self.memory.slices.push_back(Stretch::new(slice, rows));
         }
+        self.see(looked, now, options);
         if self.memory.today.number != day {
             self.end_day(day, options);
         }
         self.memory.today.add(counts);
+        self.see(looked, now, options);
         if let Some(last) = self.memory.slices.back_mut() {
             last.add(counts);
         }
         changes
+    }
+
+    /// Marks the hours of today from `since` to `now`. Those before the first request are not seen: workers are not there yet.
+    fn see(&mut self, since: Duration, now: Duration, options: &DriftOptions) {
+        let Memory { today, past, .. } = &mut self.memory;
+        if today.requests() == 0 && past.is_empty() {
+            return;
+        }
+        let hour = |time: Duration| number(time * HOURS as u32, options.past / DAYS as u32);
+        for hour in (hour(since)..=hour(now)).filter(|hour| hour / HOURS == today.number) {
+            today.hours |= 1 << (hour % HOURS);
+        }
     }
 
     fn end_day(&mut self, day: u64, options: &DriftOptions) {
@@ -262,9 +288,8 @@ impl Track {
 
     fn sum(&self, stretches: &VecDeque<Stretch>, row: usize) -> Counts {
         let mut sum = Counts::default();
-        for counts in stretches.iter().filter_map(|stretch| stretch.counts.get(row)) {
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
-        }
+        let counts = stretches.iter().filter_map(|stretch| stretch.counts.get(row));
+        counts.for_each(|counts| add(&mut sum, counts));
         sum
     }
 
@@ -276,17 +301,19 @@ impl Track {
         }
         let day = options.past / DAYS as u32;
         let mut judged = Vec::with_capacity(self.rows.len());
+        let known = self.knows_a_day();
         for at in 0..self.rows.len() {
             let is = self.sum(&self.memory.slices, at);
-            let past = self.sum(&self.memory.past, at);
+            let mut was = self.sum(&self.memory.past, at);
             let Some(row) = self.rows.get(at).cloned() else { continue };
             let borders = row.borders.len();
-            let known = total(&past) > 0;
             let usual =
                 self.memory.past.iter().filter_map(|day| day.usual.get(at)).fold(0.0, |a: f64, b| a.max(*b));
             let limit = options.max_psi.max(BEYOND_USUAL * usual);
-            // On the first day its windows are compared with the rest of that day.
-            let was = if known { past } else { without(self.memory.today.counts.get(at), &is) };
+            if !known {
+                // Until a day is known, its windows are compared with the rest of it.
+                add(&mut was, &without(self.memory.today.counts.get(at), &is));
+            }
             let index = psi(&is, &Past::Counts(&was), borders);
             let now_shares = shares(&is);
             let training = training(&row, &is);
@@ -418,6 +445,10 @@ impl Track {
     pub(super) fn alert(&self, kind: Kind, row: usize) -> Option<(&Row, &Alert)> {
         Some((self.rows.get(row)?, self.alerts.get(&(kind, row))?))
     }
+}
+
+fn add(sum: &mut Counts, counts: &Counts) {
+    sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
 }
 
 /// Of a day what is not in the window.

@@ -107,6 +107,50 @@ fn d7_the_same_traffic_is_never_told() {
 }
 
 #[test]
+fn d7_a_day_begins_at_any_hour_and_its_night_is_never_told() {
+    // By night so different that it would be told, were the past an evening.
+    let by_night = [[0.1, 0.2, 0.7, 0.0], [0.8, 0.1, 0.1, 0.0], [0.3, 0.3, 0.1, 0.3]];
+    for hour in [18, 0, 3, 6, 7, 8, 12, 21, 23] {
+        let mut world = World::new();
+        world.now += HOUR * hour;
+        let traffic = |now: Duration| if now.as_secs() / 3600 % 24 < 7 { by_night } else { USUAL };
+        world.live(HOUR * 23, 50, traffic);
+        assert_eq!(world.track.knowledge(), Knowledge::Learning, "{hour}: an hour is not known yet");
+        world.live(DAY * 3, 50, traffic);
+        assert_eq!((&world.began, &world.ended), (&vec![], &vec![]), "{hour}");
+        assert_eq!(world.track.knowledge(), Knowledge::Watching, "{hour}");
+    }
+}
+
+#[test]
+fn d7_an_hour_without_a_look_or_before_the_first_worker_is_not_known() {
+    let mut world = World::new();
+    // The daemon is there for the whole day, workers are from 18:00 on.
+    world.live(HOUR * 18, 0, |_| USUAL);
+    world.live(HOUR * 8, 50, |_| USUAL);
+    assert_eq!(world.track.knowledge(), Knowledge::Learning);
+    world.live(HOUR * 23, 50, |_| USUAL);
+    assert_eq!(world.track.knowledge(), Knowledge::Watching);
+
+    // The daemon is away each afternoon.
+    let mut world = World::new();
+    for _ in 0..4 {
+        world.live(HOUR * 14, 50, |_| USUAL);
+        world.now += HOUR * 4;
+        world.live(HOUR * 6, 50, |_| USUAL);
+        assert_eq!(world.track.knowledge(), Knowledge::Learning);
+    }
+    // Looks that are late by more than an hour of a short day leave none out.
+    let mut world = World::new();
+    world.options.past = HOUR * 7;
+    for minutes in [0, 6, 13, 22, 31, 39, 48, 57, 62] {
+        world.now = DAY * 20_000 + Duration::from_secs(60 * minutes);
+        world.live(SLICE, 100, |_| USUAL);
+    }
+    assert_eq!(world.track.memory.past[0].hours, ALL_HOURS);
+}
+
+#[test]
 fn d7_a_change_is_told_of_the_input_that_changed_and_its_end() {
     let mut world = World::new();
     world.live(DAY * 3, 50, |_| USUAL);
