@@ -5,9 +5,9 @@
 //! itself; until they have all hours of a day, nothing is said to have changed: an evening says nothing of a night.
 //!
 //! A site's own hours differ: by night, by a crawler that comes once a week. So the limit of an input is not below what
-//! its windows of the past came to, and half as much again; and what is above it must be so for longer than a window, in two
-//! windows that have no request in common, since one client in a hurry fills a window of a small site. What is missing is
-//! told at once. What lasts for longer than a day becomes the past.
+//! its windows of the past came to, and half as much again; and what is above it must be so for a window and a half, since
+//! one client in a hurry fills each window that it is in. What is missing is told at once. What lasts for longer than a day
+//! becomes the past.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -22,6 +22,8 @@ use crate::config::DriftOptions;
 
 /// Slices of a window.
 const SLICES: u64 = 12;
+/// Judgements that something must outlast to be told: as many windows have a part of a burst of half a window.
+const LASTING: u64 = SLICES + SLICES / 2;
 /// Days of the past.
 const DAYS: u64 = 7;
 /// Hours of a day: the past is known once it has each of them.
@@ -107,6 +109,7 @@ pub(super) struct Memory {
     today: Stretch,
     past: VecDeque<Stretch>,
     alerts: Vec<(usize, Kind, Alert)>,
+    above: Vec<(usize, Kind, Above)>,
 }
 
 /// Indices of a row in the last window.
@@ -141,8 +144,8 @@ impl Compared<'_> {
     }
 }
 
-/// How long a row has been above its limit.
-#[derive(Clone, Copy, Debug, Default)]
+/// How long a row has been above a limit.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Above {
     since: Duration,
     /// How often in a row that was found.
@@ -160,7 +163,7 @@ pub(super) struct Track {
     looked: Option<Duration>,
     /// Of each row, once a window has enough requests.
     judged: Vec<Judged>,
-    above: Vec<Above>,
+    above: BTreeMap<(Kind, usize), Above>,
     alerts: BTreeMap<(Kind, usize), Alert>,
 }
 
@@ -202,14 +205,16 @@ impl Track {
         }
         let alerts = memory.alerts.drain(..).filter(|(row, _, _)| *row < count);
         let alerts = alerts.map(|(row, kind, alert)| ((kind, row), alert)).collect();
-        let above = vec![Above::default(); count];
+        let above = memory.above.drain(..).filter(|(row, _, _)| *row < count);
+        let above = above.map(|(row, kind, above)| ((kind, row), above)).collect();
         Self { rows, memory, looked: None, judged: Vec::new(), above, alerts }
     }
 
     /// What is to be kept.
     pub(super) fn memory(&self) -> Memory {
         let alerts = self.alerts.iter().map(|((kind, row), alert)| (*row, *kind, alert.clone()));
-        Memory { alerts: alerts.collect(), ..self.memory.clone() }
+        let above = self.above.iter().map(|((kind, row), above)| (*row, *kind, *above));
+        Memory { alerts: alerts.collect(), above: above.collect(), ..self.memory.clone() }
     }
 
     pub(super) fn alerts(&self) -> impl Iterator<Item = (Kind, &Row, &Alert)> {
@@ -250,12 +255,18 @@ impl Track {
             self.memory
                 .slices
                 .retain(|old| old.number.saturating_add(SLICES) >= slice && old.number <= slice);
+            if self.memory.slices.is_empty() {
+                // Nobody looked for a window: whether it lasted is not known.
+                self.correct_usual(now, options);
+                self.above.clear();
+            }
             self.judge(now, options, &mut changes);
             self.memory.slices.retain(|old| old.number.saturating_add(SLICES) > slice);
             self.memory.slices.push_back(Stretch::new(slice, rows));
         }
         self.see(looked, now, options);
         if self.memory.today.number != day {
+            self.correct_usual(now, options);
             self.end_day(day, options);
         }
         self.memory.today.add(counts);
@@ -322,14 +333,20 @@ impl Track {
                 let compared = Compared { is: &now_shares, was: &before, psi: index };
                 let bin = most_risen(&compared, borders);
                 let alert = |since| compared.alert(since, bin, limit);
-                let (since, lasts) = self.lasts(at, now, index >= limit);
-                self.update(Kind::Changed, at, since, lasts, index < END * limit, alert, changes);
+                self.update_lasting(
+                    Kind::Changed,
+                    at,
+                    now,
+                    index >= limit,
+                    index < END * limit,
+                    alert,
+                    changes,
+                );
                 if row.input.is_some() {
                     self.judge_missing(Kind::Lost, at, now, &compared, changes);
                 }
             }
-            let lasting = self.alerts.get(&(Kind::Changed, at)).map(|alert| now.saturating_sub(alert.since));
-            if lasting.is_none_or(|lasting| lasting >= day)
+            if self.lasts_for(at, now).is_none_or(|time| time >= day)
                 && total(&was) >= options.min_requests
                 && let Some(usual) = self.memory.today.usual.get_mut(at)
             {
@@ -350,21 +367,36 @@ impl Track {
         self.judged = judged;
     }
 
-    /// Since when row `at` is above its limit, and whether that is for longer than a window.
-    fn lasts(&mut self, at: usize, now: Duration, is_above: bool) -> (Duration, bool) {
-        let (Some(above), Some(usual)) = (self.above.get_mut(at), self.memory.today.usual.get_mut(at)) else {
-            return (now, false);
-        };
+    /// How long it has been told that row `at` changed.
+    fn lasts_for(&self, at: usize, now: Duration) -> Option<Duration> {
+        self.alerts.get(&(Kind::Changed, at)).map(|alert| now.saturating_sub(alert.since))
+    }
+
+    /// What is above its limit is not usual, unless it has been told for a day: otherwise it is not told of when the day is
+    /// over, or not again.
+    fn correct_usual(&mut self, now: Duration, options: &DriftOptions) {
+        let day = options.past / DAYS as u32;
+        for ((_, at), above) in self.above.iter().filter(|((kind, _), _)| *kind == Kind::Changed) {
+            if self.lasts_for(*at, now).is_none_or(|time| time < day)
+                && let Some(usual) = self.memory.today.usual.get_mut(*at)
+            {
+                *usual = usual.min(above.usual);
+            }
+        }
+    }
+
+    /// Since when row `at` is above a limit, and whether that is for long enough.
+    fn lasts(&mut self, kind: Kind, at: usize, now: Duration, is_above: bool) -> (Duration, bool) {
         if !is_above {
-            *above = Above::default();
+            self.above.remove(&(kind, at));
             return (now, false);
         }
-        if above.times == 0 {
-            *above = Above { since: now, times: 0, usual: *usual };
-        }
+        let usual = self.memory.today.usual.get_mut(at);
+        let before = usual.as_deref().copied().unwrap_or_default();
+        let above = self.above.entry((kind, at)).or_insert(Above { since: now, times: 0, usual: before });
         above.times = above.times.saturating_add(1);
-        let lasts = above.times > SLICES;
-        if lasts {
+        let lasts = above.times > LASTING;
+        if let Some(usual) = usual.filter(|_| lasts && kind == Kind::Changed) {
             // What is told of is not usual, or it would not be told of again.
             *usual = usual.min(above.usual);
         }
@@ -398,7 +430,8 @@ impl Track {
         let fullest = values.max_by(|a, b| compared.is(*a).total_cmp(&compared.is(*b))).unwrap_or(0);
         let begins = compared.is(fullest) >= CONSTANT && compared.was(fullest) <= NOT_CONSTANT_BEFORE;
         let alert = |since| compared.alert(since, fullest, CONSTANT);
-        self.update(Kind::Constant, at, now, begins, compared.is(fullest) < NOT_CONSTANT, alert, changes);
+        let ends = compared.is(fullest) < NOT_CONSTANT;
+        self.update_lasting(Kind::Constant, at, now, begins, ends, alert, changes);
     }
 
     /// Traffic of which most inputs are far from training: one alert, at the row of scores.
@@ -415,7 +448,24 @@ impl Track {
         let psi = judged.first().and_then(|score| score.training).unwrap_or(0.0);
         let alert =
             |since| Alert { since, bin: 0, was: 0.0, is: share, psi, limit: options.max_training_psi };
-        self.update(Kind::OtherTraffic, 0, now, share > MOST, share < MOST * 0.8, alert, changes);
+        let (begins, ends) = (share > MOST, share < MOST * 0.8);
+        self.update_lasting(Kind::OtherTraffic, 0, now, begins, ends, alert, changes);
+    }
+
+    /// What one client in a hurry can bring about begins once it lasts.
+    #[expect(clippy::too_many_arguments, reason = "what an alert is, and what becomes of it")]
+    fn update_lasting(
+        &mut self,
+        kind: Kind,
+        row: usize,
+        now: Duration,
+        is_above: bool,
+        ends: bool,
+        alert: impl FnOnce(Duration) -> Alert,
+        changes: &mut Changes,
+    ) {
+        let (since, begins) = self.lasts(kind, row, now, is_above);
+        self.update(kind, row, since, begins, ends, alert, changes);
     }
 
     #[expect(clippy::too_many_arguments, reason = "what an alert is, and what becomes of it")]

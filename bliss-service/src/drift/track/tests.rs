@@ -44,6 +44,8 @@ fn rows() -> Vec<Row> {
 
 /// Shares of the three bins and of NaN.
 type Traffic = [[f64; 4]; 3];
+/// Most inputs are far from training.
+const OTHER: Traffic = [[0.9, 0.1, 0.0, 0.0], [0.0, 0.1, 0.9, 0.0], [0.0, 0.0, 0.9, 0.1]];
 const USUAL: Traffic = [[0.3, 0.3, 0.4, 0.0], [0.4, 0.3, 0.3, 0.0], [0.3, 0.3, 0.3, 0.1]];
 
 struct World {
@@ -88,6 +90,12 @@ impl World {
             self.now += SLICE;
         }
     }
+}
+
+/// As a daemon that starts finds it in the file.
+fn restarted(track: &Track) -> Track {
+    let text = serde_json::to_string(&track.memory()).unwrap();
+    Track::new(rows(), Some(serde_json::from_str(&text).unwrap()))
 }
 
 fn with(row: usize, shares: [f64; 4]) -> Traffic {
@@ -156,7 +164,7 @@ fn d7_a_change_is_told_of_the_input_that_changed_and_its_end() {
     world.live(DAY * 3, 50, |_| USUAL);
     let began = world.now;
     let other = |_| with(1, [0.1, 0.2, 0.7, 0.0]);
-    world.live(2 * HOUR, 50, other);
+    world.live(3 * HOUR, 50, other);
     assert_eq!(world.began, [(Kind::Changed, "ip.x".into())]);
     let (row, alert) = world.track.alert(Kind::Changed, 1).unwrap();
     assert!(
@@ -170,7 +178,37 @@ fn d7_a_change_is_told_of_the_input_that_changed_and_its_end() {
     assert_eq!(world.track.alerts().count(), 0);
     // And again: it was too short to become usual.
     world.began.clear();
-    world.live(2 * HOUR, 50, other);
+    world.live(3 * HOUR, 50, other);
+    assert_eq!(world.began, [(Kind::Changed, "ip.x".into())]);
+}
+
+#[test]
+fn d7_a_change_is_told_at_whatever_hour_it_begins_and_over_a_restart() {
+    let mut usual = World::new();
+    usual.live(DAY * 3, 50, |_| USUAL);
+    for hour in 0..24 {
+        for restarts in [false, true] {
+            let mut world = World::new();
+            (world.now, world.track) = (usual.now, restarted(&usual.track));
+            for _ in 0..9 {
+                world.live(4 * SLICE, 50, |_| with(1, [0.1, 0.2, 0.7, 0.0]));
+                if restarts {
+                    world.track = restarted(&world.track);
+                }
+            }
+            assert_eq!(world.began, [(Kind::Changed, "ip.x".into())], "{hour}, {restarts}");
+            assert!(world.track.alert(Kind::Changed, 1).unwrap().1.since < usual.now + HOUR);
+        }
+        usual.live(HOUR, 50, |_| USUAL);
+    }
+    // The daemon is away from soon after it began until the next day.
+    let mut world = World::new();
+    world.live(DAY * 3 + 22 * HOUR, 50, |_| USUAL);
+    let other = |_| with(1, [0.1, 0.2, 0.7, 0.0]);
+    world.live(HOUR, 50, other);
+    world.track = restarted(&world.track);
+    world.now += 3 * HOUR;
+    world.live(4 * HOUR, 50, other);
     assert_eq!(world.began, [(Kind::Changed, "ip.x".into())]);
 }
 
@@ -193,13 +231,30 @@ fn d7_what_is_missing_is_told_before_the_hour_is_over() {
 
 #[test]
 fn d7_a_burst_that_one_window_forgets_is_not_told() {
-    let mut world = World::new();
-    world.live(DAY * 3, 50, |_| USUAL);
-    for _ in 0..5 {
-        world.live(2 * SLICE, 200, |_| with(1, [0.0, 0.0, 1.0, 0.0]));
-        world.live(5 * HOUR, 50, |_| USUAL);
+    let mut usual = World::new();
+    usual.live(DAY * 3, 50, |_| USUAL);
+    // One client in a hurry, 60 times as fast as all others together; up to half an hour, which touches seven slices.
+    for slices in [1, 2, 3, 6, 7] {
+        let mut world = World::new();
+        (world.now, world.track) = (usual.now, restarted(&usual.track));
+        for _ in 0..2 {
+            world.live(slices * SLICE, 3000, |_| with(1, [0.0, 0.0, 1.0, 0.0]));
+            world.live(5 * HOUR, 50, |_| USUAL);
+        }
+        assert_eq!((world.began, world.ended), (vec![], vec![]), "{slices} slices");
     }
-    assert_eq!(world.began, []);
+    // On the first day there is training to differ from.
+    for slices in [1, 2, 7] {
+        for traffic in [with(1, [0.0, 0.0, 1.0, 0.0]), OTHER] {
+            let mut world = World::new();
+            world.live(2 * HOUR, 50, |_| USUAL);
+            world.live(slices * SLICE, 20_000, |_| traffic);
+            world.live(SLICE, 50, |_| USUAL);
+            assert!(world.track.judged().any(|(_, judged)| judged.training > Some(1.0)));
+            world.live(5 * HOUR, 50, |_| USUAL);
+            assert_eq!((world.began, world.ended), (vec![], vec![]), "{slices} slices");
+        }
+    }
 }
 
 #[test]
@@ -225,14 +280,13 @@ fn d7_against_training_it_is_told_on_the_first_day() {
     );
 
     let mut world = World::new();
-    world.live(2 * HOUR, 50, |_| with(1, [1.0, 0.0, 0.0, 0.0]));
+    world.live(3 * HOUR, 50, |_| with(1, [1.0, 0.0, 0.0, 0.0]));
     assert_eq!(world.began, [(Kind::Constant, "ip.x".into())]);
     world.live(2 * HOUR, 50, |_| USUAL);
     assert_eq!(world.ended, [(Kind::Constant, "ip.x".into())]);
 
     let mut world = World::new();
-    let other = [[0.9, 0.1, 0.0, 0.0], [0.0, 0.1, 0.9, 0.0], [0.0, 0.0, 0.9, 0.1]];
-    world.live(DAY * 3, 50, |_| other);
+    world.live(DAY * 3, 50, |_| OTHER);
     assert_eq!(world.began, [(Kind::OtherTraffic, "the score".into())], "one alert, however many inputs");
 }
 
@@ -252,12 +306,12 @@ fn few_requests_tell_nothing_and_end_nothing() {
 fn what_is_known_outlives_a_restart() {
     let mut world = World::new();
     world.live(DAY * 2, 50, |_| USUAL);
-    world.live(2 * HOUR, 50, |_| with(1, [0.1, 0.2, 0.7, 0.0]));
+    world.live(3 * HOUR, 50, |_| with(1, [0.1, 0.2, 0.7, 0.0]));
     let since = world.track.alert(Kind::Changed, 1).unwrap().1.since;
     let text = serde_json::to_string(&world.track.memory()).unwrap();
-    world.track = Track::new(rows(), Some(serde_json::from_str(&text).unwrap()));
+    world.track = restarted(&world.track);
     world.began.clear();
-    world.live(2 * HOUR, 50, |_| with(1, [0.1, 0.2, 0.7, 0.0]));
+    world.live(3 * HOUR, 50, |_| with(1, [0.1, 0.2, 0.7, 0.0]));
     assert_eq!(world.track.alert(Kind::Changed, 1).unwrap().1.since, since, "it goes on");
     assert!(!world.began.contains(&(Kind::Changed, "ip.x".into())));
     // Of another model, or damaged.
