@@ -112,6 +112,14 @@ pub(super) struct Memory {
     above: Vec<(usize, Kind, Above)>,
 }
 
+#[cfg(test)]
+impl Memory {
+    /// Requests of the days that are over.
+    pub(super) fn past_requests(&self) -> u64 {
+        self.past.iter().map(Stretch::requests).sum()
+    }
+}
+
 /// Indices of a row in the last window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Judged {
@@ -521,4 +529,4 @@ fn most_risen(compared: &Compared<'_>, borders: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -8,8 +8,8 @@ const SLICE: Duration = Duration::from_secs(300);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Rows of scores and of the inputs `ip.x` and `request.y`, each with bins up to 1, up to 2, above, and NaN.
-fn rows() -> Vec<Row> {
+/// A model of the inputs `ip.x` and `request.y`; they and its scores have bins up to 1, up to 2, above, and NaN.
+pub(crate) fn model() -> rkyv::util::AlignedVec<64> {
     let bins = |shares: [f32; 3], missing| Bins { borders: vec![1.0, 2.0], shares: shares.into(), missing };
     let input = |name: &str, bins| InputBins { name: name.into(), bins };
     let float =
@@ -32,7 +32,12 @@ fn rows() -> Vec<Row> {
         }),
         ..Model::default()
     };
-    let compiled = compile(&model).unwrap();
+    compile(&model).unwrap()
+}
+
+/// Rows of its scores and inputs.
+fn rows() -> Vec<Row> {
+    let compiled = model();
     let model = ModelRef::open(&compiled).unwrap();
     let names: Vec<_> = model.inputs().map(|input| input.name.to_owned()).collect();
     model
