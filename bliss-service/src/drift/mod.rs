@@ -101,8 +101,7 @@ impl Drift {
     pub fn learn_models(&self, set: &ModelSet) {
         let mut inner = self.lock();
         let before = std::mem::take(&mut inner.models).into_iter();
-        let mut before: Vec<_> =
-            before.filter_map(|model| Some((model.id, model.track?.memory()))).collect();
+        let mut before: Vec<_> = before.filter_map(|model| Some((model.id, model.track?.memory()))).collect();
         let mut planner = Planner::default();
         let mut models = Vec::new();
         for model in &set.models {

@@ -256,7 +256,8 @@ impl Track {
         let slice = number(now, options.window / SLICES as u32);
         let day = number(now, options.past / DAYS as u32);
         let rows = self.rows.len();
-        let looked = self.looked.replace(now).filter(|looked| *looked <= now && now - *looked <= options.window);
+        let looked =
+            self.looked.replace(now).filter(|looked| *looked <= now && now - *looked <= options.window);
         let looked = looked.unwrap_or(now);
         let mut changes = Changes::default();
         if self.memory.slices.back().is_none_or(|last| last.number != slice) {
