@@ -28,6 +28,7 @@ use bliss_core::build::ModelSet;
 use bliss_core::metrics::drift::{PlanId, Planner};
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::Keep;
 use crate::config::{Config, DriftOptions};
 use crate::state::State;
 use crate::worker_metrics::WorkerMetrics;
@@ -84,12 +85,14 @@ impl Drift {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the options, and what a previous daemon wrote down. A file that cannot be used is said and left behind.
-    pub fn configure(&self, config: &Config) {
+    /// Takes the options, and what a previous daemon wrote down: in the folder `keep`, which a reboot does not empty, if there
+    /// is one. A file that cannot be used is said, and replaced later.
+    pub fn configure(&self, config: &Config, keep: Option<&Keep>) {
         let mut inner = self.lock();
         inner.options = config.drift.clone();
         inner.sample_one_in = config.publish.sample_one_in;
-        let file = config.drift.state.clone().unwrap_or_else(|| config.directory.join(memory::DEFAULT_NAME));
+        let folder = keep.map_or(config.directory.as_path(), Keep::directory);
+        let file = config.drift.state.clone().unwrap_or_else(|| folder.join(memory::DEFAULT_NAME));
         match memory::read(&file) {
             Ok(kept) => inner.kept = kept,
             Err(error) => tracing::warn!("{}: {error}; what was known of drift begins anew", file.display()),
@@ -171,7 +174,7 @@ impl Drift {
             (file, inner.kept.iter().cloned().chain(active).collect::<Vec<_>>())
         };
         if !known.is_empty()
-            && let Err(error) = memory::write(&file, known)
+            && let Err(error) = memory::write(&file, &known)
         {
             tracing::warn!(
                 "{}: {error}; after a restart, what is known of drift begins anew",

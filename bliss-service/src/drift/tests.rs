@@ -2,6 +2,7 @@ use bliss_core::build::NamedModel;
 
 use super::track::tests::model;
 use super::*;
+use crate::checkpoint::KeepOptions;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -14,7 +15,7 @@ fn drift(directory: &std::path::Path) -> Drift {
     let path = directory.join("bliss.toml");
     let config = Config::parse(&path, &format!("directory = {directory:?}")).unwrap();
     let drift = Drift::default();
-    drift.configure(&config);
+    drift.configure(&config, None);
     drift
 }
 
@@ -68,4 +69,24 @@ fn a_rollback_and_a_restart_find_what_is_known_of_the_model_before() {
     assert_eq!(third.lock().kept.iter().count(), 16, "it is not kept twice");
     third.learn_models(&published("b"));
     assert_eq!(past(&third), 0, "the oldest are forgotten");
+}
+
+#[test]
+fn where_there_is_a_folder_for_it_a_reboot_forgets_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = KeepOptions { directory: Some(dir.path().join("kept")), ..KeepOptions::default() };
+    let keep = Keep::open(&options).unwrap();
+    let config = |more: &str| {
+        let text = format!("directory = {:?}\n{more}", dir.path().join("run"));
+        Config::parse(&dir.path().join("bliss.toml"), &text).unwrap()
+    };
+    let file = |config: &Config, keep: Option<&Keep>| {
+        let drift = Drift::default();
+        drift.configure(config, keep);
+        drift.lock().file.clone().unwrap()
+    };
+    assert_eq!(file(&config(""), keep.as_ref()), dir.path().join("kept/drift.state"));
+    assert_eq!(file(&config(""), None), dir.path().join("run/drift.state"));
+    let named = config("drift.state = \"/elsewhere/drift\"");
+    assert_eq!(file(&named, keep.as_ref()), PathBuf::from("/elsewhere/drift"));
 }
