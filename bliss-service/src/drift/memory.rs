@@ -42,13 +42,8 @@ impl Kept {
 /// What the file has; nothing where there is none.
 pub(super) fn read(path: &Path) -> Result<Kept, Unfit> {
     // Its days say how old they are.
-    let wanted = Wanted {
-        kind: KIND,
-        meaning: MEANING,
-        now_ms: u64::MAX,
-        max_age_ms: u64::MAX,
-        max_bytes: MAX_BYTES,
-    };
+    let wanted =
+        Wanted { kind: KIND, meaning: MEANING, now_ms: u64::MAX, max_age_ms: u64::MAX, max_bytes: MAX_BYTES };
     match envelope::read(path, &wanted) {
         Err(Unfit::Absent) => Ok(Kept::default()),
         Err(error) => Err(error),
@@ -80,7 +75,13 @@ mod tests {
         // As a power cut could leave it, or a disk, or what wrote JSON before.
         let mut flipped = whole.clone();
         *flipped.last_mut().unwrap() ^= 1;
-        for bad in [&[], &whole[..80], &whole[..whole.len() - 1], &flipped, br#"{"version":1,"models":[]}"#.as_slice()] {
+        for bad in [
+            &[],
+            &whole[..80],
+            &whole[..whole.len() - 1],
+            &flipped,
+            br#"{"version":1,"models":[]}"#.as_slice(),
+        ] {
             fs::write(&path, bad).unwrap();
             assert!(read(&path).is_err(), "{bad:?}");
         }

@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use super::alert::{Alert, Kind};
 use super::psi::{Counts, Past, Shares, bins, psi, shares, total};
 use crate::config::DriftOptions;
+use stretch::{ALL_HOURS, HOURS, Stretch, add, number, sum, without};
+
+mod stretch;
 
 /// Slices of a window.
 const SLICES: u64 = 12;
@@ -26,9 +29,6 @@ const SLICES: u64 = 12;
 const LASTING: u64 = SLICES + SLICES / 2;
 /// Days of the past.
 const DAYS: u64 = 7;
-/// Hours of a day: the past is known once it has each of them.
-const HOURS: u64 = 24;
-const ALL_HOURS: u32 = (1 << HOURS) - 1;
 /// How much more than usual an input may differ.
 const BEYOND_USUAL: f64 = 1.5;
 /// An alert ends below this part of the limit at which it begins: 0.1 for 0.25.
@@ -73,32 +73,6 @@ impl Row {
             _ if bin >= self.borders.len() => format!("above {}", border(self.borders.len() - 1)),
             _ => format!("above {} up to {}", border(bin - 1), border(bin)),
         }
-    }
-}
-
-/// Counts of all rows in a stretch of time.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Stretch {
-    /// Which one, counted from the epoch.
-    number: u64,
-    /// Of a day, one bit for each hour that was looked at.
-    hours: u32,
-    counts: Vec<Counts>,
-    /// Of each row the largest index of a window in it.
-    usual: Vec<f64>,
-}
-
-impl Stretch {
-    fn new(number: u64, rows: usize) -> Self {
-        Self { number, hours: 0, counts: vec![Counts::default(); rows], usual: vec![0.0; rows] }
-    }
-
-    fn add(&mut self, counts: &[Counts]) {
-        self.counts.iter_mut().zip(counts).for_each(|(sum, counts)| add(sum, counts));
-    }
-
-    fn requests(&self) -> u64 {
-        self.counts.first().map_or(0, total)
     }
 }
 
@@ -192,10 +166,6 @@ pub(super) enum Knowledge {
 pub(super) struct Changes {
     pub(super) began: Vec<(Kind, usize)>,
     pub(super) ended: Vec<(Kind, usize, Alert)>,
-}
-
-fn number(now: Duration, stretch: Duration) -> u64 {
-    u64::try_from(now.as_millis() / stretch.as_millis().max(1)).unwrap_or(u64::MAX)
 }
 
 impl Track {
@@ -306,13 +276,6 @@ impl Track {
         self.memory.past.retain(|old| old.number < day && old.number.saturating_add(DAYS) >= day);
     }
 
-    fn sum(&self, stretches: &VecDeque<Stretch>, row: usize) -> Counts {
-        let mut sum = Counts::default();
-        let counts = stretches.iter().filter_map(|stretch| stretch.counts.get(row));
-        counts.for_each(|counts| add(&mut sum, counts));
-        sum
-    }
-
     fn judge(&mut self, now: Duration, options: &DriftOptions, changes: &mut Changes) {
         if self.requests() < options.min_requests {
             // What is known of alerts stays: silence is no sign that anything is over.
@@ -323,8 +286,8 @@ impl Track {
         let mut judged = Vec::with_capacity(self.rows.len());
         let known = self.knows_a_day();
         for at in 0..self.rows.len() {
-            let is = self.sum(&self.memory.slices, at);
-            let mut was = self.sum(&self.memory.past, at);
+            let is = sum(&self.memory.slices, at);
+            let mut was = sum(&self.memory.past, at);
             let Some(row) = self.rows.get(at).cloned() else { continue };
             let borders = row.borders.len();
             let usual =
@@ -504,17 +467,6 @@ impl Track {
     pub(super) fn alert(&self, kind: Kind, row: usize) -> Option<(&Row, &Alert)> {
         Some((self.rows.get(row)?, self.alerts.get(&(kind, row))?))
     }
-}
-
-fn add(sum: &mut Counts, counts: &Counts) {
-    sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
-}
-
-/// Of a day what is not in the window.
-fn without(day: Option<&Counts>, window: &Counts) -> Counts {
-    let mut rest = day.copied().unwrap_or_default();
-    rest.iter_mut().zip(window).for_each(|(rest, count)| *rest = rest.saturating_sub(*count));
-    rest
 }
 
 /// The index against training, where training knew the input.

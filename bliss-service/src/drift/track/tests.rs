@@ -227,7 +227,8 @@ fn d7_what_is_missing_is_told_before_the_hour_is_over() {
     assert!(alert.since < broken + HOUR);
     let words = alert.words(Kind::Lost, row);
     assert!(
-        words.starts_with("ip.x is missing (NaN) in ") && words.ends_with("and was in 0 % in the past"),
+        words.starts_with("ip.x is missing (NaN) in ")
+            && words.contains("and was in 0 % in the past (since "),
         "{words}"
     );
     world.live(2 * HOUR, 50, |_| USUAL);
@@ -279,9 +280,11 @@ fn d7_against_training_it_is_told_on_the_first_day() {
     assert_eq!(world.track.knowledge(), Knowledge::Learning);
     let (row, alert) = world.track.alert(Kind::Missing, 2).unwrap();
     let words = alert.words(Kind::Missing, row);
-    assert_eq!(
-        words,
-        "request.y is missing (NaN) in 100 % of requests, and was in 10 % of those in training"
+    assert!(
+        words.starts_with(
+            "request.y is missing (NaN) in 100 % of requests, and was in 10 % of those in training ("
+        ),
+        "{words}"
     );
 
     let mut world = World::new();
