@@ -107,7 +107,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             "admin.listen: {address} is reachable from other hosts; /status and /metrics are open"
         );
     }
-    state.metrics.drift.configure(&config);
+    state.metrics.drift.configure(&config, keep.as_deref());
     let (publisher, mut published) =
         publish::start(opened, config.publish_interval, Expiry::new(&config), state.clone())?;
     tracing::info!(
@@ -170,23 +170,27 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
 /// The folder for what a restart must not lose, if anything is: one that cannot be used is said, and the daemon goes on.
 fn keep(config: &Config) -> Option<Arc<Keep>> {
     let is_followed = |kind: &OriginKind| matches!(kind, OriginKind::AccessLog(log) if log.is_followed());
-    if !config.origins.iter().any(|origin| is_followed(&origin.kind)) {
-        return None;
-    }
+    let tells_drift = config.publish.sample_one_in > 0 && config.drift.state.is_none();
+    let follows = config.origins.iter().any(|origin| is_followed(&origin.kind));
+    let lost = match (follows, tells_drift) {
+        (true, _) => "what is counted is not kept over a restart",
+        (false, true) => "what is known of drift is not kept over a reboot",
+        (false, false) => return None,
+    };
     match Keep::open(&config.checkpoint) {
         Ok(Some(keep)) => {
-            tracing::info!(directory = %keep.directory().display(), "what is counted is kept over a restart");
+            tracing::info!(directory = %keep.directory().display(), "what is counted is kept over a restart and a reboot");
             Some(Arc::new(keep))
         }
         Ok(None) => {
             tracing::info!(
-                "what is counted is not kept over a restart: make {DEFAULT_DIRECTORY} (systemd: StateDirectory=bliss), or \
+                "{lost}: make {DEFAULT_DIRECTORY} (systemd: StateDirectory=bliss), or \
                  name another `checkpoint.directory`"
             );
             None
         }
         Err(error) => {
-            tracing::error!("what is counted is not kept over a restart: checkpoint.directory {error}");
+            tracing::error!("{lost}: checkpoint.directory {error}");
             None
         }
     }

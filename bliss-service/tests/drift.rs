@@ -157,7 +157,7 @@ fn d7_a_shift_of_traffic_is_told_by_its_input_and_the_same_traffic_is_not() {
     });
     // What is known is kept.
     assert!(daemon.terminate().success());
-    assert!(shm.join("drift.json").is_file());
+    assert!(dir.path().join("state/drift.state").is_file());
     let daemon = Daemon::start(dir.path(), CONFIG);
     assert!(daemon.said(0, "begins anew").is_empty(), "{:?}", daemon.log.lock());
 }
@@ -203,7 +203,7 @@ fn d7_whatever_workers_leave_in_the_counts_the_daemon_lives() {
     });
     assert!(daemon.terminate().success());
     // The next one reads what this one wrote, or a file of which nothing can be used.
-    fs::write(shm.join("drift.json"), "{").unwrap();
+    fs::write(dir.path().join("state/drift.state"), "{").unwrap();
     let mut daemon = Daemon::start(dir.path(), CONFIG);
     daemon.until("its models", |daemon| !state(daemon).is_empty());
     assert_eq!(daemon.said(0, "begins anew").len(), 1);

@@ -11,7 +11,7 @@ use super::source::{ConfigError, Source};
 #[cfg(test)]
 pub(super) const SOURCE: &str = include_str!("drift.rs");
 #[cfg(test)]
-pub(super) const EXAMPLE: &str = "#state = \"/var/lib/bliss/drift.json\"\n";
+pub(super) const EXAMPLE: &str = "#state = \"/var/lib/bliss/drift.state\"\n";
 
 /// Whether inputs and scores of models still are what they were: docs/service.md, *Drift*. Nothing here changes scores.
 #[derive(Clone, Deserialize)]
@@ -23,7 +23,7 @@ pub(super) struct Drift {
     /// The time whose requests are compared with the past, 1s to 7days.
     #[serde(with = "humantime_serde")]
     window: Duration,
-    /// How far the site's own past reaches. Changes are told once a seventh of it is over.
+    /// How far the site's own past reaches. Changes are told once all hours of a day (a seventh of it) are in it.
     #[serde(with = "humantime_serde")]
     past: Duration,
     /// Fewer counted requests in a window, or in a seventh of the past, tell nothing.
@@ -33,7 +33,8 @@ pub(super) struct Drift {
     max_psi: f64,
     /// The same against training, for the traffic as a whole: told once more than half of the inputs are beyond it.
     max_training_psi: f64,
-    /// The file in which the past is kept over restarts; by default `drift.json` in `directory`, which a reboot empties.
+    /// The file in which the past is kept over restarts; by default `drift.state` in `checkpoint.directory`, or in `directory`,
+    /// which a reboot empties, where there is no such folder.
     #[cfg_attr(test, serde(skip_serializing))]
     state: Option<PathBuf>,
 }
@@ -67,7 +68,7 @@ pub struct DriftOptions {
     pub max_psi: f64,
     /// The index from which on an input is far from training.
     pub max_training_psi: f64,
-    /// Where the past is kept; in the published directory if none is named.
+    /// Where the past is kept; in the folder of checkpoints, or the published one, if none is named.
     pub state: Option<PathBuf>,
 }
 

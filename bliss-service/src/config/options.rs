@@ -100,7 +100,8 @@ pub(super) struct Publish {
     pub(super) group: Option<Spanned<Group>>,
 }
 
-/// What followed access logs have counted, kept on disk over a restart and a reboot; docs/access-log.md says what it holds.
+/// What followed access logs have counted, and what is known of drift, kept on disk over a restart and a reboot;
+/// docs/access-log.md and docs/service.md say what it holds.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]

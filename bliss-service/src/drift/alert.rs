@@ -60,34 +60,35 @@ impl Alert {
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
     }
 
-    /// Which input, was, is.
+    /// Which input, was, is, since when.
     pub(super) fn words(&self, kind: Kind, row: &Row) -> String {
         let Self { was, is, psi, limit, .. } = self;
         let (name, bin) = (row.name(), row.bin(self.bin));
         let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        let since = self.since().strftime("%Y-%m-%dT%H:%M:%SZ");
         match kind {
             Kind::Changed => format!(
-                "{name} is {bin} in {} of requests, and was in {} in the past (PSI {psi:.2}, limit {limit:.2})",
+                "{name} is {bin} in {} of requests, and was in {} in the past (PSI {psi:.2}, limit {limit:.2}; since {since})",
                 percent(*is),
                 percent(*was)
             ),
             Kind::Lost => format!(
-                "{name} is missing (NaN) in {} of requests, and was in {} in the past",
+                "{name} is missing (NaN) in {} of requests, and was in {} in the past (since {since})",
                 percent(*is),
                 percent(*was)
             ),
             Kind::Missing => format!(
-                "{name} is missing (NaN) in {} of requests, and was in {} of those in training",
+                "{name} is missing (NaN) in {} of requests, and was in {} of those in training (since {since})",
                 percent(*is),
                 percent(*was)
             ),
             Kind::Constant => format!(
-                "{name} is {bin} in {} of requests, and was in {} of those in training",
+                "{name} is {bin} in {} of requests, and was in {} of those in training (since {since})",
                 percent(*is),
                 percent(*was)
             ),
             Kind::OtherTraffic => format!(
-                "{} of the inputs are far from training (PSI {limit:.1} or more); that of scores is {psi:.2}",
+                "{} of the inputs are far from training (PSI {limit:.1} or more); that of scores is {psi:.2} (since {since})",
                 percent(*is)
             ),
         }
@@ -110,4 +111,46 @@ pub(super) fn advice(kind: Kind, row: &Row) -> String {
         (_, None) => "look at bliss_scores and at the inputs".into(),
     };
     format!("{source}; if the site's traffic has changed for good, `blissctl train --refresh`")
+}
+
+#[cfg(test)]
+mod tests {
+    use bliss_catboost::DistributionRow;
+
+    use super::*;
+
+    #[test]
+    fn d7_an_alert_says_which_input_was_is_since_when_and_what_to_do() {
+        let alert = Alert {
+            since: Duration::from_millis(1_700_000_000_123),
+            bin: 0,
+            was: 0.25,
+            is: 0.75,
+            psi: 1.5,
+            limit: 0.5,
+        };
+        for kind in Kind::ALL {
+            for (input, advised) in
+                [(Some("ip.x"), "dimension ip "), (Some("request.y"), "web server"), (None, "bliss_scores")]
+            {
+                let row = Row::new(input.map(str::to_owned), &DistributionRow::default());
+                let words = alert.words(kind, &row);
+                assert!(words.contains("75 %") && words.contains("since 2023-11-14T22:13:20Z"), "{words}");
+                if kind == Kind::OtherTraffic {
+                    assert!(
+                        words.contains("inputs") && words.contains("1.50") && words.contains("0.5"),
+                        "{words}"
+                    );
+                    assert!(advice(kind, &row).contains("blissctl train"));
+                } else {
+                    assert!(words.starts_with(row.name()) && words.contains("25 %"), "{words}");
+                    let advice = advice(kind, &row);
+                    assert!(
+                        advice.contains(advised) && advice.contains("blissctl train --refresh"),
+                        "{advice}"
+                    );
+                }
+            }
+        }
+    }
 }

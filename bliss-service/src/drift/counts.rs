@@ -1,8 +1,10 @@
 //! From the slots of workers to what was counted since the last look.
 //!
 //! Workers are not trusted: what they count may be anything, and at worst is counted wrongly. A look at a slot in which
-//! something fell, or in which rows of one model disagree on the number of requests, tells nothing: no worker that does
-//! what it should leaves that. Neither does the first look at a slot, which says where its counts begin.
+//! something fell, or in which rows of one model disagree on the number of requests, tells nothing. A worker that does what
+//! it should leaves that seldom: when it takes up another plan, or stands still between two rows, while its slot is read. The
+//! first look at a slot tells nothing either, but where its counts begin; so does one at which all of them fell, since the
+//! slot or the file was made again.
 
 use std::collections::HashMap;
 
@@ -11,8 +13,10 @@ use bliss_core::metrics::drift::PlanId;
 
 use super::psi::{Counts, total};
 
-/// How far rows of a model may be apart in one look: a worker counts while its slot is read.
+/// How far rows of a model may be apart in one look, and one in so many requests more: a worker counts while its slot is
+/// read, the more of them the more there are.
 const MAX_TORN: u64 = 8;
+const TORN_ONE_IN: u64 = 16;
 /// More than a slot's owner can count between two looks.
 const MAX_BETWEEN_LOOKS: u64 = 1 << 32;
 
@@ -52,6 +56,9 @@ impl Slots {
         if before_plan != plan || before.len() != now.len() {
             return;
         }
+        if all_fell(&now, &before) {
+            return;
+        }
         let counted: Option<Vec<Counts>> =
             now.iter().zip(&before).map(|(now, before)| since(now, before)).collect();
         let Some(counted) = counted.filter(|counted| models.iter().all(|rows| is_plausible(counted, *rows)))
@@ -73,6 +80,13 @@ impl Slots {
     }
 }
 
+/// Whether each row has fewer requests than before, or none as before: a slot that begins anew.
+fn all_fell(now: &[Counts], before: &[Counts]) -> bool {
+    let totals = || now.iter().map(total).zip(before.iter().map(total));
+    totals().all(|(now, before)| now < before || before == 0 && now == 0)
+        && totals().any(|(now, before)| now < before)
+}
+
 /// What was added to a row; `None` if something fell, or more was added than can be.
 fn since(now: &Counts, before: &Counts) -> Option<Counts> {
     let mut counted = Counts::default();
@@ -87,7 +101,7 @@ fn is_plausible(counted: &[Counts], rows: Rows) -> bool {
     let totals = counted.iter().skip(rows.first).take(rows.count).map(total);
     let (least, most) =
         totals.fold((u64::MAX, 0), |(least, most), total| (least.min(total), most.max(total)));
-    most.saturating_sub(least) <= MAX_TORN
+    most.saturating_sub(least) <= MAX_TORN + most / TORN_ONE_IN
 }
 
 #[cfg(test)]
@@ -156,6 +170,27 @@ mod tests {
     }
 
     #[test]
+    fn what_honest_workers_leave_is_not_implausible() {
+        let mut world = World::new();
+        (0..9).for_each(|_| world.count());
+        world.look();
+        // The slot, or the file, is made again: all begins anew.
+        world.words.iter().for_each(|word| word.store(0, Relaxed));
+        Slot::new(&world.words).unwrap().begin_drift(plan());
+        world.count();
+        assert_eq!((world.look(), world.slots.implausible), ([0, 0], 0));
+        world.count();
+        assert_eq!((world.look(), world.slots.implausible), ([1, 1], 0));
+        // A worker that counts each request stands still, or goes on, between two rows that are read.
+        (0..1000).for_each(|_| world.count());
+        let slot = Slot::new(&world.words).unwrap();
+        (0..40).for_each(|_| slot.add_bin(2, 2));
+        let mut sums = MODELS.map(|rows| vec![Counts::default(); rows.count]);
+        world.slots.look(7, slot, plan(), &MODELS, &mut sums);
+        assert_eq!((total(&sums[0][0]), total(&sums[0][2]), world.slots.implausible), (1000, 1040, 0));
+    }
+
+    #[test]
     fn d7_what_no_worker_leaves_tells_nothing() {
         let mut world = World::new();
         let mut seed = 1_u64;
@@ -166,7 +201,7 @@ mod tests {
             }
             assert_eq!(world.look(), [0, 0]);
         }
-        assert!(world.slots.implausible > 150, "{}", world.slots.implausible);
+        assert!(world.slots.implausible > 100, "{}", world.slots.implausible);
         // One row that says more than the others.
         world.words.iter().skip(8208).for_each(|word| word.store(0, Relaxed));
         world.look();

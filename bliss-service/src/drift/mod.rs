@@ -19,7 +19,6 @@ mod pages;
 mod psi;
 mod track;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -29,13 +28,15 @@ use bliss_core::build::ModelSet;
 use bliss_core::metrics::drift::{PlanId, Planner};
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::Keep;
 use crate::config::{Config, DriftOptions};
 use crate::state::State;
 use crate::worker_metrics::WorkerMetrics;
 use alert::{Kind, advice};
 use counts::{Rows, Slots};
+use memory::Kept;
 use psi::Counts;
-use track::{Changes, Memory, Row, Track};
+use track::{Changes, Row, Track};
 
 pub use pages::DriftStatus;
 
@@ -61,8 +62,8 @@ struct Inner {
     plan: Option<PlanId>,
     models: Vec<Model>,
     slots: Slots,
-    /// What the file had of models that are not published yet.
-    kept: HashMap<u64, Memory>,
+    /// What is known of models that are not active, or not yet.
+    kept: Kept,
 }
 
 /// A published model that is active on a route.
@@ -84,12 +85,14 @@ impl Drift {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the options, and what a previous daemon wrote down. A file that cannot be used is said and left behind.
-    pub fn configure(&self, config: &Config) {
+    /// Takes the options, and what a previous daemon wrote down: in the folder `keep`, which a reboot does not empty, if there
+    /// is one. A file that cannot be used is said, and replaced later.
+    pub fn configure(&self, config: &Config, keep: Option<&Keep>) {
         let mut inner = self.lock();
         inner.options = config.drift.clone();
         inner.sample_one_in = config.publish.sample_one_in;
-        let file = config.drift.state.clone().unwrap_or_else(|| config.directory.join(memory::DEFAULT_NAME));
+        let folder = keep.map_or(config.directory.as_path(), Keep::directory);
+        let file = config.drift.state.clone().unwrap_or_else(|| folder.join(memory::DEFAULT_NAME));
         match memory::read(&file) {
             Ok(kept) => inner.kept = kept,
             Err(error) => tracing::warn!("{}: {error}; what was known of drift begins anew", file.display()),
@@ -97,11 +100,11 @@ impl Drift {
         inner.file = Some(file);
     }
 
-    /// Models that are published from now on. Those that stay keep what is known of them.
+    /// Models that are published from now on. Those that stay, or come back, keep what is known of them.
     pub fn learn_models(&self, set: &ModelSet) {
         let mut inner = self.lock();
-        let mut before: HashMap<u64, Option<Track>> =
-            std::mem::take(&mut inner.models).into_iter().map(|model| (model.id, model.track)).collect();
+        let before = std::mem::take(&mut inner.models).into_iter();
+        let mut before: Vec<_> = before.filter_map(|model| Some((model.id, model.track?.memory()))).collect();
         let mut planner = Planner::default();
         let mut models = Vec::new();
         for model in &set.models {
@@ -131,13 +134,14 @@ impl Drift {
                 let rows = distribution.iter().take(count).map(|row| Row::new(row.input().map(input), row));
                 named.rows = Rows { first, count };
                 named.not_counted = distribution.len() - count;
-                let known = before.remove(&id).flatten().map(|track| track.memory());
-                let known = known.or_else(|| inner.kept.remove(&id));
+                let known = before.extract_if(.., |(known, _)| *known == id).next();
+                let known = known.map(|(_, memory)| memory).or_else(|| inner.kept.take(id));
                 named.track = Some(Track::new(rows.collect(), known));
             }
             models.push(named);
         }
         inner.models = models;
+        inner.kept.put(before);
         let plan = planner.finish();
         if inner.plan != plan {
             inner.slots.forget();
@@ -165,12 +169,12 @@ impl Drift {
         let (file, known) = {
             let inner = self.lock();
             let Some(file) = inner.file.clone() else { return };
-            let known =
-                inner.models.iter().filter_map(|model| Some((model.id, model.track.as_ref()?.memory())));
-            (file, known.collect::<Vec<_>>())
+            let active = inner.models.iter();
+            let active = active.filter_map(|model| Some((model.id, model.track.as_ref()?.memory())));
+            (file, inner.kept.iter().cloned().chain(active).collect::<Vec<_>>())
         };
         if !known.is_empty()
-            && let Err(error) = memory::write(&file, known)
+            && let Err(error) = memory::write(&file, &known)
         {
             tracing::warn!(
                 "{}: {error}; after a restart, what is known of drift begins anew",
@@ -241,3 +245,6 @@ pub async fn run(config: Arc<Config>, state: Arc<State>, stop: CancellationToken
     }
     let _ = tokio::task::spawn_blocking(move || state.metrics.drift.save()).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,7 @@ impl Drift {
                     }
                     Knowledge::Learning => (
                         "learning",
-                        "changes are told once a first day is over; compared with training only until then".into(),
+                        "changes are told once all hours of a day (UTC) are in the past; compared with training only until then".into(),
                     ),
                     Knowledge::Watching => ("watching", String::new()),
                 },
@@ -178,7 +178,7 @@ impl Collector for Drift {
                 psi.encode_family(&with(model, "against", against))?.encode_gauge(&value)?;
             }
         }
-        let help = "Looks at a worker's slot that told nothing, since no worker that does what it should leaves such counts";
+        let help = "Looks at a worker's slot that told nothing, since its counts do not fit together; now and then when models change or a worker is slow, more says that something else writes there";
         let mut implausible =
             encoder.encode_descriptor("drift_implausible", help, None, MetricType::Counter)?;
         implausible.encode_counter::<NoLabelSet, _, u64>(&inner.slots.implausible, None)

@@ -2,12 +2,12 @@
 //!
 //! Time is cut in slices, 12 of which are a window, and in days, 7 of which are the past (with the default options they are
 //! of five minutes and of a day). The past is made of days that are over, so that what happens now is not compared with
-//! itself; until one is over, nothing is said to have changed.
+//! itself; until they have all hours of a day, nothing is said to have changed: an evening says nothing of a night.
 //!
 //! A site's own hours differ: by night, by a crawler that comes once a week. So the limit of an input is not below what
-//! its windows of the past came to, and half as much again; and what is above it must be so for longer than a window, in two
-//! windows that have no request in common, since one client in a hurry fills a window of a small site. What is missing is
-//! told at once. What lasts for longer than a day becomes the past.
+//! its windows of the past came to, and half as much again; and what is above it must be so for a window and a half, since
+//! one client in a hurry fills each window that it is in. What is missing is told at once. What lasts for longer than a day
+//! becomes the past.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,9 +19,14 @@ use serde::{Deserialize, Serialize};
 use super::alert::{Alert, Kind};
 use super::psi::{Counts, Past, Shares, bins, psi, shares, total};
 use crate::config::DriftOptions;
+use stretch::{ALL_HOURS, HOURS, Stretch, add, number, sum, without};
+
+mod stretch;
 
 /// Slices of a window.
 const SLICES: u64 = 12;
+/// Judgements that something must outlast to be told: as many windows have a part of a burst of half a window.
+const LASTING: u64 = SLICES + SLICES / 2;
 /// Days of the past.
 const DAYS: u64 = 7;
 /// How much more than usual an input may differ.
@@ -71,32 +76,6 @@ impl Row {
     }
 }
 
-/// Counts of all rows in a stretch of time.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Stretch {
-    /// Which one, counted from the epoch.
-    number: u64,
-    counts: Vec<Counts>,
-    /// Of each row the largest index of a window in it.
-    usual: Vec<f64>,
-}
-
-impl Stretch {
-    fn new(number: u64, rows: usize) -> Self {
-        Self { number, counts: vec![Counts::default(); rows], usual: vec![0.0; rows] }
-    }
-
-    fn add(&mut self, counts: &[Counts]) {
-        for (sum, counts) in self.counts.iter_mut().zip(counts) {
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
-        }
-    }
-
-    fn requests(&self) -> u64 {
-        self.counts.first().map_or(0, total)
-    }
-}
-
 /// What is kept of a model over a restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Memory {
@@ -104,6 +83,15 @@ pub(super) struct Memory {
     today: Stretch,
     past: VecDeque<Stretch>,
     alerts: Vec<(usize, Kind, Alert)>,
+    above: Vec<(usize, Kind, Above)>,
+}
+
+#[cfg(test)]
+impl Memory {
+    /// Requests of the days that are over.
+    pub(super) fn past_requests(&self) -> u64 {
+        self.past.iter().map(Stretch::requests).sum()
+    }
 }
 
 /// Indices of a row in the last window.
@@ -138,8 +126,8 @@ impl Compared<'_> {
     }
 }
 
-/// How long a row has been above its limit.
-#[derive(Clone, Copy, Debug, Default)]
+/// How long a row has been above a limit.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Above {
     since: Duration,
     /// How often in a row that was found.
@@ -153,9 +141,11 @@ struct Above {
 pub(super) struct Track {
     pub(super) rows: Vec<Row>,
     memory: Memory,
+    /// The last look, since the epoch.
+    looked: Option<Duration>,
     /// Of each row, once a window has enough requests.
     judged: Vec<Judged>,
-    above: Vec<Above>,
+    above: BTreeMap<(Kind, usize), Above>,
     alerts: BTreeMap<(Kind, usize), Alert>,
 }
 
@@ -178,10 +168,6 @@ pub(super) struct Changes {
     pub(super) ended: Vec<(Kind, usize, Alert)>,
 }
 
-fn number(now: Duration, stretch: Duration) -> u64 {
-    u64::try_from(now.as_millis() / stretch.as_millis().max(1)).unwrap_or(u64::MAX)
-}
-
 impl Track {
     pub(super) fn new(rows: Vec<Row>, memory: Option<Memory>) -> Self {
         let count = rows.len();
@@ -197,14 +183,16 @@ impl Track {
         }
         let alerts = memory.alerts.drain(..).filter(|(row, _, _)| *row < count);
         let alerts = alerts.map(|(row, kind, alert)| ((kind, row), alert)).collect();
-        let above = vec![Above::default(); count];
-        Self { rows, memory, judged: Vec::new(), above, alerts }
+        let above = memory.above.drain(..).filter(|(row, _, _)| *row < count);
+        let above = above.map(|(row, kind, above)| ((kind, row), above)).collect();
+        Self { rows, memory, looked: None, judged: Vec::new(), above, alerts }
     }
 
     /// What is to be kept.
     pub(super) fn memory(&self) -> Memory {
         let alerts = self.alerts.iter().map(|((kind, row), alert)| (*row, *kind, alert.clone()));
-        Memory { alerts: alerts.collect(), ..self.memory.clone() }
+        let above = self.above.iter().map(|((kind, row), above)| (*row, *kind, *above));
+        Memory { alerts: alerts.collect(), above: above.collect(), ..self.memory.clone() }
     }
 
     pub(super) fn alerts(&self) -> impl Iterator<Item = (Kind, &Row, &Alert)> {
@@ -221,11 +209,16 @@ impl Track {
     }
 
     pub(super) fn knowledge(&self) -> Knowledge {
-        match (self.judged.is_empty(), self.memory.past.is_empty()) {
+        match (self.judged.is_empty(), self.knows_a_day()) {
             (true, _) => Knowledge::TooFewRequests,
-            (false, true) => Knowledge::Learning,
-            (false, false) => Knowledge::Watching,
+            (false, false) => Knowledge::Learning,
+            (false, true) => Knowledge::Watching,
         }
+    }
+
+    /// Whether the past has all hours of a day, be it of several days.
+    fn knows_a_day(&self) -> bool {
+        self.memory.past.iter().fold(0, |hours, day| hours | day.hours) == ALL_HOURS
     }
 
     /// Takes what was counted up to `now`, since the epoch. Judges when a slice is over, and gives what began and ended.
@@ -233,23 +226,46 @@ impl Track {
         let slice = number(now, options.window / SLICES as u32);
         let day = number(now, options.past / DAYS as u32);
         let rows = self.rows.len();
+        let looked =
+            self.looked.replace(now).filter(|looked| *looked <= now && now - *looked <= options.window);
+        let looked = looked.unwrap_or(now);
         let mut changes = Changes::default();
         if self.memory.slices.back().is_none_or(|last| last.number != slice) {
             self.memory
                 .slices
                 .retain(|old| old.number.saturating_add(SLICES) >= slice && old.number <= slice);
+            if self.memory.slices.is_empty() {
+                // Nobody looked for a window: whether it lasted is not known.
+                self.correct_usual(now, options);
+                self.above.clear();
+            }
             self.judge(now, options, &mut changes);
             self.memory.slices.retain(|old| old.number.saturating_add(SLICES) > slice);
             self.memory.slices.push_back(Stretch::new(slice, rows));
         }
+        self.see(looked, now, options);
         if self.memory.today.number != day {
+            self.correct_usual(now, options);
             self.end_day(day, options);
         }
         self.memory.today.add(counts);
+        self.see(looked, now, options);
         if let Some(last) = self.memory.slices.back_mut() {
             last.add(counts);
         }
         changes
+    }
+
+    /// Marks the hours of today from `since` to `now`. Those before the first request are not seen: workers are not there yet.
+    fn see(&mut self, since: Duration, now: Duration, options: &DriftOptions) {
+        let Memory { today, past, .. } = &mut self.memory;
+        if today.requests() == 0 && past.is_empty() {
+            return;
+        }
+        let hour = |time: Duration| number(time * HOURS as u32, options.past / DAYS as u32);
+        for hour in (hour(since)..=hour(now)).filter(|hour| hour / HOURS == today.number) {
+            today.hours |= 1 << (hour % HOURS);
+        }
     }
 
     fn end_day(&mut self, day: u64, options: &DriftOptions) {
@@ -260,14 +276,6 @@ impl Track {
         self.memory.past.retain(|old| old.number < day && old.number.saturating_add(DAYS) >= day);
     }
 
-    fn sum(&self, stretches: &VecDeque<Stretch>, row: usize) -> Counts {
-        let mut sum = Counts::default();
-        for counts in stretches.iter().filter_map(|stretch| stretch.counts.get(row)) {
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
-        }
-        sum
-    }
-
     fn judge(&mut self, now: Duration, options: &DriftOptions, changes: &mut Changes) {
         if self.requests() < options.min_requests {
             // What is known of alerts stays: silence is no sign that anything is over.
@@ -276,17 +284,19 @@ impl Track {
         }
         let day = options.past / DAYS as u32;
         let mut judged = Vec::with_capacity(self.rows.len());
+        let known = self.knows_a_day();
         for at in 0..self.rows.len() {
-            let is = self.sum(&self.memory.slices, at);
-            let past = self.sum(&self.memory.past, at);
+            let is = sum(&self.memory.slices, at);
+            let mut was = sum(&self.memory.past, at);
             let Some(row) = self.rows.get(at).cloned() else { continue };
             let borders = row.borders.len();
-            let known = total(&past) > 0;
             let usual =
                 self.memory.past.iter().filter_map(|day| day.usual.get(at)).fold(0.0, |a: f64, b| a.max(*b));
             let limit = options.max_psi.max(BEYOND_USUAL * usual);
-            // On the first day its windows are compared with the rest of that day.
-            let was = if known { past } else { without(self.memory.today.counts.get(at), &is) };
+            if !known {
+                // Until a day is known, its windows are compared with the rest of it.
+                add(&mut was, &without(self.memory.today.counts.get(at), &is));
+            }
             let index = psi(&is, &Past::Counts(&was), borders);
             let now_shares = shares(&is);
             let training = training(&row, &is);
@@ -295,14 +305,20 @@ impl Track {
                 let compared = Compared { is: &now_shares, was: &before, psi: index };
                 let bin = most_risen(&compared, borders);
                 let alert = |since| compared.alert(since, bin, limit);
-                let (since, lasts) = self.lasts(at, now, index >= limit);
-                self.update(Kind::Changed, at, since, lasts, index < END * limit, alert, changes);
+                self.update_lasting(
+                    Kind::Changed,
+                    at,
+                    now,
+                    index >= limit,
+                    index < END * limit,
+                    alert,
+                    changes,
+                );
                 if row.input.is_some() {
                     self.judge_missing(Kind::Lost, at, now, &compared, changes);
                 }
             }
-            let lasting = self.alerts.get(&(Kind::Changed, at)).map(|alert| now.saturating_sub(alert.since));
-            if lasting.is_none_or(|lasting| lasting >= day)
+            if self.lasts_for(at, now).is_none_or(|time| time >= day)
                 && total(&was) >= options.min_requests
                 && let Some(usual) = self.memory.today.usual.get_mut(at)
             {
@@ -323,21 +339,36 @@ impl Track {
         self.judged = judged;
     }
 
-    /// Since when row `at` is above its limit, and whether that is for longer than a window.
-    fn lasts(&mut self, at: usize, now: Duration, is_above: bool) -> (Duration, bool) {
-        let (Some(above), Some(usual)) = (self.above.get_mut(at), self.memory.today.usual.get_mut(at)) else {
-            return (now, false);
-        };
+    /// How long it has been told that row `at` changed.
+    fn lasts_for(&self, at: usize, now: Duration) -> Option<Duration> {
+        self.alerts.get(&(Kind::Changed, at)).map(|alert| now.saturating_sub(alert.since))
+    }
+
+    /// What is above its limit is not usual, unless it has been told for a day: otherwise it is not told of when the day is
+    /// over, or not again.
+    fn correct_usual(&mut self, now: Duration, options: &DriftOptions) {
+        let day = options.past / DAYS as u32;
+        for ((_, at), above) in self.above.iter().filter(|((kind, _), _)| *kind == Kind::Changed) {
+            if self.lasts_for(*at, now).is_none_or(|time| time < day)
+                && let Some(usual) = self.memory.today.usual.get_mut(*at)
+            {
+                *usual = usual.min(above.usual);
+            }
+        }
+    }
+
+    /// Since when row `at` is above a limit, and whether that is for long enough.
+    fn lasts(&mut self, kind: Kind, at: usize, now: Duration, is_above: bool) -> (Duration, bool) {
         if !is_above {
-            *above = Above::default();
+            self.above.remove(&(kind, at));
             return (now, false);
         }
-        if above.times == 0 {
-            *above = Above { since: now, times: 0, usual: *usual };
-        }
+        let usual = self.memory.today.usual.get_mut(at);
+        let before = usual.as_deref().copied().unwrap_or_default();
+        let above = self.above.entry((kind, at)).or_insert(Above { since: now, times: 0, usual: before });
         above.times = above.times.saturating_add(1);
-        let lasts = above.times > SLICES;
-        if lasts {
+        let lasts = above.times > LASTING;
+        if let Some(usual) = usual.filter(|_| lasts && kind == Kind::Changed) {
             // What is told of is not usual, or it would not be told of again.
             *usual = usual.min(above.usual);
         }
@@ -371,7 +402,8 @@ impl Track {
         let fullest = values.max_by(|a, b| compared.is(*a).total_cmp(&compared.is(*b))).unwrap_or(0);
         let begins = compared.is(fullest) >= CONSTANT && compared.was(fullest) <= NOT_CONSTANT_BEFORE;
         let alert = |since| compared.alert(since, fullest, CONSTANT);
-        self.update(Kind::Constant, at, now, begins, compared.is(fullest) < NOT_CONSTANT, alert, changes);
+        let ends = compared.is(fullest) < NOT_CONSTANT;
+        self.update_lasting(Kind::Constant, at, now, begins, ends, alert, changes);
     }
 
     /// Traffic of which most inputs are far from training: one alert, at the row of scores.
@@ -388,7 +420,24 @@ impl Track {
         let psi = judged.first().and_then(|score| score.training).unwrap_or(0.0);
         let alert =
             |since| Alert { since, bin: 0, was: 0.0, is: share, psi, limit: options.max_training_psi };
-        self.update(Kind::OtherTraffic, 0, now, share > MOST, share < MOST * 0.8, alert, changes);
+        let (begins, ends) = (share > MOST, share < MOST * 0.8);
+        self.update_lasting(Kind::OtherTraffic, 0, now, begins, ends, alert, changes);
+    }
+
+    /// What one client in a hurry can bring about begins once it lasts.
+    #[expect(clippy::too_many_arguments, reason = "what an alert is, and what becomes of it")]
+    fn update_lasting(
+        &mut self,
+        kind: Kind,
+        row: usize,
+        now: Duration,
+        is_above: bool,
+        ends: bool,
+        alert: impl FnOnce(Duration) -> Alert,
+        changes: &mut Changes,
+    ) {
+        let (since, begins) = self.lasts(kind, row, now, is_above);
+        self.update(kind, row, since, begins, ends, alert, changes);
     }
 
     #[expect(clippy::too_many_arguments, reason = "what an alert is, and what becomes of it")]
@@ -420,13 +469,6 @@ impl Track {
     }
 }
 
-/// Of a day what is not in the window.
-fn without(day: Option<&Counts>, window: &Counts) -> Counts {
-    let mut rest = day.copied().unwrap_or_default();
-    rest.iter_mut().zip(window).for_each(|(rest, count)| *rest = rest.saturating_sub(*count));
-    rest
-}
-
 /// The index against training, where training knew the input.
 fn training(row: &Row, is: &Counts) -> Option<f64> {
     let unknown = row.training.get(NAN_BIN).is_some_and(|share| *share >= UNKNOWN_IN_TRAINING);
@@ -440,4 +482,4 @@ fn most_risen(compared: &Compared<'_>, borders: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
