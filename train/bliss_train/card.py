@@ -1,7 +1,7 @@
 """card.md: what a model is, in a page."""
 
 from . import __version__, evaluate
-from .model import CORRECTION, PARAMETERS
+from .model import CORRECTION, FITS, PARAMETERS
 
 
 def card(fitted, facts):
@@ -23,7 +23,7 @@ def card(fitted, facts):
 
 | | |
 |---|---|
-| made by | bliss-train {__version__}, seed {facts['seed']}, CatBoost {parameters['iterations']} trees of depth {parameters['depth']}{f", as a correction of `{base}`" if base else ""} |
+| made by | bliss-train {__version__}, seed {facts['seed']}, CatBoost {'' if base else f'mean of {FITS} fits of '}{parameters['iterations']} trees of depth {parameters['depth']}{f", as a correction of `{base}`" if base else ""} |
 | inputs | {len(fitted.model.feature_names_)}, of which {len(used)} are used |
 | shift | {fitted.shift:+.4f} to the log odds |
 | measured | out of fold, left out by {fitted.folds} |

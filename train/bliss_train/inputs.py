@@ -26,6 +26,8 @@ class Inputs:
             self.exclude, self.required = inputs.get("exclude", []), inputs.get("required", [])
             self.chance = float(sections["forget"]["chance"])
             self.forgotten = {pattern: float(value) for pattern, value in sections["forget"].get("values", {}).items()}
+            neighbours = sections.get("neighbours", {"chance": 0.0, "dimensions": []})
+            self.neighbours = (float(neighbours["chance"]), frozenset(neighbours["dimensions"]))
             self.monotone = {pattern: int(way) for pattern, way in sections.get("monotone", {}).items()}
             self.evidence_patterns = sections["evidence"]["inputs"]
         except OSError as error:
@@ -114,3 +116,19 @@ def forget(values, missing, names, chance, random):
         for place in headers:
             values[lost, place] = numpy.nan
     return values
+
+
+def move(lost, values, robots, names, neighbours, random):
+    """Lets a share of the people in `lost` live in networks of robots: their inputs of the dimensions are those of a robot's row.
+
+    `robots` is true where a row (of `lost` and `values` alike) is a robot's. `neighbours` is the share and the dimensions.
+    """
+    share, dimensions = neighbours
+    places = [place for place, name in enumerate(names) if name.split(".", 1)[0] in dimensions]
+    pool = numpy.flatnonzero(robots)
+    moved = numpy.flatnonzero(~robots & (random.random(len(robots)) < share))
+    if len(pool) == 0 or not places:
+        return
+    drawn = pool[random.integers(len(pool), size=len(moved))]
+    for place in places:
+        lost[moved, place] = values[drawn, place]

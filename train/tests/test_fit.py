@@ -7,7 +7,7 @@ import numpy
 import pandas
 import pytest
 
-from bliss_train import data, measure
+from bliss_train import data, inputs, measure
 from helpers import files, labels_of, real_data, run, site
 
 SMALL = ("--bootstrap", 5)
@@ -246,3 +246,20 @@ def test_real_log_its_later_part(tmp_path, capsys):
     assert run("evaluate", "--site", f"log:{rows}:{labels}:{disguised}", "--later", 0.3, "--json", tmp_path / "f.json") == 0
     told = json.loads((tmp_path / "f.json").read_text())["sites"]["log"]["kinds"]
     assert told["declared"]["auc"] > 0.97 and told["disguised"]["auc"] > 0.9 and told["person"]["below_30"] < 0.05
+
+
+def test_people_may_live_in_networks_of_robots():
+    names = ["request.is_get", "subnet.a", "subnet16.b", "ip.c"]
+    values = numpy.arange(400, dtype=numpy.float32).reshape(100, 4)
+    robots = numpy.arange(100) % 2 == 0
+    lost = values.copy()
+    inputs.move(lost, values, robots, names, (0.5, frozenset(["subnet", "subnet16"])), numpy.random.default_rng(1))
+    moved = (lost != values).any(axis=1)
+    assert not moved[robots].any() and 10 < moved.sum() < 40
+    assert (lost[:, [0, 3]] == values[:, [0, 3]]).all()
+    # Both inputs are those of one robot.
+    places = numpy.searchsorted(values[:, 1], lost[moved, 1])
+    assert robots[places].all() and (values[places, 2] == lost[moved, 2]).all()
+    again = values.copy()
+    inputs.move(again, values, robots, names, (0.0, frozenset(["subnet"])), numpy.random.default_rng(1))
+    assert (again == values).all()
