@@ -1,0 +1,79 @@
+//! Followers that go on where another one stopped.
+
+use super::*;
+
+impl Log {
+    /// One that has read `before`.
+    fn read(before: &str) -> Self {
+        let mut log = Self::new(before, ALL);
+        assert_eq!(log.lines().concat(), before.replace('\n', ""));
+        log
+    }
+
+    /// Another follower goes on.
+    fn restart(&mut self) {
+        let saved = self.follower.positions().unwrap();
+        self.follower = Follower::new(LogPaths::file(self.path()), ALL).resume(saved);
+    }
+
+    /// Lines as a user reads them who may open what is in the folder, and not list it.
+    fn lines_without_listing(&mut self) -> Vec<String> {
+        set_mode(self.dir.path(), 0o111);
+        let lines = as_user(|| self.lines());
+        set_mode(self.dir.path(), 0o755);
+        lines
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_hides_nothing_of_the_log() {
+    let mut log = Log::read("a\n");
+    log.append("access.log", "b\n");
+    log.restart();
+    assert_eq!(log.lines_without_listing(), ["b"]);
+    assert!(log.follower.left_out.is_empty(), "nothing was looked for in it");
+    // Another file is under the path now, and where the one before is cannot be seen.
+    log.append("access.log", "c\n");
+    log.rotate();
+    log.append("access.log", "d\n");
+    log.restart();
+    assert_eq!(log.lines_without_listing(), ["d"]);
+    assert_eq!(log.follower.left_out.len(), 1);
+    // A new line of the file that is read.
+    log.append("access.log", "e\n");
+    assert_eq!(log.lines_without_listing(), ["e"]);
+}
+
+#[test]
+fn what_cannot_be_seen_for_a_moment_is_not_read_twice() {
+    let mut log = Log::read("a\n");
+    log.append("access.log", "b\n");
+    log.rotate();
+    log.restart();
+    assert!(log.lines_without_listing().is_empty());
+    log.now += LOOK;
+    assert!(log.lines_without_listing().is_empty());
+    assert_eq!(log.follower.left_out.len(), 1, "said once");
+    log.now += LOOK;
+    assert_eq!(log.lines(), ["b"]);
+    log.append("access.log", "c\n");
+    assert_eq!(log.lines(), ["c"]);
+}
+
+/// What there is of a missing log is looked for now and then, and what is left out is said once.
+#[test]
+fn a_missing_log_costs_little_until_it_is_back() {
+    let mut log = Log::read("a\n");
+    fs::remove_file(log.path()).unwrap();
+    log.append("access.log.1.gz", "no gzip file");
+    log.restart();
+    assert!(log.lines().is_empty());
+    assert!(log.lines().is_empty());
+    assert_eq!(log.follower.left_out.len(), 1);
+    log.append("access.log.2", "a\nb\n");
+    assert!(log.lines().is_empty(), "it is not due yet");
+    log.now += LOOK;
+    assert_eq!(log.lines(), ["b"]);
+    log.append("access.log", "c\n");
+    assert_eq!(log.lines(), ["c"], "the log itself is read at once");
+}
