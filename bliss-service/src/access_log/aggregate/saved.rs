@@ -101,11 +101,16 @@ impl Aggregator {
     /// It is damaged; nothing has changed.
     pub fn restore(&mut self, mut rest: &[u8]) -> Result<(), Unfit> {
         let head: Head = take(&mut rest)?;
-        let hosts: SiteHosts = take(&mut rest)?;
+        let mut hosts: SiteHosts = take(&mut rest)?;
         let population: Population = take(&mut rest)?;
         require(head.published_ms <= MOST_MS && head.newest_ms <= MOST_MS, "times that cannot be")?;
         require(usize::try_from(head.tables) == Ok(self.tables.len()), "another number of dimensions")?;
-        require(hosts.is_sound() && population.is_sound(), "counts that cannot be")?;
+        require(population.is_sound(), "counts that cannot be")?;
+        if !hosts.is_sound() {
+            // They are learned again within minutes, and the rest is of days.
+            tracing::warn!("counts of the site's hosts cannot be; they are learned again, and the rest is kept");
+            hosts = SiteHosts::default();
+        }
         let mut pending = Vec::new();
         for _ in 0..head.pending {
             let record: Prepared = take(&mut rest)?;

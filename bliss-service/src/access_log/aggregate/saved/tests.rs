@@ -99,6 +99,16 @@ fn d6_an_aggregator_that_was_read_back_gives_the_same_rows() {
 }
 
 #[test]
+fn d6_hosts_that_cannot_be_cost_nothing_else() {
+    let (mut before, _) = saved();
+    before.hosts = SiteHosts::unsound();
+    let mut back = aggregator(AggregateOptions::default());
+    back.restore(&before.save(Vec::new(), MAX_BYTES).unwrap()).unwrap();
+    assert_eq!(back.keys(), before.keys());
+    assert!(back.hosts.is_sound());
+}
+
+#[test]
 fn what_is_too_long_is_not_saved_and_fewer_keys_are_the_most_active() {
     let (before, _) = saved();
     let said = before.save(Vec::new(), 10_000).unwrap_err();
