@@ -108,7 +108,9 @@ impl Aggregator {
         require(population.is_sound(), "counts that cannot be")?;
         if !hosts.is_sound() {
             // They are learned again within minutes, and the rest is of days.
-            tracing::warn!("counts of the site's hosts cannot be; they are learned again, and the rest is kept");
+            tracing::warn!(
+                "counts of the site's hosts cannot be; they are learned again, and the rest is kept"
+            );
             hosts = SiteHosts::default();
         }
         let mut pending = Vec::new();

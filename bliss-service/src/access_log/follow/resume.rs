@@ -91,6 +91,11 @@ impl Position {
         Self { is_open: true, head, modified_ms, ..Self::of_mark(&tail.mark(), path, note) }
     }
 
+    #[cfg(test)]
+    pub(super) fn inode_mut(&mut self) -> &mut u64 {
+        &mut self.inode
+    }
+
     /// Whether these can be the bytes up to the position: the first ones and the last ones.
     fn fits(&self, head: &[u8], tail: &[u8]) -> bool {
         self.tail == Sum::of(tail) && self.head.is_none_or(|sum| sum == Sum::of(head))
@@ -209,13 +214,14 @@ impl Follower {
         let mut positions = open.collect::<Option<Vec<_>>>()?;
         let marks = self.marks.iter().map(|mark| Position::of_mark(mark, &[], 0));
         let closed: Vec<_> = marks.collect();
-        let is_new =
-            |position: &Position, known: &[Position]| known.iter().all(|known| known.inode != position.inode);
-        let mut before = self.saved.clone();
-        before.retain(|position| is_new(position, &positions) && is_new(position, &closed));
-        // Of a log that cannot be opened yet they are still open.
-        let room = MARKS.saturating_sub(closed.len());
-        let surplus = before.len().saturating_sub(room);
+        // Of a log that cannot be opened yet they are still open. Its file system may be another one, with the same inodes.
+        let (mut left, mut before): (Vec<_>, Vec<_>) =
+            self.saved.iter().cloned().partition(|position| position.is_open);
+        let is_file = |one: &Position, other: &Position| one.inode == other.inode && one.path == other.path;
+        left.retain(|left| !positions.iter().any(|known| is_file(known, left)));
+        before.retain(|before| positions.iter().chain(&closed).all(|known| known.inode != before.inode));
+        let surplus = (before.len() + closed.len()).saturating_sub(MARKS);
+        positions.extend(left);
         positions.extend(before.into_iter().skip(surplus));
         positions.extend(closed);
         positions.truncate(MOST_POSITIONS);

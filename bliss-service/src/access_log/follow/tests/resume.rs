@@ -1,5 +1,7 @@
 //! Followers that go on where another one stopped.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 
 impl Log {
@@ -76,4 +78,37 @@ fn a_missing_log_costs_little_until_it_is_back() {
     assert_eq!(log.lines(), ["b"]);
     log.append("access.log", "c\n");
     assert_eq!(log.lines(), ["c"], "the log itself is read at once");
+}
+
+/// A log that is not there yet keeps its place, however often others are rotated meanwhile, and although another file system
+/// has a file with the same inode.
+#[test]
+fn a_log_that_is_not_there_yet_keeps_its_place() {
+    let mut log = Log::new("a\n", ALL);
+    log.append("other.log", "1\n");
+    let other = log.dir.path().join("other.log");
+    let names = ["access.log".to_owned(), "other.log".to_owned()];
+    let paths = LogPaths::globs(log.dir.path(), &names).unwrap();
+    log.follower = Follower::new(paths.clone(), ALL);
+    assert_eq!(log.lines(), ["a", "1"]);
+    let mut saved = log.follower.positions().unwrap();
+    let inode = fs::metadata(log.path()).unwrap().ino();
+    saved.iter_mut().for_each(|position| *position.inode_mut() = inode);
+    let away = log.dir.path().join("away");
+    fs::rename(&other, &away).unwrap();
+    for _ in 0..2 {
+        log.follower = Follower::new(paths.clone(), ALL).resume(saved);
+        assert!(log.lines().is_empty());
+        for number in 0..MARKS as u64 + 1 {
+            let tail = log.follower.files[0].reader.tail().unwrap();
+            log.follower.marks.push_back(Mark { identity: (1, number), ..tail.mark() });
+        }
+        log.follower.marks.pop_front();
+        saved = log.follower.positions().unwrap();
+        assert_eq!(saved.len(), MARKS + 2);
+    }
+    fs::rename(&away, &other).unwrap();
+    log.append("other.log", "2\n");
+    log.follower = Follower::new(paths, ALL).resume(saved);
+    assert_eq!(log.lines(), ["2"]);
 }
