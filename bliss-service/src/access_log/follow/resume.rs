@@ -20,6 +20,7 @@ use super::gzip::Gzip;
 use super::names::{Predecessor, predecessors};
 use super::tail::{Identity, Mark, Tail, identity};
 use super::{Followed, Follower, Log, MARKS, Reader};
+use crate::access_log::parse::MAX_LINE_BYTES;
 use crate::checkpoint::bounded;
 
 /// How many bytes of a file's beginning are compared.
@@ -41,14 +42,14 @@ pub struct Position {
     path: Vec<u8>,
     /// It was still being read.
     is_open: bool,
-    inode: u64,
+    pub(super) inode: u64,
     /// When it was written to last, in milliseconds since the epoch.
     modified_ms: u64,
     position: u64,
     tail: Sum,
     head: Option<Sum>,
     /// So many bytes before the position are a line that had not ended.
-    back: u64,
+    pub(super) back: u64,
     /// What is left of the line is skipped.
     skipping: bool,
     note: u64,
@@ -91,11 +92,6 @@ impl Position {
         Self { is_open: true, head, modified_ms, ..Self::of_mark(&tail.mark(), path, note) }
     }
 
-    #[cfg(test)]
-    pub(super) fn inode_mut(&mut self) -> &mut u64 {
-        &mut self.inode
-    }
-
     /// Whether these can be the bytes up to the position: the first ones and the last ones.
     fn fits(&self, head: &[u8], tail: &[u8]) -> bool {
         self.tail == Sum::of(tail) && self.head.is_none_or(|sum| sum == Sum::of(head))
@@ -103,7 +99,9 @@ impl Position {
 
     fn lens(&self) -> Option<(usize, usize)> {
         let tail = usize::try_from(self.tail.bytes).ok().filter(|tail| *tail <= TAIL_BYTES)?;
-        let is_sound = self.tail.bytes <= self.position && self.back <= self.position;
+        // As much is kept of what is decompressed.
+        let is_line = usize::try_from(self.back).is_ok_and(|back| back <= MAX_LINE_BYTES);
+        let is_sound = is_line && self.tail.bytes <= self.position && self.back <= self.position;
         is_sound.then_some((self.position.min(HEAD_BYTES) as usize, tail))
     }
 

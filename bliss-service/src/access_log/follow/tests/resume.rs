@@ -93,7 +93,7 @@ fn a_log_that_is_not_there_yet_keeps_its_place() {
     assert_eq!(log.lines(), ["a", "1"]);
     let mut saved = log.follower.positions().unwrap();
     let inode = fs::metadata(log.path()).unwrap().ino();
-    saved.iter_mut().for_each(|position| *position.inode_mut() = inode);
+    saved.iter_mut().for_each(|position| position.inode = inode);
     let away = log.dir.path().join("away");
     fs::rename(&other, &away).unwrap();
     for _ in 0..2 {
@@ -111,4 +111,22 @@ fn a_log_that_is_not_there_yet_keeps_its_place() {
     log.append("other.log", "2\n");
     log.follower = Follower::new(paths, ALL).resume(saved);
     assert_eq!(log.lines(), ["2"]);
+}
+
+/// What a damaged position says of a line that had not ended takes no memory.
+#[test]
+fn d6_a_line_longer_than_any_is_no_place_to_go_on() {
+    let text = "0123456789abcde\n".repeat(MAX_LINE_BYTES / 8);
+    let mut log = Log::read(&text);
+    for (back, is_sound) in [(16, true), (MAX_LINE_BYTES + 1, false)] {
+        let mut saved = log.follower.positions().unwrap();
+        saved[0].back = back as u64;
+        fs::write(log.dir.path().join("access.log.1.gz"), gzip(&text)).unwrap();
+        let _ = fs::remove_file(log.path());
+        let mut next = Follower::new(LogPaths::file(log.path()), ALL).resume(saved);
+        let mut lines = Vec::new();
+        while next.poll(log.now, |line| lines.push(line.is_doubtful)).more {}
+        assert_eq!(lines.is_empty(), is_sound, "{back}");
+        assert!(lines.iter().all(|is_doubtful| *is_doubtful));
+    }
 }
