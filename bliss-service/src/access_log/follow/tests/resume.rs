@@ -117,7 +117,7 @@ fn a_log_that_is_not_there_yet_keeps_its_place() {
 #[test]
 fn d6_a_line_longer_than_any_is_no_place_to_go_on() {
     let text = "0123456789abcde\n".repeat(MAX_LINE_BYTES / 8);
-    let mut log = Log::read(&text);
+    let log = Log::read(&text);
     for (back, is_sound) in [(16, true), (MAX_LINE_BYTES + 1, false)] {
         let mut saved = log.follower.positions().unwrap();
         saved[0].back = back as u64;
