@@ -1,5 +1,6 @@
 //! Counts log records per dimension and key, and returns at each publication the rows that changed.
 
+mod catching_up;
 mod room;
 mod saved;
 mod table;
@@ -17,6 +18,7 @@ use super::site::SiteHosts;
 use super::windows::Hit;
 use crate::keys::DimensionKeys;
 use bliss_core::build::Change;
+use catching_up::CatchingUp;
 pub(crate) use saved::{put, take};
 use table::{Limits, Table};
 
@@ -134,14 +136,6 @@ pub struct Aggregator {
     fingerprint: u64,
 }
 
-/// Records of a backlog are counted as if they had been published at their own times.
-#[derive(Clone, Copy, Debug)]
-struct CatchingUp {
-    interval_ms: u64,
-    /// Where the backlog ends.
-    until_ms: u64,
-}
-
 impl Aggregator {
     /// An aggregator that fills the dimensions of the valid `schema` at the indices `dimensions`.
     ///
@@ -192,9 +186,8 @@ impl Aggregator {
     /// Takes a record from before this aggregator started, for instance of an hour of log that was written before the
     /// daemon started: it counts in every window that still reaches back to it.
     pub fn ingest_backlog(&mut self, record: &Record<'_>) -> Ingested {
-        if let Some(CatchingUp { interval_ms, until_ms }) = self.catching_up {
-            self.advance(record.time_ms.min(until_ms), interval_ms);
-            return self.ingest(record);
+        if let Some(state) = self.catching_up.take() {
+            return self.ingest_caught_up(record, state);
         }
         // What is older than every window is no late line.
         if record.time_ms.saturating_add(self.reach_ms) < self.published_ms {
@@ -212,15 +205,21 @@ impl Aggregator {
             self.counters.late_records += 1;
             return Ingested::Late;
         }
-        // Before the first publication there is no clock to be ahead of.
-        if self.published_ms > 0
-            && record.time_ms > self.published_ms.saturating_add(self.options.lateness_ms + EARLY_MS)
-        {
+        if self.is_ahead(record.time_ms, self.published_ms) {
             self.counters.early_records += 1;
             return Ingested::Early;
         }
-        self.counters.records += 1;
-        self.newest_ms = self.newest_ms.max(record.time_ms);
+        let prepared = self.prepare(record);
+        self.hold(prepared);
+        Ingested::Counted
+    }
+
+    /// Whether a record is too far ahead of a clock, if there is one: before the first publication there is none.
+    fn is_ahead(&self, time_ms: u64, clock_ms: u64) -> bool {
+        clock_ms > 0 && time_ms > clock_ms.saturating_add(self.options.lateness_ms + EARLY_MS)
+    }
+
+    fn prepare(&mut self, record: &Record<'_>) -> Prepared {
         let ip: &[u8] = match &record.ip {
             IpAddr::V4(ip) => &ip.octets(),
             IpAddr::V6(ip) => &ip.octets(),
@@ -231,11 +230,18 @@ impl Aggregator {
         });
         let is_site = |host: &[u8]| self.hosts.is_site(&self.site_hosts, host);
         let prepared = Prepared { hit: hit(record, ip, &self.values, is_site), keys: keys.collect() };
-        let first = self.pending_first_ms.get_or_insert(record.time_ms);
-        *first = (*first).min(record.time_ms);
-        self.pending.push(prepared);
         self.hosts.learn(record);
-        Ingested::Counted
+        prepared
+    }
+
+    /// Holds a record that counts until its publication.
+    fn hold(&mut self, record: Prepared) {
+        let time_ms = record.hit.time_ms;
+        self.counters.records += 1;
+        self.newest_ms = self.newest_ms.max(time_ms);
+        let first = self.pending_first_ms.get_or_insert(time_ms);
+        *first = (*first).min(time_ms);
+        self.pending.push(record);
     }
 
     /// Sets the clock of an aggregator that has not published yet, so that [`Self::ingest_backlog`] knows what is
@@ -249,9 +255,7 @@ impl Aggregator {
     ///
     /// `at_ms` never decreases; a smaller one counts as the previous one.
     pub fn tick(&mut self, at_ms: u64) -> Change {
-        if let Some(CatchingUp { interval_ms, .. }) = self.catching_up.take() {
-            self.advance(at_ms, interval_ms);
-        }
+        self.end_catching_up(at_ms);
         let at_ms = at_ms.max(self.published_ms);
         self.published_ms = at_ms;
         self.count_before(at_ms);

@@ -9,12 +9,12 @@ mod gzip;
 mod lines;
 mod names;
 mod resume;
+mod rotated;
 mod tail;
 mod unread;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ pub struct Follower {
     is_settled: bool,
     /// Patterns that match nothing, and folders that cannot be read; since when, unless from the start.
     unmatched: BTreeMap<PathBuf, (Option<Duration>, Unread)>,
+    /// Rotated files, and logs of which they cannot be listed, that were told to be left out.
+    left_out: BTreeSet<PathBuf>,
     has_opened: bool,
     next_log: u64,
 }
@@ -119,6 +121,8 @@ struct Log {
     is_named: bool,
     /// It was there when the follower started: its file has a past.
     has_past: bool,
+    /// When its past was looked for last, while the log itself is missing.
+    sought: Option<Duration>,
     identity: Option<Identity>,
     failing: Option<(Duration, io::Error)>,
 }
@@ -163,6 +167,7 @@ impl Follower {
             looked: None,
             is_settled: false,
             unmatched: BTreeMap::new(),
+            left_out: BTreeSet::new(),
             has_opened: false,
             next_log: 0,
         }
@@ -257,14 +262,10 @@ impl Follower {
                 }
                 Err(error) => {
                     let is_missing = error.kind() == io::ErrorKind::NotFound;
-                    if is_missing && log.has_past {
-                        // The file that comes is new from its first byte, but the log has a past.
-                        let resumed = self.open_resumed(log, false, now).unwrap_or(Resumed::Unknown);
-                        if resumed == Resumed::Unknown {
-                            self.open_predecessors(log, None, now);
-                        }
-                        // Where its place may be mounted later, it is still to be read where it was left.
-                        log.has_past = resumed == Resumed::Nothing;
+                    let is_due = log.sought.is_none_or(|sought| now.saturating_sub(sought) >= LOOK);
+                    if is_missing && log.has_past && is_due {
+                        log.sought = Some(now);
+                        log.has_past = self.open_past(log, now);
                     }
                     if !is_missing {
                         // It may be there, and come back.
@@ -293,6 +294,25 @@ impl Follower {
         }
     }
 
+    /// Opens what there is of a log that is missing. Returns whether its past is still to be looked for.
+    fn open_past(&mut self, log: &Log, now: Duration) -> bool {
+        match self.open_resumed(log, false, now) {
+            Ok(Resumed::Unknown) => {
+                // The file that comes is new from its first byte, but the log has a past.
+                self.open_predecessors(log, None, now);
+                false
+            }
+            Ok(Resumed::Opened) => false,
+            // Where its place may be mounted later, it is still to be read where it was left.
+            Ok(Resumed::Nothing) => true,
+            // As long as it is not known what was read, nothing is read again.
+            Err(error) => {
+                self.left_out(&log.path, &error);
+                true
+            }
+        }
+    }
+
     /// Matches the patterns.
     fn find(&mut self, now: Duration) {
         let is_known = |path: &Path| self.logs.iter().any(|log| log.path == path);
@@ -301,8 +321,8 @@ impl Follower {
             if self.logs.iter().all(|log| log.path != path) {
                 self.next_log += 1;
                 let has_past = !self.is_settled || self.was_left(&path);
-                let (identity, failing) = (None, None);
-                self.logs.push(Log { id: self.next_log, path, is_named, has_past, identity, failing });
+                let (id, sought, identity, failing) = (self.next_log, None, None, None);
+                self.logs.push(Log { id, path, is_named, has_past, sought, identity, failing });
             }
         }
         let is_first = self.looked.is_none();
@@ -364,78 +384,6 @@ impl Follower {
             break;
         }
         Ok(())
-    }
-
-    /// Opens the rotated files of a log that may hold lines since the start asks for them, the oldest first.
-    fn open_predecessors(&mut self, log: &Log, current: Option<&Tail>, now: Duration) {
-        let Start::Backlog { bytes, since_ms } = self.start else { return };
-        let warn = |path: &Path, error: &io::Error| {
-            tracing::warn!("{}: a rotated log is left out: {error}", path.display());
-        };
-        let found = match predecessors(&log.path) {
-            Ok(found) => found,
-            Err(error) => return warn(&log.path, &error),
-        };
-        for predecessor in found.into_iter().rev() {
-            let path = &predecessor.path;
-            let opened = std::fs::metadata(path).and_then(|metadata| {
-                let written_ms =
-                    metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
-                if u64::try_from(written_ms).unwrap_or(0) < since_ms {
-                    return Ok(None);
-                }
-                if predecessor.is_gzip {
-                    return Gzip::open(path, bytes).map(|gzip| Some(Reader::Gzip(Box::new(gzip))));
-                }
-                let tail = Tail::open(path, bytes)?;
-                Ok(self.is_new(&tail, current)?.then_some(Reader::Plain(tail)))
-            });
-            match opened {
-                Ok(Some(reader)) => {
-                    let (is_backlog, is_doubtful, left) = (true, false, Some(now));
-                    let file = Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left };
-                    self.files.push(file);
-                    self.has_opened = true;
-                }
-                Ok(None) => {}
-                // Rotated on.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => warn(path, &error),
-            }
-        }
-    }
-
-    /// Whether a rotated file holds lines of its own. A copy that `copytruncate` has begun holds what is still in the log.
-    fn is_new(&self, tail: &Tail, current: Option<&Tail>) -> io::Result<bool> {
-        let is_known = self.files.iter().any(|file| is(file, tail.identity));
-        match current {
-            Some(current) if !is_known => {
-                Ok(current.identity != tail.identity && !current.begins_like(tail)?)
-            }
-            _ => Ok(!is_known),
-        }
-    }
-
-    /// Opens the files that were under the path after the file `rotated` and before `current`: two rotations may happen
-    /// between two polls.
-    fn open_between(&mut self, log: &Log, current: Option<&Tail>, rotated: Identity, now: Duration) {
-        let mut between = Vec::new();
-        for predecessor in predecessors(&log.path).unwrap_or_default() {
-            let Ok(tail) = Tail::open(&predecessor.path, u64::MAX) else { continue };
-            if tail.identity == rotated {
-                let files = between.into_iter().rev().map(|tail| {
-                    let reader = Reader::Plain(tail);
-                    let (is_backlog, is_doubtful, left) = (false, false, Some(now));
-                    Followed { log: log.id, reader, is_backlog, is_doubtful, note: 0, left }
-                });
-                self.files.extend(files);
-                return;
-            }
-            if !predecessor.is_gzip && self.is_new(&tail, current).unwrap_or(false) {
-                between.push(tail);
-            }
-        }
-        // The file was removed and not renamed: what its predecessors hold is old.
     }
 
     /// Closes files that have been under no path for a while. What one holds beyond its last line end was never finished.

@@ -38,7 +38,8 @@ pub fn take(
         Err(malformed) => {
             health.line(bytes, Outcome::Malformed(&malformed), is_backlog, now_ms);
             if let Some(partial) = malformed.partial.filter(|_| !is_doubtful) {
-                let before_ms = if *newest_ms == 0 { now_ms } else { *newest_ms };
+                let clock_ms = aggregator.backlog_ms().filter(|_| is_backlog).unwrap_or(now_ms);
+                let before_ms = if *newest_ms == 0 { clock_ms } else { *newest_ms };
                 ingest(aggregator, &partial.record(before_ms));
             }
             Some(malformed.error)
@@ -67,6 +68,30 @@ mod tests {
         )
     }
 
+    fn aggregator() -> Aggregator {
+        let schema = Schema { dimensions: vec![windowed_dimension("ip").unwrap()], ..Schema::default() };
+        let secret = KeySecret([7; SECRET_BYTES]);
+        let mut aggregator = Aggregator::new(&schema, &[0], &secret, AggregateOptions::default()).unwrap();
+        aggregator.start(NOW);
+        aggregator
+    }
+
+    /// A rotated file that begins with a line without a time.
+    #[test]
+    fn d6_a_line_without_a_time_in_a_backlog_makes_no_other_late() {
+        let mut aggregator = aggregator();
+        aggregator.catch_up(1000, NOW + 60 * MINUTE);
+        let mut health = Health::new(HealthOptions::default(), NOW, Duration::ZERO);
+        let good = json(NOW + MINUTE);
+        let (now, mut note) = (NOW + 60 * MINUTE, 0);
+        for bytes in [&b"192.0.2.1 GET / 200"[..], good.as_bytes()] {
+            let line = Line { bytes, is_backlog: true, is_doubtful: false, note: &mut note };
+            take(line, &Parser::default(), &mut aggregator, &mut health, now);
+        }
+        let counters = aggregator.counters();
+        assert_eq!((counters.records, counters.late_records, counters.early_records), (2, 0, 0));
+    }
+
     /// A minute of a site's lines, of which nine in ten are like this, and what is told of them.
     #[test]
     fn what_becomes_of_lines_is_told() {
@@ -88,11 +113,7 @@ mod tests {
             ("empty lines", String::new(), None),
         ];
         for (name, line, expected) in cases {
-            let schema = Schema { dimensions: vec![windowed_dimension("ip").unwrap()], ..Schema::default() };
-            let secret = KeySecret([7; SECRET_BYTES]);
-            let mut aggregator =
-                Aggregator::new(&schema, &[0], &secret, AggregateOptions::default()).unwrap();
-            aggregator.start(NOW);
+            let mut aggregator = aggregator();
             let mut health = Health::new(HealthOptions::default(), NOW, Duration::ZERO);
             let mut note = 0;
             for number in 0..100 {

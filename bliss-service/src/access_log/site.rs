@@ -16,6 +16,8 @@ const SHARE: u32 = 4;
 const SETTLED: u64 = 512;
 /// Hosts that are counted: clients write referrers as they like.
 const MOST_HOSTS: usize = 1024;
+/// Counts are halved before they are larger: shares stay, and what is kept over restarts may grow for years.
+const MOST: u32 = 1 << 30;
 
 /// What hosts of search engines begin with, or have after a dot; they are in more referrers than a small site's own host.
 const SEARCH_ENGINES: [&str; 9] =
@@ -51,8 +53,12 @@ impl SiteHosts {
         if self.counts.len() < MOST_HOSTS || self.counts.contains_key(&host) {
             let (assets, requests) = self.counts.entry(host).or_default();
             *assets += u32::from(is_asset(&record.path));
-            *requests += 1;
-            self.seen += 1;
+            *requests = requests.saturating_add(1);
+            let is_most = *requests >= MOST;
+            self.seen = self.seen.saturating_add(1);
+            if is_most {
+                self.halve();
+            }
             // Seldom once there are many: shares change slowly then.
             if self.seen < SETTLED || self.seen.is_multiple_of(SETTLED) {
                 self.settle();
@@ -62,9 +68,22 @@ impl SiteHosts {
 
     /// Whether it could have come about: what was read back may be anything.
     pub(crate) fn is_sound(&self) -> bool {
-        // Far from where counts would overflow.
-        let is_sound = |(assets, requests): &(u32, u32)| assets <= requests && *requests <= u32::MAX / 2;
-        self.seen <= u64::MAX / 2 && self.counts.values().all(is_sound)
+        let is_sound = |(assets, requests): &(u32, u32)| assets <= requests && *requests < MOST;
+        self.counts.values().all(is_sound)
+    }
+
+    /// With counts that cannot be.
+    #[cfg(test)]
+    pub(crate) fn unsound() -> Self {
+        let counts = [(b"shop.example".to_vec(), (1, u32::MAX))].into();
+        Self { counts, ..Self::default() }
+    }
+
+    fn halve(&mut self) {
+        self.counts.retain(|_, (assets, requests)| {
+            (*assets, *requests) = (*assets / 2, *requests / 2);
+            *requests > 0
+        });
     }
 
     fn settle(&mut self) {
@@ -104,6 +123,23 @@ mod tests {
         let record = Parser::default();
         let record = record.parse(line.as_bytes()).unwrap();
         (0..times).for_each(|_| hosts.learn(&record));
+    }
+
+    #[test]
+    fn d6_counts_of_years_are_sound_and_their_shares_stay() {
+        let mut hosts = SiteHosts::default();
+        learn(&mut hosts, "/a.css", "https://shop.example/", 1);
+        learn(&mut hosts, "/a.css", "https://static.example/", 1);
+        learn(&mut hosts, "/a.css", "https://once.example/", 1);
+        hosts.counts.insert(b"shop.example".to_vec(), (MOST - 1, MOST - 1));
+        hosts.counts.insert(b"static.example".to_vec(), (MOST / 4, MOST / 2));
+        assert!(hosts.is_sound());
+        learn(&mut hosts, "/a.css", "https://shop.example/", 1);
+        assert!(hosts.is_sound());
+        assert_eq!(hosts.counts[&b"shop.example"[..]], (MOST / 2, MOST / 2));
+        assert_eq!(hosts.counts[&b"static.example"[..]], (MOST / 8, MOST / 4));
+        assert!(!hosts.counts.contains_key(&b"once.example"[..]), "room for another");
+        assert_eq!(hosts.is_site(&[], b"static.example"), Some(true));
     }
 
     #[test]

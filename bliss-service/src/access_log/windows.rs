@@ -118,6 +118,9 @@ pub(crate) struct Totals {
     pub(crate) paths: usize,
 }
 
+/// Requests that a bucket counts; more change nothing. Far from where sums would overflow.
+const MOST_REQUESTS: u32 = u32::MAX / 2;
+
 /// More than any window has.
 const MOST_BUCKETS: usize = 64;
 
@@ -162,16 +165,7 @@ impl Ring {
         let bucket = &mut self.buckets[at];
         bucket.first_ms = bucket.first_ms.min(hit.time_ms);
         bucket.last_ms = bucket.last_ms.max(hit.time_ms);
-        bucket.requests = bucket.requests.saturating_add(1);
-        if !hit.own_answer {
-            bucket.served = bucket.served.saturating_add(1);
-            bucket.client_errors += u32::from(hit.client_error);
-            bucket.server_errors += u32::from(hit.server_error);
-            bucket.assets += u32::from(hit.asset);
-            bucket.referrers += u32::from(hit.referrer);
-            bucket.heads += u32::from(hit.head);
-        }
-        bucket.robots_txt += u32::from(hit.robots_txt);
+        bucket.count(hit);
         let before = bucket.distinct_bytes();
         if wanted.ips {
             bucket.ips.insert(hit.ip);
@@ -263,6 +257,23 @@ impl Ring {
 }
 
 impl Bucket {
+    fn count(&mut self, hit: &Hit) {
+        if self.requests >= MOST_REQUESTS {
+            return;
+        }
+        // No part is larger than the whole.
+        self.requests += 1;
+        if !hit.own_answer {
+            self.served += 1;
+            self.client_errors += u32::from(hit.client_error);
+            self.server_errors += u32::from(hit.server_error);
+            self.assets += u32::from(hit.asset);
+            self.referrers += u32::from(hit.referrer);
+            self.heads += u32::from(hit.head);
+        }
+        self.robots_txt += u32::from(hit.robots_txt);
+    }
+
     fn distinct_bytes(&self) -> usize {
         self.ips.heap_bytes() + self.user_agents.heap_bytes() + self.paths.heap_bytes()
     }
@@ -277,9 +288,8 @@ impl Bucket {
             self.heads,
             self.robots_txt,
         ];
-        // Far from where counts would overflow.
         self.requests > 0
-            && self.requests <= u32::MAX / 2
+            && self.requests <= MOST_REQUESTS
             && parts.iter().all(|part| *part <= self.requests)
             && [self.index, self.first_ms, self.last_ms].iter().all(|time| *time <= saved::MOST_MS)
             && [&self.ips, &self.user_agents, &self.paths].iter().all(|distinct| distinct.is_sound())
@@ -402,6 +412,19 @@ mod tests {
         assert!(!ring.is_empty());
         ring.expire(&MINUTE, due + 1);
         assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn d6_counts_stop_where_they_are_still_sound() {
+        let mut ring = Ring::default();
+        let hit = Hit { robots_txt: true, head: true, ..hit(100_000) };
+        ring.add(&MINUTE, ALL, &hit, 100_001);
+        for count in [MOST_REQUESTS - 1, MOST_REQUESTS] {
+            let bucket = &mut ring.buckets[0];
+            (bucket.requests, bucket.robots_txt) = (count, count);
+            ring.add(&MINUTE, ALL, &hit, 100_001);
+            assert!(ring.is_sound() && ring.buckets[0].requests == MOST_REQUESTS);
+        }
     }
 
     #[test]

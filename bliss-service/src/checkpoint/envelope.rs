@@ -34,6 +34,8 @@ const LEVEL: i32 = 1;
 /// Memory of the decoder, as a power of two: what is written needs much less.
 const WINDOW_LOG: u32 = 24;
 const CHUNK_BYTES: usize = 128 * 1024;
+/// Memory for a content is taken so much at a time.
+const STEP_BYTES: usize = 16 << 20;
 /// A clock may be corrected by so much.
 const CLOCK_MS: u64 = 60_000;
 
@@ -349,14 +351,22 @@ fn checksum(file: &mut File) -> io::Result<u64> {
     }
 }
 
-/// The content, which must have `expected` bytes; memory is taken as they come.
+/// The content, which must have `expected` bytes; memory is taken as they come, in steps, and never more than for these.
 fn unpack(file: &File, expected: u64) -> Result<Vec<u8>, Unfit> {
+    let damaged = |error: io::Error| Unfit::damaged(format!("it cannot be decompressed: {error}"));
     let mut decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(CHUNK_BYTES, file))?;
     decoder.window_log_max(WINDOW_LOG)?;
-    let mut bytes = Vec::new();
-    let unpacked = decoder.take(expected.saturating_add(1)).read_to_end(&mut bytes);
-    unpacked.map_err(|error| Unfit::damaged(format!("it cannot be decompressed: {error}")))?;
-    if bytes.len() as u64 != expected {
+    let (mut bytes, mut left) = (Vec::new(), usize::try_from(expected).unwrap_or(usize::MAX));
+    while left > 0 {
+        let step = left.min(STEP_BYTES);
+        bytes.try_reserve_exact(step).map_err(|error| Unfit::Unreadable(io::Error::other(error)))?;
+        let read = decoder.by_ref().take(step as u64).read_to_end(&mut bytes).map_err(damaged)?;
+        if read == 0 {
+            break;
+        }
+        left -= read.min(left);
+    }
+    if left > 0 || decoder.read(&mut [0]).map_err(damaged)? > 0 {
         return Err(Unfit::damaged(format!("its content has not the {expected} bytes that its head says")));
     }
     Ok(bytes)

@@ -9,7 +9,7 @@ use bliss_core::schema::Schema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{AggregateCounters, Aggregator, CatchingUp, Population, Prepared, SiteHosts, Table};
+use super::{AggregateCounters, Aggregator, Population, Prepared, SiteHosts, Table};
 use crate::access_log::saved::MOST_MS;
 use crate::checkpoint::{Unfit, bounded};
 
@@ -80,12 +80,12 @@ impl Aggregator {
     /// It is longer, in words.
     pub fn save(&self, mut bytes: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, String> {
         let tables = u32::try_from(self.tables.len()).unwrap_or(u32::MAX);
-        let pending = self.pending.len() as u64;
+        let pending = self.waiting().count() as u64;
         let Self { published_ms, newest_ms, counters, .. } = *self;
         bytes = put(bytes, &Head { published_ms, newest_ms, counters, tables, pending })?;
         bytes = put(bytes, &self.hosts)?;
         bytes = put(bytes, &self.population)?;
-        for record in &self.pending {
+        for record in self.waiting() {
             bytes = put(bytes, record)?;
         }
         for table in &self.tables {
@@ -101,11 +101,18 @@ impl Aggregator {
     /// It is damaged; nothing has changed.
     pub fn restore(&mut self, mut rest: &[u8]) -> Result<(), Unfit> {
         let head: Head = take(&mut rest)?;
-        let hosts: SiteHosts = take(&mut rest)?;
+        let mut hosts: SiteHosts = take(&mut rest)?;
         let population: Population = take(&mut rest)?;
         require(head.published_ms <= MOST_MS && head.newest_ms <= MOST_MS, "times that cannot be")?;
         require(usize::try_from(head.tables) == Ok(self.tables.len()), "another number of dimensions")?;
-        require(hosts.is_sound() && population.is_sound(), "counts that cannot be")?;
+        require(population.is_sound(), "counts that cannot be")?;
+        if !hosts.is_sound() {
+            // They are learned again within minutes, and the rest is of days.
+            tracing::warn!(
+                "counts of the site's hosts cannot be; they are learned again, and the rest is kept"
+            );
+            hosts = SiteHosts::default();
+        }
         let mut pending = Vec::new();
         for _ in 0..head.pending {
             let record: Prepared = take(&mut rest)?;
@@ -125,12 +132,6 @@ impl Aggregator {
         (self.published_ms, self.counters) = (head.published_ms, head.counters);
         (self.newest_ms, self.restored_ms) = (head.newest_ms, head.newest_ms);
         Ok(())
-    }
-
-    /// Until the next [`Self::tick`], [`Self::ingest_backlog`] counts records as if they had been published each `interval_ms` by
-    /// their own times, up to `until_ms`: for a backlog in the order of times, so that it counts as it would have when it was new.
-    pub fn catch_up(&mut self, interval_ms: u64, until_ms: u64) {
-        self.catching_up = Some(CatchingUp { interval_ms: interval_ms.max(1), until_ms });
     }
 }
 

@@ -85,6 +85,12 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Bytes that it takes.
+    fn measure(&self) -> usize {
+        let rings: usize = self.rings.iter().map(Ring::heap_bytes).sum();
+        size_of::<Self>() + MAPS_BYTES + self.memory.heap_bytes() + rings
+    }
+
     #[cfg(test)]
     pub(super) fn key(&self) -> u64 {
         self.key
@@ -215,8 +221,7 @@ impl Table {
     /// Counts what the key at `index` takes now.
     fn account(&mut self, index: usize) {
         let Some(entry) = self.entries.get_mut(index) else { return };
-        let rings: usize = entry.rings.iter().map(Ring::heap_bytes).sum();
-        let now = size_of::<Row>() + MAPS_BYTES + entry.memory.heap_bytes() + rings;
+        let now = entry.measure();
         let before = std::mem::replace(&mut entry.bytes, now);
         self.bytes = (self.bytes + now).saturating_sub(before);
         if let Some(network) = entry.network {
@@ -302,6 +307,8 @@ impl Table {
                 }
             }
         }
+        // What is removed first decides which keys make room later: not when they came, or in which order they were read back.
+        changed.sort_unstable();
         for key in changed {
             // A dropped key may be here, and one that came back may be here twice.
             let Some(index) = self.indices.get(&key).copied() else { continue };

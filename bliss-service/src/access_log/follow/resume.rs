@@ -17,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::gzip::Gzip;
-use super::names::predecessors;
-use super::tail::{Mark, Tail, identity};
+use super::names::{Predecessor, predecessors};
+use super::tail::{Identity, Mark, Tail, identity};
 use super::{Followed, Follower, Log, MARKS, Reader};
+use crate::access_log::parse::MAX_LINE_BYTES;
 use crate::checkpoint::bounded;
 
 /// How many bytes of a file's beginning are compared.
@@ -41,14 +42,14 @@ pub struct Position {
     path: Vec<u8>,
     /// It was still being read.
     is_open: bool,
-    inode: u64,
+    pub(super) inode: u64,
     /// When it was written to last, in milliseconds since the epoch.
     modified_ms: u64,
     position: u64,
     tail: Sum,
     head: Option<Sum>,
     /// So many bytes before the position are a line that had not ended.
-    back: u64,
+    pub(super) back: u64,
     /// What is left of the line is skipped.
     skipping: bool,
     note: u64,
@@ -98,7 +99,9 @@ impl Position {
 
     fn lens(&self) -> Option<(usize, usize)> {
         let tail = usize::try_from(self.tail.bytes).ok().filter(|tail| *tail <= TAIL_BYTES)?;
-        let is_sound = self.tail.bytes <= self.position && self.back <= self.position;
+        // As much is kept of what is decompressed.
+        let is_line = usize::try_from(self.back).is_ok_and(|back| back <= MAX_LINE_BYTES);
+        let is_sound = is_line && self.tail.bytes <= self.position && self.back <= self.position;
         is_sound.then_some((self.position.min(HEAD_BYTES) as usize, tail))
     }
 
@@ -152,7 +155,7 @@ impl Position {
     }
 }
 
-fn modified_ms(metadata: &std::fs::Metadata) -> u64 {
+pub(super) fn modified_ms(metadata: &std::fs::Metadata) -> u64 {
     let ms = metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
     u64::try_from(ms).unwrap_or(0)
 }
@@ -175,6 +178,22 @@ struct Candidate {
     is_current: bool,
 }
 
+/// What was found of a log that another follower read.
+#[derive(Default)]
+struct Found<'a> {
+    /// The newest first.
+    files: Vec<Followed>,
+    /// Which file is under its path.
+    current: Option<Identity>,
+    /// A file was found that was read: what is older is old.
+    is_reached: bool,
+    is_last_found: bool,
+    /// Positions of which the files were not found yet.
+    wanted: Vec<&'a Position>,
+    /// What could not be read.
+    left_out: Vec<(PathBuf, io::Error)>,
+}
+
 impl Follower {
     /// Goes on where another follower of these logs stopped. Logs that it did not follow are read as [`Self::new`] does.
     pub fn resume(mut self, positions: Vec<Position>) -> Self {
@@ -193,13 +212,14 @@ impl Follower {
         let mut positions = open.collect::<Option<Vec<_>>>()?;
         let marks = self.marks.iter().map(|mark| Position::of_mark(mark, &[], 0));
         let closed: Vec<_> = marks.collect();
-        let is_new =
-            |position: &Position, known: &[Position]| known.iter().all(|known| known.inode != position.inode);
-        let mut before = self.saved.clone();
-        before.retain(|position| is_new(position, &positions) && is_new(position, &closed));
-        // Of a log that cannot be opened yet they are still open.
-        let room = MARKS.saturating_sub(closed.len());
-        let surplus = before.len().saturating_sub(room);
+        // Of a log that cannot be opened yet they are still open. Its file system may be another one, with the same inodes.
+        let (mut left, mut before): (Vec<_>, Vec<_>) =
+            self.saved.iter().cloned().partition(|position| position.is_open);
+        let is_file = |one: &Position, other: &Position| one.inode == other.inode && one.path == other.path;
+        left.retain(|left| !positions.iter().any(|known| is_file(known, left)));
+        before.retain(|before| positions.iter().chain(&closed).all(|known| known.inode != before.inode));
+        let surplus = (before.len() + closed.len()).saturating_sub(MARKS);
+        positions.extend(left);
         positions.extend(before.into_iter().skip(surplus));
         positions.extend(closed);
         positions.truncate(MOST_POSITIONS);
@@ -217,9 +237,11 @@ impl Follower {
             return Ok(Resumed::Unknown);
         }
         for attempt in 0..3 {
-            let Some((files, current, is_lost)) = self.find_resumed(log, has_current, now)? else {
+            let Some(found) = self.find_resumed(log, has_current, now)? else {
                 return Ok(Resumed::Unknown);
             };
+            let Found { mut files, current, is_last_found, left_out, .. } = found;
+            left_out.iter().for_each(|(path, error)| self.left_out(path, error));
             if files.is_empty() && !has_current {
                 return Ok(Resumed::Nothing);
             }
@@ -231,7 +253,9 @@ impl Follower {
             if attempt < 2 && moved()? {
                 continue;
             }
-            if is_lost {
+            if is_last_found {
+                files.iter_mut().for_each(|file| file.is_doubtful = false);
+            } else {
                 tracing::warn!(
                     "{}: the file that was read last is not there any more, nor among the rotated ones: of the files that \
                      are, only lines later than all that were read count",
@@ -263,74 +287,72 @@ impl Follower {
         Ok(())
     }
 
-    /// The files of the log, the newest first, which file is under its path, and whether the one that was read last is lost.
-    #[expect(clippy::type_complexity, reason = "only used above")]
-    fn find_resumed(
-        &self,
-        log: &Log,
-        has_current: bool,
-        now: Duration,
-    ) -> io::Result<Option<(Vec<Followed>, Option<(u64, u64)>, bool)>> {
+    /// The files of the log; `None`: it was not read.
+    fn find_resumed(&self, log: &Log, has_current: bool, now: Duration) -> io::Result<Option<Found<'_>>> {
         let path = log.path.as_os_str();
-        let is_of_log = |position: &Position| position.is_open && OsStr::from_bytes(&position.path) == path;
-        let mut wanted: Vec<&Position> = self.saved.iter().filter(|position| is_of_log(position)).collect();
-        let mut candidates = Vec::new();
-        if has_current {
-            candidates.push(Candidate { path: log.path.clone(), is_gzip: false, is_current: true });
+        let is_of_log = |position: &&Position| position.is_open && OsStr::from_bytes(&position.path) == path;
+        let mut found = Found { wanted: self.saved.iter().filter(is_of_log).collect(), ..Found::default() };
+        if has_current && found.wanted.is_empty() {
             // Perhaps under another name.
             let file = crate::fingerprint::open_regular(&log.path)?.0;
-            let known = self
-                .saved
-                .iter()
-                .find(|position| position.position > 0 && position.is_of(&file).unwrap_or(false));
-            if wanted.is_empty() {
-                wanted.extend(known);
-            }
+            let is_known =
+                |position: &&Position| position.position > 0 && position.is_of(&file).unwrap_or(false);
+            found.wanted.extend(self.saved.iter().find(is_known));
         }
-        let Some(last) = wanted.last().copied() else { return Ok(None) };
+        let Some(last) = found.wanted.last().copied() else { return Ok(None) };
+        if has_current {
+            let current = Candidate { path: log.path.clone(), is_gzip: false, is_current: true };
+            self.seek(log, &current, last, now, &mut found)?;
+        }
+        // Its file is the one that was read, as a rule: then nothing needs to be known of the folder.
+        if found.wanted.is_empty() {
+            return Ok(Some(found));
+        }
         let rotated = match predecessors(&log.path) {
+            // A folder may be such that files in it can be opened and not listed.
+            Err(error) if has_current => {
+                found.left_out.push((log.path.clone(), error));
+                Vec::new()
+            }
             // Perhaps its place is not mounted yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !has_current => Vec::new(),
-            found => found?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            rotated => rotated?,
         };
-        candidates.extend(rotated.into_iter().map(|found| Candidate {
-            path: found.path,
-            is_gzip: found.is_gzip,
-            is_current: false,
-        }));
-        let (mut files, mut current) = (Vec::new(), None);
-        let (mut is_reached, mut is_last_found) = (false, false);
-        for candidate in &candidates {
-            let opened = self.open_candidate(candidate, &wanted, is_reached);
-            let (reader, position) = match opened {
-                Ok(Some(opened)) => opened,
-                Ok(None) => continue,
-                Err(error) if candidate.is_current => return Err(error),
+        for Predecessor { path, is_gzip } in rotated {
+            let candidate = Candidate { path, is_gzip, is_current: false };
+            match self.seek(log, &candidate, last, now, &mut found) {
                 // Rotated on.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    tracing::warn!("{}: a rotated log is left out: {error}", candidate.path.display());
-                    continue;
-                }
-            };
-            if candidate.is_current {
-                current = reader.tail().map(|tail| tail.identity);
-            }
-            is_reached |= position.is_some();
-            is_last_found |= position.is_some_and(|position| position == last);
-            wanted.retain(|wanted| position != Some(*wanted));
-            let left = (!candidate.is_current).then_some(now);
-            let note = position.map_or(0, |position| position.note);
-            let is_doubtful = position.is_none();
-            files.push(Followed { log: log.id, reader, is_backlog: true, is_doubtful, note, left });
-            if wanted.is_empty() {
-                break;
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => found.left_out.push((candidate.path, error)),
+                Ok(()) if found.wanted.is_empty() => break,
+                Ok(()) => {}
             }
         }
-        if is_last_found {
-            files.iter_mut().for_each(|file| file.is_doubtful = false);
+        Ok(Some(found))
+    }
+
+    /// Takes the file for one of the log, if it is one that was read, or newer.
+    fn seek<'a>(
+        &'a self,
+        log: &Log,
+        candidate: &Candidate,
+        last: &Position,
+        now: Duration,
+        found: &mut Found<'a>,
+    ) -> io::Result<()> {
+        let opened = self.open_candidate(candidate, &found.wanted, found.is_reached)?;
+        let Some((reader, position)) = opened else { return Ok(()) };
+        if candidate.is_current {
+            found.current = reader.tail().map(|tail| tail.identity);
         }
-        Ok(Some((files, current, !is_last_found)))
+        found.is_reached |= position.is_some();
+        found.is_last_found |= position == Some(last);
+        found.wanted.retain(|wanted| position != Some(*wanted));
+        let left = (!candidate.is_current).then_some(now);
+        let note = position.map_or(0, |position| position.note);
+        let is_doubtful = position.is_none();
+        found.files.push(Followed { log: log.id, reader, is_backlog: true, is_doubtful, note, left });
+        Ok(())
     }
 
     /// The file as it is to be read, and where it was left; `None`: there is nothing to read.

@@ -256,40 +256,52 @@ fn a_file_with_several_names_is_read_once() {
     assert_eq!(log.lines(), ["b"]);
 }
 
-/// Who may not read a log learns which group may. Root may read everything, so a thread of root's takes another user's
-/// rights for files.
+fn is_root() -> bool {
+    // SAFETY:
+    // - the call has no preconditions
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Does it with a user's rights. Root may read everything, so a thread of root's takes another user's rights for files.
+fn as_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let work = || {
+        if is_root() {
+            // SAFETY:
+            // - the call has no preconditions, and holds for this thread alone
+            unsafe { libc::setfsuid(65534) };
+        }
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Who may not read a log learns which group may.
 #[test]
 fn a_log_that_may_not_be_read_is_told_of_with_its_group() {
     let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode(dir.path(), 0o755);
     let folder = dir.path().join("nginx");
     fs::create_dir(&folder).unwrap();
     let log = folder.join("access.log");
     fs::write(&log, "a\n").unwrap();
-    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    // SAFETY:
-    // - the call has no preconditions
-    let is_root = unsafe { libc::geteuid() } == 0;
-    let has_adm = is_root && fs::read_to_string("/etc/group").unwrap_or_default().contains("adm:x:4:");
+    let has_adm = is_root() && fs::read_to_string("/etc/group").unwrap_or_default().contains("adm:x:4:");
     let unread = |paths: LogPaths| {
-        let poll = move || {
-            if is_root {
-                // SAFETY:
-                // - the call has no preconditions, and holds for this thread alone
-                unsafe { libc::setfsuid(65534) };
-            }
+        as_user(|| {
             let mut follower = Follower::new(paths, ALL);
             (follower.poll(Duration::ZERO, |_| ()).unread, follower.has_opened())
-        };
-        std::thread::spawn(poll).join().unwrap()
+        })
     };
     let globs = |pattern: &str| LogPaths::globs(&folder, &[pattern.to_owned()]).unwrap();
-    mode(&folder, 0o755);
+    set_mode(&folder, 0o755);
     for (closed, open_mode) in [(&log, 0o644), (&folder, 0o755)] {
         if has_adm {
             std::os::unix::fs::chown(closed, None, Some(4)).unwrap();
         }
-        mode(closed, if is_root { 0o740 } else { 0 });
+        set_mode(closed, if is_root() { 0o740 } else { 0 });
         for paths in [LogPaths::file(&log), globs("*.log"), globs("access.log")] {
             let (unread, has_opened) = unread(paths);
             assert!(!has_opened);
@@ -297,7 +309,7 @@ fn a_log_that_may_not_be_read_is_told_of_with_its_group() {
             let words = if has_adm { "usermod -aG adm bliss" } else { "usermod -aG" };
             assert!(message.contains("Permission denied") && message.contains(words), "{message}");
         }
-        mode(closed, open_mode);
+        set_mode(closed, open_mode);
         assert_eq!(unread(globs("*.log")), (vec![], true));
     }
 }
@@ -308,4 +320,5 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+mod resume;
 mod rotation;

@@ -99,6 +99,31 @@ fn d6_a_bomb_takes_no_more_memory_than_it_may() {
     assert!(said.contains("1000 bytes that its head says"), "{said}");
 }
 
+/// Of several steps, and not one step more: doubling would take as much again.
+#[test]
+fn d6_a_content_takes_no_more_memory_than_it_has_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long");
+    let mut long: Vec<u8> =
+        (0..u32::try_from(STEP_BYTES).unwrap()).flat_map(u32::to_le_bytes).take(2 * STEP_BYTES + 5).collect();
+    write(&path, KIND, MEANING, NOW, &long).unwrap();
+    let wanted = Wanted { max_bytes: 1 << 30, ..WANTED };
+    let found = read(&path, &wanted).unwrap().bytes;
+    assert!(found == long);
+    assert!(found.capacity() < long.len() + 4096, "{} for {}", found.capacity(), long.len());
+    for (cut, says) in [(4, 2 * STEP_BYTES + 5), (STEP_BYTES, 2 * STEP_BYTES + 5), (5, 2 * STEP_BYTES)] {
+        long.truncate(2 * STEP_BYTES + 5 - cut);
+        // Its head says more, or as much.
+        write(&path, KIND, MEANING, NOW, &long).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let head = Head::decode(bytes.first_chunk().unwrap(), KIND).unwrap();
+        let head = Head { bytes: says as u64, ..head };
+        bytes[..HEAD_BYTES].copy_from_slice(&head.encode());
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(read(&path, &wanted).is_ok(), long.len() == says, "{cut}");
+    }
+}
+
 proptest! {
     #[test]
     fn d6_no_flipped_bit_passes(at in any::<prop::sample::Index>(), bit in 0..8_u32) {

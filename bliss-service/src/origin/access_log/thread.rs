@@ -122,6 +122,7 @@ impl LogThread {
     /// Reads what is new, and publishes if it is time. `now_ms` is the host's clock, `now` any monotonic one.
     pub(super) fn step(&mut self, following: &mut Following, now_ms: u64, now: Duration) -> Step {
         let Following { follower, health, .. } = following;
+        self.aggregator.catch_up_until(now_ms / self.interval_ms * self.interval_ms);
         let polled = self.poll(follower, health, now_ms, now);
         following.caught_up |= (follower.has_opened() || following.is_restored) && !polled.more;
         if now_ms + CLOCK_SET_BACK.as_millis() as u64 <= following.last_ms {

@@ -99,6 +99,16 @@ fn d6_an_aggregator_that_was_read_back_gives_the_same_rows() {
 }
 
 #[test]
+fn d6_hosts_that_cannot_be_cost_nothing_else() {
+    let (mut before, _) = saved();
+    before.hosts = SiteHosts::unsound();
+    let mut back = aggregator(AggregateOptions::default());
+    back.restore(&before.save(Vec::new(), MAX_BYTES).unwrap()).unwrap();
+    assert_eq!(back.keys(), before.keys());
+    assert!(back.hosts.is_sound());
+}
+
+#[test]
 fn what_is_too_long_is_not_saved_and_fewer_keys_are_the_most_active() {
     let (before, _) = saved();
     let said = before.save(Vec::new(), 10_000).unwrap_err();
@@ -109,6 +119,54 @@ fn what_is_too_long_is_not_saved_and_fewer_keys_are_the_most_active() {
     assert!(few.tables.iter().all(|table| table.len() <= 5));
     let held: usize = few.tables.iter().flat_map(|table| table.networks.values()).map(|held| held.keys).sum();
     assert!(held <= few.keys());
+}
+
+#[test]
+fn s14_a_lower_limit_of_bytes_holds_after_a_restart_and_the_most_active_stay() {
+    let (before, _) = saved();
+    let bytes = before.save(Vec::new(), MAX_BYTES).unwrap();
+    let table = |aggregator: &Aggregator| {
+        let of = |table: &Table| table.entries.iter().map(|row| (row.activity.at(START), row.key())).max();
+        aggregator.tables.iter().map(|table| (table.bytes(), of(table))).collect::<Vec<_>>()
+    };
+    let most = table(&before).iter().map(|(bytes, _)| *bytes).max().unwrap();
+    let max_bytes = most / 3;
+    let mut few = aggregator(AggregateOptions { max_bytes, ..AggregateOptions::default() });
+    few.restore(&bytes).unwrap();
+    assert!(table(&few).iter().all(|(bytes, _)| (1..=max_bytes).contains(bytes)));
+    assert!(few.keys() * 5 > before.keys() && few.keys() < before.keys());
+    for ((_, stays), (_, active)) in table(&few).into_iter().zip(table(&before)) {
+        assert_eq!(stays.map(|(activity, _)| activity), active.map(|(activity, _)| activity));
+    }
+}
+
+/// Which keys make room in full dimensions is chosen at random, and both choose the same.
+#[test]
+fn d6_full_dimensions_that_were_read_back_drop_the_same_keys() {
+    let schema = schema();
+    let options = AggregateOptions { max_keys: 40, ..AggregateOptions::default() };
+    let (mut before, mut rows) = (aggregator(options), Rows::new());
+    let mut back = None;
+    let mut rows_back = Rows::new();
+    for number in 0..6000_u64 {
+        // After thirty days what did not come back on the day after is gone, and there is room again.
+        let days = u64::from(number > 3200) + 29 * u64::from(number > 3230);
+        let minutes = 24 * 60 * days + 2 * u64::from(number > 3180);
+        let time_ms = START + number * 700 + minutes * 60_000;
+        if number == 3201 {
+            let mut read = aggregator(options);
+            read.restore(&before.save(Vec::new(), MAX_BYTES).unwrap()).unwrap();
+            back = Some(read);
+        }
+        let both = [Some((&mut before, &mut rows)), back.as_mut().map(|back| (back, &mut rows_back))];
+        for (aggregator, rows) in both.into_iter().flatten() {
+            ingest(aggregator, number, time_ms);
+            apply(rows, aggregator.tick(time_ms / 1000 * 1000), &schema);
+        }
+    }
+    assert!(before.counters().dropped_keys > 1000, "{:?}", before.counters());
+    assert_eq!(before.counters(), back.unwrap().counters());
+    assert!(rows == rows_back);
 }
 
 #[test]

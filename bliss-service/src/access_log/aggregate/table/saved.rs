@@ -51,7 +51,7 @@ impl Table {
         Ok(bytes)
     }
 
-    /// Reads what [`Self::save`] appended. Of more keys than are configured now, the most active at `at_ms` stay.
+    /// Reads what [`Self::save`] appended. Of more keys or bytes than are configured now, the most active at `at_ms` stay.
     pub(crate) fn read(&self, rest: &mut &[u8], at_ms: u64) -> Result<Saved, Unfit> {
         let head: Head = take(rest)?;
         let mut rows: Vec<Row> = Vec::new();
@@ -61,10 +61,17 @@ impl Table {
             row.rings.iter_mut().for_each(Ring::measure);
             rows.push(row);
         }
-        let max_keys = self.limits.keys;
-        if rows.len() > max_keys {
+        let bytes: usize = rows.iter().map(Row::measure).sum();
+        if rows.len() > self.limits.keys || bytes > self.limits.bytes {
             rows.sort_by_key(|row| Reverse((row.activity.at(at_ms), row.last_seen_ms)));
-            rows.truncate(max_keys);
+            rows.truncate(self.limits.keys);
+            let mut bytes = 0_usize;
+            rows.retain(|row| {
+                let with_it = bytes.saturating_add(row.measure());
+                let fits = with_it <= self.limits.bytes;
+                bytes = if fits { with_it } else { bytes };
+                fits
+            });
         }
         let indices: HashMap<_, _> = rows.iter().enumerate().map(|(index, row)| (row.key, index)).collect();
         require(indices.len() == rows.len(), "a key twice")?;
