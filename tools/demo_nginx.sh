@@ -58,11 +58,8 @@ listen = "127.0.0.1:$admin"
 [[origin.access_log]]
 name = "traffic"
 path = "$work/logs/access.log"
-dimensions = ["ip", "subnet", "user_agent", "ip_user_agent"]
-[[model]]
-name = "demo"
-version = "1"
-path = "$PWD/models/default.cbm"
+[checkpoint]
+directory = ""
 TOML
 
 # The example's configuration with other paths, the score in a header, and clients told apart by X-Forwarded-For.
@@ -130,7 +127,7 @@ ask "somebody new" 10.9.9.9 "$browser"
 ask "the scraper" 203.0.113.9 "$browser"
 ask "the scanner" 198.51.100.66 "$browser"
 ask "the crawler" 192.0.2.10 "ExampleBot/2.1 (+http://search.example/bot.html)"
-printf '\n  1 is certainly automated, 99 certainly human. The demo model knows one small site of 2015:\n  expect little, and block nobody by it.\n  Try it:\n\n'
+printf '\n  1 is certainly automated, 99 certainly human. The default model; models/default.md says what it gives and\n  what it does not see.\n  Try it:\n\n'
 echo "    curl -i -H 'X-Forwarded-For: 203.0.113.9' -A 'Mozilla/5.0' http://127.0.0.1:$port/ | grep -i x-bot"
 echo "    curl http://127.0.0.1:$admin/status"
 if [ -t 0 ]; then

@@ -26,6 +26,7 @@ impl Daemon {
             "directory = {site:?}
             publish.interval = \"100ms\"
             admin.listen = \"127.0.0.1:{port}\"
+            checkpoint.directory = \"\"
             [[origin.access_log]]
             name = \"traffic\"
             path = {:?}
