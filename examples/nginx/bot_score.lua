@@ -204,7 +204,8 @@ end
 
 -- What may be told about a request that is asked about: fields of bliss_http_t.
 local FIELDS = {
-    "ip", "method", "target", "scheme", "host", "user_agent", "referrer", "accept", "accept_language", "accept_encoding",
+    "ip", "method", "target", "scheme", "host", "user_agent", "referrer", "accept", "accept_language",
+    "accept_encoding",
     "sec_fetch_site", "sec_fetch_mode", "sec_fetch_dest", "sec_ch_ua", "sec_ch_ua_mobile", "sec_ch_ua_platform",
 }
 -- Inputs that are shown.
@@ -222,29 +223,33 @@ local function explain(args)
     if not handle then
         return ngx.HTTP_SERVICE_UNAVAILABLE, "bliss is not open: " .. why .. "\n"
     end
-    local told = {}
+    local fields = {}
     for name, value in pairs(args) do
         if type(value) ~= "string" then
             return ngx.HTTP_BAD_REQUEST, name .. ": expected one value\n"
         end
     end
     for _, name in ipairs(FIELDS) do
-        told[name] = args[name]
+        fields[name] = args[name]
     end
-    if not told.ip then
+    if not fields.ip then
         return ngx.HTTP_BAD_REQUEST, "expected ?ip=ADDRESS, and what else is known of the request: "
             .. table.concat(FIELDS, ", ") .. "; route or model\n"
     end
     -- Takes memory only in workers that are asked.
     handle:register_explain()
     handle:clear()
-    handle:http(told)
-    local found, reason = handle:explain(args.route, ngx.time(), why_score, args.model, SHOWN)
+    local found, reason = handle:http(fields)
+    if not found then
+        return ngx.HTTP_BAD_REQUEST, reason .. "\n"
+    end
+    found, reason = handle:explain(args.route, ngx.time(), why_score, args.model, SHOWN)
     if not found then
         return ngx.HTTP_NOT_FOUND, reason .. "\n" .. handle:last_error() .. "\n"
     end
     local lines = {
-        ("score %d by %s/%s; %d where nothing is known\n"):format(found.score, found.model, found.version, found.expected_score),
+        ("score %d by %s/%s; %d where nothing is known\n"):format(
+            found.score, found.model, found.version, found.expected_score),
         ("%8s %12s  %-8s %s"):format("points", "value", "row", "input"),
     }
     for _, row in ipairs(found) do
@@ -256,8 +261,8 @@ local function explain(args)
     return ngx.HTTP_OK, table.concat(lines, "\n") .. "\n"
 end
 
--- For content_by_lua, in a server that only people of yours can reach: why an address has its score, as text. It takes a
--- millisecond or two in which the worker does nothing else. See README.md.
+-- For content_by_lua, in a server that only people of yours can reach: why an address has its score, as text. It takes
+-- a millisecond or two in which the worker does nothing else. See README.md.
 function _M.explain()
     local ok, status, text = pcall(explain, ngx.req.get_uri_args())
     if not ok then

@@ -184,7 +184,8 @@ function _M.open(directory, options)
         bound = -1,
         names = table_new(64, 1),
         versions = table_new(64, 1),
-        -- An explanation and one of its contributions, made by `register_explain`; and names of inputs, by model and number.
+        -- An explanation and one of its contributions, made by `register_explain`; and names of inputs, by model and
+        -- number.
         explanation = false,
         contribution = false,
         input_names = table_new(64, 1),
@@ -567,14 +568,14 @@ local function input_name(self, explanation, contribution)
     return name
 end
 
--- Scores the request as `score` does and says what the score comes from, with the active model of a route or with the model of
--- this name. Fills `into`, which may be used again and again, and returns it; or returns nil and the reason.
+-- Scores the request as `score` does and says what the score comes from, with the active model of a route or with the
+-- model of this name. Fills `into`, which may be used again and again, and returns it; or returns nil and the reason.
 --
--- `score`, `expected_score` (of a request of which nothing is known), `probability`, `answer` and `expected` (the model's own
--- numbers), `model`, `version`; and from 1 on, the largest contribution first, tables with `name`, `value` (NaN: not told, or a
--- category), `is_category`, `category_hash`, `status` (how its dimension answered; "unused": it has none), `contribution` to the answer
--- and `points` of the score. With `limit` only so many of them. Below 0, points speak for a bot; all together they are the way
--- from `expected_score` to `score`.
+-- `score`, `expected_score` (of a request of which nothing is known), `probability`, `answer` and `expected` (the
+-- model's own numbers), `model`, `version`; and from 1 on, the largest contribution first, tables with `name`, `value`
+-- (NaN: not told, or a category), `is_category`, `category_hash`, `status` (how its dimension answered; "unused": it
+-- has none), `contribution` to the answer and `points` of the score. With `limit` only so many of them. Below 0, points
+-- speak for a bot; all together they are the way from `expected_score` to `score`.
 function Handle:explain(route, now, into, model, limit)
     if type(into) ~= "table" then
         error("expected a table to fill, found a " .. type(into), 2)
