@@ -17,7 +17,9 @@ use bliss_core::build::DimensionChange;
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::schema::{Dimension, Schema};
 use bliss_service::access_log::aggregate::{AggregateOptions, Aggregator};
-use bliss_service::access_log::features::{BUILT_IN_DIMENSIONS, built_in_dimension, full_dimension};
+use bliss_service::access_log::features::{
+    BUILT_IN_DIMENSIONS, built_in_dimension, full_dimension, windowed_dimension,
+};
 use bliss_service::access_log::parse::Parser;
 
 const LINES_PER_SECOND: u64 = 100;
@@ -39,6 +41,10 @@ fn main() -> Result<()> {
     for_each_line(&mut file, |line| drop(std::hint::black_box(parser.parse(line))))?;
     println!("read and parsed: {:.2} s", started.elapsed().as_secs_f64());
 
+    let four = &BUILT_IN_DIMENSIONS[..4];
+    println!("four dimensions of windows alone, as before features with memory:");
+    count(&mut file, &parser, four, windowed_dimension, false)?;
+    println!("as a backlog: {:.2} s", backlog(&mut file, &parser, &BUILT_IN_DIMENSIONS, of)?);
     let (mut aggregator, _) = count(&mut file, &parser, &BUILT_IN_DIMENSIONS, of, true)?;
     let started = Instant::now();
     let saved = aggregator.save(Vec::new(), u64::MAX).map_err(anyhow::Error::msg)?;
@@ -62,6 +68,31 @@ fn main() -> Result<()> {
         count(&mut file, &parser, &[name], of, false)?;
     }
     Ok(())
+}
+
+/// Seconds in which the log is counted as the past of a daemon that starts: the rows are made once, at its end.
+fn backlog(
+    file: &mut File,
+    parser: &Parser,
+    names: &[&str],
+    of: fn(&str) -> Option<Dimension>,
+) -> Result<f64> {
+    let dimensions: Vec<_> = names.iter().filter_map(|name| of(name)).collect();
+    let all: Vec<usize> = (0..dimensions.len()).collect();
+    let schema = Schema { dimensions, ..Schema::default() };
+    let options = AggregateOptions { is_replay: true, ..AggregateOptions::default() };
+    let mut aggregator = Aggregator::new(&schema, &all, &KeySecret([7; SECRET_BYTES]), options)?;
+    let mut end_ms = 0;
+    for_each_line(file, |line| end_ms = parser.parse(line).map_or(end_ms, |record| record.time_ms + 1000))?;
+    let started = Instant::now();
+    aggregator.start(end_ms);
+    for_each_line(file, |line| {
+        if let Ok(record) = parser.parse(line) {
+            aggregator.ingest_backlog(&record);
+        }
+    })?;
+    drop(std::hint::black_box(aggregator.tick(end_ms)));
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// Counts the log into these dimensions.
