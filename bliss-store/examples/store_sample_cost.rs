@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         missing: 0.0,
     };
     let names: Vec<String> = model.floats.iter().map(|float| float.name.clone()).collect();
-    let inputs = names.iter().map(|name| InputBins { name: name.clone(), bins: bins(0.1) }).collect();
+    let inputs =
+        names.iter().take(128).map(|name| InputBins { name: name.clone(), bins: bins(0.1) }).collect();
     model.distribution = Some(Distribution { requests: 1, score: bins(10.0), inputs });
     let compiled = compile(&model)?;
     // Each dimension that the model names, with the features that it takes, keyed by the address.
