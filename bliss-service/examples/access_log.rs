@@ -42,7 +42,9 @@ fn main() -> Result<()> {
     println!("read and parsed: {:.2} s", started.elapsed().as_secs_f64());
 
     let four = &BUILT_IN_DIMENSIONS[..4];
-    println!("four dimensions of windows alone, as before features with memory:");
+    println!(
+        "four dimensions of windows alone, what was counted before features with memory (by the code of today):"
+    );
     count(&mut file, &parser, four, windowed_dimension, false)?;
     println!("as a backlog: {:.2} s", backlog(&mut file, &parser, &BUILT_IN_DIMENSIONS, of)?);
     let (mut aggregator, _) = count(&mut file, &parser, &BUILT_IN_DIMENSIONS, of, true)?;

@@ -159,7 +159,7 @@ fn d7_a_shift_of_traffic_is_told_by_its_input_and_the_same_traffic_is_not() {
     assert!(daemon.terminate().success());
     assert!(dir.path().join("state/drift.state").is_file());
     let daemon = Daemon::start(dir.path(), CONFIG);
-    assert!(daemon.said(0, "begins anew").is_empty(), "{:?}", daemon.log.lock());
+    assert!(daemon.said(0, "learning starts over").is_empty(), "{:?}", daemon.log.lock());
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn d7_whatever_workers_leave_in_the_counts_the_daemon_lives() {
     fs::write(dir.path().join("state/drift.state"), "{").unwrap();
     let mut daemon = Daemon::start(dir.path(), CONFIG);
     daemon.until("its models", |daemon| !state(daemon).is_empty());
-    assert_eq!(daemon.said(0, "begins anew").len(), 1);
+    assert_eq!(daemon.said(0, "learning starts over").len(), 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def named(rows, root=None, seconds=3600):
         log.write_text("".join(combined(rows)), encoding="utf-8", errors="surrogateescape")
         run([tool, "-c", config, "machines", "add", "bliss", "-a", "-f", Path(folder) / "etc/credentials.yaml"], seconds)
         run([program, "-c", config, "-dsn", f"file://{log}", "-type", "nginx"], seconds)
-        with sqlite3.connect(database) as found:
+        with closing(sqlite3.connect(database)) as found:
             pairs = found.execute("SELECT DISTINCT source_ip, scenario FROM alerts WHERE source_ip != ''").fetchall()
     return pandas.DataFrame(sorted(pairs), columns=["ip", "scenario"])
 

@@ -74,13 +74,13 @@ impl Slots {
         }
     }
 
-    /// Forgets slots: those of another plan are looked at anew.
+    /// Forgets slots: those of another plan are looked at from the start.
     pub(super) fn forget(&mut self) {
         self.seen.clear();
     }
 }
 
-/// Whether each row has fewer requests than before, or none as before: a slot that begins anew.
+/// Whether each row has fewer requests than before, or none as before: a slot that was cleared.
 fn all_fell(now: &[Counts], before: &[Counts]) -> bool {
     let totals = || now.iter().map(total).zip(before.iter().map(total));
     totals().all(|(now, before)| now < before || before == 0 && now == 0)
@@ -174,7 +174,7 @@ mod tests {
         let mut world = World::new();
         (0..9).for_each(|_| world.count());
         world.look();
-        // The slot, or the file, is made again: all begins anew.
+        // The slot, or the file, was made again: counting starts over.
         world.words.iter().for_each(|word| word.store(0, Relaxed));
         Slot::new(&world.words).unwrap().begin_drift(plan());
         world.count();

@@ -95,7 +95,10 @@ impl Drift {
         let file = config.drift.state.clone().unwrap_or_else(|| folder.join(memory::DEFAULT_NAME));
         match memory::read(&file) {
             Ok(kept) => inner.kept = kept,
-            Err(error) => tracing::warn!("{}: {error}; what was known of drift begins anew", file.display()),
+            Err(error) => tracing::warn!(
+                "{}: {error}; what was known of drift is lost, and learning starts over",
+                file.display()
+            ),
         }
         inner.file = Some(file);
     }
@@ -176,10 +179,7 @@ impl Drift {
         if !known.is_empty()
             && let Err(error) = memory::write(&file, &known)
         {
-            tracing::warn!(
-                "{}: {error}; after a restart, what is known of drift begins anew",
-                file.display()
-            );
+            tracing::warn!("{}: {error}; after a restart, learning about drift starts over", file.display());
         }
     }
 }

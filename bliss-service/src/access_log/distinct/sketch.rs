@@ -1,7 +1,7 @@
 //! How an estimator is kept and read back.
 //!
 //! The crate reads what it wrote itself, but trusts it: an array of hashes would be freed with another length than it was made
-//! with, and a number of empty registers that cannot be would overflow. So arrays are inserted anew here, and the rest is
+//! with, and a number of empty registers that cannot be would overflow. So arrays are inserted one by one here, and the rest is
 //! looked at before the crate gets it.
 
 use serde::de::{Deserialize, Deserializer, Error};
