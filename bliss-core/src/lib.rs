@@ -10,6 +10,7 @@
 //! | [`http`] | from what a web server knows of a request to attributes |
 //! | [`key`] | the keyed 64-bit hash that names a row |
 //! | [`table`] | the feature table of a dimension: one cache miss per lookup |
+//! | [`prefixes`] | networks of addresses: the longest prefix that matches |
 //! | [`publication`] | the two publications, features and models, and the frame around them |
 //! | [`request`], [`scorer`], [`score`] | from a request to feature values and a bot score |
 //! | [`metrics`] | what workers count in memory that they share with the daemon |
@@ -35,6 +36,7 @@ pub mod http;
 pub mod key;
 pub mod metrics;
 mod name;
+pub mod prefixes;
 pub mod publication;
 pub mod request;
 pub mod schema;

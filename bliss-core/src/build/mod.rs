@@ -3,6 +3,7 @@
 mod features;
 mod frame;
 mod models;
+mod prefixes;
 mod table;
 
 pub use features::{
@@ -10,4 +11,5 @@ pub use features::{
     schema_id,
 };
 pub use models::{ModelSet, NamedModel, NamedRoute};
+pub use prefixes::{PrefixTableBuilder, PrefixesError};
 pub use table::{BuildJob, Column, Rows, Source, TableMut, Target, build, build_jobs, finish};
