@@ -161,17 +161,25 @@ pub struct KeyPart {
     pub v4_prefix: Option<u8>,
     /// For an IPv6 address: how many leading bits count, the rest are set to 0.
     pub v6_prefix: Option<u8>,
+    /// Rows name networks ([`crate::prefixes`]), and an address has the row of the longest one that it is in. It is then the
+    /// only part of its key.
+    pub longest_prefix: bool,
 }
 
 impl KeyPart {
     /// The whole value of the attribute `name`.
     pub fn whole(name: &str) -> Self {
-        Self { attribute: name.into(), v4_prefix: None, v6_prefix: None }
+        Self { attribute: name.into(), v4_prefix: None, v6_prefix: None, longest_prefix: false }
     }
 
     /// The address in attribute `name`, cut to `v4` bits for IPv4 and `v6` bits for IPv6.
     pub fn subnet(name: &str, v4: u8, v6: u8) -> Self {
-        Self { attribute: name.into(), v4_prefix: Some(v4), v6_prefix: Some(v6) }
+        Self { v4_prefix: Some(v4), v6_prefix: Some(v6), ..Self::whole(name) }
+    }
+
+    /// The longest network that has a row and that the address in attribute `name` is in.
+    pub fn network(name: &str) -> Self {
+        Self { longest_prefix: true, ..Self::whole(name) }
     }
 }
 
@@ -231,6 +239,20 @@ pub fn builtin_attributes() -> [(&'static str, AttributeKind); 12] {
 fn kind_of<'a>(name: &str, mut own: impl Iterator<Item = (&'a str, AttributeKind)>) -> Option<AttributeKind> {
     let builtin = || builtin_attributes().into_iter().find(|(builtin, _)| *builtin == name);
     own.find(|(own, _)| *own == name).or_else(builtin).map(|(_, kind)| kind)
+}
+
+impl Dimension {
+    /// Whether its rows name networks, of which the longest counts.
+    pub fn is_by_prefix(&self) -> bool {
+        self.key.iter().any(|part| part.longest_prefix)
+    }
+}
+
+impl ArchivedDimension {
+    /// Whether its rows name networks, of which the longest counts.
+    pub fn is_by_prefix(&self) -> bool {
+        self.key.iter().any(|part| part.longest_prefix)
+    }
 }
 
 impl ArchivedOnStale {
@@ -347,6 +369,20 @@ impl Schema {
                 return fail("prefix lengths are at most 32 (IPv4) and 128 (IPv6)".into());
             }
         }
+        if d.is_by_prefix() {
+            let is_one_address = match d.key.as_slice() {
+                [part] => self.attribute_kind(&part.attribute) == Some(AttributeKind::Ip),
+                _ => false,
+            };
+            let is_whole = d.key.iter().all(|part| part.v4_prefix.is_none() && part.v6_prefix.is_none());
+            if !is_one_address || !is_whole {
+                return fail(
+                    "where the longest prefix counts, the key is one attribute of type ip, without prefix lengths; they are \
+                     in the rows"
+                        .into(),
+                );
+            }
+        }
         check_unique("feature", d.features.iter().map(|f| &f.name)).or_else(|e| fail(e.0))?;
         for f in &d.features {
             if f.kind == FeatureKind::Category {
@@ -437,6 +473,13 @@ mod tests {
                 .push(Attribute { name: "x".into(), kind: AttributeKind::Hex { bytes: 0 } }))
             .contains("1 to 64")
         );
+        for key in [
+            vec![KeyPart::network("host")],
+            vec![KeyPart::network("ip"), KeyPart::whole("host")],
+            vec![KeyPart { longest_prefix: true, ..KeyPart::subnet("ip", 24, 48) }],
+        ] {
+            assert!(error(|s| s.dimensions[0].key = key).contains("one attribute of type ip"));
+        }
         let twice = error(|s| {
             let f = s.dimensions[0].features[0].clone();
             s.dimensions[0].features.push(f);

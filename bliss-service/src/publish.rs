@@ -120,11 +120,11 @@ impl Store for Publisher {
     }
 }
 
-/// Rows of each dimension.
+/// Rows or prefixes of each dimension.
 fn rows(current: Option<FeaturesRef<'_>>) -> Vec<u64> {
     let Some(current) = current else { return Vec::new() };
     let dimensions = current.schema().dimensions.len();
-    (0..dimensions).map(|index| current.table(index).map_or(0, |table| table.rows())).collect()
+    (0..dimensions).map(|index| current.dimension(index).map_or(0, |rows| rows.rows())).collect()
 }
 
 /// A directory that this process publishes to.

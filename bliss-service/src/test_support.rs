@@ -71,6 +71,11 @@ impl Kept {
     pub(crate) fn last(&self) -> (usize, Vec<f32>) {
         match &self.changes.lock().unwrap().last().unwrap().dimensions[0].1 {
             DimensionChange::Replace(rows) => (rows.len(), rows.values.clone()),
+            DimensionChange::Prefixes(prefixes) => {
+                let rows = prefixes.open().unwrap();
+                let values = (0..rows.layout().rows()).flat_map(|at| rows.row(at).unwrap().values());
+                (prefixes.len(), values.collect())
+            }
             DimensionChange::Patch { upserts, .. } => (upserts.len(), upserts.values.clone()),
         }
     }

@@ -74,6 +74,41 @@ fn a_row_of_a_file_reaches_readers_and_stays_when_the_daemon_ends() {
 }
 
 #[test]
+fn p7_networks_of_a_file_reach_readers_and_a_bad_one_leaves_the_last_good() {
+    let config = FILE.replace("key = [\"ip\"]", "key = [\"ip\"]\nmatch = \"longest_prefix\"");
+    let dir = directory();
+    let mut client = Client::open(dir.path().join("shm")).unwrap();
+    let mut daemon = Daemon::start(dir.path(), &config);
+    let text = "key.ip,updated_at,x\n192.0.2.0/24,7,5\n192.0.2.128/25,7,6\n2001:db8::/32,7,7\n";
+    replace(dir.path(), "rows.csv", text);
+    daemon.until("the rows", |_| look_up(&mut client, "192.0.2.1") == Some((5.0, Status::Fresh)));
+    for (address, expected) in [
+        ("192.0.2.129", (6.0, Status::Fresh)),
+        ("::ffff:192.0.2.129", (6.0, Status::Fresh)),
+        ("2001:db8:1::1", (7.0, Status::Fresh)),
+        ("198.51.100.1", (-1.0, Status::Missing)),
+        ("unknown", (-1.0, Status::Absent)),
+    ] {
+        assert_eq!(look_up(&mut client, address), Some(expected), "{address}");
+    }
+    assert_eq!(daemon.status()["features"]["dimensions"][0]["rows"], 3);
+
+    replace(dir.path(), "rows.csv", "key.ip,updated_at,x\n192.0.2.1/24,7,5\n");
+    daemon.until("the refusal", |d| d.status()["origins"][0]["state"] == "refused");
+    let refusal = daemon.status()["origins"][0]["last_refusal"].clone();
+    assert_eq!(refusal["reason"], "bad_key");
+    assert!(refusal["message"].as_str().unwrap().contains("the network is 192.0.2.0/24"), "{refusal}");
+    assert_eq!(look_up(&mut client, "192.0.2.129"), Some((6.0, Status::Fresh)), "the last good stays");
+
+    // The next daemon has another feature: networks stay, and the new column has its default.
+    assert!(daemon.terminate().success());
+    let wider = config.replace("max = 100 }", "max = 100 }, { name = \"y\", default = 8 }");
+    let mut daemon = Daemon::start(dir.path(), &wider);
+    replace(dir.path(), "rows.csv", "key.ip,updated_at,x,y\n192.0.2.0/24,7,9,10\n");
+    daemon.until("the new row", |_| look_up(&mut client, "192.0.2.129") == Some((9.0, Status::Fresh)));
+}
+
+#[test]
 fn s6_a_killed_daemon_loses_nothing_that_was_published() {
     let dir = directory();
     fs::write(dir.path().join("rows.csv"), "key.ip,updated_at,x\n192.0.2.1,7,5\n").unwrap();

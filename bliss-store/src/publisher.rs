@@ -348,7 +348,7 @@ impl Publisher {
     /// not fit or the copy would be too large.
     fn patch(&mut self, change: &Change) -> Result<Option<Publication>, PublishError> {
         let (Some(generation), threads) = (self.features.generation(), self.threads) else { return Ok(None) };
-        change.check(self.schema.dimensions.len())?;
+        change.check(&self.schema)?;
         let len = self.features.current().map_or(0, |bytes| bytes.len() as u64);
         let mut standby = self.features.standby(len)?;
         let last = self.last_change.take().filter(|(made, _)| *made == generation);

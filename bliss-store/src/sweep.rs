@@ -45,14 +45,16 @@ impl Sweeper {
         // Each dimension at most once per call, from where the last call stopped.
         for _ in 0..dimensions.len() {
             let index = self.dimension;
-            let (Some(_), Ok(table)) = (dimensions.get(index), features.table(index)) else {
+            if dimensions.get(index).is_none() {
                 (self.dimension, self.slot) = (0, 0);
                 continue;
-            };
+            }
             let limit = self.limit(index);
-            let slots = if limit.is_none() { 0 } else { table.layout().slots() };
+            // Prefixes have no table, and go as a whole or not at all.
+            let table = features.table(index).ok().filter(|_| limit.is_some());
+            let slots = table.map_or(0, |table| table.layout().slots());
             let end = slots.min(self.slot.saturating_add(left));
-            let rows = table.rows_in(self.slot.min(end)..end);
+            let rows = table.into_iter().flat_map(|table| table.rows_in(self.slot.min(end)..end));
             let keys: Vec<_> =
                 rows.filter(|(_, row)| is_expired(row.updated_at, limit, now)).map(|(key, _)| key).collect();
             if !keys.is_empty() {
@@ -75,6 +77,7 @@ impl Sweeper {
             let limit = self.limit(*index);
             let mut removed = Vec::new();
             match change {
+                DimensionChange::Prefixes(_) => {}
                 DimensionChange::Replace(rows) => retain(rows, limit, now, &mut removed),
                 DimensionChange::Patch { upserts, deletes } => {
                     retain(upserts, limit, now, &mut removed);
@@ -94,7 +97,7 @@ impl Sweeper {
         let mut expired = Expired::new();
         for (index, keys) in found {
             let keys = match change.dimensions.iter_mut().find(|(changed, _)| *changed == index) {
-                Some((_, DimensionChange::Replace(_))) => continue,
+                Some((_, DimensionChange::Replace(_) | DimensionChange::Prefixes(_))) => continue,
                 Some((_, DimensionChange::Patch { upserts, deletes })) => {
                     let mut keys: BTreeSet<u64> = keys.into_iter().collect();
                     for changed in upserts.keys.iter().chain(&*deletes) {

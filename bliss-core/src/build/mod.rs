@@ -3,7 +3,7 @@
 mod features;
 mod frame;
 mod models;
-mod prefixes;
+pub(crate) mod prefixes;
 mod table;
 
 pub use features::{
@@ -11,5 +11,5 @@ pub use features::{
     schema_id,
 };
 pub use models::{ModelSet, NamedModel, NamedRoute};
-pub use prefixes::{PrefixTableBuilder, PrefixesError};
+pub use prefixes::{BuiltPrefixes, PrefixRows, PrefixTableBuilder, PrefixesError};
 pub use table::{BuildJob, Column, Rows, Source, TableMut, Target, build, build_jobs, finish};

@@ -58,10 +58,6 @@ pub(crate) struct Part {
     pub(crate) root_bits: u32,
 }
 
-impl Part {
-    pub(crate) const NONE: Self = Self { at: 0, bytes: 0, root_bits: 0 };
-}
-
 /// Sizes of a table's parts, read from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixLayout {

@@ -31,12 +31,20 @@
 mod layout;
 mod lookup;
 mod prefix;
+mod rows;
 
 pub use layout::{PrefixLayout, PrefixTableError};
 pub use lookup::PrefixTable;
 pub use prefix::{Address, Prefix, PrefixError};
+pub use rows::{PrefixRowsLayout, PrefixRowsRef};
 
+#[cfg(feature = "build")]
 pub(crate) use layout::{
     HEADER_BYTES, KIND_BITMAP, KIND_LIST, KIND_SHIFT, MAGIC, MAX_VALUE, NODE_UNIT, PAYLOAD_MASK, VERSION,
 };
+#[cfg(feature = "build")]
 pub(crate) use lookup::AddressBits;
+pub(crate) use lookup::{prefetch_node, prefetch_root};
+pub(crate) use rows::PrefixLocator;
+#[cfg(feature = "build")]
+pub(crate) use rows::ROWS_MAGIC;

@@ -23,7 +23,7 @@ pub const HEADER_BYTES: usize = 64;
 pub const ALIGN: usize = 64;
 
 pub(crate) const MAGIC: [u8; 8] = *b"BLISSFRM";
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use crate::attribute::{Canonical, TextRoom, Value};
 use crate::http::{HttpRequest, RequestValue, Rule, is_of_site};
 use crate::key::{KeyBuilder, KeySecret, SECRET_BYTES};
 use crate::name::Name;
-use crate::publication::features::FeaturesRef;
+use crate::prefixes::{Address, PrefixLocator, PrefixRowsLayout};
+use crate::publication::features::{DimensionRows, FeaturesRef};
 use crate::publication::frame::FrameError;
 use crate::request::{MAX_ATTRIBUTES, Names, Request};
 use crate::schema::{
@@ -12,7 +13,9 @@ use crate::schema::{
     MAX_SITE_HOSTS, OnStale,
 };
 use crate::score::Status;
-use crate::table::{Buffers, Clock, Instructions, Layout, Lookup, LookupEntry, look_up};
+use crate::table::{
+    Buffers, Clock, Instructions, Layout, Locator, Lookup, LookupEntry, PrefixEntry, look_up,
+};
 use bliss_catboost::category_hash;
 
 /// All dimensions of the features.
@@ -32,6 +35,8 @@ pub struct BoundDimensions {
     site_hosts: Vec<Name>,
     /// What a lookup needs of each dimension, side by side.
     lookup_entries: Vec<LookupEntry>,
+    /// The same of those that are matched by the longest prefix.
+    prefix_entries: Vec<PrefixEntry>,
     features: Vec<BoundFeature>,
     /// As rows hold them.
     defaults: Vec<[u8; 4]>,
@@ -44,10 +49,19 @@ struct BoundDimension {
     attributes: [Option<u8>; MAX_KEY_PARTS],
     max_age_seconds: u32,
     on_stale: OnStale,
-    table_offset: usize,
-    layout: Layout,
+    place: Place,
+    columns: usize,
     /// Index of its first feature in the vector of values.
     first: usize,
+}
+
+/// Where rows are, and how they are found there.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// By key, in the table at this offset.
+    Keys(usize, Layout),
+    /// By the longest prefix.
+    Prefixes(usize, PrefixRowsLayout),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +83,7 @@ impl BoundDimensions {
             dimensions: Vec::with_capacity(MAX_DIMENSIONS),
             site_hosts: Vec::with_capacity(MAX_SITE_HOSTS),
             lookup_entries: Vec::with_capacity(MAX_DIMENSIONS),
+            prefix_entries: Vec::with_capacity(MAX_DIMENSIONS),
             features: Vec::with_capacity(MAX_FEATURES),
             defaults: Vec::with_capacity(MAX_FEATURES),
         }
@@ -81,7 +96,7 @@ impl BoundDimensions {
         let identity = Some((features.schema_id(), names.registered()));
         if self.bound.take() == identity {
             for (index, dimension) in self.dimensions.iter_mut().enumerate() {
-                (dimension.table_offset, dimension.layout) = table_offset(&features, index)?;
+                dimension.place = place(&features, index)?;
             }
             self.fill_lookup_entries();
             self.bound = identity;
@@ -107,10 +122,19 @@ impl BoundDimensions {
     /// Copies what lookups need; within the capacity, since there are no more than dimensions.
     fn fill_lookup_entries(&mut self) {
         self.lookup_entries.clear();
-        let entry = |d: &BoundDimension| {
-            LookupEntry::new(&d.layout, d.table_offset, d.first, d.max_age_seconds, d.on_stale)
-        };
-        self.lookup_entries.extend(self.dimensions.iter().map(entry));
+        self.prefix_entries.clear();
+        for (dimension, bound) in self.dimensions.iter().enumerate() {
+            let locator = match &bound.place {
+                Place::Keys(offset, layout) => Locator::new(layout, *offset),
+                Place::Prefixes(offset, layout) => {
+                    let locator = PrefixLocator::new(layout, *offset);
+                    self.prefix_entries.push(PrefixEntry { dimension, locator });
+                    Locator::NONE
+                }
+            };
+            let BoundDimension { first, columns, max_age_seconds, on_stale, .. } = *bound;
+            self.lookup_entries.push(LookupEntry::new(locator, first, columns, max_age_seconds, on_stale));
+        }
     }
 
     /// Forgets everything.
@@ -122,6 +146,7 @@ impl BoundDimensions {
         self.dimensions.clear();
         self.site_hosts.clear();
         self.lookup_entries.clear();
+        self.prefix_entries.clear();
         self.features.clear();
         self.defaults.clear();
     }
@@ -133,14 +158,13 @@ impl BoundDimensions {
         dimension: &ArchivedDimension,
         names: &Names,
     ) -> Result<(), FrameError> {
-        let (table_offset, layout) = table_offset(features, index)?;
         let mut bound = BoundDimension {
             key: KeyBuilder::of_archived(features.schema(), dimension).ok_or(FrameError::Metadata)?,
             attributes: [None; MAX_KEY_PARTS],
             max_age_seconds: dimension.max_age_seconds.to_native(),
             on_stale: dimension.on_stale.to_native(),
-            table_offset,
-            layout,
+            place: place(features, index)?,
+            columns: dimension.features.len(),
             first: self.features.len(),
         };
         for (to, part) in bound.attributes.iter_mut().zip(dimension.key.iter()) {
@@ -223,7 +247,7 @@ impl BoundDimensions {
         let (dimension_name, feature_name) = name.split_once('.')?;
         let index = self.dimensions.iter().position(|d| d.key.dimension() == dimension_name)?;
         let dimension = self.dimensions.get(index)?;
-        let columns = self.features.get(dimension.first..)?.get(..dimension.layout.columns())?;
+        let columns = self.features.get(dimension.first..)?.get(..dimension.columns)?;
         let column = columns.iter().position(|f| f.name.as_str() == feature_name)?;
         Some((index, dimension.first + column, columns.get(column)?.is_category))
     }
@@ -240,10 +264,11 @@ impl BoundDimensions {
         Some(f32::from_bits(category_hash(canonical.text(kind, &mut TextRoom::default()))))
     }
 
-    /// The key of dimension `index` for attribute values given in the order of its key; `None` where one does not fit.
+    /// The key of dimension `index` for attribute values given in the order of its key; `None` where one does not fit, or rows
+    /// are matched by the longest prefix, which have no keys.
     pub fn key(&self, index: usize, values: &[Value<'_>]) -> Option<u64> {
         let dimension = self.dimensions.get(index)?;
-        if values.len() != dimension.key.parts() {
+        if values.len() != dimension.key.parts() || dimension.is_by_prefix() {
             return None;
         }
         dimension.key.key(&self.secret, |i| values.get(i).copied()).ok()
@@ -269,29 +294,49 @@ impl BoundDimensions {
             if mask >> index & 1 == 0 {
                 return Err(Status::Unused);
             }
-            self.dimensions.get(index).and_then(|d| self.request_key(d, request)).ok_or(Status::Absent)
+            let dimension = self.dimensions.get(index).filter(|dimension| !dimension.is_by_prefix());
+            dimension.and_then(|d| self.request_key(d, request)).ok_or(Status::Absent)
         };
-        look_up(self.instructions, self.lookup(features, now), key, buffers);
+        let address = |index: usize| {
+            let dimension = self.dimensions.get(index).filter(|_| mask >> (index & 63) & 1 == 1)?;
+            let attribute = (*dimension.attributes.first()?)?;
+            let value = request.attribute(usize::from(attribute))?;
+            Address::of_bytes(Canonical::new(AttributeKind::Ip, value)?.bytes())
+        };
+        look_up(self.instructions, self.lookup(features, now), key, address, buffers);
     }
 
     pub(super) fn look_up_keys(&self, features: &[u8], keys: &[u64], now: u32, buffers: &mut Buffers) {
-        let key = |index: usize| match keys.get(index) {
+        let is_by_prefix =
+            |index: usize| self.dimensions.get(index).is_some_and(BoundDimension::is_by_prefix);
+        let key = |index: usize| match keys.get(index).filter(|_| !is_by_prefix(index)) {
             // The key of empty slots.
             Some(0) => Err(Status::Missing),
             Some(key) => Ok(*key),
             None => Err(Status::Absent),
         };
-        look_up(self.instructions, self.lookup(features, now), key, buffers);
+        look_up(self.instructions, self.lookup(features, now), key, |_| None, buffers);
     }
 
     #[inline]
     fn lookup<'a>(&'a self, features: &'a [u8], now: u32) -> Lookup<'a> {
         let clock = Clock { now, latest: now.saturating_add(self.clock_skew_seconds) };
-        Lookup { entries: &self.lookup_entries, features, clock, defaults: &self.defaults }
+        let (entries, prefixes) = (&self.lookup_entries, &self.prefix_entries);
+        Lookup { entries, prefixes, features, clock, defaults: &self.defaults }
     }
 }
 
-fn table_offset(features: &FeaturesRef<'_>, index: usize) -> Result<(usize, Layout), FrameError> {
-    let (offset, layout) = features.table_offset(index)?;
-    Ok((usize::try_from(offset).map_err(|_| FrameError::Section { index })?, layout))
+impl BoundDimension {
+    #[inline]
+    fn is_by_prefix(&self) -> bool {
+        matches!(self.place, Place::Prefixes(..))
+    }
+}
+
+fn place(features: &FeaturesRef<'_>, index: usize) -> Result<Place, FrameError> {
+    let offset = usize::try_from(features.rows_offset(index)?).map_err(|_| FrameError::Section { index })?;
+    Ok(match features.dimension(index)? {
+        DimensionRows::Keys(table) => Place::Keys(offset, *table.layout()),
+        DimensionRows::Prefixes(prefixes) => Place::Prefixes(offset, *prefixes.layout()),
+    })
 }

@@ -191,7 +191,8 @@ impl Scorer {
         self.looked_up()
     }
 
-    /// Looks up by keys that the caller made itself, one per dimension in the order of the schema.
+    /// Looks up by keys that the caller made itself, one per dimension in the order of the schema. Dimensions that are matched by
+    /// the longest prefix have none, and are absent.
     pub fn look_up_keys(&mut self, features: &[u8], keys: &[u64], now: u32) -> (&[f32], &[Status]) {
         self.dimensions.look_up_keys(features, keys, now, &mut self.buffers);
         self.looked_up()

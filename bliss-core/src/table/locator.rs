@@ -59,6 +59,17 @@ impl LookupState {
 }
 
 impl Locator {
+    /// Of no table.
+    pub(crate) const NONE: Self = Self {
+        pilots_offset: usize::MAX,
+        slots_offset: 0,
+        regions: 0,
+        region_pilots: 0,
+        region_slots: 0,
+        stride: 0,
+        region_bytes: 0,
+    };
+
     /// For the table of this layout at `table_offset`.
     pub fn new(layout: &Layout, table_offset: usize) -> Self {
         Self {
@@ -90,6 +101,12 @@ impl Locator {
             offset: self.pilots_offset
                 + (probe.region * u64::from(self.region_pilots) + probe.bucket) as usize,
         }
+    }
+
+    /// The state of a key whose slot is known to be at `offset`.
+    #[inline]
+    pub(crate) fn at(key: u64, offset: usize) -> LookupState {
+        LookupState { key, offset, ..LookupState::NO_KEY }
     }
 
     /// Continues with the pilot: the offset of the only slot that can hold the key.

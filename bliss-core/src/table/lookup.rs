@@ -1,8 +1,8 @@
 //! From the keys of a request to its rows: the part of a lookup that waits for memory.
 
-use super::layout::Layout;
 use super::locator::{Locator, LookupState};
 use super::read::{Row, copy_columns, prefetch};
+use crate::prefixes::{Address, PrefixLocator, prefetch_node, prefetch_root};
 use crate::schema::{MAX_DIMENSIONS, OnStale};
 use crate::score::Status;
 
@@ -23,20 +23,20 @@ pub(crate) struct LookupEntry {
 }
 
 impl LookupEntry {
-    /// Of a dimension whose features begin at index `first` of the vector of values.
+    /// Of a dimension whose `columns` features begin at index `first` of the vector of values.
     pub(crate) fn new(
-        layout: &Layout,
-        table_offset: usize,
+        locator: Locator,
         first: usize,
+        columns: usize,
         max_age_seconds: u32,
         on_stale: OnStale,
     ) -> Self {
         // A schema has no more features than fit; indices beyond the vector would be left alone.
         let narrow = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         Self {
-            locator: Locator::new(layout, table_offset),
+            locator,
             first: narrow(first),
-            columns: narrow(layout.columns()),
+            columns: narrow(columns),
             max_age_seconds: if max_age_seconds == 0 { u32::MAX } else { max_age_seconds },
             drops_stale: on_stale == OnStale::Default,
         }
@@ -49,6 +49,14 @@ impl LookupEntry {
     }
 }
 
+/// What lookups read of a dimension that is matched by its longest prefix, beside its [`LookupEntry`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PrefixEntry {
+    /// Index of the dimension.
+    pub(crate) dimension: usize,
+    pub(crate) locator: PrefixLocator,
+}
+
 /// What a lookup writes, kept from one to the next so that it need not be made ready each time.
 #[derive(Debug)]
 pub(crate) struct Buffers {
@@ -57,6 +65,7 @@ pub(crate) struct Buffers {
     /// How each dimension answered.
     pub(crate) statuses: [Status; MAX_DIMENSIONS],
     states: [LookupState; BATCH],
+    addresses: [Option<Address>; BATCH],
 }
 
 impl Buffers {
@@ -65,6 +74,7 @@ impl Buffers {
             values: vec![0.0; values].into(),
             statuses: [Status::Unused; MAX_DIMENSIONS],
             states: [LookupState::NO_KEY; BATCH],
+            addresses: [None; BATCH],
         }
     }
 }
@@ -74,7 +84,7 @@ impl Buffers {
 pub(crate) enum Instructions {
     /// Those that every processor of the architecture has.
     Baseline,
-    /// x86-64 with AVX2 and BMI2. Made by [`Self::detect`] alone, where the processor has them.
+    /// x86-64 with AVX2, BMI2 and POPCNT. Made by [`Self::detect`] alone, where the processor has them.
     #[cfg(target_arch = "x86_64")]
     Avx2,
 }
@@ -83,7 +93,10 @@ impl Instructions {
     /// The fastest that this processor has.
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt")
+        {
             return Self::Avx2;
         }
         Self::Baseline
@@ -110,6 +123,8 @@ impl Clock {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lookup<'a> {
     pub(crate) entries: &'a [LookupEntry],
+    /// Those of them that are matched by the longest prefix, in their order.
+    pub(crate) prefixes: &'a [PrefixEntry],
     pub(crate) features: &'a [u8],
     pub(crate) clock: Clock,
     /// Values of rows that are not there, as rows hold them.
@@ -118,35 +133,59 @@ pub(crate) struct Lookup<'a> {
 
 /// Writes the rows of all dimensions, or defaults where there is none, and how each dimension answered. `key` gives the
 /// key of a dimension, which is not 0, or what to answer without one; values of [`Status::Unused`] ones stay as they are.
+/// `address` gives the address of a dimension that is matched by its longest prefix; without one it answers as `key` says.
 #[inline]
 pub(crate) fn look_up(
     instructions: Instructions,
     lookup: Lookup<'_>,
     key: impl Fn(usize) -> Result<u64, Status>,
+    address: impl Fn(usize) -> Option<Address>,
     buffers: &mut Buffers,
 ) {
     match instructions {
-        Instructions::Baseline => run_passes(lookup, key, buffers),
+        Instructions::Baseline => run_passes(lookup, key, address, buffers),
         #[cfg(target_arch = "x86_64")]
         // SAFETY:
-        // - the processor has AVX2 and BMI2, else there would be no such value: `Instructions::detect`
-        Instructions::Avx2 => unsafe { run_passes_avx2(lookup, key, buffers) },
+        // - the processor has AVX2, BMI2 and POPCNT, else there would be no such value: `Instructions::detect`
+        Instructions::Avx2 => unsafe { run_passes_avx2(lookup, key, address, buffers) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi2")]
-fn run_passes_avx2(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
-    run_passes(lookup, key, buffers);
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+fn run_passes_avx2(
+    lookup: Lookup<'_>,
+    key: impl Fn(usize) -> Result<u64, Status>,
+    address: impl Fn(usize) -> Option<Address>,
+    buffers: &mut Buffers,
+) {
+    run_passes(lookup, key, address, buffers);
 }
 
-/// Three passes over a batch of dimensions, so that their cache misses overlap: ask for pilots, ask for slots, read.
+/// Three passes over a batch of dimensions, so that their cache misses overlap: ask for pilots, ask for slots, read. Those by
+/// prefix go their own way in between, from root to node to row.
 #[inline(always)]
-fn run_passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, buffers: &mut Buffers) {
-    let Lookup { entries, features, clock, defaults } = lookup;
-    let Buffers { values, statuses, states } = buffers;
+fn run_passes(
+    lookup: Lookup<'_>,
+    key: impl Fn(usize) -> Result<u64, Status>,
+    address: impl Fn(usize) -> Option<Address>,
+    buffers: &mut Buffers,
+) {
+    let Lookup { entries, prefixes, features, clock, defaults } = lookup;
+    let Buffers { values, statuses, states, addresses } = buffers;
     for (batch, (entries, statuses)) in entries.chunks(BATCH).zip(statuses.chunks_mut(BATCH)).enumerate() {
         let first = batch * BATCH;
+        let prefixes = || {
+            let of_batch = prefixes.iter().map(move |entry| (entry.dimension.wrapping_sub(first), entry));
+            of_batch.filter(|(i, _)| *i < BATCH)
+        };
+        for (i, entry) in prefixes() {
+            let Some(to) = addresses.get_mut(i) else { continue };
+            *to = address(entry.dimension);
+            if let Some(address) = *to {
+                prefetch_root(features, &entry.locator.table, address);
+            }
+        }
         for (i, ((entry, state), status)) in
             entries.iter().zip(states.iter_mut()).zip(&mut *statuses).enumerate()
         {
@@ -162,12 +201,27 @@ fn run_passes(lookup: Lookup<'_>, key: impl Fn(usize) -> Result<u64, Status>, bu
                 }
             }
         }
+        for (i, entry) in prefixes() {
+            if let (Some(Some(address)), Some(status)) = (addresses.get(i), statuses.get_mut(i)) {
+                prefetch_node(features, &entry.locator.table, *address);
+                *status = Status::Missing;
+            }
+        }
         for (entry, state) in entries.iter().zip(states.iter_mut()) {
             let Some(pilot) = features.get(state.offset) else { continue };
             entry.locator.resolve(state, *pilot);
             // The lines between first and last of a wide row come along by themselves when it is copied.
             prefetch(features, state.offset);
             prefetch(features, state.offset + entry.locator.stride() - 1);
+        }
+        for (i, entry) in prefixes() {
+            if let (Some(Some(address)), Some(state)) = (addresses.get(i), states.get_mut(i))
+                && let Some((key, offset)) = entry.locator.find(features, *address)
+            {
+                *state = Locator::at(key, offset);
+                prefetch(features, offset);
+                prefetch(features, offset + entry.locator.stride - 1);
+            }
         }
         for ((entry, state), status) in entries.iter().zip(&*states).zip(statuses) {
             let Some(values) = values.get_mut(entry.range()) else { continue };

@@ -27,5 +27,5 @@ mod read;
 
 pub use layout::{Layout, SLOT_HEAD_BYTES, TableError};
 pub use locator::{Locator, LookupState};
-pub(crate) use lookup::{Buffers, Clock, Instructions, Lookup, LookupEntry, look_up};
+pub(crate) use lookup::{Buffers, Clock, Instructions, Lookup, LookupEntry, PrefixEntry, look_up};
 pub use read::{Row, TableRef, prefetch};

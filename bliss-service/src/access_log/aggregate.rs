@@ -74,6 +74,15 @@ pub enum Ingested {
 /// Why an access log cannot fill a dimension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitDimension {
+    /// Its rows name networks, and a log has single addresses.
+    #[error(
+        "dimension `{dimension}`: an access log counts addresses and fills no dimension with match = \"longest_prefix\"; cut the \
+         address to a prefix instead: key = [{{ attr = \"ip\", v4_prefix = 24, v6_prefix = 48 }}]"
+    )]
+    Prefixes {
+        /// The dimension.
+        dimension: String,
+    },
     /// A log line lacks an attribute of its key.
     #[error(
         "dimension `{dimension}`: an access log has no attribute `{attribute}`; it has {}",

@@ -230,6 +230,10 @@ pub(super) struct Dimension {
     /// Attributes that make the key, in order; an address may be cut to a prefix.
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) key: Vec<KeyPart>,
+    /// How a row is found: by its "exact" key, or by the "longest_prefix". Then the key is one address, rows name networks (key.ip =
+    /// 192.0.2.0/24), and an address has the row of the longest one that it is in; docs/service.md says more.
+    #[serde(rename = "match", default)]
+    pub(super) matching: Match,
     /// A row older than this when it is read is stale; "0s": never.
     #[serde(default = "seconds::<3600>", with = "humantime_serde")]
     pub(super) max_age: Duration,
@@ -241,6 +245,15 @@ pub(super) struct Dimension {
     /// everything that came with it.
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) features: Vec<Feature>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Match {
+    #[default]
+    Exact,
+    LongestPrefix,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -267,6 +280,13 @@ pub(super) const DIMENSION_EXAMPLE: &str = r#"
 #key = ["session"]
 #max_age = "10m"
 #features = [{ name = "captchas_solved_1h" }]
+
+#[[dimension]]
+#name = "hosting"
+#key = ["ip"]
+#match = "longest_prefix"
+#max_age = "30d"
+#features = [{ name = "is_hosting", min = 0.0, max = 1.0 }]
 "#;
 
 /// `"ip"` or `{ attr = "ip", v4_prefix = 24, v6_prefix = 48 }`.

@@ -192,6 +192,7 @@ impl Resolver<'_> {
             attribute: part.attr,
             v4_prefix: part.v4_prefix,
             v6_prefix: part.v6_prefix,
+            longest_prefix: options.matching == options::Match::LongestPrefix,
         });
         Ok(Dimension {
             key: key.collect(),

@@ -27,6 +27,11 @@ pub(super) fn row_bytes(features: usize) -> u64 {
     (features as u64).saturating_mul(4).saturating_add(48)
 }
 
+/// The same of a row that names a network, which is sorted and laid out before it is published.
+pub(super) fn prefix_row_bytes(features: usize) -> u64 {
+    (features as u64).saturating_mul(4).saturating_add(300)
+}
+
 impl Limits {
     /// The most rows of dimensions whose rows take at least `row_bytes`.
     pub(super) fn rows(&self, row_bytes: u64) -> u64 {

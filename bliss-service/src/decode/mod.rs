@@ -12,16 +12,16 @@ use std::io::{BufRead, Read as _};
 use std::path::Path;
 
 use bliss_core::attribute::Value;
-use bliss_core::build::Rows;
-use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{Change, DimensionChange, PrefixRows, Rows};
 use bliss_core::key::KeySecret;
+use bliss_core::prefixes::Prefix;
 use bliss_core::schema::{Feature, FeatureKind, Schema};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::keys::DimensionKeys;
 use crate::refusal::{Reason, Refusal};
 use bliss_core::key::KeyError;
-use limits::{Limited, row_bytes};
+use limits::{Limited, prefix_row_bytes, row_bytes};
 use room::Room;
 
 pub use limits::Limits;
@@ -82,6 +82,8 @@ struct Target {
     index: usize,
     name: String,
     keys: DimensionKeys,
+    /// Rows name networks, of which the longest counts.
+    by_prefix: bool,
     features: Vec<Feature>,
     by_name: HashMap<String, usize>,
     defaults: Vec<f32>,
@@ -99,7 +101,11 @@ impl Decoder {
             features: dimension.features.clone(),
             by_name: dimension.features.iter().enumerate().map(|(at, f)| (f.name.clone(), at)).collect(),
             defaults: dimension.features.iter().map(|feature| feature.default).collect(),
-            row_bytes: row_bytes(dimension.features.len()),
+            by_prefix: dimension.is_by_prefix(),
+            row_bytes: match dimension.is_by_prefix() {
+                true => prefix_row_bytes(dimension.features.len()),
+                false => row_bytes(dimension.features.len()),
+            },
         };
         let dimensions: Vec<_> = known.map(target).collect();
         let least = dimensions.iter().map(|target| target.row_bytes).min().unwrap_or_default();
@@ -123,7 +129,7 @@ impl Decoder {
             RowFormat::Jsonl => jsonl::read(input, &mut builder),
             RowFormat::Csv => csv::read(input, &mut builder),
         });
-        read.and_then(|()| builder.check_rows()).map_err(|mut refusal| {
+        read.and_then(|()| builder.check_rows()).and_then(|()| builder.finish()).map_err(|mut refusal| {
             refusal.message = format!(
                 "{name}{}{}",
                 if refusal.message.starts_with("line ") { ", " } else { ": " },
@@ -131,8 +137,7 @@ impl Decoder {
             );
             shorten(&mut refusal.message);
             refusal
-        })?;
-        Ok(builder.finish())
+        })
     }
 
     /// The dimension named `name`, or the only one.
@@ -168,15 +173,34 @@ struct Builder<'d> {
     decoder: &'d Decoder,
     tables: Vec<Table>,
     rows: u64,
-    /// Bytes that the rows take.
-    bytes: u64,
-    /// The bytes at which they are next compared with the room.
-    next_look: u64,
+    taken: Taken,
     key_collisions: u64,
     newest_updated_at: u32,
     /// The row being read, in the width of its dimension.
     values: Vec<f32>,
     given: Vec<bool>,
+}
+
+/// The memory that rows take.
+struct Taken {
+    bytes: u64,
+    /// The bytes at which they are next compared with the room.
+    next_look: u64,
+}
+
+impl Taken {
+    /// Takes up the last of `rows` rows, one of `dimension`.
+    fn add(&mut self, decoder: &Decoder, dimension: &Target, rows: u64) -> Result<(), Refusal> {
+        self.bytes += dimension.row_bytes;
+        if self.bytes > decoder.limits.max_decoded_bytes {
+            return Err(decoder.limits.too_much(&dimension.name, dimension.row_bytes, rows));
+        }
+        if self.bytes >= self.next_look {
+            self.next_look = self.bytes + room::STEP;
+            decoder.room.as_ref().map_or(Ok(()), |room| room.check(self.bytes))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -185,6 +209,44 @@ struct Table {
     given: Given,
     /// From key to a second hash of what made it, and the row's index; small, since there is one for each row.
     seen: HashMap<u64, (u32, u32)>,
+    /// The row's index of each network, where rows name networks.
+    networks: HashMap<Prefix, u32>,
+}
+
+impl Table {
+    /// Takes up what row `row` is called another time.
+    fn join(
+        &mut self,
+        row: u32,
+        updated_at: u32,
+        values: &[f32],
+        what: impl Fn() -> String,
+    ) -> Result<(), Refusal> {
+        let row = row as usize;
+        let same =
+            self.rows.row(row).iter().zip(values).all(|(held, value)| held.to_bits() == value.to_bits());
+        if !same {
+            let message = format!("{} appears twice, with different values", what());
+            return Err(Refusal::new(Reason::DuplicateKey, message));
+        }
+        self.rows.updated_at[row] = self.rows.updated_at[row].max(updated_at);
+        Ok(())
+    }
+
+    /// What replaces the dimension.
+    fn change(self, target: &Target) -> Result<DimensionChange, Refusal> {
+        if !target.by_prefix {
+            return Ok(DimensionChange::Replace(self.rows));
+        }
+        let mut prefixes = PrefixRows::new(target.features.len());
+        let networks = self.networks.into_iter().map(|(network, row)| (network, row as usize));
+        let pushed: Result<(), _> = networks
+            .map(|(network, row)| prefixes.push(network, self.rows.updated_at[row], self.rows.row(row)))
+            .collect();
+        let built = pushed.and_then(|()| prefixes.build());
+        let refused = |error| Refusal::new(Reason::TooManyRows, format!("`{}`: {error}", target.name));
+        built.map(DimensionChange::Prefixes).map_err(refused)
+    }
 }
 
 impl<'d> Builder<'d> {
@@ -197,13 +259,13 @@ impl<'d> Builder<'d> {
                 ..Given::default()
             },
             seen: HashMap::new(),
+            networks: HashMap::new(),
         };
         Self {
             decoder,
             tables: decoder.dimensions.iter().map(table).collect(),
             rows: 0,
-            bytes: 0,
-            next_look: room::STEP,
+            taken: Taken { bytes: 0, next_look: room::STEP },
             key_collisions: 0,
             newest_updated_at: 0,
             values: Vec::new(),
@@ -262,6 +324,9 @@ impl<'d> Builder<'d> {
             return Err(Refusal::new(Reason::TooManyRows, message));
         }
         let dimension = &self.decoder.dimensions[target];
+        if dimension.by_prefix {
+            return self.end_network(target, updated_at, attribute);
+        }
         let name_of = |at: usize| dimension.keys.attributes().nth(at).unwrap_or_default().to_owned();
         let mut check = Xxh3::with_seed(1);
         let key = dimension.keys.key_and_parts(
@@ -291,32 +356,58 @@ impl<'d> Builder<'d> {
         let index = table.rows.len() as u32;
         match table.seen.entry(key) {
             Entry::Vacant(vacant) => {
-                self.bytes += dimension.row_bytes;
-                if self.bytes > limits.max_decoded_bytes {
-                    return Err(limits.too_much(&dimension.name, dimension.row_bytes, self.rows));
-                }
-                if self.bytes >= self.next_look {
-                    self.next_look = self.bytes + room::STEP;
-                    self.decoder.room.as_ref().map_or(Ok(()), |room| room.check(self.bytes))?;
-                }
+                self.taken.add(self.decoder, dimension, self.rows)?;
                 vacant.insert((check, index));
                 table.rows.push(key, updated_at, &self.values);
                 self.newest_updated_at = self.newest_updated_at.max(updated_at);
             }
             Entry::Occupied(occupied) => {
                 let (other_check, row) = *occupied.get();
-                let row = row as usize;
                 if other_check != check {
                     self.key_collisions += 1;
                     return Ok(());
                 }
-                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-                if bits(table.rows.row(row)) != bits(&self.values) {
-                    let message =
-                        format!("a key of `{}` appears twice, with different values", dimension.name);
-                    return Err(Refusal::new(Reason::DuplicateKey, message));
-                }
-                table.rows.updated_at[row] = table.rows.updated_at[row].max(updated_at);
+                table.join(row, updated_at, &self.values, || format!("a key of `{}`", dimension.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a row of a dimension whose rows name networks.
+    fn end_network<'a>(
+        &mut self,
+        target: usize,
+        updated_at: u32,
+        attribute: impl Fn(&str) -> Option<Value<'a>>,
+    ) -> Result<(), Refusal> {
+        let dimension = &self.decoder.dimensions[target];
+        let name = dimension.keys.attributes().next().unwrap_or_default();
+        let bad = |message: String| Refusal::new(Reason::BadKey, message);
+        let network = match attribute(name) {
+            None => return Err(bad(format!("no `key.{name}`, which a row of `{}` needs", dimension.name))),
+            Some(Value::Text(text)) => Prefix::parse(text).map_err(|error| {
+                let shown: String = String::from_utf8_lossy(text).chars().take(60).collect();
+                bad(format!("`key.{name}`: {error}; found {shown:?}"))
+            })?,
+            Some(Value::U64(number)) => {
+                return Err(bad(format!("`key.{name}`: expected an address or a network, found {number}")));
+            }
+            Some(Value::Binary(_)) => return Err(bad(format!("`key.{name}`: expected text"))),
+        };
+        let table = &mut self.tables[target];
+        let index = table.rows.len() as u32;
+        match table.networks.entry(network) {
+            Entry::Vacant(vacant) => {
+                self.taken.add(self.decoder, dimension, self.rows)?;
+                vacant.insert(index);
+                // Networks have no keys.
+                table.rows.push(0, updated_at, &self.values);
+                self.newest_updated_at = self.newest_updated_at.max(updated_at);
+            }
+            Entry::Occupied(occupied) => {
+                let row = *occupied.get();
+                let what = || format!("the network {network} of `{}`", dimension.name);
+                table.join(row, updated_at, &self.values, what)?;
             }
         }
         Ok(())
@@ -331,19 +422,21 @@ impl<'d> Builder<'d> {
         Err(Refusal::new(Reason::TooFewRows, message))
     }
 
-    fn finish(self) -> Accepted {
+    fn finish(self) -> Result<Accepted, Refusal> {
         let rows = self.tables.iter().map(|table| table.rows.len() as u64).sum();
         let given = self.tables.iter().map(|table| Given { rows: table.rows.len() as u64, ..table.given });
         let given = given.collect();
         let indices = self.decoder.dimensions.iter().map(|target| target.index);
-        let changes = self.tables.into_iter().map(|table| DimensionChange::Replace(table.rows));
-        Accepted {
-            change: Change { dimensions: indices.zip(changes).collect() },
+        let tables = self.tables.into_iter().zip(&self.decoder.dimensions);
+        let changes = tables.map(|(table, target)| table.change(target));
+        let dimensions = indices.zip(changes).map(|(index, change)| Ok((index, change?)));
+        Ok(Accepted {
+            change: Change { dimensions: dimensions.collect::<Result<_, Refusal>>()? },
             rows,
             key_collisions: self.key_collisions,
             newest_updated_at: self.newest_updated_at,
             given,
-        }
+        })
     }
 }
 

@@ -18,6 +18,10 @@ fn schema() -> Schema {
         dimension("other", &["ip"], vec![Feature::number("x")]),
         dimension("ip", &["ip"], vec![range, Feature::number("b"), category]),
         dimension("pair", &["ip", "asn"], vec![Feature::number("c")]),
+        Dimension {
+            key: vec![KeyPart::network("ip")],
+            ..dimension("network", &[], vec![Feature::number("n"), Feature::number("m")])
+        },
     ];
     Schema { dimensions, ..Schema::default() }
 }
@@ -307,4 +311,60 @@ proptest::proptest! {
         }
         let _ = decoder.decode("x", RowFormat::Jsonl, &TWO.as_bytes()[..cut.min(TWO.len())]);
     }
+}
+
+fn networks(accepted: &Accepted) -> Vec<Option<(u32, Vec<f32>)>> {
+    let Some((3, DimensionChange::Prefixes(prefixes))) = accepted.change.dimensions.first() else {
+        panic!("{accepted:?}")
+    };
+    let prefixes = prefixes.open().unwrap();
+    let row = |address: &str| {
+        let row = prefixes.get(address.parse::<std::net::IpAddr>().unwrap().into())?;
+        Some((row.updated_at, row.values().collect()))
+    };
+    ["192.0.2.1", "192.0.2.200", "198.51.100.7", "2001:db8::1"].map(row).into()
+}
+
+#[test]
+fn networks_become_prefixes() {
+    let text = "key.ip,updated_at,n,m\n192.0.2.0/24,7,1,\n192.0.2.128/25,8,2,3\n198.51.100.7,9,4,\n\
+        2001:db8::/32,7,1,0\n::ffff:192.0.2.0/120,9,1,\n";
+    let expected = [(9, [1.0, 0.0]), (8, [2.0, 3.0]), (9, [4.0, 0.0]), (7, [1.0, 0.0])];
+    let accepted = csv(&[3], text).unwrap();
+    assert_eq!(networks(&accepted), expected.map(|(at, values)| Some((at, values.to_vec()))));
+    assert_eq!((accepted.rows, accepted.newest_updated_at), (4, 8.max(9)));
+    let lines = r#"{"key":{"ip":"192.0.2.0/24"},"updated_at":9,"features":{"n":1}}"#;
+    let accepted = jsonl(&[3], lines).unwrap();
+    assert_eq!(networks(&accepted), [Some((9, vec![1.0, 0.0])), Some((9, vec![1.0, 0.0])), None, None]);
+}
+
+#[test]
+fn s2_networks_are_refused_whole() {
+    let good = "key.ip,updated_at,n\n192.0.2.0/24,7,1\n";
+    for (line, reason, message) in [
+        (
+            "192.0.2.1/24,7,1",
+            Reason::BadKey,
+            "line 3: `key.ip`: bits beyond the prefix length are set; the network is 192.0.2.0/24",
+        ),
+        ("192.0.2.0/33,7,1", Reason::BadKey, "0 to 32"),
+        ("example.com,7,1", Reason::BadKey, "expected an address or a network"),
+        (",7,1", Reason::BadKey, "no `key.ip`"),
+        ("192.0.2.0/24,7,2", Reason::DuplicateKey, "the network 192.0.2.0/24 of `network` appears twice"),
+        ("192.0.2.0/25,7,NaN", Reason::NotFinite, "NaN"),
+    ] {
+        let refusal = csv(&[3], &format!("{good}{line}\n")).unwrap_err();
+        assert_eq!(refusal.reason, reason, "{line}: {refusal}");
+        assert!(refusal.message.contains(message), "{line}: {refusal}");
+    }
+    let number = r#"{"key":{"ip":7},"updated_at":9}"#;
+    assert_eq!(jsonl(&[3], number).unwrap_err().reason, Reason::BadKey);
+    let many: String = (0..11).map(|i| format!("192.0.{i}.0/24,7,1\n")).collect();
+    let refusal = csv(&[3], &format!("key.ip,updated_at,n\n{many}")).unwrap_err();
+    assert_eq!(refusal.reason, Reason::TooManyRows);
+    let limits = Limits { max_decoded_bytes: 1000, ..LIMITS };
+    let decoder = Decoder::new(&schema(), &[3], &SECRET, limits);
+    let refusal =
+        decoder.decode("f", RowFormat::Csv, format!("key.ip,updated_at,n\n{many}").as_bytes()).unwrap_err();
+    assert_eq!(refusal.reason, Reason::TooLarge, "{refusal}");
 }

@@ -3,14 +3,17 @@
 // The writer's side: a panic here is the daemon's, never a worker's.
 #![allow(clippy::indexing_slicing)]
 
+use std::borrow::Cow;
+
 use rkyv::util::AlignedVec;
 
 use super::change::{Change, DimensionChange, FeaturesError, rows_after};
+use super::prefixes::bytes_after;
 use super::space_budget::SpaceBudget;
 use crate::build::frame::{Packer, write_header};
 use crate::build::table::{self, BuildJob, Column, Rows, Source};
 use crate::key::KeySecret;
-use crate::publication::features::{FeaturesRef, Metadata};
+use crate::publication::features::{DimensionRows, FeaturesRef, Metadata};
 use crate::publication::frame::{FrameError, Kind, Section};
 use crate::schema::{ArchivedDimension, Dimension, Schema};
 use crate::table::{Layout, TableError, TableRef};
@@ -28,8 +31,28 @@ pub fn schema_id(schema: &Schema) -> Result<u64, FeaturesError> {
 pub struct FeaturesBuilder<'a> {
     metadata: AlignedVec,
     metadata_at: Section,
-    dimensions: Vec<LaidOutTable<'a>>,
+    dimensions: Vec<LaidOut<'a>>,
     bytes: u64,
+}
+
+/// The rows of a dimension about to be written.
+#[derive(Debug)]
+struct LaidOut<'a> {
+    rows: LaidOutRows<'a>,
+    section: Section,
+}
+
+#[derive(Debug)]
+enum LaidOutRows<'a> {
+    Keys(LaidOutTable<'a>),
+    Prefixes(Cow<'a, [u8]>),
+}
+
+/// The rows of a dimension to be, before their layout is chosen.
+#[derive(Debug)]
+enum NewRows<'a> {
+    Keys(NewTable<'a>),
+    Prefixes(Cow<'a, [u8]>),
 }
 
 /// A table to be, before its layout is chosen.
@@ -52,7 +75,6 @@ struct LaidOutTable<'a> {
     /// The old table's bytes serve as they are.
     is_unchanged: bool,
     layout: Layout,
-    section: Section,
 }
 
 impl core::fmt::Debug for FeaturesBuilder<'_> {
@@ -77,16 +99,19 @@ impl<'a> FeaturesBuilder<'a> {
     ) -> Result<Self, FeaturesError> {
         schema.validate()?;
         let dimensions = schema.dimensions.len();
-        change.check(dimensions)?;
+        change.check(schema)?;
         let mut packer = Packer::new();
         let mut tables = Vec::with_capacity(dimensions);
         let mut budget = SpaceBudget::default();
         for (index, dimension) in schema.dimensions.iter().enumerate() {
-            let table = NewTable::new(schema, dimension, current, change.of(index))?;
-            budget.add(table.rows, table.width);
-            tables.push(table);
+            let rows = NewRows::new(schema, dimension, current, change.of(index))?;
+            match &rows {
+                NewRows::Keys(table) => budget.add(table.rows, table.width),
+                NewRows::Prefixes(bytes) => budget.add_whole(bytes.len()),
+            }
+            tables.push(rows);
         }
-        let tables = tables.into_iter().map(|table| table.lay_out(&budget));
+        let tables = tables.into_iter().map(|rows| rows.lay_out(&budget));
         let mut tables = tables.collect::<Result<Vec<_>, _>>()?;
         // The metadata has a fixed size once the number of tables is known; it comes first, so that a reader that
         // opens the features touches few pages.
@@ -99,7 +124,7 @@ impl<'a> FeaturesBuilder<'a> {
         let size = metadata(vec![Section { offset: 0, len: 0 }; dimensions])?.len();
         let metadata_at = packer.append(size);
         for p in &mut tables {
-            p.section = packer.append(p.layout.bytes());
+            p.section = packer.append(p.bytes());
         }
         let metadata = metadata(tables.iter().map(|p| p.section).collect())?;
         Ok(Self { metadata, metadata_at, dimensions: tables, bytes: packer.bytes() })
@@ -130,14 +155,27 @@ impl<'a> FeaturesBuilder<'a> {
         dest[self.metadata_at.offset as usize..][..self.metadata.len()].copy_from_slice(&self.metadata);
         for p in &self.dimensions {
             let table = &mut dest[p.section.offset as usize..][..p.section.len as usize];
-            p.write(table, parts, &run)
-                .map_err(|error| FeaturesError::Table { dimension: p.table.name.into(), error })?;
+            match &p.rows {
+                LaidOutRows::Keys(rows) => rows
+                    .write(table, parts, &run)
+                    .map_err(|error| FeaturesError::Table { dimension: rows.table.name.into(), error })?,
+                LaidOutRows::Prefixes(bytes) => table.copy_from_slice(bytes),
+            }
         }
         Ok(())
     }
 }
 
-impl<'a> NewTable<'a> {
+impl LaidOut<'_> {
+    fn bytes(&self) -> usize {
+        match &self.rows {
+            LaidOutRows::Keys(table) => table.layout.bytes(),
+            LaidOutRows::Prefixes(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl<'a> NewRows<'a> {
     fn new(
         schema: &'a Schema,
         dimension: &'a Dimension,
@@ -150,7 +188,7 @@ impl<'a> NewTable<'a> {
         if let Some(current) = current
             && let Some((index, held)) = same_key(schema, dimension, &current)
         {
-            old = Some(current.table(index)?);
+            old = Some(current.dimension(index)?);
             columns.extend(dimension.features.iter().map(|feature| {
                 let same =
                     |f: &crate::schema::ArchivedFeature| f.name == feature.name && f.kind == feature.kind;
@@ -160,9 +198,21 @@ impl<'a> NewTable<'a> {
             same_columns = held.features.len() == columns.len()
                 && columns.iter().enumerate().all(|(i, c)| *c == Column::Old(i));
         }
+        if dimension.is_by_prefix() {
+            let old = match old {
+                Some(DimensionRows::Prefixes(old)) => Some(old),
+                _ => None,
+            };
+            return bytes_after(dimension, old, &columns, same_columns, change).map(Self::Prefixes);
+        }
+        let mut old = match old {
+            Some(DimensionRows::Keys(old)) => Some(old),
+            _ => None,
+        };
         let kept = old.map_or(0, |t| t.rows());
         let rows = match change {
-            None => kept,
+            // Prefixes are refused before.
+            None | Some(DimensionChange::Prefixes(_)) => kept,
             Some(DimensionChange::Replace(rows)) => {
                 old = None;
                 rows.len() as u64
@@ -170,10 +220,20 @@ impl<'a> NewTable<'a> {
             Some(DimensionChange::Patch { upserts, deletes }) => rows_after(old, upserts, deletes),
         };
         let (name, width) = (&dimension.name, dimension.features.len());
-        Ok(Self { name, width, rows, old, columns, same_columns, change })
+        Ok(Self::Keys(NewTable { name, width, rows, old, columns, same_columns, change }))
     }
 
     /// Chooses the layout, given what all tables must hold.
+    fn lay_out(self, budget: &SpaceBudget) -> Result<LaidOut<'a>, FeaturesError> {
+        let rows = match self {
+            Self::Keys(table) => LaidOutRows::Keys(table.lay_out(budget)?),
+            Self::Prefixes(bytes) => LaidOutRows::Prefixes(bytes),
+        };
+        Ok(LaidOut { rows, section: Section { offset: 0, len: 0 } })
+    }
+}
+
+impl<'a> NewTable<'a> {
     fn lay_out(self, budget: &SpaceBudget) -> Result<LaidOutTable<'a>, FeaturesError> {
         let room_to_double = budget.has_room_to_double(self.rows, self.width);
         let fresh = Layout::with_room(self.rows, self.width, room_to_double)
@@ -187,7 +247,6 @@ impl<'a> NewTable<'a> {
         Ok(LaidOutTable {
             is_unchanged: held.is_some() && self.change.is_none(),
             layout: held.unwrap_or(fresh),
-            section: Section { offset: 0, len: 0 },
             table: self,
         })
     }
@@ -206,7 +265,7 @@ impl LaidOutTable<'_> {
         }
         let none = Rows::new(self.layout.columns());
         let (upserts, deletes, last_wins) = match self.table.change {
-            None => (&none, [].as_slice(), true),
+            None | Some(DimensionChange::Prefixes(_)) => (&none, [].as_slice(), true),
             Some(DimensionChange::Replace(rows)) => (rows, [].as_slice(), false),
             Some(DimensionChange::Patch { upserts, deletes }) => (upserts, deletes.as_slice(), true),
         };
@@ -227,6 +286,7 @@ fn same_key<'a>(
     let same = held.1.key.len() == dimension.key.len()
         && held.1.key.iter().zip(&dimension.key).all(|(a, b)| {
             a.attribute == b.attribute
+                && a.longest_prefix == b.longest_prefix
                 && a.v4_prefix.as_ref().copied() == b.v4_prefix
                 && a.v6_prefix.as_ref().copied() == b.v6_prefix
                 && current.schema().attribute_kind(&b.attribute) == schema.attribute_kind(&b.attribute)

@@ -5,10 +5,11 @@
 
 use std::collections::HashSet;
 
+use crate::build::prefixes::{BuiltPrefixes, PrefixesError};
 use crate::build::table::{Rows, TableMut, Target};
 use crate::publication::features::FeaturesRef;
 use crate::publication::frame::FrameError;
-use crate::schema::SchemaError;
+use crate::schema::{Schema, SchemaError};
 use crate::table::{TableError, TableRef};
 
 /// What is new in one dimension.
@@ -16,6 +17,8 @@ use crate::table::{TableError, TableRef};
 pub enum DimensionChange {
     /// These rows and no others; a key that is there twice is an error.
     Replace(Rows),
+    /// For a dimension that is matched by the longest prefix: these prefixes and no others.
+    Prefixes(BuiltPrefixes),
     /// First the keys that go, then the rows that are added or replaced; of two with one key the later counts.
     Patch {
         /// Rows that are added or replaced.
@@ -37,6 +40,7 @@ impl Change {
     pub fn len(&self) -> usize {
         let count = |change: &DimensionChange| match change {
             DimensionChange::Replace(rows) => rows.len(),
+            DimensionChange::Prefixes(prefixes) => prefixes.len(),
             DimensionChange::Patch { upserts, deletes } => upserts.len() + deletes.len(),
         };
         self.dimensions.iter().map(|(_, change)| count(change)).sum()
@@ -52,15 +56,31 @@ impl Change {
         self.dimensions.iter().all(|(_, change)| matches!(change, DimensionChange::Patch { .. }))
     }
 
-    /// Whether each dimension named is one of so many, and named once: of two changes of one, which counts would depend
-    /// on the order in which they are made.
+    /// Whether each dimension named is one of the schema, named once, and changed as its rows are found: by keys or by prefixes.
+    /// Of two changes of one, which counts would depend on the order in which they are made.
     ///
     /// # Errors
-    /// [`FeaturesError::Dimension`], [`FeaturesError::Twice`].
-    pub fn check(&self, dimensions: usize) -> Result<(), FeaturesError> {
-        for (i, &(index, _)) in self.dimensions.iter().enumerate() {
-            if index >= dimensions {
-                return Err(FeaturesError::Dimension { index, dimensions });
+    /// [`FeaturesError::Dimension`], [`FeaturesError::Twice`], [`FeaturesError::Match`], [`FeaturesError::Prefixes`].
+    pub fn check(&self, schema: &Schema) -> Result<(), FeaturesError> {
+        let dimensions = schema.dimensions.len();
+        for (i, (index, change)) in self.dimensions.iter().enumerate() {
+            let index = *index;
+            let dimension =
+                schema.dimensions.get(index).ok_or(FeaturesError::Dimension { index, dimensions })?;
+            let name = || dimension.name.clone();
+            let expected = dimension.features.len();
+            match change {
+                DimensionChange::Prefixes(prefixes)
+                    if dimension.is_by_prefix() && prefixes.width() != expected =>
+                {
+                    let error = PrefixesError::Width { expected, found: prefixes.width() };
+                    return Err(FeaturesError::Prefixes { dimension: name(), error });
+                }
+                _ if matches!(change, DimensionChange::Prefixes(_)) != dimension.is_by_prefix() => {
+                    let expected = if dimension.is_by_prefix() { "prefixes" } else { "keys" };
+                    return Err(FeaturesError::Match { dimension: name(), expected });
+                }
+                _ => {}
             }
             if self.dimensions[..i].iter().any(|(earlier, _)| *earlier == index) {
                 return Err(FeaturesError::Twice { index });
@@ -91,6 +111,22 @@ pub enum FeaturesError {
         /// What is wrong.
         error: TableError,
     },
+    /// A dimension's prefixes do not fit it or cannot be made.
+    #[error("dimension {dimension:?}: {error}")]
+    Prefixes {
+        /// Name of the dimension.
+        dimension: String,
+        /// What is wrong.
+        error: PrefixesError,
+    },
+    /// A change by keys of a dimension that is matched by prefixes, or the other way round.
+    #[error("dimension {dimension:?}: its rows are found by {expected}, and so must its change be")]
+    Match {
+        /// Name of the dimension.
+        dimension: String,
+        /// `keys` or `prefixes`.
+        expected: &'static str,
+    },
     /// The change names a dimension that the schema does not have.
     #[error("change of dimension number {index}, but the schema has {dimensions}")]
     Dimension {
@@ -114,7 +150,8 @@ pub enum FeaturesError {
 ///
 /// # Errors
 /// [`TableError::Full`] or [`TableError::Crowded`] where the table must be laid out again, by [`super::TableRelocation`] or
-/// [`FeaturesBuilder`]: then `target` holds part of the change. A change that [replaces](DimensionChange::Replace) is refused.
+/// [`FeaturesBuilder`]: then `target` holds part of the change. A change that [replaces](DimensionChange::Replace) is refused, and one of
+/// [prefixes](DimensionChange::Prefixes).
 pub fn apply_in_place<T: Target + ?Sized>(
     target: &mut T,
     index: usize,

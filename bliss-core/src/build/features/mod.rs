@@ -2,6 +2,7 @@
 
 mod builder;
 mod change;
+mod prefixes;
 mod relocation;
 mod space_budget;
 
@@ -13,9 +14,9 @@ pub use space_budget::SpaceBudget;
 use crate::publication::features::FeaturesRef;
 
 impl FeaturesRef<'_> {
-    /// Rows of all tables together.
+    /// Rows and prefixes of all dimensions together.
     pub fn rows(&self) -> u64 {
-        (0..self.metadata.tables.len()).filter_map(|i| self.table(i).ok()).map(|table| table.rows()).sum()
+        (0..self.metadata.tables.len()).filter_map(|i| self.dimension(i).ok()).map(|rows| rows.rows()).sum()
     }
 }
 

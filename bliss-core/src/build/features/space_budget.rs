@@ -1,6 +1,6 @@
 //! How much room the tables of the features are given beside what they must hold.
 
-use crate::publication::features::FeaturesRef;
+use crate::publication::features::{DimensionRows, FeaturesRef};
 use crate::table::SLOT_HEAD_BYTES;
 
 /// Below so many rows over all tables each of them has room to double: memory hardly matters then, and a table that moves
@@ -24,8 +24,12 @@ impl SpaceBudget {
     /// By all tables of the features.
     pub fn by(features: FeaturesRef<'_>) -> Self {
         let mut budget = Self::default();
-        for table in (0..features.metadata.tables.len()).filter_map(|index| features.table(index).ok()) {
-            budget.add(table.rows(), table.layout().columns());
+        for index in 0..features.metadata.tables.len() {
+            match features.dimension(index) {
+                Ok(DimensionRows::Keys(table)) => budget.add(table.rows(), table.layout().columns()),
+                Ok(DimensionRows::Prefixes(prefixes)) => budget.add_whole(prefixes.bytes().len()),
+                Err(_) => budget.add(0, 0),
+            }
         }
         budget
     }
@@ -33,6 +37,11 @@ impl SpaceBudget {
     /// Takes up the next table.
     pub(super) fn add(&mut self, rows: u64, columns: usize) {
         self.tables.push((rows, bytes(rows, columns)));
+    }
+
+    /// Takes up a dimension that is laid out without room to grow.
+    pub(super) fn add_whole(&mut self, bytes: usize) {
+        self.tables.push((0, bytes as u64));
     }
 
     /// Says that one of the tables has other rows.

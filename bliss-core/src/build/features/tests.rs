@@ -1,9 +1,11 @@
 use rkyv::util::AlignedVec;
 
 use super::*;
+use crate::build::prefixes::PrefixRows;
 use crate::build::table::{BuildJob, Rows};
 use crate::key::hash_key;
 use crate::key::{KeySecret, SECRET_BYTES};
+use crate::prefixes::{Address, Prefix};
 use crate::publication::frame::FrameError;
 use crate::schema::Schema;
 use crate::schema::{Dimension, Feature, KeyPart};
@@ -208,7 +210,7 @@ fn refusals_name_the_dimension() {
         FeaturesBuilder::plan(&schema, &secret(), None, &twice).unwrap_err(),
         FeaturesError::Twice { index: 0 }
     );
-    assert_eq!(twice.check(2), Err(FeaturesError::Twice { index: 0 }));
+    assert_eq!(twice.check(&schema), Err(FeaturesError::Twice { index: 0 }));
 
     let wide = patch(rows(3, 0..1), vec![]);
     let mut bytes = build_features(&schema, None, &Change::default());
@@ -251,4 +253,102 @@ fn a_table_of_another_width_than_its_dimension_is_refused() {
     bytes[at + 16..at + 20].copy_from_slice(&16u32.to_le_bytes());
     assert_eq!(TableRef::open(&bytes[at..]).unwrap().layout().columns(), 1);
     assert_eq!(FeaturesRef::open(&bytes).unwrap_err(), FrameError::Section { index: 1 });
+}
+
+/// The schema of before, with a dimension of networks behind the others.
+fn with_networks(features: &[&str]) -> Schema {
+    let mut schema = schema(features);
+    let networks = Dimension {
+        name: "network".into(),
+        key: vec![KeyPart::network("ip")],
+        ..schema.dimensions[0].clone()
+    };
+    schema.dimensions.push(networks);
+    schema
+}
+
+fn networks(width: usize, texts: &[&str]) -> DimensionChange {
+    let mut rows = PrefixRows::new(width);
+    for (i, text) in texts.iter().enumerate() {
+        let values: Vec<f32> = (0..width).map(|c| (i * 10 + c) as f32).collect();
+        rows.push(Prefix::parse(text.as_bytes()).unwrap(), i as u32, &values).unwrap();
+    }
+    DimensionChange::Prefixes(rows.build().unwrap())
+}
+
+fn of_address(features: &FeaturesRef<'_>, address: &str) -> Option<(u32, Vec<f32>)> {
+    let address: Address = address.parse::<core::net::IpAddr>().unwrap().into();
+    features.prefixes(2).unwrap().get(address).map(|row| (row.updated_at, row.values().collect()))
+}
+
+#[test]
+fn networks_go_on_from_the_current_snapshot() {
+    let schema = with_networks(&["a", "b"]);
+    let change = networks(2, &["192.0.2.0/24", "192.0.2.128/25", "2001:db8::/32"]);
+    let first = build_features(&schema, None, &Change { dimensions: vec![(2, change)] });
+    let first = FeaturesRef::open(&first).unwrap();
+    assert_eq!(of_address(&first, "192.0.2.200"), Some((1, vec![10.0, 11.0])));
+    assert_eq!(first.rows(), 3);
+
+    // The others change in place, or are built anew.
+    let mut bytes = build_features(&schema, Some(first), &patch(rows(2, 0..50), vec![]));
+    apply_in_place(&mut bytes[..], 0, &patch(rows(2, 50..51), vec![]).dimensions[0].1).unwrap();
+    let next = FeaturesRef::open(&bytes).unwrap();
+    assert_eq!(values(&next, 0, 50).unwrap(), [500.0, 501.0]);
+    assert_eq!(of_address(&next, "192.0.2.1"), Some((0, vec![0.0, 1.0])));
+    assert_eq!(SpaceBudget::by(next).bytes(), 51 * 20 + next.prefixes(2).unwrap().bytes().len() as u64);
+
+    // Columns that stay keep their values, new ones have their default.
+    let other_columns = build_features(&with_networks(&["b", "c"]), Some(next), &Change::default());
+    let other_columns = FeaturesRef::open(&other_columns).unwrap();
+    assert_eq!(of_address(&other_columns, "2001:db8::1"), Some((2, vec![21.0, -1.0])));
+    assert_eq!(of_address(&other_columns, "198.51.100.1"), None);
+
+    // A dimension that is found in another way begins anew.
+    let mut exact = schema.clone();
+    exact.dimensions[2].key = vec![KeyPart::whole("ip")];
+    let exact = build_features(&exact, Some(next), &Change::default());
+    assert_eq!(FeaturesRef::open(&exact).unwrap().table(2).unwrap().rows(), 0);
+    let back = build_features(&schema, Some(FeaturesRef::open(&exact).unwrap()), &Change::default());
+    assert_eq!(of_address(&FeaturesRef::open(&back).unwrap(), "192.0.2.1"), None);
+}
+
+#[test]
+fn a_change_is_of_the_kind_that_its_dimension_is() {
+    let schema = with_networks(&["a", "b"]);
+    let refused = |dimension, change| {
+        let change = Change { dimensions: vec![(dimension, change)] };
+        FeaturesBuilder::plan(&schema, &secret(), None, &change).unwrap_err().to_string()
+    };
+    assert!(refused(0, networks(2, &["192.0.2.0/24"])).contains("\"ip\": its rows are found by keys"));
+    assert!(
+        refused(2, DimensionChange::Replace(rows(2, 0..1)))
+            .contains("\"network\": its rows are found by prefixes")
+    );
+    let wide = refused(2, networks(3, &["192.0.2.0/24"]));
+    assert!(wide.contains("\"network\": a row of prefixes has 3 values, the dimension 2"), "{wide}");
+}
+
+#[test]
+fn damaged_networks_are_errors_or_readable() {
+    let change =
+        networks(2, &["192.0.2.0/24", "192.0.2.128/25", "2001:db8::/32", "2001:db8::1", "10.0.0.0/8"]);
+    let good = build_features(&with_networks(&["a", "b"]), None, &Change { dimensions: vec![(2, change)] });
+    let at = FeaturesRef::open(&good).unwrap().rows_offset(2).unwrap() as usize;
+    for at in at..good.len() {
+        for flip in [1u8, 0x40, 0x80, 0xff] {
+            let mut bad = good.clone();
+            bad[at] ^= flip;
+            if let Ok(features) = FeaturesRef::open(&bad) {
+                for address in ["192.0.2.1", "192.0.2.129", "10.1.2.3", "2001:db8::1", "2001:db8::2", "::"] {
+                    of_address(&features, address);
+                }
+                (0..6).for_each(|number| drop(features.prefixes(2).unwrap().row(number)));
+            }
+        }
+    }
+    let mut other = good.clone();
+    // Columns of another number than features.
+    other[at + 12] = 1;
+    assert_eq!(FeaturesRef::open(&other).unwrap_err(), FrameError::Section { index: 2 });
 }

@@ -1,9 +1,11 @@
 //! Building tables of prefixes.
 
 mod ranges;
+mod rows;
 mod table;
 
+pub use rows::{BuiltPrefixes, PrefixRows};
 pub use table::{PrefixTableBuilder, PrefixesError};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

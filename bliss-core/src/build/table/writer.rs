@@ -280,7 +280,7 @@ fn write_slot(slot: &mut [u8], entry: &Entry<RowSource>, source: &Source<'_>) {
     }
 }
 
-pub(super) fn write_row(slot: &mut [u8], key: u64, updated_at: u32, values: &[f32]) {
+pub(in crate::build) fn write_row(slot: &mut [u8], key: u64, updated_at: u32, values: &[f32]) {
     slot[..8].copy_from_slice(&key.to_le_bytes());
     slot[8..SLOT_HEAD_BYTES].copy_from_slice(&updated_at.to_le_bytes());
     let (columns, padding) = slot[SLOT_HEAD_BYTES..].split_at_mut(values.len() * 4);

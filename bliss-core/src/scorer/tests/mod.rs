@@ -4,6 +4,7 @@ mod binding;
 mod explanations;
 mod instructions;
 mod lookups;
+mod networks;
 mod request_values;
 mod scores;
 mod shadows;

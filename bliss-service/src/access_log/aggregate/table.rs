@@ -105,6 +105,9 @@ impl Table {
         seed: u64,
         limits: Limits,
     ) -> Result<Self, UnfitDimension> {
+        if dimension.is_by_prefix() {
+            return Err(UnfitDimension::Prefixes { dimension: dimension.name.clone() });
+        }
         if let Some(unfit) = keys.attributes().find(|name| !ATTRIBUTES.contains(name)) {
             let (dimension, attribute) = (dimension.name.clone(), unfit.to_owned());
             return Err(UnfitDimension::Attribute { dimension, attribute });
