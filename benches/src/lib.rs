@@ -5,6 +5,7 @@
 //! | module | what is measured |
 //! |---|---|
 //! | [`lookup`] | reading the rows of 12 dimensions for one request |
+//! | [`prefixes`] | the longest prefix that an address is in |
 //! | [`publish`] | publishing all rows, or a change of some |
 //! | [`sync`] | pins, typed reads and writes of the synchronizer alone |
 //! | [`ipc`] | messages to another process and back |
@@ -25,6 +26,7 @@ pub mod lookup;
 pub mod machine;
 pub mod measure;
 pub mod peers;
+pub mod prefixes;
 pub mod process;
 pub mod publish;
 pub mod records;

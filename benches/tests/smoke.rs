@@ -3,7 +3,7 @@
 use benches::lookup::{self, Subject};
 use benches::report::{Report, Row};
 use benches::workload::Distribution;
-use benches::{ipc, publish, score, sync};
+use benches::{ipc, prefixes, publish, score, sync};
 
 fn subjects(report: &Report, bench: &str) -> Vec<String> {
     report.rows().iter().filter(|row: &&Row| row.bench == bench).map(|row| row.subject.clone()).collect()
@@ -114,4 +114,16 @@ fn ipc_measures_every_way() {
             assert!(found.iter().any(|f| f == way), "{way} not in {found:?}");
         }
     }
+}
+
+#[test]
+fn prefixes_gives_the_same_answers_for_all() {
+    let options = prefixes::Options { prefixes: 20_000, values: 300, lookups: 20_000, seconds: 0.01 };
+    let mut report = Report::new(true);
+    prefixes::run(&options, &mut report).unwrap();
+    for bench in ["prefixes_v4", "prefixes_v6"] {
+        let expected = ["bliss", "bliss (table alone)", "maxminddb", "ip_network_table", "prefix-trie"];
+        assert_eq!(subjects(&report, bench), expected, "{bench}");
+    }
+    assert_eq!(subjects(&report, "prefixes_build").len(), 4);
 }

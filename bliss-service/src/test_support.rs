@@ -73,7 +73,8 @@ impl Kept {
             DimensionChange::Replace(rows) => (rows.len(), rows.values.clone()),
             DimensionChange::Prefixes(prefixes) => {
                 let rows = prefixes.open().unwrap();
-                let values = (0..rows.layout().rows()).flat_map(|at| rows.row(at).unwrap().values());
+                let rows: Vec<_> = (0..rows.layout().rows()).filter_map(|at| rows.row(at)).collect();
+                let values = rows.iter().flat_map(|row| row.values());
                 (prefixes.len(), values.collect())
             }
             DimensionChange::Patch { upserts, .. } => (upserts.len(), upserts.values.clone()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use benches::records::{self, Record};
 use benches::report::Report;
-use benches::{chart, ipc, locks, lookup, machine, publish, score, sync};
+use benches::{chart, ipc, locks, lookup, machine, prefixes, publish, score, sync};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Measures BLISS and its peers in one run, and prints a table with ratios.
@@ -36,6 +36,8 @@ enum Name {
     /// The rows of 12 dimensions for one request.
     #[command(alias = "fetch")]
     Lookup(lookup::Options),
+    /// The longest prefix of an address, of a million networks.
+    Prefixes(prefixes::Options),
     /// All rows, or a change of some of them, published.
     Publish(publish::Options),
     /// Pins, typed reads and writes of the synchronizer alone.
@@ -80,6 +82,7 @@ fn main() -> anyhow::Result<()> {
     let mut report = Report::new(arguments.json);
     match name {
         Name::Lookup(options) => lookup::run(&options, &mut report)?,
+        Name::Prefixes(options) => prefixes::run(&options, &mut report)?,
         Name::Publish(options) => publish::run(&options, &mut report)?,
         Name::Sync(options) => sync::run(&options, &mut report)?,
         Name::Score(options) => score::run(&options, &mut report)?,

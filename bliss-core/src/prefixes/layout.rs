@@ -25,6 +25,7 @@ pub(crate) const KIND_LIST: u32 = 2;
 /// The rest of an entry.
 pub(crate) const PAYLOAD_MASK: u32 = (1 << KIND_SHIFT) - 1;
 /// The largest value that a prefix may have.
+#[cfg(feature = "build")]
 pub(crate) const MAX_VALUE: u32 = PAYLOAD_MASK - 1;
 /// Nodes begin at multiples of this, in bytes.
 pub(crate) const NODE_UNIT: usize = 16;

@@ -52,7 +52,7 @@ pub(super) struct Options {
 #[cfg(test)]
 pub(super) const EXAMPLE: &str = r#"
 #name = "networks"
-#dimensions = ["network"]
+#dimensions = ["network", "hosting"]
 #path = "networks.jsonl"
 #format = "jsonl"
 #max_rows = 1000000

@@ -44,6 +44,7 @@ impl Published {
             let width = schema.dimensions[dimension].features.len();
             let rows = self.0.entry(dimension).or_default();
             let upserts = match change {
+                DimensionChange::Prefixes(_) => panic!("a log has no networks"),
                 DimensionChange::Replace(all) => {
                     rows.clear();
                     all
@@ -220,6 +221,7 @@ fn a_record_without_user_agent_has_no_row_in_its_dimensions() {
         .dimensions
         .into_iter()
         .map(|(_, change)| match change {
+            DimensionChange::Prefixes(_) => panic!("a log has no networks"),
             DimensionChange::Replace(rows) => rows.keys.len(),
             DimensionChange::Patch { .. } => panic!("the first replaces"),
         })

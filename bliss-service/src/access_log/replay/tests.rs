@@ -37,6 +37,7 @@ fn read(replay: &Replay) -> Vec<(u64, Option<f32>)> {
                     last_at = at_ms;
                     for (_, change) in change.dimensions {
                         let (upserts, deletes) = match change {
+                            DimensionChange::Prefixes(_) => panic!("a log has no networks"),
                             DimensionChange::Replace(rows) => (rows, vec![]),
                             DimensionChange::Patch { upserts, deletes } => (upserts, deletes),
                         };

@@ -49,6 +49,7 @@ fn published(mut requests: Vec<Request>) -> Vec<HashSet<u64>> {
         for (dimension, change) in dimensions {
             let keys: &mut HashSet<u64> = &mut keys[dimension];
             match change {
+                DimensionChange::Prefixes(_) => panic!("a log has no networks"),
                 DimensionChange::Replace(rows) => *keys = rows.keys.into_iter().collect(),
                 DimensionChange::Patch { upserts, deletes } => {
                     deletes.iter().for_each(|key| _ = keys.remove(key));

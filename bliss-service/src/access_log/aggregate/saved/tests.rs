@@ -47,6 +47,7 @@ type Rows = BTreeMap<(usize, u64), Vec<u32>>;
 fn apply(rows: &mut Rows, change: Change, schema: &Schema) {
     for (at, change) in change.dimensions {
         let upserts = match change {
+            DimensionChange::Prefixes(_) => panic!("a log has no networks"),
             DimensionChange::Replace(all) => {
                 rows.retain(|(of, _), _| *of != at);
                 all

@@ -69,6 +69,7 @@ fn lines() -> Vec<(u64, String)> {
 fn apply(rows: &mut Rows, change: Change, config: &Config) {
     for (at, change) in change.dimensions {
         let upserts = match change {
+            DimensionChange::Prefixes(_) => panic!("a log has no networks"),
             DimensionChange::Replace(all) => {
                 rows.retain(|(of, _), _| *of != at);
                 all
