@@ -98,7 +98,8 @@ impl Networks {
             }
         }
         let mut seen = HashMap::new();
-        let mut block = 0_u128;
+        // A MaxMind DB file has IPv4 below `::/96`, so no network of IPv6 may be there.
+        let mut block = 0x2001_0db8_u128 << 96;
         while networks.v6.len() < v6 {
             if random.random_ratio(1, 16) {
                 let top = u128::from(random.random_range(0x2000..0x2e00_u32));

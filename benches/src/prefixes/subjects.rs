@@ -135,8 +135,12 @@ impl Trie {
     /// Of all networks.
     pub fn new(networks: &Networks) -> Self {
         let mut trie = Self { v4: prefix_trie::PrefixMap::new(), v6: prefix_trie::PrefixMap::new() };
-        networks.v4.iter().for_each(|n| drop(trie.v4.insert((n.address, n.bits), n.value)));
-        networks.v6.iter().for_each(|n| drop(trie.v6.insert((n.address, n.bits), n.value)));
+        for n in &networks.v4 {
+            trie.v4.insert((n.address, n.bits), n.value);
+        }
+        for n in &networks.v6 {
+            trie.v6.insert((n.address, n.bits), n.value);
+        }
         trie
     }
 }
