@@ -9,8 +9,9 @@ use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::scorer::Scorer;
 use bliss_core::request::{Names, Request};
 use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart, Schema};
-use bliss_core::build::{Change, DimensionChange, FeaturesBuilder};
-use bliss_core::publication::features::FeaturesRef;
+use bliss_core::build::{Change, DimensionChange, FeaturesBuilder, PrefixRows};
+use bliss_core::prefixes::Prefix;
+use bliss_core::publication::features::{DimensionRows, FeaturesRef};
 use bliss_core::build::{BuildJob, Rows};
 use libfuzzer_sys::fuzz_target;
 use rkyv::util::AlignedVec;
@@ -22,6 +23,7 @@ static FEATURES: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
         dimensions: vec![
             dimension("ip", vec![KeyPart::whole("ip")], vec![Feature::number("a"), category]),
             dimension("both", vec![KeyPart::subnet("ip", 24, 48), KeyPart::whole("path")], vec![Feature::number("b")]),
+            dimension("network", vec![KeyPart::network("ip")], vec![Feature::number("c")]),
         ],
         ..Schema::default()
     };
@@ -30,7 +32,7 @@ static FEATURES: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
         (1..200u64).for_each(|i| rows.push(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), 5, &vec![i as f32; width]));
         rows
     };
-    let dimensions = vec![(0, DimensionChange::Replace(rows(2))), (1, DimensionChange::Replace(rows(1)))];
+    let dimensions = vec![(0, DimensionChange::Replace(rows(2))), (1, DimensionChange::Replace(rows(1))), (2, networks())];
     let change = Change { dimensions };
     let builder = FeaturesBuilder::plan(&schema, &KeySecret([1; SECRET_BYTES]), None, &change).expect("a good schema");
     let mut bytes = AlignedVec::new();
@@ -38,6 +40,17 @@ static FEATURES: LazyLock<AlignedVec<64>> = LazyLock::new(|| {
     builder.write(&mut bytes, 1, |jobs| jobs.into_iter().map(BuildJob::run).sum()).expect("rows fit");
     bytes
 });
+
+/// Enough networks for nodes of each kind.
+fn networks() -> DimensionChange {
+    let mut rows = PrefixRows::new(1);
+    for i in 0..200_u8 {
+        for text in [format!("192.0.{}.{i}", i % 3), format!("10.{i}.0.0/16"), format!("2001:db8:{i}::/48"), format!("2001:db8::{i}")] {
+            rows.push(Prefix::parse(text.as_bytes()).expect("a network"), 5, &[f32::from(i)]).expect("one value");
+        }
+    }
+    DimensionChange::Prefixes(rows.build().expect("each once"))
+}
 
 fuzz_target!(|input: &[u8]| {
     let mut changed = AlignedVec::<64>::new();
@@ -54,7 +67,16 @@ fuzz_target!(|input: &[u8]| {
     let bytes = &changed[..changed.len() - cut];
     let Ok(features) = FeaturesRef::open(bytes) else { return };
     for index in 0..features.schema().dimensions.len() {
-        let table = features.table(index).expect("checked");
+        let table = match features.dimension(index).expect("checked") {
+            DimensionRows::Keys(table) => table,
+            DimensionRows::Prefixes(prefixes) => {
+                for address in ["192.0.2.1", "10.7.0.1", "2001:db8::7", "2001:db8:7::1", "::", "255.255.255.255"] {
+                    let address: core::net::IpAddr = address.parse().expect("an address");
+                    drop(prefixes.get(address.into()).map(|row| row.values().count()));
+                }
+                continue;
+            }
+        };
         (0..400u64).for_each(|i| drop(table.get(i.wrapping_mul(0x9e37_79b9_7f4a_7c15))));
         assert!(table.iter().count() <= table.layout().slots());
     }
