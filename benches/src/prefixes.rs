@@ -64,8 +64,8 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     ensure!(options.prefixes >= 10 && options.lookups > 0, "expected at least 10 prefixes and a lookup");
     let networks = Networks::new(options.prefixes, options.values);
     let addresses = [
-        ("prefixes_v4", networks.v4_addresses(options.lookups)),
-        ("prefixes_v6", networks.v6_addresses(options.lookups)),
+        ("prefixes_v4", networks.addresses_v4(options.lookups)),
+        ("prefixes_v6", networks.addresses_v6(options.lookups)),
     ];
     eprintln!(
         "prefixes: {} networks of IPv4 and {} of IPv6 with {} values, nine of ten addresses in one; the timer's {:.0} ns are in \

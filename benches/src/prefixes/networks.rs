@@ -128,7 +128,7 @@ impl Networks {
     }
 
     /// IPv4 addresses, nine of ten in a network.
-    pub fn v4_addresses(&self, count: usize) -> Vec<IpAddr> {
+    pub fn addresses_v4(&self, count: usize) -> Vec<IpAddr> {
         let mut random = SmallRng::seed_from_u64(4);
         let address = |_| {
             let network = self.v4[random.random_range(0..self.v4.len())];
@@ -141,7 +141,7 @@ impl Networks {
     }
 
     /// The same of IPv6.
-    pub fn v6_addresses(&self, count: usize) -> Vec<IpAddr> {
+    pub fn addresses_v6(&self, count: usize) -> Vec<IpAddr> {
         let mut random = SmallRng::seed_from_u64(6);
         let address = |_| {
             let network = self.v6[random.random_range(0..self.v6.len())];

@@ -239,10 +239,10 @@ impl Table {
             return Ok(DimensionChange::Replace(self.rows));
         }
         let mut prefixes = PrefixRows::new(target.features.len());
-        let networks = self.networks.into_iter().map(|(network, row)| (network, row as usize));
-        let pushed: Result<(), _> = networks
-            .map(|(network, row)| prefixes.push(network, self.rows.updated_at[row], self.rows.row(row)))
-            .collect();
+        let mut networks = self.networks.into_iter().map(|(network, row)| (network, row as usize));
+        let pushed = networks.try_for_each(|(network, row)| {
+            prefixes.push(network, self.rows.updated_at[row], self.rows.row(row))
+        });
         let built = pushed.and_then(|()| prefixes.build());
         let refused = |error| Refusal::new(Reason::TooManyRows, format!("`{}`: {error}", target.name));
         built.map(DimensionChange::Prefixes).map_err(refused)
