@@ -177,8 +177,13 @@ impl HttpRequest<'_> {
             }
         };
         set(NoReferrer, self.referrer.map(|value| flag(header(value).is_none())));
-        if wants(SiteReferrer) {
-            set(SiteReferrer, self.referrer.and_then(|value| self.site_referrer(value, is_site)));
+        let hosts = if wants(SiteReferrer) || wants(HeaderConflicts) {
+            self.referrer_host()
+        } else {
+            ReferrerHost::default()
+        };
+        if wants(SiteReferrer) && self.referrer.is_some() {
+            set(SiteReferrer, hosts.is_site(is_site));
         }
         set(IsGet, self.method.map(|method| flag(method == b"GET")));
         if let Some(target) = self.target {
@@ -209,22 +214,34 @@ impl HttpRequest<'_> {
             set(ClaimsBrowser, Some(flag(browser.is_some())));
             let is_told = self.accept.or(self.accept_language).or(self.accept_encoding).is_some();
             let browser = browser.filter(|_| is_told && wants(HeaderConflicts));
-            set(HeaderConflicts, browser.map(|browser| browser.conflicts(self) as f32));
+            set(HeaderConflicts, browser.map(|browser| browser.conflicts(self, &hosts) as f32));
         }
         values
     }
 
-    fn site_referrer(&self, referrer: &[u8], is_site: impl Fn(&[u8]) -> Option<bool>) -> Option<f32> {
-        let here = self.host.and_then(host).map(without_www);
-        let from = header(referrer).and_then(host_of_url);
-        let same = |from: &[u8]| here.map(|here| without_www(from).eq_ignore_ascii_case(here));
-        match from {
-            Some(from) => match (same(from), is_site(from)) {
-                (None, None) => None,
-                (same, site) => Some(flag(same == Some(true) || site == Some(true))),
-            },
-            // No site has it.
-            None => Some(0.0),
+    fn referrer_host(&self) -> ReferrerHost<'_> {
+        ReferrerHost {
+            from: self.referrer.and_then(header).and_then(host_of_url),
+            here: self.host.and_then(host),
+        }
+    }
+}
+
+/// The hosts that a referrer, and the request that has it, name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ReferrerHost<'a> {
+    pub(super) from: Option<&'a [u8]>,
+    pub(super) here: Option<&'a [u8]>,
+}
+
+impl ReferrerHost<'_> {
+    fn is_site(&self, is_site: impl Fn(&[u8]) -> Option<bool>) -> Option<f32> {
+        // No site has a referrer without a host.
+        let Some(from) = self.from else { return Some(0.0) };
+        let same = self.here.map(|here| without_www(from).eq_ignore_ascii_case(without_www(here)));
+        match (same, is_site(from)) {
+            (None, None) => None,
+            (same, site) => Some(flag(same == Some(true) || site == Some(true))),
         }
     }
 }
