@@ -12,7 +12,7 @@ from .errors import NothingToLearn, Problem
 from .inputs import forget, missing_values, move
 
 PARAMETERS = dict(
-    iterations=100, depth=4, learning_rate=0.16, l2_leaf_reg=6.0, loss_function="Logloss", bootstrap_type="Bernoulli",
+    iterations=60, depth=4, learning_rate=0.22, l2_leaf_reg=6.0, loss_function="Logloss", bootstrap_type="Bernoulli",
     subsample=0.8, rsm=0.3, model_shrink_rate=0.0, border_count=128, nan_mode="Min", leaf_estimation_iterations=2, thread_count=2,
     allow_writing_files=False, verbose=False,
 )

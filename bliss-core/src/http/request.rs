@@ -189,8 +189,10 @@ impl HttpRequest<'_> {
         if let Some(target) = self.target {
             if wants(IsAsset) || wants(IsData) || wants(PathDepth) {
                 let path = path(target).unwrap_or_default();
-                set(IsAsset, Some(flag(is_asset(path))));
-                set(IsData, Some(flag(ends_in(path, &DATA))));
+                let extension = extension(path);
+                let is_one_of = |known: &[u64]| flag(extension.is_some_and(|found| known.contains(&found)));
+                set(IsAsset, Some(is_one_of(&ASSETS)));
+                set(IsData, Some(is_one_of(&DATA)));
                 let depth = memchr_iter(b'/', path.get(..MOST_PATH_BYTES).unwrap_or(path)).count();
                 set(PathDepth, Some(depth.min(255) as f32));
             }
@@ -306,13 +308,15 @@ const fn packed(mut bytes: &[u8]) -> u64 {
 
 /// Whether a path's extension is that of what pages are made of: an image, a style, a script, a font, sound or film.
 pub fn is_asset(path: &[u8]) -> bool {
-    ends_in(path, &ASSETS)
+    extension(path).is_some_and(|found| ASSETS.contains(&found))
 }
 
-fn ends_in(path: &[u8], extensions: &[u64]) -> bool {
-    let tail = path.len().saturating_sub(LONGEST_EXTENSION + 1);
-    let tail = path.get(tail..).unwrap_or_default();
-    let Some(at) = tail.iter().rposition(|byte| matches!(byte, b'.' | b'/')) else { return false };
-    let Some([b'.', extension @ ..]) = tail.get(at..) else { return false };
-    extensions.contains(&packed(extension))
+/// The [packed](packed) extension of a path, if it is no longer than those that are known.
+fn extension(path: &[u8]) -> Option<u64> {
+    let tail = path.get(path.len().saturating_sub(LONGEST_EXTENSION + 1)..)?;
+    let at = tail.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
+    match tail.get(at..) {
+        Some([b'.', extension @ ..]) => Some(packed(extension)),
+        _ => None,
+    }
 }
