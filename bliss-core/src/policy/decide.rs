@@ -131,7 +131,7 @@ fn is_met(condition: &ArchivedCondition, facts: &Facts<'_>, value: &impl Fn(usiz
                 ArchivedCompare::GreaterEqual => found >= limit,
                 ArchivedCompare::Equal => found == limit,
                 // What is not told is NaN, and satisfies nothing.
-                ArchivedCompare::NotEqual => found < limit || found > limit,
+                ArchivedCompare::NotEqual => !found.is_nan() && found != limit,
             }
         }
         ArchivedCondition::Category { source, is, hash } => {
