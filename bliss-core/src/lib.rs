@@ -12,6 +12,7 @@
 //! | [`table`] | the feature table of a dimension: one cache miss per lookup |
 //! | [`publication`] | the two publications, features and models, and the frame around them |
 //! | [`request`], [`scorer`], [`score`] | from a request to feature values and a bot score |
+//! | [`policy`] | what is done with a request, and which rule says so |
 //! | [`metrics`] | what workers count in memory that they share with the daemon |
 //! | `build` | making publications, and changing them in place |
 //!
@@ -35,6 +36,7 @@ pub mod http;
 pub mod key;
 pub mod metrics;
 mod name;
+pub mod policy;
 pub mod publication;
 pub mod request;
 pub mod schema;
