@@ -13,6 +13,7 @@
 //! | [`prefixes`] | networks of addresses: the longest prefix that matches |
 //! | [`publication`] | the two publications, features and models, and the frame around them |
 //! | [`request`], [`scorer`], [`score`] | from a request to feature values and a bot score |
+//! | [`policy`] | what is done with a request, and which rule says so |
 //! | [`metrics`] | what workers count in memory that they share with the daemon |
 //! | `build` | making publications, and changing them in place |
 //!
@@ -36,7 +37,11 @@ pub mod http;
 pub mod key;
 pub mod metrics;
 mod name;
+<<<<<<< HEAD
 pub mod prefixes;
+=======
+pub mod policy;
+>>>>>>> main
 pub mod publication;
 pub mod request;
 pub mod schema;

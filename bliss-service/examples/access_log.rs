@@ -119,7 +119,10 @@ fn count(
         if at > published {
             published = at;
             for (at, change) in aggregator.tick(published).dimensions {
-                let (DimensionChange::Replace(upserts) | DimensionChange::Patch { upserts, .. }) = change;
+                let (DimensionChange::Replace(upserts) | DimensionChange::Patch { upserts, .. }) = change
+                else {
+                    continue;
+                };
                 rows += upserts.keys.len() as u64;
                 *keys.entry(at).or_insert(0) += upserts.keys.len();
             }

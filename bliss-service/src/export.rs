@@ -4,12 +4,14 @@
 //! by the library that web servers use. So training sees what serving sees, defaults, stale rows and all.
 
 mod parquet;
+mod progress;
 mod rows;
 pub mod text;
 pub(crate) mod walk;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context as _;
 
@@ -17,6 +19,7 @@ use crate::access_log::replay::{Replay, ReplayOptions, Rewrite, Summary};
 use crate::output;
 
 use self::parquet::Parquet;
+use self::progress::Progress;
 use self::rows::{Columns, Csv, Row, Rows};
 use self::walk::{Plan, walk};
 
@@ -111,12 +114,17 @@ fn is_parquet(path: &Path) -> bool {
 
 /// Writes every row, and returns how many publications were made.
 fn write(plan: &Plan, replay: &Replay, mut rows: Box<dyn Rows + '_>) -> anyhow::Result<u64> {
+    let mut progress = Progress::new(replay.summary().requests, Instant::now());
     let publications = walk(plan, replay, None, |client, seen| {
         let (line, record) = (seen.line, seen.record);
         let (values, statuses) = client
             .look_up(&seen.request, seen.now)
             .map_err(|reason| anyhow::anyhow!("line {line} cannot be looked up: {reason}"))?;
-        rows.write(&Row { line, record, request_values: &seen.values, values, statuses })
+        rows.write(&Row { line, record, request_values: &seen.values, values, statuses })?;
+        if let Some(words) = progress.add(Instant::now()) {
+            output::note(format_args!("{words}\n"));
+        }
+        Ok(())
     })?;
     rows.finish()?;
     Ok(publications)

@@ -214,7 +214,7 @@ fn traffic_becomes_features_through_rotation_and_restart() {
             .write_all(text.as_bytes())
             .unwrap();
     };
-    let config = "[[origin.access_log]]\nname = \"log\"\npath = \"access.log\"\n";
+    let config = "[[origin.access_log]]\nname = \"log\"\npath = \"access.log\"\nwindows = true\n";
     append(&log, &line("192.0.2.1"));
     let mut daemon = Daemon::start(dir.path(), config);
     let mut client = Client::open(dir.path().join("shm")).unwrap();
@@ -353,7 +353,7 @@ fn features_are_exported() {
 fn without_a_model_the_one_that_comes_with_bliss_answers() {
     let dir = directory();
     fs::write(dir.path().join("access.log"), "").unwrap();
-    let log = "[[origin.access_log]]\nname = \"traffic\"\npath = \"access.log\"\n";
+    let log = "[[origin.access_log]]\nname = \"traffic\"\npath = \"access.log\"\nwindows = true\n";
     let mut daemon = Daemon::start(dir.path(), log);
     daemon.until("models", |d| !d.status()["models_generation"].is_null());
     let mut client = Client::open(dir.path().join("shm")).unwrap();

@@ -170,7 +170,7 @@ fn what_cannot_be_made_again_is_said_once_and_mended_later() {
     fs::create_dir(&parent).unwrap();
     let config = dir.path().join("bliss.toml");
     let text = COMMON.replace("\"shm\"", "\"parent/shm\"")
-        + "[[origin.access_log]]\nname = \"o\"\npath = \"access.log\"\n";
+        + "[[origin.access_log]]\nname = \"o\"\npath = \"access.log\"\nwindows = true\n";
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     let append = || {
         let line = format!(

@@ -31,6 +31,7 @@ impl Daemon {
             name = \"traffic\"
             path = {:?}
             dimensions = [\"ip\"]
+            windows = true
             [[model]]
             name = \"web\"
             version = \"1\"

@@ -3,17 +3,11 @@
 import argparse
 import ipaddress
 import json
-import sys
 from pathlib import Path
 
 from . import __version__, refresh
 from .errors import NothingToLearn, Problem
-
-PROGRAM = "bliss-train"
-
-
-def say(words):
-    print(f"{PROGRAM}: {words}", file=sys.stderr, flush=True)
+from .progress import PROGRAM, say
 
 
 def parser():
@@ -133,14 +127,19 @@ def parts_of_sites(told):
     return parts
 
 
-def load_sites(told):
-    from . import data
+def inputs_of(told):
+    """The names of the inputs that all files of the sites have, and the list of inputs."""
     from .inputs import Inputs
 
     parts, inputs = parts_of_sites(told), Inputs(told.inputs)
-    names = inputs.of_files([path for part in parts for path in (part[1], part[3]) if path])
-    sites = [data.load(name, rows, labels, disguised, group, names) for name, rows, labels, disguised, group in parts]
-    return sites, names, inputs
+    return inputs.of_files([path for part in parts for path in (part[1], part[3]) if path]), inputs
+
+
+def load_sites(told, names):
+    from . import data
+
+    parts = parts_of_sites(told)
+    return [data.load(name, rows, labels, disguised, group, names) for name, rows, labels, disguised, group in parts]
 
 
 def rules_of(told):
@@ -222,8 +221,9 @@ def run_fit(told):
     from . import fitting
 
     wanted = wanted_of(told)
-    sites, names, inputs = load_sites(told)
+    names, inputs = inputs_of(told)
     base, names = base_of(told, names)
+    sites = load_sites(told, names)
     try:
         fitted = fitting.fit(sites, names, inputs, told.seed, base, wanted, told.allow_input, say)
     except NothingToLearn:
@@ -242,16 +242,16 @@ def run_fit(told):
 
 def run_evaluate(told):
     from . import data, evaluate, later
-    from .model import Recipe, load_base, raw
+    from .model import Recipe, load_base, raw_of
 
     wanted = wanted_of(told)
-    sites, names, inputs = load_sites(told)
+    names, inputs = inputs_of(told)
     if told.model is not None:
         model = load_base(told.model, names)
-        table = data.together(sites)
-        answers, title = raw(model, table[list(model.feature_names_)]), f"{told.model.name}, as it is:"
+        table = data.together(load_sites(told, names))
+        answers, title = raw_of(model, table, list(model.feature_names_)), f"{told.model.name}, as it is:"
     elif told.later is not None:
-        if len(sites) != 1 or not 0 < told.later < 1:
+        if len(told.site) != 1 or not 0 < told.later < 1:
             raise Problem("--later: expected one --site and a share between 0 and 1")
         rules, networks, hosting = rules_of(told)
         base, names = base_of(told, names)
@@ -259,7 +259,7 @@ def run_evaluate(told):
                                         told.seed, wanted, say)
         title = f"The last {100 * told.later:.0f} % of the time, fitted on what came before:"
     else:
-        table = data.together(sites)
+        table = data.together(load_sites(told, names))
         recipe = Recipe(names, inputs, told.seed)
         answers = evaluate.leave_one_group_out(table, recipe, wanted, say)
         title = "Each group of sites by a model and a threshold made without it:"
@@ -304,8 +304,8 @@ def run_leak(told):
     from .errors import LeakFound
     from .model import check_enough, folds_of
 
-    sites, names, inputs = load_sites(told)
-    table = data.together(sites)
+    names, inputs = inputs_of(told)
+    table = data.together(load_sites(told, names))
     check_enough(table)
     folds, what = folds_of(table)
     aucs = leak.single_aucs(table, names, folds)

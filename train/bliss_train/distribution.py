@@ -8,10 +8,10 @@ copies are left out. A value is in bin n if it exceeds n of the borders; NaN has
 import json
 
 import numpy
-import pandas
 
 from . import measure
-from .model import raw
+from .data import DISGUISED
+from .model import raw_of
 
 VERSION = 1
 MOST_INPUTS = 128
@@ -42,24 +42,23 @@ def bins_of(values, borders):
     return [round(float(count) / len(values), 6) for count in counts], round(float(missing.mean()), 6)
 
 
-def of(model, rows):
-    """The distribution of a model over rows, as the file has it."""
+def of(model, rows, places=None):
+    """The distribution of a model over rows (all, or those at `places`), as the file has it."""
+    places = numpy.arange(len(rows)) if places is None else places
     names = list(model.feature_names_)
     # What matters most first: workers may have no room for all.
     ranked = sorted(zip(model.get_feature_importance(), names), key=lambda pair: (-pair[0], pair[1]))
     inputs = []
     for weight, name in ranked[:MOST_INPUTS]:
         if weight > 0:
-            values = rows[name].to_numpy(numpy.float32)
+            values = rows[name].to_numpy(numpy.float32)[places]
             borders = borders_of(values[~numpy.isnan(values)])
             shares, missing = bins_of(values, borders)
             inputs.append({"name": name, "borders": borders, "shares": shares, "missing": missing})
-    scores, _ = bins_of(measure.score(raw(model, rows[names])), SCORE_BORDERS)
-    return {"version": VERSION, "requests": len(rows), "score": {"borders": SCORE_BORDERS, "shares": scores}, "inputs": inputs}
+    scores, _ = bins_of(measure.score(raw_of(model, rows, names, places)), SCORE_BORDERS)
+    return {"version": VERSION, "requests": len(places), "score": {"borders": SCORE_BORDERS, "shares": scores}, "inputs": inputs}
 
 
-def entry(model, sites):
+def entry(model, table):
     """The text of the metadata, from the requests of all sites."""
-    names = list(model.feature_names_)
-    rows = pandas.concat([site.rows[names] for site in sites], ignore_index=True)
-    return json.dumps(of(model, rows), separators=(",", ":"))
+    return json.dumps(of(model, table, numpy.flatnonzero(table["kind"] != DISGUISED)), separators=(",", ":"))

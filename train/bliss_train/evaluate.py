@@ -6,7 +6,7 @@ from . import measure
 from .errors import Problem
 from .label import DECLARED, HONEYPOT, LISTED, PERSON, SCANNER, UNKNOWN
 from .data import DISGUISED
-from .model import folds_of, raw, shift_of
+from .model import folds_of, raw_of, shift_of
 
 KINDS = (DECLARED, DISGUISED, SCANNER)
 FEWEST_ROBOTS = 5
@@ -27,7 +27,7 @@ def leave_one_group_out(table, recipe, wanted, say=lambda words: None):
         folds, _ = folds_of(rest)
         shift = shift_of(rest, recipe.out_of_fold(rest, folds), wanted)
         inside = (table["group"] == group).to_numpy()
-        answers[inside] = raw(recipe.fit(rest), table.loc[inside, recipe.names]) + shift
+        answers[inside] = raw_of(recipe.fit(rest), table, recipe.names, numpy.flatnonzero(inside)) + shift
     return answers
 
 

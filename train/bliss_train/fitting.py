@@ -99,7 +99,7 @@ def write(fitted, out, facts):
     try:
         out.mkdir(parents=True, exist_ok=True)
         save(fitted.model, out / "model.cbm.part", {"trainer": f"bliss-train {__version__}",
-                                                        "distribution": distribution.entry(fitted.model, facts["sites"])})
+                                                        "distribution": distribution.entry(fitted.model, fitted.table)})
         (out / "model.cbm.part").replace(out / "model.cbm")
         put(out / "fixture.jsonl", "".join(json.dumps(row) + "\n" for row in fixture(fitted, facts["seed"])))
         put(out / "inputs.txt", "".join(name + "\n" for name in fitted.model.feature_names_))

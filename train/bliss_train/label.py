@@ -9,7 +9,7 @@ import numpy
 import pandas
 
 from .errors import Problem
-from .rows import networks24, text, with_clients
+from .rows import clients_of, networks24, text, with_clients
 
 DECLARED, SCANNER, HONEYPOT, LISTED, PERSON, UNKNOWN = "declared", "scanner", "honeypot", "robot", "person", "unknown"
 ROBOTS = (DECLARED, SCANNER, HONEYPOT, LISTED)
@@ -23,8 +23,8 @@ def label(rows, rules, hosting=None, not_people=(), honeypot=None):
     every line of this log is automated, or None.
     """
     rows = with_clients(rows)
-    clients = rows.groupby("client", sort=True).agg(ip=("ip", "first"), user_agent=("user_agent", "first"),
-                                                    requests=("line", "size"))
+    clients = clients_of(rows)
+    clients["requests"] = numpy.bincount(rows["client"])
     agents = {agent: text(agent) for agent in clients["user_agent"].unique()}
     found = {}  # rule -> (clients that it holds for, label, weight, evidence)
 
@@ -107,7 +107,9 @@ def by_actors(rows, path):
     if missing:
         raise Problem(f"{path}: expected the columns ip, user_agent, actor and kind; {', '.join(missing)} is missing")
     known = {(actor.ip, actor.user_agent): actor for actor in actors.itertuples()}
-    clients = rows.groupby(["ip", "user_agent"], sort=False).size().reset_index(name="requests")
+    rows = with_clients(rows)
+    clients = clients_of(rows).reset_index(drop=True)
+    clients["requests"] = numpy.bincount(rows["client"])
     found = [known.get((c.ip, text(c.user_agent))) or known.get((c.ip, "*")) for c in clients.itertuples()]
     names = {"person": PERSON, "declared": DECLARED, "scanner": SCANNER, "stuffing": SCANNER, "load": SCANNER}
     clients["label"] = [UNKNOWN if actor is None else names.get(actor.kind, LISTED) for actor in found]
@@ -128,19 +130,19 @@ def contains(networks, address):
 def probes(rows, rules):
     """Which requests ask for what only scanners ask for."""
     paths, targets = rules.scanner["paths_pattern"], rules.scanner["targets_pattern"]
-    told = {}
 
-    def is_probe(method, path, query):
-        if method in rules.scanner["methods"] or (rules.scanner["no_http"] and method == ""):
-            return True
-        key = (path, query)
-        if key not in told:
-            plain, asked = text(path), text(query)
-            whole = plain + "?" + asked if asked else plain
-            told[key] = bool(paths.search(plain) or targets.search(whole) or targets.search(unquote(whole)))
-        return told[key]
+    def is_probe(path, query):
+        plain, asked = text(path), text(query)
+        whole = plain + "?" + asked if asked else plain
+        return bool(paths.search(plain) or targets.search(whole) or targets.search(unquote(whole)))
 
-    return numpy.fromiter(map(is_probe, rows["method"], rows["path"], rows["query"]), bool, len(rows))
+    method = rows["method"].isin([*rules.scanner["methods"], *([""] if rules.scanner["no_http"] else [])]).to_numpy()
+    # Each pair of path and query is asked once.
+    path, query = (rows[name].astype("category").cat for name in ("path", "query"))
+    pairs = path.codes.to_numpy(numpy.int64) * len(query.categories) + query.codes.to_numpy()
+    number, found = pandas.factorize(pairs)
+    told = [is_probe(path.categories[pair // len(query.categories)], query.categories[pair % len(query.categories)]) for pair in found]
+    return method | numpy.array(told, bool)[number]
 
 
 def scanners(rows, clients, rules, assets):
@@ -149,7 +151,7 @@ def scanners(rows, clients, rules, assets):
     failed = ((rows["response_status"] >= 400) & (rows["own_answer"] == 0)).to_numpy()
     probe = probes(rows, rules)
     sums = pandas.DataFrame({"ip": rows["ip"], "all": 1, "probes": probe, "failed_probes": probe & failed, "errors": failed})
-    sums = sums.groupby("ip").sum()
+    sums = sums.groupby("ip", observed=True).sum()
     rule = rules.scanner
     scanning = (sums["failed_probes"] >= rule["failed"]) & (
         (sums["probes"] >= rule["share"] * sums["all"]) | (sums["errors"] >= rule["error_share"] * sums["all"])
@@ -162,7 +164,7 @@ def floods(rows, clients, rules):
     rule = rules.login_flood
     told = {path: bool(rule["paths_pattern"].search(text(path))) for path in rows["path"][rows["method"] == "POST"].unique()}
     logins = (rows["method"] == "POST") & rows["path"].map(lambda path: told.get(path, False)).astype(bool)
-    sums = pandas.DataFrame({"ip": rows["ip"], "all": 1, "logins": logins}).groupby("ip").sum()
+    sums = pandas.DataFrame({"ip": rows["ip"], "all": 1, "logins": logins}).groupby("ip", observed=True).sum()
     flooding = (sums["logins"] >= rule["posts"]) & (sums["logins"] >= rule["share"] * sums["all"])
     return clients["ip"].map(flooding).to_numpy(bool)
 
@@ -181,7 +183,7 @@ def from_search(rows, clients, rules, asset, answered):
     pages = pandas.DataFrame({"client": rows["client"], "good": search & answered, "search": search})[~asset]
     first = pages.groupby("client")["good"].first().reindex(clients.index, fill_value=False).to_numpy(bool)
     many = pages.groupby("client")["search"].sum().reindex(clients.index, fill_value=0).to_numpy()
-    errors = pandas.Series(((rows["response_status"] >= 400) & (rows["own_answer"] == 0)).to_numpy()).groupby(rows["ip"].to_numpy()).mean()
+    errors = pandas.Series(((rows["response_status"] >= 400) & (rows["own_answer"] == 0)).to_numpy()).groupby(rows["ip"].array, observed=True).mean()
     good = clients["ip"].map(errors).to_numpy() <= rules.search["error_share"]
     return first & (many <= rules.search["search_pages"]) & good
 
@@ -221,12 +223,15 @@ def rewrite(rows, labels, rules, seed=1):
     agent and /24, so that a crawler that comes from many networks lies differently in each. A share of the pairs names the page
     before as its referrer, as if it had followed links.
     """
-    merged = rows[["line", "ip", "user_agent", "path", "request.is_asset"]].merge(
-        labels[["ip", "user_agent", "label"]], on=["ip", "user_agent"], how="left", validate="many_to_one")
     people = labels[labels["label"] == PERSON]
     agents = people["user_agent"].to_numpy() if len(people) else numpy.array(rules.disguise["agents"], dtype=object)
     if len(agents) == 0:
         raise Problem(f"{rules.source}: [disguise] agents is empty, and the log has no people whose agents could be taken")
+    crawlers = labels.loc[labels["label"] == DECLARED, ["ip", "user_agent", "label"]]
+    # Texts in full only of what may be a crawler's.
+    few = rows.loc[rows["user_agent"].isin(crawlers["user_agent"]), ["line", "ip", "user_agent", "path", "request.is_asset"]]
+    few = few.astype({name: str for name in ("ip", "user_agent", "path")})
+    merged = few.merge(crawlers, on=["ip", "user_agent"], how="left", validate="many_to_one")
     declared = merged[merged["label"] == DECLARED].copy()
     declared["network"] = networks24(declared["ip"])
     random = numpy.random.default_rng(seed)
@@ -247,8 +252,12 @@ def rewrite(rows, labels, rules, seed=1):
 
 def own_address(rows):
     """The scheme and host that most of the site's own referrers have; None where the log shows none."""
-    own = rows["referrer"][rows["request.site_referrer"] == 1].str.extract(r"^(https?://[^/]+)", expand=False).dropna()
-    return own.mode().iloc[0] if len(own) else None
+    counts = rows["referrer"][rows["request.site_referrer"] == 1].value_counts()
+    counts = counts[counts > 0]
+    own = counts.index.astype(str).str.extract(r"^(https?://[^/]+)", expand=False)
+    sums = pandas.Series(counts.to_numpy()).groupby(own.to_numpy()).sum()
+    # Of equal ones the first by name.
+    return str(sums.index[sums.to_numpy().argmax()]) if len(sums) else None
 
 
 def read_labels(path):

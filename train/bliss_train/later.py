@@ -1,9 +1,7 @@
 """One's own log: fitted on its first part, measured on the last, where labels of the first part know nothing later."""
 
-import pandas
-
 from . import data, label
-from .model import PEOPLE_FOR_OWN_PERCENTILE, Recipe, check_enough, folds_of, raw, shift_of
+from .model import PEOPLE_FOR_OWN_PERCENTILE, Recipe, check_enough, folds_of, raw_of, shift_of
 from .rows import read, with_clients
 
 
@@ -11,11 +9,14 @@ def measured(part, names, inputs, rules, networks, hosting, share, base, seed, w
     """The table of requests in the last `share` of the time, and the raw answers of a model fitted on those before; `columns`
     are in the table beside those that the model reads."""
     name, rows_path, labels_path, disguised_path, group = part
-    rows = read(rows_path, names)
+    # Labels need all texts and no inputs, a fit the other way round.
+    rows = read(rows_path, [])
     split = rows["time"].iloc[0] + (1 - share) * (rows["time"].iloc[-1] - rows["time"].iloc[0])
     whole = data.load(name, rows_path, labels_path, disguised_path, group, [*names, *columns])
     first = rows[rows["time"] < split].reset_index(drop=True)
-    before = with_labels(name, group, first, label.label(first, rules, hosting, networks))
+    labels, requests = label.label(first, rules, hosting, networks), len(first)
+    del rows, first
+    before = with_labels(name, group, whole.rows[whole.rows["time"] < split].reset_index(drop=True), labels)
     if whole.disguised is not None:
         before.disguised = whole.disguised[whole.disguised["time"] < split].reset_index(drop=True)
     table = data.together([before])
@@ -23,18 +24,16 @@ def measured(part, names, inputs, rules, networks, hosting, share, base, seed, w
     after = data.together([whole])
     after = after[(after["time"] >= split).to_numpy()].reset_index(drop=True)
     people, robots = check_enough(table)
-    say(f"fitting on {len(first)} requests: {people} people, {robots} robots")
+    say(f"fitting on {requests} requests: {people} people, {robots} robots")
     shift = 0.0
     if base is None or people >= PEOPLE_FOR_OWN_PERCENTILE:
         folds, _ = folds_of(table)
         shift = shift_of(table, recipe.out_of_fold(table, folds), wanted)
-    return after, raw(recipe.fit(table), after[names]) + shift
+    return after, raw_of(recipe.fit(table), after, names) + shift
 
 
 def with_labels(name, group, rows, labels):
     """A site of rows and labels in memory."""
     rows = with_clients(rows)
-    told = labels.set_index(["ip", "user_agent"]).reindex(pandas.MultiIndex.from_frame(rows[["ip", "user_agent"]]))
-    rows["kind"], rows["rule_weight"] = told["label"].to_numpy(), told["weight"].to_numpy()
-    rows["evidence"], rows["conflicts"] = told["evidence"].to_numpy(), told["conflicts"].to_numpy()
+    data.labelled(rows, labels)
     return data.Site(name, group, rows)

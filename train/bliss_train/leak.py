@@ -16,14 +16,15 @@ BINS = 32
 
 def single_aucs(table, names, folds):
     """AUC of each input alone, out of fold, by clients: a frame of inputs by folds that have people and robots."""
-    rows = table[table["robot"].notna()]
-    folds = numpy.asarray(folds)[table["robot"].notna().to_numpy()]
+    labelled = table["robot"].notna().to_numpy()
+    rows = table.loc[labelled, ["client", "site", "stage", "robot", "rule_weight"]]
+    folds = numpy.asarray(folds)[labelled]
     weights = data.weigh(rows)
     robots = rows["robot"].to_numpy()
     client = rows["client"].to_numpy()
     found = {}
     for name in names:
-        values = rows[name].to_numpy(float)
+        values = table[name].to_numpy()[labelled].astype(float)
         told = numpy.unique(numpy.quantile(values[~numpy.isnan(values)], numpy.linspace(0, 1, BINS)[1:-1])) \
             if (~numpy.isnan(values)).any() else numpy.array([])
         bins = numpy.where(numpy.isnan(values), len(told) + 1, numpy.searchsorted(told, values, side="left"))

@@ -86,5 +86,6 @@ def by_client(table, raw):
     clients = grouped.agg(site=("site", "first"), group=("group", "first"), kind=("kind", "first"),
                           score=("score", "mean"), raw=("raw", "mean"), requests=("seen", "size"))
     first = frame[frame["seen"] == 1].set_index("client")["score"]
+    clients = clients.astype({name: str for name in ("site", "group", "kind")})
     clients["first"] = first.reindex(clients.index)
     return clients

@@ -12,7 +12,7 @@ from .errors import NothingToLearn, Problem
 from .inputs import forget, missing_values, move
 
 PARAMETERS = dict(
-    iterations=100, depth=4, learning_rate=0.16, l2_leaf_reg=6.0, loss_function="Logloss", bootstrap_type="Bernoulli",
+    iterations=60, depth=4, learning_rate=0.22, l2_leaf_reg=6.0, loss_function="Logloss", bootstrap_type="Bernoulli",
     subsample=0.8, rsm=0.3, model_shrink_rate=0.0, border_count=128, nan_mode="Min", leaf_estimation_iterations=2, thread_count=2,
     allow_writing_files=False, verbose=False,
 )
@@ -25,6 +25,7 @@ PEOPLE_FOR_OWN_PERCENTILE = 100
 REQUESTS_PER_STAGE = 24
 FOLDS = 5
 KEPT_ROBOTS = 0.97
+PIECE_ROWS = 65_536
 
 
 class Recipe:
@@ -35,22 +36,25 @@ class Recipe:
 
     def fit(self, table):
         """A classifier; with `base`, the base model and its correction in one."""
-        if self.base is not None:
-            return self.fit_once(table, self.seed)
-        fits = [self.fit_once(table, self.seed + 1000 * number) for number in range(FITS)]
-        return catboost.sum_models(fits, weights=[1.0 / FITS] * FITS)
+        return self.fit_thinned(table.iloc[data.learned(table, REQUESTS_PER_STAGE)])
 
-    def fit_once(self, table, seed):
-        rows = data.thinned(table[table["robot"].notna()], REQUESTS_PER_STAGE)
+    def fit_thinned(self, rows):
+        """`fit` on labelled rows that are thinned."""
         if rows["robot"].nunique() < 2:
             raise NothingToLearn("a part of the data has only robots or only people")
-        weights = data.weigh(rows)
-        values = rows[self.names].to_numpy(numpy.float32)
-        robots = rows["robot"].to_numpy()
+        # Of every seed alike.
+        told = (rows[self.names].to_numpy(numpy.float32), rows["robot"].to_numpy(), data.weigh(rows),
+                missing_values(rows, self.names, self.inputs.forgotten) if self.inputs.chance > 0 else {})
+        if self.base is not None:
+            return self.fit_once(*told, self.seed)
+        fits = [self.fit_once(*told, self.seed + 1000 * number) for number in range(FITS)]
+        return catboost.sum_models(fits, weights=[1.0 / FITS] * FITS)
+
+    def fit_once(self, values, robots, weights, missing, seed):
+        """One model: values (rows by inputs, float32), 1 where a robot's, weights, and what inputs are without a row."""
         if self.inputs.chance > 0:
             random = numpy.random.default_rng(seed)
-            lost = forget(values, missing_values(rows, self.names, self.inputs.forgotten), self.names, self.inputs.chance,
-                          random)
+            lost = forget(values, missing, self.names, self.inputs.chance, random)
             move(lost, values, robots == 1, self.names, self.inputs.neighbours, random)
             values, robots, weights = numpy.concatenate([values, lost]), numpy.tile(robots, 2), numpy.tile(weights, 2)
         # One row that knows nothing, of no weight: every input's file entry says what becomes of NaN, so that models of
@@ -70,27 +74,30 @@ class Recipe:
         return model
 
     def out_of_fold(self, table, folds):
-        """Raw answers for each row by a model that saw nothing of the row's fold."""
+        """Raw answers for each row by a model that saw nothing of the row's fold. A client is in one fold with all of its rows."""
         answers = numpy.full(len(table), numpy.nan)
+        places = data.learned(table, REQUESTS_PER_STAGE)
+        rows, outside = table.iloc[places], folds[places]
         for fold in numpy.unique(folds):
             inside = folds == fold
             try:
-                model = self.fit(table[~inside])
+                model = self.fit_thinned(rows[outside != fold])
             except NothingToLearn:
                 continue
-            answers[inside] = raw(model, table.loc[inside, self.names])
+            answers[inside] = raw_of(model, table, self.names, numpy.flatnonzero(inside))
         return answers
 
 
 def folds_of(table):
     """What is left out together: groups, or where fewer than two have people, fifths of the networks of clients."""
-    people = table[table["robot"] == 0]
-    if people["group"].nunique() >= 2:
+    if table["group"][table["robot"] == 0].nunique() >= 2:
         return table["group"].to_numpy(), "operator"
     from .rows import networks24
 
-    networks = pandas.Series(networks24(table["ip"]))
-    return (pandas.util.hash_pandas_object(networks, index=False).to_numpy() % FOLDS).astype(str), "network of the client"
+    address = table["ip"].astype("category").cat
+    networks = pandas.Series(networks24(address.categories))
+    folds = (pandas.util.hash_pandas_object(networks, index=False).to_numpy() % FOLDS).astype("U1")
+    return folds[address.codes.to_numpy()], "network of the client"
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,17 @@ def add_bias(model, shift):
     """The same model with `shift` added to its log odds: it travels in the file."""
     scale, bias = model.get_scale_and_bias()
     model.set_scale_and_bias(scale, float(bias) + float(shift))
+
+
+def raw_of(model, table, names, places=None):
+    """The raw answers for rows of a table (all, or those at `places`), by pieces: no second copy of all inputs is made."""
+    rows = len(table) if places is None else len(places)
+    answers = numpy.empty(rows)
+    for begin in range(0, rows, PIECE_ROWS):
+        here = slice(begin, min(begin + PIECE_ROWS, rows))
+        piece = table.iloc[here if places is None else places[here]]
+        answers[here] = raw(model, piece[names])
+    return answers
 
 
 def raw(model, values):

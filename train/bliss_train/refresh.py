@@ -37,15 +37,15 @@ def share(text):
 
 def run(told):
     from . import later
-    from .cli import base_of, load_sites, parts_of_sites, rules_of, say, wanted_of
+    from .cli import base_of, inputs_of, parts_of_sites, rules_of, say, wanted_of
     from .fitting import plain
-    from .model import load_base, raw
+    from .model import load_base, raw_of
     from .newer import as_text, compare, worse
 
     wanted = wanted_of(told)
     if len(told.site) != 1:
         raise Problem(f"compare: expected one --site, found {len(told.site)}")
-    _, names, inputs = load_sites(told)
+    names, inputs = inputs_of(told)
     active = load_base(told.active, names)
     rules, networks, hosting = rules_of(told)
     base, fitted = base_of(told, names)
@@ -53,7 +53,7 @@ def run(told):
     wide = list(dict.fromkeys([*fitted, *active.feature_names_]))
     table, newer = later.measured(parts_of_sites(told)[0], fitted, inputs, rules, networks, hosting, told.later, base, told.seed,
                                   wanted, say, wide)
-    figures = compare(table, raw(active, table[list(active.feature_names_)]), newer)
+    figures = compare(table, raw_of(active, table, list(active.feature_names_)), newer)
     print(as_text(figures, told.later))
     if told.json is not None:
         told.json.write_text(json.dumps(plain(figures), indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from . import __version__, evaluate, measure
 from .data import DISGUISED
 from .fitting import thresholds
 from .label import DECLARED, HONEYPOT, LISTED, PERSON, SCANNER, UNKNOWN
-from .rows import STAGE_NAMES, networks24, text
+from .rows import STAGE_NAMES, clients_of, networks24, text
 
 ORDER = (PERSON, UNKNOWN, DECLARED, DISGUISED, SCANNER, HONEYPOT, LISTED)
 WORDS = {
@@ -174,7 +174,7 @@ def baselines(rows, clients, people_share, named=None):
 
 def slices(rows, clients):
     """People and robots by what may be treated unfairly: phones, new clients, networks with many addresses."""
-    frame = rows.groupby("client").agg(agent=("user_agent", "first"), ip=("ip", "first"))
+    frame = clients_of(rows).rename(columns={"user_agent": "agent"})
     mobile = frame["agent"].map({agent: bool(MOBILE.search(text(agent))) for agent in frame["agent"].unique()}).astype(bool)
     shared = frame["ip"].map(frame[frame.index.isin(clients.index)].groupby("ip").size()) > 1
     network = pandas.Series(networks24(frame["ip"]), index=frame.index)
@@ -203,7 +203,7 @@ def report(fitted, facts):
     names_clients = facts.get("name_clients", True)
     table_rows = fitted.table
     known = ~numpy.isnan(fitted.answers)
-    rows = table_rows[known].copy()
+    rows = table_rows.loc[known, ["site", "client", "kind", "time", "ip", "user_agent", "seen", "stage"]].copy()
     rows["score"] = measure.score(fitted.answers[known])
     clients = measure.by_client(table_rows[known], fitted.answers[known])
     random = numpy.random.default_rng(facts["seed"])
@@ -310,9 +310,9 @@ def report(fitted, facts):
 def named(rows, clients):
     """The largest clients of the last week that would be challenged, and those that the model is least sure of."""
     page = []
-    first = rows.groupby("client").agg(ip=("ip", "first"), agent=("user_agent", "first"))
+    first = clients_of(rows).rename(columns={"user_agent": "agent"})
     real = rows[rows["kind"] != DISGUISED]
-    last = real.groupby("site")["time"].transform("max")
+    last = real.groupby("site", observed=True)["time"].transform("max")
     week = real[real["time"] > last - 7 * 86400]
     sizes = week[week["client"].isin(clients.index[clients["score"] < measure.PEOPLE_BELOW])].groupby("client").size()
     sizes = sizes.sort_values(ascending=False, kind="stable").head(15)

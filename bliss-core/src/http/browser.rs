@@ -3,14 +3,30 @@
 //! Only what browsers always do is held against a client. Over `http` browsers leave out `Sec-Fetch-*` and `Sec-CH-UA*`,
 //! except to the own host; so their absence counts where the server says that the scheme is `https`.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
-use super::{HttpRequest, header, host, host_of_url};
+use super::request::ReferrerHost;
+use super::{HttpRequest, header};
 
 /// So much of a user agent is looked at.
 const MOST_BYTES: usize = 512;
 
-const WEBKIT: &[u8] = b"AppleWebKit/537.36 (KHTML, like Gecko) ";
+/// Words that stand together in most agents, which need not be looked at one by one: the result is the same. Each ends where a word
+/// ends, with what separates it from the next.
+const RUNS: [(&[u8], Platform); 11] = [
+    (b"Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Windows),
+    (b"Windows NT 10.0; Win64; x64; ", Platform::Windows),
+    (b"Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::MacOs),
+    (b"Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::MacOs),
+    (b"X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Linux),
+    (b"Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Android),
+    (b"iPhone; CPU iPhone OS ", Platform::Ios),
+    (b"X11; Linux x86_64; ", Platform::Linux),
+    // All but Firefox say one of these, and it says nothing.
+    (b"AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Unknown),
+    (b"like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::Unknown),
+    (b"AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::Unknown),
+];
 
 /// What a user agent says of itself, if it is a browser's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +92,11 @@ enum Platform {
 impl Browser {
     /// What `agent` claims; `None` where it claims to be no browser, or to be a robot or driven by a program too.
     pub(super) fn claimed_by(agent: &[u8]) -> Option<Self> {
+        Self::claimed_by_words(agent, &RUNS)
+    }
+
+    #[inline(always)]
+    fn claimed_by_words(agent: &[u8], runs: &[(&[u8], Platform)]) -> Option<Self> {
         let agent = agent.get(..MOST_BYTES).unwrap_or(agent);
         let mut found = Self::default();
         let mut rest = match agent.strip_prefix(b"Mozilla/5.0 (") {
@@ -85,8 +106,7 @@ impl Browser {
         let mut version = 0;
         // Each turn looks at a word: what follows a space, a bracket or a semicolon.
         loop {
-            // All but Firefox say this, and it says nothing.
-            rest = rest.strip_prefix(WEBKIT).unwrap_or(rest);
+            rest = found.run(rest, runs);
             let (mut end, mut slash) = (rest.len(), None);
             for (at, byte) in rest.iter().enumerate() {
                 match byte {
@@ -127,6 +147,23 @@ impl Browser {
         rest.get(bracket + 1..)
     }
 
+    /// What follows those of `runs` with which `text` begins.
+    #[inline(always)]
+    fn run<'a>(&mut self, mut text: &'a [u8], runs: &[(&[u8], Platform)]) -> &'a [u8] {
+        while let Some((run, platform)) = runs.iter().find(|(run, _)| begins(text, run)) {
+            self.set_platform(*platform);
+            text = text.get(run.len()..).unwrap_or_default();
+        }
+        text
+    }
+
+    /// "Linux" stands beside "X11" and "Android", and "Android" beside both.
+    fn set_platform(&mut self, platform: Platform) {
+        if platform != Platform::Unknown && self.platform != Platform::ChromeOs {
+            self.platform = platform;
+        }
+    }
+
     /// Takes in `word`, with which `text` begins and which has its first `/` at `slash`; `None` if it is a robot's.
     #[inline]
     fn word(&mut self, word: &[u8], text: &[u8], slash: Option<usize>, version: &mut u32) -> Option<()> {
@@ -156,10 +193,7 @@ impl Browser {
             Some(b'S') => self.has_engine |= is(b"Safari/"),
             _ => {}
         }
-        // "Linux" stands beside "X11" and "Android", and "Android" beside both.
-        if platform != Platform::Unknown && self.platform != Platform::ChromeOs {
-            self.platform = platform;
-        }
+        self.set_platform(platform);
         let is_robot = match slash {
             Some(slash) => {
                 text.get(..slash).is_some_and(|name| is_robots_name(name) || ends_in(name, b"bot"))
@@ -171,7 +205,7 @@ impl Browser {
     }
 
     /// How many headers of the request contradict this claim or each other.
-    pub(super) fn conflicts(&self, request: &HttpRequest<'_>) -> u32 {
+    pub(super) fn conflicts(&self, request: &HttpRequest<'_>, referrer: &ReferrerHost<'_>) -> u32 {
         let absent = |told: Option<&[u8]>| told.is_some_and(|value| header(value).is_none());
         let present = |told: Option<&[u8]>| told.is_some_and(|value| header(value).is_some());
         let is_https = request.scheme == Some(b"https");
@@ -186,7 +220,7 @@ impl Browser {
             self.contradicts_brands(request),
             self.contradicts_platform(request),
             contradicts_fetch(request),
-            contradicts_referrer(request),
+            contradicts_referrer(request, referrer),
         ];
         conflicts.iter().map(|conflict| u32::from(*conflict)).sum()
     }
@@ -280,11 +314,13 @@ fn contradicts_fetch(request: &HttpRequest<'_>) -> bool {
 }
 
 /// Whether `Sec-Fetch-Site` says something else than the referrer.
-fn contradicts_referrer(request: &HttpRequest<'_>) -> bool {
-    let Some(referrer) = request.referrer.and_then(header) else { return false };
+fn contradicts_referrer(request: &HttpRequest<'_>, referrer: &ReferrerHost<'_>) -> bool {
+    if request.referrer.and_then(header).is_none() {
+        return false;
+    }
     match request.sec_fetch_site {
         Some(b"none") => true,
-        Some(b"same-origin") => match (host_of_url(referrer), request.host.and_then(host)) {
+        Some(b"same-origin") => match (referrer.from, referrer.here) {
             (Some(from), Some(here)) => !from.eq_ignore_ascii_case(here),
             _ => false,
         },
@@ -309,12 +345,44 @@ fn starts_with(text: &[u8], start: &[u8]) -> bool {
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+    let Some(first) = part.first() else { return true };
+    memchr_iter(*first, text).any(|at| text.get(at..).is_some_and(|rest| rest.starts_with(part)))
+}
+
+/// Whether `text` begins with `start`, of which most differ in the first bytes.
+#[inline(always)]
+fn begins(text: &[u8], start: &[u8]) -> bool {
+    text.first() == start.first() && text.starts_with(start)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Without the runs, word by word, every agent claims the same.
+    #[test]
+    fn runs_say_what_their_words_say() {
+        let ends = [
+            "",
+            "Chrome/124.0.0.0 Safari/537.36",
+            "rv:128.0) Gecko/20100101 Firefox/128.0",
+            "Version/17.4 Mobile/15E148",
+            "Chrome/99 (x; bot/1",
+            "CrOS x86_64",
+        ];
+        for (run, _) in RUNS {
+            assert_eq!(run.last(), Some(&b' '), "ends where a word ends");
+            for (cut, before) in
+                (0..=run.len()).flat_map(|cut| ["", "X11; ", "CrOS; "].map(|before| (cut, before)))
+            {
+                for end in ends {
+                    let agent = [b"Mozilla/5.0 (", before.as_bytes(), &run[..cut], end.as_bytes()].concat();
+                    let text = String::from_utf8_lossy(&agent);
+                    assert_eq!(Browser::claimed_by(&agent), Browser::claimed_by_words(&agent, &[]), "{text}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn browsers_of_all_times_claim_to_be_one_and_programs_do_not() {

@@ -17,7 +17,7 @@
 mod browser;
 mod request;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2, memchr3, memrchr};
 
 pub use browser::{Engine, browser_number, engine_of};
 pub use request::{HttpRequest, NO_SITES, RequestValue, is_asset, is_of_site};
@@ -127,20 +127,25 @@ fn trim_spaces(mut text: &[u8]) -> &[u8] {
 /// The host without port and without dots at its end; upper case stays, and keys are made in lower case. `None` where
 /// there is none.
 pub fn host(value: &[u8]) -> Option<&[u8]> {
-    // The colons of an IPv6 address stand in brackets.
-    let from = value.iter().position(|byte| *byte == b']').unwrap_or(0);
-    let colon = value.get(from..)?.iter().position(|byte| *byte == b':');
-    let name = value.get(..colon.map_or(value.len(), |at| from + at))?;
-    let end = name.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
-    header(name.get(..end)?)
+    let mut name = value;
+    if memchr2(b':', b']', value).is_some() {
+        // The colons of an IPv6 address stand in brackets.
+        let from = memchr(b']', value).unwrap_or(0);
+        let colon = memchr(b':', value.get(from..)?);
+        name = value.get(..colon.map_or(value.len(), |at| from + at))?;
+    }
+    while let [rest @ .., b'.'] = name {
+        name = rest;
+    }
+    header(name)
 }
 
 /// The [`host`] of a URL with a scheme, `https://shop.example:443/x`, without user; `None` where there is none.
 pub fn host_of_url(url: &[u8]) -> Option<&[u8]> {
     let rest = after_scheme(url)?;
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let end = memchr3(b'/', b'?', b'#', rest).unwrap_or(rest.len());
     let authority = rest.get(..end)?;
-    let from = authority.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
+    let from = memrchr(b'@', authority).map_or(0, |at| at + 1);
     host(authority.get(from..)?)
 }
 

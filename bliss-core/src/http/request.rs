@@ -177,15 +177,22 @@ impl HttpRequest<'_> {
             }
         };
         set(NoReferrer, self.referrer.map(|value| flag(header(value).is_none())));
-        if wants(SiteReferrer) {
-            set(SiteReferrer, self.referrer.and_then(|value| self.site_referrer(value, is_site)));
+        let hosts = if wants(SiteReferrer) || wants(HeaderConflicts) {
+            self.referrer_host()
+        } else {
+            ReferrerHost::default()
+        };
+        if wants(SiteReferrer) && self.referrer.is_some() {
+            set(SiteReferrer, hosts.is_site(is_site));
         }
         set(IsGet, self.method.map(|method| flag(method == b"GET")));
         if let Some(target) = self.target {
             if wants(IsAsset) || wants(IsData) || wants(PathDepth) {
                 let path = path(target).unwrap_or_default();
-                set(IsAsset, Some(flag(is_asset(path))));
-                set(IsData, Some(flag(ends_in(path, &DATA))));
+                let extension = extension(path);
+                let is_one_of = |known: &[u64]| flag(extension.is_some_and(|found| known.contains(&found)));
+                set(IsAsset, Some(is_one_of(&ASSETS)));
+                set(IsData, Some(is_one_of(&DATA)));
                 let depth = memchr_iter(b'/', path.get(..MOST_PATH_BYTES).unwrap_or(path)).count();
                 set(PathDepth, Some(depth.min(255) as f32));
             }
@@ -209,22 +216,34 @@ impl HttpRequest<'_> {
             set(ClaimsBrowser, Some(flag(browser.is_some())));
             let is_told = self.accept.or(self.accept_language).or(self.accept_encoding).is_some();
             let browser = browser.filter(|_| is_told && wants(HeaderConflicts));
-            set(HeaderConflicts, browser.map(|browser| browser.conflicts(self) as f32));
+            set(HeaderConflicts, browser.map(|browser| browser.conflicts(self, &hosts) as f32));
         }
         values
     }
 
-    fn site_referrer(&self, referrer: &[u8], is_site: impl Fn(&[u8]) -> Option<bool>) -> Option<f32> {
-        let here = self.host.and_then(host).map(without_www);
-        let from = header(referrer).and_then(host_of_url);
-        let same = |from: &[u8]| here.map(|here| without_www(from).eq_ignore_ascii_case(here));
-        match from {
-            Some(from) => match (same(from), is_site(from)) {
-                (None, None) => None,
-                (same, site) => Some(flag(same == Some(true) || site == Some(true))),
-            },
-            // No site has it.
-            None => Some(0.0),
+    fn referrer_host(&self) -> ReferrerHost<'_> {
+        ReferrerHost {
+            from: self.referrer.and_then(header).and_then(host_of_url),
+            here: self.host.and_then(host),
+        }
+    }
+}
+
+/// The hosts that a referrer, and the request that has it, name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ReferrerHost<'a> {
+    pub(super) from: Option<&'a [u8]>,
+    pub(super) here: Option<&'a [u8]>,
+}
+
+impl ReferrerHost<'_> {
+    fn is_site(&self, is_site: impl Fn(&[u8]) -> Option<bool>) -> Option<f32> {
+        // No site has a referrer without a host.
+        let Some(from) = self.from else { return Some(0.0) };
+        let same = self.here.map(|here| without_www(from).eq_ignore_ascii_case(without_www(here)));
+        match (same, is_site(from)) {
+            (None, None) => None,
+            (same, site) => Some(flag(same == Some(true) || site == Some(true))),
         }
     }
 }
@@ -289,13 +308,15 @@ const fn packed(mut bytes: &[u8]) -> u64 {
 
 /// Whether a path's extension is that of what pages are made of: an image, a style, a script, a font, sound or film.
 pub fn is_asset(path: &[u8]) -> bool {
-    ends_in(path, &ASSETS)
+    extension(path).is_some_and(|found| ASSETS.contains(&found))
 }
 
-fn ends_in(path: &[u8], extensions: &[u64]) -> bool {
-    let tail = path.len().saturating_sub(LONGEST_EXTENSION + 1);
-    let tail = path.get(tail..).unwrap_or_default();
-    let Some(at) = tail.iter().rposition(|byte| matches!(byte, b'.' | b'/')) else { return false };
-    let Some([b'.', extension @ ..]) = tail.get(at..) else { return false };
-    extensions.contains(&packed(extension))
+/// The [packed](packed) extension of a path, if it is no longer than those that are known.
+fn extension(path: &[u8]) -> Option<u64> {
+    let tail = path.get(path.len().saturating_sub(LONGEST_EXTENSION + 1)..)?;
+    let at = tail.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
+    match tail.get(at..) {
+        Some([b'.', extension @ ..]) => Some(packed(extension)),
+        _ => None,
+    }
 }

@@ -6,6 +6,7 @@ use bliss_core::http::RequestValue;
 use bliss_core::request::INPUT_PREFIX;
 use bliss_core::schema::{FeatureKind, Schema};
 
+use crate::access_log::features::windowed_dimension;
 use crate::model_files::Prepared;
 
 /// Inputs that are named in one message.
@@ -75,7 +76,10 @@ fn missing_feature(input: Input<'_>, schema: &Schema) -> Option<String> {
         return Some(format!("no origin fills a dimension `{dimension_name}`"));
     };
     let Some(feature) = dimension.features.iter().find(|feature| feature.name == feature_name) else {
-        return Some(format!("dimension `{dimension_name}` has no feature `{feature_name}`"));
+        let is_of_window = windowed_dimension(dimension_name)
+            .is_some_and(|windowed| windowed.features.iter().any(|feature| feature.name == feature_name));
+        let hint = if is_of_window { "; an access log counts it with `windows = true`" } else { "" };
+        return Some(format!("dimension `{dimension_name}` has no feature `{feature_name}`{hint}"));
     };
     match (feature.kind, input.kind) {
         (FeatureKind::F32, InputKind::Float) | (FeatureKind::Category, InputKind::Category) => None,

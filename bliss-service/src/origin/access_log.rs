@@ -38,8 +38,8 @@ pub(super) struct Options {
     paths: Vec<String>,
     dimensions: Option<Vec<Spanned<String>>>,
     /// Whether ip, subnet, user_agent and ip_user_agent are counted in windows of a minute, five minutes and an hour too, for
-    /// models and rules that take rates: 132 features more.
-    #[serde(default = "windows")]
+    /// models and rules that take rates: 132 features more, and counting takes nearly twice as long.
+    #[serde(default)]
     windows: bool,
     /// "follow": read what is written to it. "replay": read it once, by its own clock.
     #[serde(default)]
@@ -81,10 +81,6 @@ dimensions = ["ip", "subnet", "user_agent", "ip_user_agent", "subnet16", "path",
 
 /// Less would hold too few busy keys.
 const LEAST_BYTES: usize = 1 << 20;
-
-fn windows() -> bool {
-    true
-}
 
 fn max_keys() -> usize {
     200_000

@@ -35,7 +35,7 @@ impl Driver<'_> {
         }
         let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default.cbm");
         let config = format!(
-            "{}[[origin.access_log]]\nname = \"traffic\"\npath = \"access.log\"\n\
+            "{}[[origin.access_log]]\nname = \"traffic\"\npath = \"access.log\"\nwindows = true\n\
              [[model]]\nname = \"demo\"\nversion = \"1\"\npath = \"{model}\"\n",
             self.modes()
         );

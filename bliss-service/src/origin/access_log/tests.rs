@@ -22,7 +22,7 @@ fn line_of(ip: u8, seconds_ago: i64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_followed_log_becomes_features_within_an_interval() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "[[origin.access_log]]\nname = \"log\"\npath = \"access.log\"\ndimensions = [\"ip\"]\n";
+    let text = "[[origin.access_log]]\nname = \"log\"\npath = \"access.log\"\ndimensions = [\"ip\"]\nwindows = true\n";
     let running = Running::start(dir.path(), text, Kept::default());
     running.until_refused(0, "unavailable", "access.log: No such file").await;
     assert_eq!(running.kept.publications(), 0, "a log that is not there takes nothing away");
@@ -62,7 +62,8 @@ async fn a_replayed_log_comes_to_its_end() {
         format!("192.0.2.1 - - [17/May/2015:10:05:{second:02} +0000] \"GET / HTTP/1.1\" 200 1 \"-\" \"x\"\n")
     };
     fs::write(dir.path().join("access.log"), line(3) + "broken\n" + &line(1)).unwrap();
-    let text = "[[origin.access_log]]\nname = \"log\"\npath = \"access.log\"\nmode = \"replay\"\n";
+    let text =
+        "[[origin.access_log]]\nname = \"log\"\npath = \"access.log\"\nmode = \"replay\"\nwindows = true\n";
     let running = Running::start(dir.path(), text, Kept::default());
     running.until("the end", |r| r.status("/origins/0/state") == "finished").await;
     assert_eq!(running.kept.last().1[0], 2.0);

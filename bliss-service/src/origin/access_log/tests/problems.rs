@@ -217,7 +217,7 @@ async fn several_logs_share_an_aggregate_and_one_that_is_missing_holds_no_other_
     fs::write(dir.path().join("b.access.log"), line_of(1, 5) + &line_of(2, 5)).unwrap();
     fs::write(dir.path().join("b.access.log.1"), line_of(1, 6)).unwrap();
     let text = "[[origin.access_log]]\nname = \"log\"\npaths = [\"*access.log\", \"missing.log\"]\n\
-                dimensions = [\"ip\"]\n";
+                dimensions = [\"ip\"]\nwindows = true\n";
     let running = Running::start(dir.path(), text, Kept::default());
     running.until("rows", |r| r.kept.publications() > 0).await;
     let (rows, values) = running.kept.last();

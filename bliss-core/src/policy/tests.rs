@@ -1,0 +1,211 @@
+//! Policies against a naive interpreter of what an operator writes.
+
+use proptest::prelude::*;
+
+use super::compiled::{Action, PolicyRef};
+use super::decide::{Facts, Seen, Verdict};
+use super::source::{Outcome, Policy, Rule};
+use crate::key::{KeySecret, SECRET_BYTES, hash_key};
+
+const SECRET: KeySecret = KeySecret([9; SECRET_BYTES]);
+
+/// `a.n`, `a.m` are numbers, `b.gone` is in no schema; `crawler.state` is what the case says.
+#[derive(Clone, Debug)]
+struct Case {
+    score: Option<u8>,
+    path: Option<&'static str>,
+    method: Option<&'static str>,
+    n: Option<i8>,
+    state: Option<u8>,
+    client: Option<u8>,
+    now: u32,
+    off: bool,
+}
+
+impl Case {
+    fn seen(&self, name: &str) -> Seen {
+        let number = |value: Option<f32>| value.map_or(Seen::Missing, Seen::Is);
+        match name {
+            "a.n" => number(self.n.map(f32::from)),
+            "crawler.state" => number(self.state.map(f32::from)),
+            _ => Seen::Unbound,
+        }
+    }
+
+    fn decide<'p>(&self, policy: PolicyRef<'p>) -> Verdict<'p> {
+        let client = self.client.map(|byte| [byte; 4]);
+        let facts = Facts {
+            score: self.score,
+            path: self.path.map(str::as_bytes),
+            method: self.method.map(str::as_bytes),
+            client: client.as_ref().map(|client| client.as_slice()),
+            secret: Some(&SECRET),
+            now: self.now,
+            ..Facts::default()
+        };
+        policy.decide(self.off, &facts, |source| self.seen(policy.sources().nth(source).unwrap().0))
+    }
+}
+
+/// The action, the rule and what a simulated rule would have done.
+fn naive(policy: &Policy, case: &Case) -> (Action, String, Option<(String, Action)>) {
+    if case.off {
+        return (Action::Allow, "off".into(), None);
+    }
+    let mut simulated = None;
+    let stages = [&policy.exempt, &policy.deny, &policy.allow, &policy.crawler, &policy.band];
+    for (stage, rules) in stages.into_iter().enumerate() {
+        for rule in rules {
+            let action = rule.action.unwrap_or(if stage == 1 { Action::Block } else { Action::Allow });
+            if !naive_holds(rule, stage, case) {
+                continue;
+            }
+            if !rule.simulate {
+                return (action, rule.name.clone(), simulated);
+            }
+            simulated.get_or_insert((rule.name.clone(), action));
+        }
+        if stage == 3 && case.state == Some(2) {
+            return (Action::Allow, "verified crawler".into(), simulated);
+        }
+    }
+    match case.score {
+        Some(_) => (Action::Allow, "default".into(), simulated),
+        None => {
+            (policy.on_unscored.as_ref().map_or(Action::Allow, |o| o.action), "unscored".into(), simulated)
+        }
+    }
+}
+
+fn naive_holds(rule: &Rule, stage: usize, case: &Case) -> bool {
+    if stage == 4 {
+        let Some(score) = case.score else { return false };
+        if rule.below.is_some_and(|n| score >= n) || rule.above.is_some_and(|n| score <= n) {
+            return false;
+        }
+    }
+    let mut met = stage != 3 || case.state == Some(2);
+    if !rule.path.is_empty() || !rule.path_prefix.is_empty() {
+        let Some(path) = case.path else { return false };
+        met &= rule.path.iter().any(|p| p == path)
+            || rule.path_prefix.iter().any(|p| path.starts_with(p.as_str()));
+    }
+    met &= rule.method.is_empty() || rule.method.iter().any(|m| Some(m.as_str()) == case.method);
+    for when in &rule.when {
+        met &= match (when.as_str(), case.n) {
+            ("a.n > 0", Some(n)) => n > 0,
+            ("a.n <= 1", Some(n)) => n <= 1,
+            ("a.n != 2", Some(n)) => n != 2,
+            ("a.n = 1 or missing", n) => n.is_none_or(|n| n == 1),
+            ("a.n missing", n) => n.is_none(),
+            _ => false,
+        };
+    }
+    met &= rule.from.is_none_or(|from| from <= case.now) && rule.until.is_none_or(|until| case.now < until);
+    if let Some(percent) = rule.percent.filter(|percent| *percent < 100.0) {
+        let Some(client) = case.client else { return false };
+        let hash = hash_key(&SECRET, &rule.name, [b"percent".as_slice(), &[client; 4]].into_iter());
+        met &= ((hash >> 32) as f64) < percent / 100.0 * 4_294_967_296.0 - 0.5;
+    }
+    met
+}
+
+fn some<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = Vec<T>> + use<T> {
+    let values = values.to_vec();
+    prop_oneof![2 => Just(vec![]), 1 => proptest::collection::vec(prop::sample::select(values), 1..3)]
+}
+
+fn text(values: &[&str]) -> impl Strategy<Value = Vec<String>> + use<> {
+    some(&values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>())
+}
+
+fn rule(stage: usize) -> impl Strategy<Value = Rule> {
+    let actions = [Action::Observe, Action::Tag, Action::RateLimitKey, Action::Challenge, Action::Block];
+    let when = [
+        "a.n > 0",
+        "a.n <= 1",
+        "a.n != 2",
+        "a.n = 1 or missing",
+        "a.n missing",
+        "b.gone != 1",
+        "b.gone missing",
+    ];
+    let texts = (text(&["/", "/a"]), text(&["/a", "/b/"]), text(&["GET", "POST"]), text(&when));
+    let times = (proptest::option::of(0..6_u32), proptest::option::of(0..6_u32));
+    let band = (proptest::option::of(40..100_u8), proptest::option::of(0..39_u8));
+    let percent = proptest::option::of(prop::sample::select(vec![0.0, 30.0, 50.0, 100.0]));
+    let rest = (prop::sample::select(actions.to_vec()), any::<bool>(), percent);
+    (texts, times, band, rest).prop_map(
+        move |(texts, (from, until), (below, above), (action, simulate, percent))| {
+            let (path, path_prefix, mut method, when) = texts;
+            if stage == 0 && path.is_empty() && path_prefix.is_empty() && method.is_empty() {
+                method.push("GET".into());
+            }
+            Rule {
+                path,
+                path_prefix,
+                method,
+                when: if stage == 0 { vec![] } else { when },
+                from,
+                until,
+                below: below.filter(|_| stage == 4),
+                above: above.filter(|_| stage == 4),
+                action: Some(if matches!(stage, 0 | 2) { Action::Allow } else { action }),
+                simulate,
+                percent,
+                ..Rule::default()
+            }
+        },
+    )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let rules = |stage: usize| {
+        proptest::collection::vec(rule(stage), 0..4).prop_map(move |mut rules| {
+            rules.iter_mut().enumerate().for_each(|(i, rule)| rule.name = format!("{stage}-{i}"));
+            rules
+        })
+    };
+    let all = (rules(0), rules(1), rules(2), rules(3), rules(4), any::<bool>());
+    all.prop_map(|(exempt, deny, allow, crawler, band, tags)| {
+        let on_unscored = tags.then_some(Outcome { action: Action::Tag, status: None, header: None });
+        Policy { name: "p".into(), on_unscored, exempt, deny, allow, crawler, band }
+    })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let paths =
+        prop::sample::select(vec![None, Some("/"), Some("/a"), Some("/ab"), Some("/b"), Some("/b/c")]);
+    let methods = prop::sample::select(vec![None, Some("GET"), Some("POST"), Some("PUT")]);
+    let numbers =
+        (proptest::option::of(-1..4_i8), proptest::option::of(0..4_u8), proptest::option::of(any::<u8>()));
+    let rest = (0..6_u32, prop::bool::weighted(0.05));
+    (proptest::option::of(1..100_u8), paths, methods, numbers, rest).prop_map(
+        |(score, path, method, (n, state, client), (now, off))| Case {
+            score,
+            path,
+            method,
+            n,
+            state,
+            client,
+            now,
+            off,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn compiled_policies_decide_as_the_naive_interpreter(policy in policy(), cases in proptest::collection::vec(case(), 40)) {
+        let bytes = policy.compile().unwrap();
+        let compiled = PolicyRef::open(&bytes).unwrap();
+        for case in cases {
+            let found = case.decide(compiled);
+            let simulated = found.simulated.map(|(rule, action)| (rule.to_owned(), action));
+            prop_assert!(!found.rule.is_empty());
+            prop_assert_eq!((found.action, found.rule.to_owned(), simulated), naive(&policy, &case), "{:?}", case);
+        }
+    }
+}
