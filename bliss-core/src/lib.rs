@@ -37,11 +37,8 @@ pub mod http;
 pub mod key;
 pub mod metrics;
 mod name;
-<<<<<<< HEAD
-pub mod prefixes;
-=======
 pub mod policy;
->>>>>>> main
+pub mod prefixes;
 pub mod publication;
 pub mod request;
 pub mod schema;
