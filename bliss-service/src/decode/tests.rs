@@ -332,7 +332,7 @@ fn networks_become_prefixes() {
     let expected = [(9, [1.0, 0.0]), (8, [2.0, 3.0]), (9, [4.0, 0.0]), (7, [1.0, 0.0])];
     let accepted = csv(&[3], text).unwrap();
     assert_eq!(networks(&accepted), expected.map(|(at, values)| Some((at, values.to_vec()))));
-    assert_eq!((accepted.rows, accepted.newest_updated_at), (4, 8.max(9)));
+    assert_eq!((accepted.rows, accepted.newest_updated_at), (4, 9));
     let lines = r#"{"key":{"ip":"192.0.2.0/24"},"updated_at":9,"features":{"n":1}}"#;
     let accepted = jsonl(&[3], lines).unwrap();
     assert_eq!(networks(&accepted), [Some((9, vec![1.0, 0.0])), Some((9, vec![1.0, 0.0])), None, None]);
