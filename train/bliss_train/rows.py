@@ -111,7 +111,7 @@ def gather(path, numbers, words, lines):
         inputs, told = numpy.empty((len(numbers), rows), numpy.float32), {name: Texts(rows) for name in words}
         progress, done, begin, newest = Progress(path.name, "rows", total), 0, 0, -numpy.inf
         for batch in file.iter_batches(BATCH_ROWS, columns=[*exact, *words, *numbers]):
-            time = seconds(batch.column("time"))
+            time = seconds(whole(path, batch.column("time"), "time", done))
             back = numpy.flatnonzero(numpy.diff(time, prepend=newest) < 0)
             if len(back):
                 raise Problem(f"{path}: expected rows sorted by time, found an earlier one after row {done + int(back[0]) - 1}. "
@@ -123,7 +123,7 @@ def gather(path, numbers, words, lines):
             if begin + here > rows:
                 raise Problem(f"{path}: expected each line of the log once, found some twice. Export the log again.")
             for name, into in found.items():
-                values = time if name == "time" else whole(path, batch.column(name), name, done)
+                values = time if name == "time" else whole(path, batch.column(name), name, done).to_numpy(zero_copy_only=False)
                 into[begin:begin + here] = values if kept is None else values[kept]
             for place, name in enumerate(numbers):
                 values = batch.column(name).to_numpy(zero_copy_only=False)
@@ -148,11 +148,11 @@ def seconds(column):
 
 
 def whole(path, column, name, done):
-    """The numbers of a column that every row must have."""
+    """The column, of which every row must have a value."""
     if column.null_count:
         at = int(numpy.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise Problem(f"{path}: expected a number in column {name} of every row, found none in row {done + at}. Export the log again.")
-    return column.to_numpy(zero_copy_only=False)
+        raise Problem(f"{path}: expected a value in column {name} of every row, found none in row {done + at}. Export the log again.")
+    return column
 
 
 def twice(path, line):

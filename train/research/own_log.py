@@ -13,6 +13,7 @@ sys.path.insert(0, str(HERE))
 import pandas
 from bliss_train import data, evaluate, label, later, model
 from bliss_train.inputs import Inputs
+from bliss_train.rows import read
 from bliss_train.rules import Rules
 from search import FIVE
 
@@ -37,10 +38,11 @@ default = recipe.fit(others)
 model.add_bias(default, model.shift_of(others, recipe.out_of_fold(others, folds)))
 
 whole = load(own)
-rows = whole.rows
+# Labels need all texts and no inputs.
+rows = read(folder / f"{own}.parquet", [])
 split = rows["time"].iloc[0] + 0.7 * (rows["time"].iloc[-1] - rows["time"].iloc[0])
-first = rows[rows["time"] < split].drop(columns=["client", "seen", "kind", "rule_weight", "evidence", "conflicts"]).reset_index(drop=True)
-before = later.with_labels(own, own, first, label.label(first, rules, hosting))
+labels = label.label(rows[rows["time"] < split].reset_index(drop=True), rules, hosting)
+before = later.with_labels(own, own, whole.rows[whole.rows["time"] < split].reset_index(drop=True), labels)
 before.disguised = whole.disguised[whole.disguised["time"] < split].reset_index(drop=True)
 train = data.together([before])
 test = data.together([whole])

@@ -60,24 +60,27 @@ impl AddressBits for u128 {
     }
 }
 
-/// Asks for the root entry of an address.
+/// The part that an address is looked up in, and where its root entry is.
 #[inline(always)]
-pub(crate) fn prefetch_root(bytes: &[u8], layout: &PrefixLayout, address: Address) {
+fn root_of(layout: &PrefixLayout, address: Address) -> (&Part, usize) {
     let (part, index) = match address {
         Address::V4(address) => (&layout.v4, address.bits_at(0, layout.v4.root_bits)),
         Address::V6(address) => (&layout.v6, address.bits_at(0, layout.v6.root_bits)),
     };
-    prefetch(bytes, part.at + index * 4);
+    (part, part.at + index * 4)
+}
+
+/// Asks for the root entry of an address.
+#[inline(always)]
+pub(crate) fn prefetch_root(bytes: &[u8], layout: &PrefixLayout, address: Address) {
+    prefetch(bytes, root_of(layout, address).1);
 }
 
 /// Asks for the node that the root entry of an address leads to.
 #[inline(always)]
 pub(crate) fn prefetch_node(bytes: &[u8], layout: &PrefixLayout, address: Address) {
-    let (part, index) = match address {
-        Address::V4(address) => (&layout.v4, address.bits_at(0, layout.v4.root_bits)),
-        Address::V6(address) => (&layout.v6, address.bits_at(0, layout.v6.root_bits)),
-    };
-    if let Some(entry) = entry_at(bytes, part.at + index * 4)
+    let (part, root) = root_of(layout, address);
+    if let Some(entry) = entry_at(bytes, root)
         && entry >> KIND_SHIFT != KIND_VALUE
     {
         prefetch_lines(bytes, part.at + node_at(entry));

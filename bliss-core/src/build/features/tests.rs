@@ -290,7 +290,7 @@ fn networks_go_on_from_the_current_snapshot() {
     assert_eq!(of_address(&first, "192.0.2.200"), Some((1, vec![10.0, 11.0])));
     assert_eq!(first.rows(), 3);
 
-    // The others change in place, or are built anew.
+    // Other dimensions change in place, or their tables are rebuilt.
     let mut bytes = build_features(&schema, Some(first), &patch(rows(2, 0..50), vec![]));
     apply_in_place(&mut bytes[..], 0, &patch(rows(2, 50..51), vec![]).dimensions[0].1).unwrap();
     let next = FeaturesRef::open(&bytes).unwrap();
@@ -304,7 +304,7 @@ fn networks_go_on_from_the_current_snapshot() {
     assert_eq!(of_address(&other_columns, "2001:db8::1"), Some((2, vec![21.0, -1.0])));
     assert_eq!(of_address(&other_columns, "198.51.100.1"), None);
 
-    // A dimension that is found in another way begins anew.
+    // A dimension whose rows are now found by key instead of by prefix, or the reverse, starts empty.
     let mut exact = schema.clone();
     exact.dimensions[2].key = vec![KeyPart::whole("ip")];
     let exact = build_features(&exact, Some(next), &Change::default());
