@@ -99,3 +99,20 @@ fn a_request_without_an_address_is_absent_and_keys_find_no_network() {
     assert_eq!(scorer.look_up_keys(&features, &[1, 2, 3, 4], NOW).1[0], Status::Absent);
     assert_eq!(scorer.dimensions().key(0, &["192.0.2.1".into()]), None);
 }
+
+/// What no model of a route takes is not looked up.
+#[test]
+fn an_unused_dimension_of_networks_stays_as_it_is() {
+    let schema = mixed(1);
+    let prefix = Prefix::parse(b"0.0.0.0/0").unwrap();
+    let change = Change { dimensions: vec![(0, networks(&[(prefix, 0, 3.0)]))] };
+    let features = pack_change(&schema, &KeySecret([3; SECRET_BYTES]), &change);
+    let (mut scorer, ip) = scorer(&features, Instructions::detect());
+    let mut request = Request::new();
+    request.set_attribute(ip, "192.0.2.1".into());
+    for (mask, status) in [(!1, Status::Unused), (1, Status::Fresh)] {
+        let Scorer { dimensions, buffers, .. } = &mut scorer;
+        dimensions.look_up(&features, &request, NOW, mask, buffers);
+        assert_eq!((buffers.statuses[0], buffers.values[0]), (status, if mask == 1 { 3.0 } else { 0.0 }));
+    }
+}
