@@ -64,8 +64,6 @@ const DISTURBANCES: [(Disturbance, bool); 10] = [
     // Modes and groups of the configuration apply to files that exist.
     (ModesCorrected, true),
 ];
-/// Whether a daemon that starts reads the rotated files of its log.
-const READS_ROTATED_FILES: bool = true;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: expected a number")))
@@ -109,14 +107,16 @@ fn s6_an_hour_of_traffic_and_trouble() {
     std::thread::scope(|scope| {
         let world = &world;
         let stop = Stop(world);
-        let watched = move |run: fn(&World, u64)| {
-            move || {
+        let spawn = |run: Box<dyn FnOnce() + Send>| {
+            scope.spawn(move || {
                 let _stop = Stop(world);
-                run(world, seed);
-            }
+                run();
+            })
         };
-        let mut threads =
-            vec![scope.spawn(watched(write_traffic)), scope.spawn(watched(|world, _| write_beats(world)))];
+        let mut threads = vec![
+            spawn(Box::new(move || write_traffic(world, seed))),
+            spawn(Box::new(move || write_beats(world))),
+        ];
         let mut driver = Driver {
             world,
             chance: Chance::new(seed),
@@ -133,9 +133,12 @@ fn s6_an_hour_of_traffic_and_trouble() {
         while !driver.reader.requests_1h(BEAT.0).is_ok_and(|requests| requests > 0) {
             driver.expect_life(started, || "no beat is seen".into());
         }
-        threads.push(scope.spawn(watched(read_on)));
-        threads.push(scope.spawn(watched(|world, seed| read_on(world, seed + 1))));
-        threads.push(scope.spawn(watched(|world, _| open_again_and_again(world))));
+        for seed in [seed, seed + 1] {
+            // Opened before the first disturbance; what opens in the middle of one is `open_again_and_again`'s.
+            let reader = Reader::open(world).unwrap();
+            threads.push(spawn(Box::new(move || read_on(world, reader, seed))));
+        }
+        threads.push(spawn(Box::new(move || open_again_and_again(world))));
 
         let mut rounds = 0;
         while rounds == 0 || world.started.elapsed() < seconds {

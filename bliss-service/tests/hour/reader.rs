@@ -76,9 +76,8 @@ impl Reader {
 
 /// Looks up and scores without pause. A torn row, a count that falls, or a request without a score is a failure; the last not
 /// while published files are missing.
-pub(crate) fn read_on(world: &World, seed: u64) {
+pub(crate) fn read_on(world: &World, mut reader: Reader, seed: u64) {
     let mut chance = Chance::new(seed);
-    let mut reader = Reader::open(world).unwrap();
     let (mut highest, mut generation) = (0.0, None);
     let (mut forgotten, mut removed) = (0, 0);
     let addresses: Vec<_> = traffic::requests(seed).into_iter().take(2000).collect();

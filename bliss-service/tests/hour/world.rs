@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -11,8 +12,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bliss_service::access_log::windows::WINDOWS;
 use bliss_service::demo::traffic;
-
-use super::READS_ROTATED_FILES;
 
 /// How much faster than in the demonstration the traffic is.
 pub(crate) const SPEED: u64 = 4;
@@ -37,16 +36,28 @@ pub(crate) struct Log {
     pub(crate) file: fs::File,
     /// The number of the file that is written to; each rotation makes one more.
     pub(crate) number: u32,
-    /// Address, time, file.
-    pub(crate) written: Vec<(String, u64, u32)>,
-    /// Lines of earlier files are not known to the daemon.
-    pub(crate) known_from: u32,
+    pub(crate) written: Vec<Line>,
+    /// How many lines the daemon has counted for certain: those up to the last probe that a worker saw.
+    pub(crate) counted: usize,
+    /// How many of them were in the checkpoint of the last orderly end.
+    pub(crate) kept: usize,
+}
+
+/// A line that was written.
+pub(crate) struct Line {
+    pub(crate) ip: String,
+    pub(crate) time_ms: u64,
+    /// The file that it was written to.
+    pub(crate) number: u32,
+    /// Whether the daemon cannot have forgotten it. A kill may forget what is in no checkpoint and no file that is kept; a
+    /// checkpoint may be newer than the last orderly end.
+    pub(crate) is_certain: bool,
 }
 
 impl Log {
     pub(crate) fn open(path: PathBuf) -> Self {
         let file = open(&path);
-        Self { path, file, number: 0, written: Vec::new(), known_from: 0 }
+        Self { path, file, number: 0, written: Vec::new(), counted: 0, kept: 0 }
     }
 
     pub(crate) fn write(
@@ -66,7 +77,7 @@ impl Log {
             now % 1000
         );
         self.file.write_all(line.as_bytes()).unwrap();
-        self.written.push((ip.to_owned(), now, self.number));
+        self.written.push(Line { ip: ip.to_owned(), time_ms: now, number: self.number, is_certain: true });
     }
 
     /// Where the log goes when it is rotated; what was there has moved on by one, as by logrotate.
@@ -79,23 +90,26 @@ impl Log {
         rotated(1)
     }
 
-    /// What a daemon that starts now finds; returns whether it forgets lines.
+    /// A daemon starts, from the checkpoint and the files that are there; returns whether it may have forgotten lines.
     pub(crate) fn daemon_starts(&mut self) -> bool {
-        let known_from = self.number.saturating_sub(if READS_ROTATED_FILES { KEPT } else { 0 });
-        let forgets = known_from > self.known_from;
-        self.known_from = known_from;
+        let oldest = self.number.saturating_sub(KEPT);
+        let mut forgets = false;
+        for line in self.written.iter_mut().skip(self.kept).filter(|line| line.number < oldest) {
+            forgets |= std::mem::take(&mut line.is_certain);
+        }
         forgets
     }
 
-    /// `requests_1h` of every address at a publication at `at_ms`.
-    pub(crate) fn expected(&self, at_ms: u64) -> HashMap<&str, u32> {
+    /// `requests_1h` of every address at a publication at `at_ms`: at least, and at most.
+    pub(crate) fn expected(&self, at_ms: u64) -> HashMap<&str, RangeInclusive<u32>> {
         let hour = &WINDOWS[2];
         let oldest_ms =
             (at_ms.saturating_sub(1) / hour.bucket_ms).saturating_sub(hour.buckets - 1) * hour.bucket_ms;
         let mut counts = HashMap::new();
-        for (ip, time_ms, number) in &self.written {
-            let counted = counts.entry(ip.as_str()).or_default();
-            *counted += u32::from(*number >= self.known_from && (oldest_ms..at_ms).contains(time_ms));
+        for Line { ip, time_ms, is_certain, .. } in &self.written {
+            let range = counts.entry(ip.as_str()).or_insert(0..=0);
+            let counts = (oldest_ms..at_ms).contains(time_ms);
+            *range = range.start() + u32::from(counts && *is_certain)..=range.end() + u32::from(counts);
         }
         counts
     }
