@@ -3,7 +3,7 @@
 //! Only what browsers always do is held against a client. Over `http` browsers leave out `Sec-Fetch-*` and `Sec-CH-UA*`,
 //! except to the own host; so their absence counts where the server says that the scheme is `https`.
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr_iter;
 
 use super::request::ReferrerHost;
 use super::{HttpRequest, header};
@@ -13,20 +13,39 @@ const MOST_BYTES: usize = 512;
 
 /// Words that stand together in most agents, which need not be looked at one by one: the result is the same. Each ends where a word
 /// ends, with what separates it from the next.
-const RUNS: [(&[u8], Platform); 11] = [
-    (b"Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Windows),
-    (b"Windows NT 10.0; Win64; x64; ", Platform::Windows),
-    (b"Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::MacOs),
-    (b"Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::MacOs),
-    (b"X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Linux),
-    (b"Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Android),
-    (b"iPhone; CPU iPhone OS ", Platform::Ios),
-    (b"X11; Linux x86_64; ", Platform::Linux),
+const RUNS: [Run; 13] = [
+    Run::of(b"Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Windows),
+    Run::of(b"Windows NT 10.0; Win64; x64; ", Platform::Windows),
+    Run::of(b"Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::MacOs),
+    Run::of(b"Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::MacOs),
+    Run::of(b"X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Linux),
+    Run::of(b"Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Android),
+    Run::of(b"iPhone; CPU iPhone OS ", Platform::Ios),
+    Run::of(b"X11; Linux x86_64; ", Platform::Linux),
     // All but Firefox say one of these, and it says nothing.
-    (b"AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Unknown),
-    (b"like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::Unknown),
-    (b"AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::Unknown),
+    Run::of(b"AppleWebKit/537.36 (KHTML, like Gecko) ", Platform::Unknown),
+    Run::of(b"like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::Unknown),
+    Run::of(b"AppleWebKit/605.1.15 (KHTML, like Gecko) ", Platform::Unknown),
+    Run { has_engine: true, ..Run::of(b"Gecko/20100101 ", Platform::Unknown) },
+    Run { is_mobile: true, ..Run::of(b"Mobile/15E148 ", Platform::Unknown) },
 ];
+
+/// Words that stand together, and what they say.
+struct Run {
+    words: &'static [u8],
+    platform: Platform,
+    has_engine: bool,
+    is_mobile: bool,
+}
+
+impl Run {
+    const fn of(words: &'static [u8], platform: Platform) -> Self {
+        Self { words, platform, has_engine: false, is_mobile: false }
+    }
+}
+
+/// Words with which most agents end. They name an engine, and nothing else is in them.
+const LAST_WORDS: [&[u8]; 3] = [b"Safari/537.36", b"Safari/604.1", b"Safari/605.1.15"];
 
 /// What a user agent says of itself, if it is a browser's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,33 +111,31 @@ enum Platform {
 impl Browser {
     /// What `agent` claims; `None` where it claims to be no browser, or to be a robot or driven by a program too.
     pub(super) fn claimed_by(agent: &[u8]) -> Option<Self> {
-        Self::claimed_by_words(agent, &RUNS)
+        Self::claimed_by_words(agent, &RUNS, &LAST_WORDS)
     }
 
     #[inline(always)]
-    fn claimed_by_words(agent: &[u8], runs: &[(&[u8], Platform)]) -> Option<Self> {
+    fn claimed_by_words(agent: &[u8], runs: &[Run], last_words: &[&[u8]]) -> Option<Self> {
         let agent = agent.get(..MOST_BYTES).unwrap_or(agent);
         let mut found = Self::default();
         let mut rest = match agent.strip_prefix(b"Mozilla/5.0 (") {
             Some(rest) => rest,
             None => found.older(agent)?,
         };
-        let mut version = 0;
+        let mut named = 0;
         // Each turn looks at a word: what follows a space, a bracket or a semicolon.
         loop {
             rest = found.run(rest, runs);
-            let (mut end, mut slash) = (rest.len(), None);
-            for (at, byte) in rest.iter().enumerate() {
-                match byte {
-                    b' ' | b'(' | b';' => {
-                        end = at;
-                        break;
-                    }
-                    b'/' if slash.is_none() => slash = Some(at),
-                    _ => {}
-                }
+            if rest.first() == Some(&b'S') && last_words.contains(&rest) {
+                found.has_engine = true;
+                break;
             }
-            found.word(rest.get(..end).unwrap_or(rest), rest, slash, &mut version)?;
+            let ends = |byte: &u8| matches!(byte, b' ' | b'(' | b';');
+            let name = rest.iter().position(|byte| ends(byte) || *byte == b'/').unwrap_or(rest.len());
+            let slash = (rest.get(name) == Some(&b'/')).then_some(name);
+            let version = rest.get(name..).unwrap_or_default();
+            let end = name + version.iter().position(ends).unwrap_or(version.len());
+            found.word(rest.get(..end).unwrap_or(rest), rest, slash, &mut named)?;
             match rest.get(end + 1..) {
                 Some(next) => rest = next,
                 None => break,
@@ -126,9 +143,9 @@ impl Browser {
         }
         if found.platform == Platform::Ios {
             // All browsers there have the system's engine; in an app's window there may be no version.
-            found = Self { chromium: 0, firefox: 0, safari: version.max(1), ..found };
+            found = Self { chromium: 0, firefox: 0, safari: named.max(1), ..found };
         } else if found.chromium == 0 && found.firefox == 0 {
-            found.safari = version;
+            found.safari = named;
         }
         let has_version = found.chromium > 0 || found.firefox > 0 || found.safari > 0;
         (has_version || found.has_engine).then_some(found)
@@ -149,10 +166,15 @@ impl Browser {
 
     /// What follows those of `runs` with which `text` begins.
     #[inline(always)]
-    fn run<'a>(&mut self, mut text: &'a [u8], runs: &[(&[u8], Platform)]) -> &'a [u8] {
-        while let Some((run, platform)) = runs.iter().find(|(run, _)| begins(text, run)) {
-            self.set_platform(*platform);
-            text = text.get(run.len()..).unwrap_or_default();
+    fn run<'a>(&mut self, mut text: &'a [u8], runs: &[Run]) -> &'a [u8] {
+        // No run begins with another letter.
+        while matches!(text.first(), Some(b'W' | b'M' | b'X' | b'L' | b'i' | b'A' | b'l' | b'G'))
+            && let Some(run) = runs.iter().find(|run| begins(text, run.words))
+        {
+            self.set_platform(run.platform);
+            self.has_engine |= run.has_engine;
+            self.is_mobile |= run.is_mobile;
+            text = text.get(run.words.len()..).unwrap_or_default();
         }
         text
     }
@@ -236,13 +258,10 @@ impl Browser {
             return false;
         }
         let brands = brands.get(..MOST_BYTES).unwrap_or(brands);
-        let mut has_version = false;
-        let mut rest = brands;
-        while let Some(at) = memchr(b'v', rest) {
-            rest = rest.get(at..).unwrap_or_default();
-            has_version |= major(rest, b"v=\"") == self.chromium;
-            rest = rest.get(1..).unwrap_or_default();
-        }
+        let has_version = memchr_iter(b'=', brands).any(|at| {
+            let version = at.checked_sub(1).and_then(|from| brands.get(from..));
+            version.is_some_and(|version| major(version, b"v=\"") == self.chromium)
+        });
         !has_version || contains(brands, b"Headless")
     }
 
@@ -346,7 +365,8 @@ fn starts_with(text: &[u8], start: &[u8]) -> bool {
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     let Some(first) = part.first() else { return true };
-    memchr_iter(*first, text).any(|at| text.get(at..).is_some_and(|rest| rest.starts_with(part)))
+    text.starts_with(part)
+        || memchr_iter(*first, text).any(|at| text.get(at..).is_some_and(|rest| rest.starts_with(part)))
 }
 
 /// Whether `text` begins with `start`, of which most differ in the first bytes.
@@ -367,10 +387,13 @@ mod tests {
             "Chrome/124.0.0.0 Safari/537.36",
             "rv:128.0) Gecko/20100101 Firefox/128.0",
             "Version/17.4 Mobile/15E148",
+            "Version/17.4 Mobile/15E148 Safari/604.1",
+            "Version/17.4 Safari/605.1.15",
+            "Safari/537.36 Edg/124.0",
             "Chrome/99 (x; bot/1",
             "CrOS x86_64",
         ];
-        for (run, _) in RUNS {
+        for Run { words: run, .. } in RUNS {
             assert_eq!(run.last(), Some(&b' '), "ends where a word ends");
             for (cut, before) in
                 (0..=run.len()).flat_map(|cut| ["", "X11; ", "CrOS; "].map(|before| (cut, before)))
@@ -378,7 +401,11 @@ mod tests {
                 for end in ends {
                     let agent = [b"Mozilla/5.0 (", before.as_bytes(), &run[..cut], end.as_bytes()].concat();
                     let text = String::from_utf8_lossy(&agent);
-                    assert_eq!(Browser::claimed_by(&agent), Browser::claimed_by_words(&agent, &[]), "{text}");
+                    assert_eq!(
+                        Browser::claimed_by(&agent),
+                        Browser::claimed_by_words(&agent, &[], &[]),
+                        "{text}"
+                    );
                 }
             }
         }

@@ -17,7 +17,7 @@
 mod browser;
 mod request;
 
-use memchr::{memchr, memchr2, memchr3, memrchr};
+use memchr::memchr;
 
 pub use browser::{Engine, browser_number, engine_of};
 pub use request::{HttpRequest, NO_SITES, RequestValue, is_asset, is_of_site};
@@ -82,11 +82,27 @@ fn is_token(byte: u8) -> bool {
 /// (`http://shop.example/x`) loses scheme and host, as in `$request_uri`; without a path after the host it is `/`, as where
 /// only the query is left of it. `None` where there is no target.
 pub fn path(target: &[u8]) -> Option<&[u8]> {
-    let end = memchr(b'?', target).unwrap_or(target.len());
-    let path = trim_spaces(target.get(..end)?);
-    if path.is_empty() && end < target.len() {
-        return Some(b"/");
-    }
+    path_and_query(target).0
+}
+
+/// The query of a request's target: what follows `?`, without spaces around it; empty where there is none.
+pub fn query(target: &[u8]) -> &[u8] {
+    path_and_query(target).1
+}
+
+/// [`path`] and [`query`].
+#[inline]
+fn path_and_query(target: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let Some(end) = memchr(b'?', target) else { return (path_alone(target), b"") };
+    let path = target.get(..end).map(trim_spaces).unwrap_or_default();
+    let query = target.get(end + 1..).map(trim_spaces).unwrap_or_default();
+    (if path.is_empty() { Some(b"/") } else { path_alone(path) }, query)
+}
+
+/// The path of a target without query.
+#[inline]
+fn path_alone(target: &[u8]) -> Option<&[u8]> {
+    let path = trim_spaces(target);
     if path.first() == Some(&b'/') {
         return Some(path);
     }
@@ -97,12 +113,6 @@ pub fn path(target: &[u8]) -> Option<&[u8]> {
         Some(slash) => after_scheme.get(slash..),
         None => Some(b"/"),
     }
-}
-
-/// The query of a request's target: what follows `?`, without spaces around it; empty where there is none.
-pub fn query(target: &[u8]) -> &[u8] {
-    let query = memchr(b'?', target).and_then(|at| target.get(at + 1..)).unwrap_or_default();
-    trim_spaces(query)
 }
 
 /// What follows `scheme://`, if the target begins with a scheme of RFC 3986.
@@ -127,13 +137,18 @@ fn trim_spaces(mut text: &[u8]) -> &[u8] {
 /// The host without port and without dots at its end; upper case stays, and keys are made in lower case. `None` where
 /// there is none.
 pub fn host(value: &[u8]) -> Option<&[u8]> {
-    let mut name = value;
-    if memchr2(b':', b']', value).is_some() {
-        // The colons of an IPv6 address stand in brackets.
-        let from = memchr(b']', value).unwrap_or(0);
-        let colon = memchr(b':', value.get(from..)?);
-        name = value.get(..colon.map_or(value.len(), |at| from + at))?;
+    if !value.iter().any(|byte| matches!(byte, b':' | b']')) {
+        return plain_host(value);
     }
+    // The colons of an IPv6 address stand in brackets.
+    let from = memchr(b']', value).unwrap_or(0);
+    let colon = memchr(b':', value.get(from..)?);
+    plain_host(value.get(..colon.map_or(value.len(), |at| from + at))?)
+}
+
+/// A [`host`] that has no port.
+#[inline]
+fn plain_host(mut name: &[u8]) -> Option<&[u8]> {
     while let [rest @ .., b'.'] = name {
         name = rest;
     }
@@ -143,9 +158,16 @@ pub fn host(value: &[u8]) -> Option<&[u8]> {
 /// The [`host`] of a URL with a scheme, `https://shop.example:443/x`, without user; `None` where there is none.
 pub fn host_of_url(url: &[u8]) -> Option<&[u8]> {
     let rest = after_scheme(url)?;
-    let end = memchr3(b'/', b'?', b'#', rest).unwrap_or(rest.len());
+    let is_end = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+    // A plain name, as nearly all are, in one go: names are too short for searches that prepare themselves.
+    let at = rest.iter().position(|byte| is_end(byte) || matches!(byte, b'@' | b':' | b']'));
+    let Some(at) = at else { return host(rest) };
+    if rest.get(at).is_some_and(is_end) {
+        return plain_host(rest.get(..at)?);
+    }
+    let end = rest.iter().position(is_end).unwrap_or(rest.len());
     let authority = rest.get(..end)?;
-    let from = memrchr(b'@', authority).map_or(0, |at| at + 1);
+    let from = authority.iter().rposition(|byte| *byte == b'@').map_or(0, |at| at + 1);
     host(authority.get(from..)?)
 }
 
@@ -218,7 +240,39 @@ mod tests {
         assert_eq!((header(b""), header(b"-"), header(b"--")), (None, None, Some(b"--".as_slice())));
     }
 
+    /// As the definition reads: up to what ends an authority, without user, the host of the rest.
+    fn host_of_url_by_parts(url: &[u8]) -> Option<&[u8]> {
+        let rest = after_scheme(url)?;
+        let authority = rest.split(|byte| b"/?#".contains(byte)).next()?;
+        host(authority.rsplit(|byte| *byte == b'@').next()?)
+    }
+
+    #[test]
+    fn hosts_of_urls() {
+        for (url, expected) in [
+            ("https://shop.example/x", Some("shop.example")),
+            ("http://shop.example", Some("shop.example")),
+            ("https://shop.example:443?x", Some("shop.example")),
+            ("https://user:secret@shop.example./", Some("shop.example")),
+            ("https://[2001:db8::1]:443/", Some("[2001:db8::1]")),
+            ("https://shop.example/@other.example", Some("shop.example")),
+            ("https:///x", None),
+            ("shop.example/x", None),
+            ("-", None),
+        ] {
+            assert_eq!(host_of_url(url.as_bytes()), expected.map(str::as_bytes), "{url}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn hosts_of_urls_are_those_of_their_parts(
+            rest in proptest::collection::vec(prop::sample::select(b"a.:]@/?#-[".to_vec()), 0..16),
+        ) {
+            let url = [b"http://".as_slice(), &rest].concat();
+            prop_assert_eq!(host_of_url(&url), host_of_url_by_parts(&url));
+        }
+
         #[test]
         fn what_went_through_once_does_not_change(
             value in proptest::collection::vec(prop::sample::select(b"ab:/?#. -[]%\xff".to_vec()), 0..20),

@@ -1,9 +1,7 @@
 //! A whole request as a web server knows it, and the numbers that it says by itself.
 
-use memchr::memchr_iter;
-
 use super::browser::Browser;
-use super::{header, host, host_of_url, path, query};
+use super::{header, host, host_of_url, path_and_query};
 use crate::attribute::Value;
 
 /// What a web server knows of a request, as its variables have it.
@@ -187,17 +185,18 @@ impl HttpRequest<'_> {
         }
         set(IsGet, self.method.map(|method| flag(method == b"GET")));
         if let Some(target) = self.target {
+            let (path, query) = path_and_query(target);
             if wants(IsAsset) || wants(IsData) || wants(PathDepth) {
-                let path = path(target).unwrap_or_default();
-                let extension = extension(path);
-                let is_one_of = |known: &[u64]| flag(extension.is_some_and(|found| known.contains(&found)));
-                set(IsAsset, Some(is_one_of(&ASSETS)));
-                set(IsData, Some(is_one_of(&DATA)));
-                let depth = memchr_iter(b'/', path.get(..MOST_PATH_BYTES).unwrap_or(path)).count();
-                set(PathDepth, Some(depth.min(255) as f32));
+                let path = path.unwrap_or_default();
+                let content = content(path);
+                set(IsAsset, Some(flag(content == Some(Content::Asset))));
+                set(IsData, Some(flag(content == Some(Content::Data))));
+                let counted = path.get(..MOST_PATH_BYTES).unwrap_or(path);
+                let depth: u16 = counted.iter().map(|byte| u16::from(*byte == b'/')).sum();
+                set(PathDepth, Some(f32::from(depth.min(255))));
             }
             if wants(QueryLength) {
-                set(QueryLength, Some(query(target).len().min(65_535) as f32));
+                set(QueryLength, Some(query.len().min(65_535) as f32));
             }
         }
         let has = |told: Option<&[u8]>| told.map(|value| flag(header(value).is_some()));
@@ -240,10 +239,10 @@ impl ReferrerHost<'_> {
     fn is_site(&self, is_site: impl Fn(&[u8]) -> Option<bool>) -> Option<f32> {
         // No site has a referrer without a host.
         let Some(from) = self.from else { return Some(0.0) };
-        let same = self.here.map(|here| without_www(from).eq_ignore_ascii_case(without_www(here)));
-        match (same, is_site(from)) {
-            (None, None) => None,
-            (same, site) => Some(flag(same == Some(true) || site == Some(true))),
+        match self.here.map(|here| is_same_host(from, here)) {
+            Some(true) => Some(1.0),
+            Some(false) => Some(flag(is_site(from) == Some(true))),
+            None => is_site(from).map(flag),
         }
     }
 }
@@ -251,14 +250,20 @@ impl ReferrerHost<'_> {
 /// Whether `host` is one of the site's, whatever its case and with or without `www.`; `None` where the site has none that are
 /// known.
 pub fn is_of_site<'h>(mut site: impl Iterator<Item = &'h [u8]>, host: &[u8]) -> Option<bool> {
-    let host = without_www(host);
-    let is = |own: &[u8]| without_www(own).eq_ignore_ascii_case(host);
+    let is = |own: &[u8]| is_same_host(own, host);
     let first = site.next()?;
     Some(is(first) || site.any(is))
 }
 
 fn flag(is: bool) -> f32 {
     if is { 1.0 } else { 0.0 }
+}
+
+/// Whether two hosts are one, but for case and `www.`.
+fn is_same_host(a: &[u8], b: &[u8]) -> bool {
+    let (a, b) = (without_www(a), without_www(b));
+    // Most often byte for byte.
+    a == b || a.eq_ignore_ascii_case(b)
 }
 
 /// The host of a site often has both names.
@@ -273,27 +278,57 @@ fn without_www(host: &[u8]) -> &[u8] {
 const MOST_PATH_BYTES: usize = 1024;
 
 /// Extensions of what pages are made of: images, styles, scripts, fonts, media.
-const ASSETS: [u64; 32] = packed_all([
+const ASSETS: [&str; 32] = [
     "aac", "avif", "bmp", "css", "eot", "flac", "gif", "ico", "jpeg", "jpg", "js", "m4a", "m4v", "map",
     "mjs", "mov", "mp3", "mp4", "ogg", "ogv", "opus", "otf", "png", "svg", "swf", "ttf", "wasm", "wav",
     "webm", "webp", "woff", "woff2",
-]);
+];
 
 /// Extensions of what programs read.
-const DATA: [u64; 7] = packed_all(["xml", "txt", "json", "rss", "gz", "zip", "pdf"]);
+const DATA: [&str; 7] = ["xml", "txt", "json", "rss", "gz", "zip", "pdf"];
 
 /// No extension of those is longer.
 const LONGEST_EXTENSION: usize = 5;
 
+/// What a path's extension says of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Asset,
+    Data,
+}
+
+/// Known extensions, [packed], each at its [place] or the next free one behind it.
+const EXTENSIONS: [Option<(u64, Content)>; 128] = {
+    let mut table = [None; 128];
+    place_all(&mut table, &ASSETS, Content::Asset);
+    place_all(&mut table, &DATA, Content::Data);
+    table
+};
+
 #[allow(clippy::indexing_slicing)] // Only while compiling.
-const fn packed_all<const N: usize>(extensions: [&str; N]) -> [u64; N] {
-    let mut all = [0; N];
-    let mut at = 0;
-    while at < N {
-        all[at] = packed(extensions[at].as_bytes());
-        at += 1;
+const fn place_all(table: &mut [Option<(u64, Content)>; 128], extensions: &[&str], content: Content) {
+    let mut next = 0;
+    while next < extensions.len() {
+        let extension = packed(extensions[next].as_bytes());
+        let mut at = place(extension);
+        while table[at].is_some() {
+            at = (at + 1) % table.len();
+        }
+        table[at] = Some((extension, content));
+        next += 1;
     }
-    all
+}
+
+/// Of 128 places. The uppermost bits of the product are mixed best.
+const fn place(extension: u64) -> usize {
+    (extension.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as usize
+}
+
+/// What the extension of a path says of it, if anything.
+fn content(path: &[u8]) -> Option<Content> {
+    let extension = extension(path)?;
+    let known = EXTENSIONS.iter().cycle().skip(place(extension)).take_while(|entry| entry.is_some());
+    known.flatten().find(|(known, _)| *known == extension).map(|(_, content)| *content)
 }
 
 /// Up to seven bytes in lower case as a number, another one for each length.
@@ -308,7 +343,7 @@ const fn packed(mut bytes: &[u8]) -> u64 {
 
 /// Whether a path's extension is that of what pages are made of: an image, a style, a script, a font, sound or film.
 pub fn is_asset(path: &[u8]) -> bool {
-    extension(path).is_some_and(|found| ASSETS.contains(&found))
+    content(path) == Some(Content::Asset)
 }
 
 /// The [packed](packed) extension of a path, if it is no longer than those that are known.
@@ -318,5 +353,29 @@ fn extension(path: &[u8]) -> Option<u64> {
     match tail.get(at..) {
         Some([b'.', extension @ ..]) => Some(packed(extension)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_extension_is_found_and_no_other() {
+        let of = |extension: &str| content(format!("/a.b/c.{extension}").as_bytes());
+        for (extensions, expected) in [(&ASSETS[..], Content::Asset), (&DATA[..], Content::Data)] {
+            for extension in extensions {
+                assert!(extension.len() <= LONGEST_EXTENSION);
+                assert!(of(extension) == Some(expected), "{extension}");
+                assert!(of(&extension.to_uppercase()) == Some(expected), "{extension}");
+            }
+        }
+        let is_known = |extension: &str| ASSETS.contains(&extension) || DATA.contains(&extension);
+        let letters = || ('a'..='z').chain('0'..='9');
+        for others in letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c]))) {
+            for extension in [String::from_iter(others), String::from_iter(&others[..2])] {
+                assert!(is_known(&extension) || of(&extension).is_none(), "{extension}");
+            }
+        }
     }
 }
