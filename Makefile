@@ -109,10 +109,10 @@ setup-build:
 setup-check:
 	@tools/setup.sh lua-check || echo "cannot install lua-check; going on without" >&2
 
-# Some minutes, once for each clone.
+# One and a half minutes, once for each clone; four without `--debug`.
 setup-deny: setup-build
 	@$(CARGO) deny --version >/dev/null 2>&1 \
-	|| $(CARGO) install --quiet --locked --root target/tools --version 0.20.2 cargo-deny \
+	|| $(CARGO) install --quiet --locked --debug --root target/tools --version 0.20.2 cargo-deny \
 	|| echo "cannot install cargo-deny; going on without" >&2
 
 setup-test: setup-build setup-nginx setup-train
