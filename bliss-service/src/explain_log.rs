@@ -8,20 +8,15 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use bliss_core::build::ModelSet;
 use bliss_core::publication::models::DEFAULT_ROUTE;
-use bliss_core::scorer::{Contribution, Explained, Explaining, InputValue, NotExplained};
-use bliss_store::Client;
 
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Replay, ReplayOptions};
-use crate::export::walk::{Plan, Seen, walk};
+use crate::export::walk::{Plan, walk};
 use crate::model_files::prepare;
 use crate::model_tool::BotArgs;
+use crate::why::{Judge, Part, Why, number};
 use crate::{DEFAULT_MODEL, output};
 
-/// Requests with a score from here on show what is typical of people.
-const PEOPLE_FROM: u8 = 70;
-/// So many of them are looked at.
-const SAMPLE: usize = 4096;
 /// Inputs that are shown.
 const SHOWN: usize = 12;
 
@@ -68,27 +63,7 @@ impl Options {
 struct Found {
     line: u64,
     what: String,
-    explained: Explained,
-    /// The largest first.
-    contributions: Vec<Part>,
-}
-
-/// What an input contributed.
-struct Part {
-    /// The input's number in the model.
-    index: usize,
-    name: String,
-    value: String,
-    part: f64,
-    points: f64,
-}
-
-impl Part {
-    fn of(contribution: &Contribution<'_>) -> Self {
-        let Contribution { index, input, part, points } = *contribution;
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        Self { index, name: format!("{}.{}", input.group, input.name), value: shown(&input), part, points }
-    }
+    why: Why,
 }
 
 /// Explains a request.
@@ -122,7 +97,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut found = None;
     walk(&plan, &replay, Some(&models), |client, seen| {
         if options.is_meant(seen.line, seen.record) {
-            found = Some(judge.explain(client, seen).map_err(|error| {
+            let why = judge.explain(client, &seen.request, DEFAULT_ROUTE, seen.now).map_err(|error| {
                 let error = anyhow::Error::from(error).context(format!("line {} is not explained", seen.line));
                 match judge.missing_input(client) {
                     Some(input) => error.context(format!(
@@ -130,9 +105,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
                     )),
                     None => error,
                 }
-            })?);
+            })?;
+            found = Some(Found { line: seen.line, what: what(seen.record), why });
         }
-        judge.sample(client, seen);
+        judge.sample(client, &seen.request, seen.now);
         Ok(())
     })?;
     let found = found.with_context(|| match (options.line, options.ip) {
@@ -140,7 +116,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         (None, Some(ip)) => format!("--ip {ip}: no request of {names} is from this client"),
         (None, None) => "no request is named".to_owned(),
     })?;
-    output::print(format_args!("{}", judge.describe(&found, &name)?))
+    output::print(format_args!("{}", describe(&judge, &found, &name)?))
 }
 
 fn what(record: &Record<'_>) -> String {
@@ -152,101 +128,38 @@ fn what(record: &Record<'_>) -> String {
     format!("{}  {} {}\n  {agent}", record.ip, text(&record.method), text(&record.path))
 }
 
-/// Explains requests, and knows what is typical of those whom the model takes for people.
-#[derive(Default)]
-struct Judge {
-    /// Made for the first request that is explained.
-    explaining: Option<Explaining>,
-    /// Per person the values of the model's inputs.
-    people: Vec<Vec<f32>>,
-    seen_people: usize,
-}
-
-impl Judge {
-    fn explain(&mut self, client: &mut Client, seen: &Seen<'_>) -> Result<Found, NotExplained> {
-        let explaining = self.explaining.get_or_insert_default();
-        let explained = client.explain(explaining, &seen.request, DEFAULT_ROUTE, None, seen.now)?;
-        let contributions = client.contributions(explaining, &explained);
-        let contributions = contributions.map(|contribution| Part::of(&contribution)).collect();
-        Ok(Found { line: seen.line, what: what(seen.record), explained, contributions })
+fn describe(judge: &Judge, found: &Found, name: &str) -> anyhow::Result<String> {
+    use std::fmt::Write as _;
+    let Why { explained, contributions } = &found.why;
+    let (score, expected_score) = (explained.scored.score, explained.expected_score);
+    let mut text = String::new();
+    writeln!(text, "line {}: {}", found.line, found.what)?;
+    writeln!(
+        text,
+        "\nscore {score} by model {name} (1 is certainly automated, 99 certainly human); of a request of which nothing is \
+             known it is {expected_score}\n",
+    )?;
+    writeln!(text, "{:>8}  {:<44} {:>12}  {:>14}", "points", "input", "here", "people here")?;
+    for Part { index, name, value, points, .. } in contributions.iter().take(SHOWN) {
+        let typical = judge.typical(*index).map_or("?".to_owned(), number);
+        writeln!(text, "{points:>+8.1}  {name:<44} {value:>12}  {typical:>14}")?;
     }
-
-    /// The first input that the model takes and the log's dimensions do not have.
-    fn missing_input(&self, client: &Client) -> Option<String> {
-        client.scorer().active_model(DEFAULT_ROUTE)?.missing_input().map(str::to_owned)
-    }
-
-    /// Keeps it if it is one of a person, as the model has it.
-    fn sample(&mut self, client: &mut Client, seen: &Seen<'_>) {
-        let Ok(scored) = client.score(&seen.request, DEFAULT_ROUTE, seen.now).outcome else { return };
-        if scored.score < PEOPLE_FROM {
-            return;
-        }
-        let inputs = || {
-            client.inputs(scored.model).map(|input| if input.is_category { f32::NAN } else { input.value })
-        };
-        self.seen_people += 1;
-        if self.people.len() < SAMPLE {
-            self.people.push(inputs().collect());
-        } else if let Some(slot) = self.people.get_mut(self.seen_people % SAMPLE) {
-            *slot = inputs().collect();
-        }
-    }
-
-    /// The median of an input among people; `None` for a category, or where nobody tells it.
-    fn typical(&self, input: usize) -> Option<f32> {
-        let mut values: Vec<f32> = self.people.iter().filter_map(|row| row.get(input).copied()).collect();
-        values.retain(|value| !value.is_nan());
-        values.sort_by(f32::total_cmp);
-        values.get(values.len() / 2).copied()
-    }
-
-    fn describe(&self, found: &Found, name: &str) -> anyhow::Result<String> {
-        use std::fmt::Write as _;
-        let Found { explained, contributions, .. } = found;
-        let (score, expected_score) = (explained.scored.score, explained.expected_score);
-        let mut text = String::new();
-        writeln!(text, "line {}: {}", found.line, found.what)?;
+    let rest: f64 = contributions.iter().skip(SHOWN).map(|part| part.part).sum();
+    let others = contributions.len().saturating_sub(SHOWN);
+    writeln!(text, "{:>+8.1}  {others} others", explained.points(rest))?;
+    if let Some(first) = contributions.first() {
+        let typical = judge.typical(first.index).map_or("nothing else".to_owned(), number);
         writeln!(
             text,
-            "\nscore {score} by model {name} (1 is certainly automated, 99 certainly human); of a request of which nothing is \
-             known it is {expected_score}\n",
-        )?;
-        writeln!(text, "{:>8}  {:<44} {:>12}  {:>14}", "points", "input", "here", "people here")?;
-        for Part { index, name, value, points, .. } in contributions.iter().take(SHOWN) {
-            let typical = self.typical(*index).map_or("?".to_owned(), number);
-            writeln!(text, "{points:>+8.1}  {name:<44} {value:>12}  {typical:>14}")?;
-        }
-        let rest: f64 = contributions.iter().skip(SHOWN).map(|part| part.part).sum();
-        let others = contributions.len().saturating_sub(SHOWN);
-        writeln!(text, "{:>+8.1}  {others} others", explained.points(rest))?;
-        if let Some(first) = contributions.first() {
-            let typical = self.typical(first.index).map_or("nothing else".to_owned(), number);
-            writeln!(
-                text,
-                "\nMost of it: {} is {}, and {typical} is typical of those who look like people in this log; that {} the score by \
+            "\nMost of it: {} is {}, and {typical} is typical of those who look like people in this log; that {} the score by \
                  {:.0}. The points of all inputs add up to the way from {expected_score} to {score}.",
-                first.name,
-                first.value,
-                if first.points < 0.0 { "lowers" } else { "raises" },
-                first.points.abs(),
-            )?;
-        }
-        Ok(text)
+            first.name,
+            first.value,
+            if first.points < 0.0 { "lowers" } else { "raises" },
+            first.points.abs(),
+        )?;
     }
-}
-
-/// The value of an input; of a category nothing but its hash is known.
-fn shown(input: &InputValue<'_>) -> String {
-    if input.is_category { format!("#{:08x}", input.value.to_bits()) } else { number(input.value) }
-}
-
-fn number(value: f32) -> String {
-    if value.is_nan() {
-        "not told".to_owned()
-    } else {
-        format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
-    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -258,6 +171,7 @@ mod tests {
         BotClass, BotOptions, ExplainOptions, ExplainScratch, Explainer, ModelRef, compile_explainable,
         import,
     };
+    use bliss_store::Client;
     use std::fs;
 
     fn options(dir: &std::path::Path) -> Options {
@@ -284,26 +198,26 @@ mod tests {
     }
 
     /// Explains every request of a log; what is said of the last one.
-    fn explain_all(log: &std::path::Path, prepared: Prepared, check: impl Fn(&Client, &Found)) -> String {
+    fn explain_all(log: &std::path::Path, prepared: Prepared, check: impl Fn(&Client, &Why)) -> String {
         let models = ModelSet::of_one(prepared.named("default", "1"));
         let mut judge = Judge::default();
         let plan = Plan::new(None).unwrap();
         let replay = Replay::open(log, plan.parser.clone(), ReplayOptions::default()).unwrap();
         let mut last = None;
         walk(&plan, &replay, Some(&models), |client, seen| {
-            let found = judge.explain(client, seen)?;
-            let sum: f64 = found.contributions.iter().map(|part| part.part).sum();
-            let (explained, line) = (&found.explained, seen.line);
+            let why = judge.explain(client, &seen.request, DEFAULT_ROUTE, seen.now)?;
+            let sum: f64 = why.contributions.iter().map(|part| part.part).sum();
+            let (explained, line) = (&why.explained, seen.line);
             assert!((explained.expected + sum - explained.answer).abs() < 1e-9, "line {line}");
             let scored = client.score(&seen.request, DEFAULT_ROUTE, seen.now).outcome.unwrap();
             assert_eq!(scored, explained.scored, "line {line}");
-            check(client, &found);
-            judge.sample(client, seen);
-            last = Some(found);
+            check(client, &why);
+            judge.sample(client, &seen.request, seen.now);
+            last = Some(Found { line, what: what(seen.record), why });
             Ok(())
         })
         .unwrap();
-        judge.describe(&last.unwrap(), "m").unwrap()
+        describe(&judge, &last.unwrap(), "m").unwrap()
     }
 
     #[test]
@@ -355,7 +269,7 @@ mod tests {
                 let opened = ModelRef::open(&copy).unwrap();
                 let explainer = Explainer::new(opened, ExplainOptions::default()).unwrap();
                 let (inputs, dimensions) = (opened.inputs().len(), opened.output_dimensions());
-                let text = explain_all(&log, Prepared { model, bot_class, compiled }, |client, found| {
+                let text = explain_all(&log, Prepared { model, bot_class, compiled }, |client, why| {
                     // The inputs of the request that was scored last, which is this one.
                     let values: Vec<f32> = client.inputs(0).map(|input| input.value).collect();
                     let binding: Vec<u32> = (0..inputs as u32).collect();
@@ -365,11 +279,11 @@ mod tests {
                     let own = if dimensions == 1 { 0 } else { bot_class as usize };
                     let sign = if dimensions == 1 && bot_class == 0 { -1.0 } else { 1.0 };
                     let own = &shap[own * (inputs + 1)..][..=inputs];
-                    assert_eq!(found.contributions.len(), inputs);
-                    for part in &found.contributions {
+                    assert_eq!(why.contributions.len(), inputs);
+                    for part in &why.contributions {
                         assert_eq!(part.part, sign * own[part.index], "{name} {class} {}", part.name);
                     }
-                    assert_eq!(found.explained.expected, sign * own[inputs]);
+                    assert_eq!(why.explained.expected, sign * own[inputs]);
                 });
                 assert!(text.contains("score by") && !text.contains("NaN"), "{text}");
             }

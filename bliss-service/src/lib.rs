@@ -49,6 +49,7 @@ pub mod refusal;
 pub mod score_log;
 pub mod state;
 pub mod train;
+mod why;
 pub mod worker_metrics;
 
 /// The model that comes with BLISS, as CatBoost saves it.
