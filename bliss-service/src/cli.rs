@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::{check, daemon, demo, explain_log, export, lab, logging, model_tool, output, score_log, train};
+use crate::{
+    check, daemon, decisions, demo, explain_log, export, lab, logging, model_tool, output, score_log, train,
+};
 
 /// Publishes features and models for bot scores to shared memory.
 #[derive(Debug, Parser)]
@@ -79,8 +81,10 @@ enum CtlCommand {
     Features(export::Options),
     /// Score each request of an access log as a web server would have at that moment, and say who scores low.
     Score(score_log::Options),
-    /// Say why a request of an access log would have got its score.
+    /// Say why a request was answered as it was, or why one of an access log would have got its score.
     Explain(explain_log::Options),
+    /// Sum up what was decided lately, or follow it.
+    Decisions(decisions::ShowOptions),
     /// Train a model on this site's own access log, without labels.
     Train(train::Options),
     /// Look into traffic whose clients are known, as that of BLISS's traffic lab.
@@ -102,6 +106,7 @@ impl Ctl {
             CtlCommand::Features(options) => export::run(&options).map(drop),
             CtlCommand::Score(options) => score_log::run(&options),
             CtlCommand::Explain(options) => explain_log::run(&options),
+            CtlCommand::Decisions(options) => decisions::show(&options),
             CtlCommand::Train(options) => train::run(&options),
             CtlCommand::Lab(command) => lab::run(&command),
             CtlCommand::Model(command) => model_tool::run(&command),

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{DEFAULT_DIRECTORY, Keep, Unfit};
 use crate::config::Config;
+use crate::decisions::{FILE_NAME, Watch};
 use crate::expiry::Expiry;
 use crate::origin::{self, Context, OriginKind};
 use crate::refusal::Refusal;
@@ -120,6 +121,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     );
 
     checkpoint_on_signal(keep.clone())?;
+    let decisions = decisions(&config, keep.as_deref(), &state);
     let mut tasks = JoinSet::new();
     for index in 0..config.origins.len() {
         let context = Context {
@@ -127,6 +129,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             state: state.clone(),
             publisher: publisher.clone(),
             keep: keep.clone(),
+            decisions: decisions.clone(),
             stop: stop.clone(),
         };
         let config = config.clone();
@@ -191,6 +194,24 @@ fn keep(config: &Config) -> Option<Arc<Keep>> {
         }
         Err(error) => {
             tracing::error!("{lost}: checkpoint.directory {error}");
+            None
+        }
+    }
+}
+
+/// What takes note of decisions; without it the daemon goes on.
+fn decisions(config: &Config, keep: Option<&Keep>, state: &State) -> Option<Watch> {
+    let options = &config.decisions;
+    let file = options.file.clone().or_else(|| Some(keep?.directory().join(FILE_NAME)))?;
+    let is_followed = |kind: &OriginKind| matches!(kind, OriginKind::AccessLog(log) if log.is_followed());
+    if options.max_per_second == 0 || !config.origins.iter().any(|origin| is_followed(&origin.kind)) {
+        return None;
+    }
+    let counts = state.metrics.decisions.clone();
+    match Watch::start(options, file, config.directory.clone(), counts) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::error!("decisions are not written: their thread cannot be started: {error}");
             None
         }
     }

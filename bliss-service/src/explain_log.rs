@@ -11,6 +11,7 @@ use bliss_core::publication::models::DEFAULT_ROUTE;
 
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Replay, ReplayOptions};
+use crate::decisions::{Source, explain_decision};
 use crate::export::walk::{Plan, walk};
 use crate::model_files::prepare;
 use crate::model_tool::BotArgs;
@@ -23,11 +24,18 @@ const SHOWN: usize = 12;
 /// Options of `blissctl explain`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The access log: combined format, or nginx's JSON, plain or gzipped; several files are read as one, the oldest first.
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    /// A request of the log of decisions, by the id that the web server gave it (`bliss_request_id`).
+    #[arg(value_name = "REQUEST-ID", conflicts_with_all = ["log", "line", "ip", "model"])]
+    pub request_id: Option<String>,
+    /// The log of decisions; by default that of the configuration, or decisions.jsonl in /var/lib/bliss.
+    #[arg(long, value_name = "FILE", requires = "request_id")]
+    pub decisions: Option<PathBuf>,
+    /// In place of an id: an access log in the combined format or nginx's JSON, plain or gzipped; several files are read as one, the
+    /// oldest first.
+    #[arg(long, value_name = "FILE", required_unless_present = "request_id", num_args = 1..)]
     pub log: Vec<PathBuf>,
     /// The number of the request's line, as `blissctl score` writes it.
-    #[arg(long, value_name = "NUMBER", required_unless_present = "ip")]
+    #[arg(long, value_name = "NUMBER", required_unless_present_any = ["ip", "request_id"])]
     pub line: Option<u64>,
     /// In place of a line: the latest request of this address.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "line")]
@@ -71,6 +79,10 @@ struct Found {
 /// # Errors
 /// The log or the model cannot be read, the model has no leaf weights or no score for the request, or there is no such request.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if let Some(id) = &options.request_id {
+        let source = Source { file: options.decisions.clone(), config: options.config.clone() };
+        return explain_decision(id, &source);
+    }
     let (bytes, name) = match &options.model {
         Some(path) => {
             let read = std::fs::read(path).with_context(|| format!("--model {}", path.display()))?;
@@ -176,6 +188,8 @@ mod tests {
 
     fn options(dir: &std::path::Path) -> Options {
         Options {
+            request_id: None,
+            decisions: None,
             log: vec![dir.join("log")],
             line: Some(30),
             ip: None,

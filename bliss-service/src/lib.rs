@@ -29,6 +29,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod decisions;
 pub mod decode;
 pub mod demo;
 pub mod drift;

@@ -15,6 +15,7 @@ use bliss_store::HeldFiles;
 use mmap_sync::Holding;
 
 use crate::access_log::health::ProblemKind;
+use crate::decisions::DecisionCounts;
 use crate::drift::Drift;
 use crate::worker_metrics::WorkerMetrics;
 
@@ -62,6 +63,7 @@ pub struct Metrics {
     pub expired_rows: Family<Labels<1>, Counter>,
     pub model_refused: Family<Labels<1>, Gauge>,
     pub model_refusals: Family<Labels<1>, Counter>,
+    pub decisions: DecisionCounts,
     pub workers: Arc<WorkerMetrics>,
     pub drift: Arc<Drift>,
 }
@@ -181,6 +183,13 @@ impl Metrics {
             expired_rows: metric!("expired_rows", "Rows removed or left out because of their age"),
             model_refused: metric!("model_refused", "1 while the file of the model is refused"),
             model_refusals: metric!("model_refusals", "Refusals of the file of the model"),
+            decisions: DecisionCounts {
+                written: metric!("decisions_written", "Decisions written to the log of decisions"),
+                dropped: metric!(
+                    "decisions_dropped",
+                    "Decisions that are not in that log: beyond its limits, or it could not be written"
+                ),
+            },
             workers,
             drift,
             registry,

@@ -113,6 +113,7 @@ impl Running {
                 index,
                 state: state.clone(),
                 publisher: publisher.clone(),
+                decisions: None,
                 keep: keep.clone(),
                 stop: stop.clone(),
             };

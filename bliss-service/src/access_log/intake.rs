@@ -3,16 +3,18 @@
 use super::aggregate::{Aggregator, Ingested};
 use super::follow::Line;
 use super::health::{Health, Outcome};
-use super::parse::{ParseError, Parser};
+use super::parse::{ParseError, Parser, Record};
 
 /// Counts a line, and notes in `health` what became of it. A line that can only be read in part counts for its address, at
-/// the time of the line before it if its own cannot be read. Returns why a line cannot be read.
+/// the time of the line before it if its own cannot be read. Calls `on` with a line that is no backlog, and what it says. Returns why
+/// a line cannot be read.
 pub fn take(
     line: Line<'_>,
     parser: &Parser,
     aggregator: &mut Aggregator,
     health: &mut Health,
     now_ms: u64,
+    on: impl FnOnce(&[u8], &Record<'_>),
 ) -> Option<ParseError> {
     let Line { bytes, is_backlog, is_doubtful, note: newest_ms } = line;
     if bytes.is_empty() {
@@ -33,6 +35,9 @@ pub fn take(
                 Ingested::Early => Outcome::Early(record.time_ms),
             };
             health.line(bytes, outcome, is_backlog, now_ms);
+            if !is_backlog {
+                on(bytes, &record);
+            }
             None
         }
         Err(malformed) => {
@@ -86,7 +91,7 @@ mod tests {
         let (now, mut note) = (NOW + 60 * MINUTE, 0);
         for bytes in [&b"192.0.2.1 GET / 200"[..], good.as_bytes()] {
             let line = Line { bytes, is_backlog: true, is_doubtful: false, note: &mut note };
-            take(line, &Parser::default(), &mut aggregator, &mut health, now);
+            take(line, &Parser::default(), &mut aggregator, &mut health, now, |_, _| ());
         }
         let counters = aggregator.counters();
         assert_eq!((counters.records, counters.late_records, counters.early_records), (2, 0, 0));
@@ -120,7 +125,7 @@ mod tests {
                 let good = json(NOW);
                 let bytes = if number % 10 == 0 { good.as_bytes() } else { line.as_bytes() };
                 let line = Line { bytes, is_backlog: false, is_doubtful: false, note: &mut note };
-                let error = take(line, &Parser::default(), &mut aggregator, &mut health, NOW);
+                let error = take(line, &Parser::default(), &mut aggregator, &mut health, NOW, |_, _| ());
                 assert_eq!(
                     error.is_some(),
                     number % 10 > 0 && expected == Some(ProblemKind::Malformed),

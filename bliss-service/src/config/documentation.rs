@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::drift;
 use super::options::{self, File};
+use super::{decisions, drift};
 
 const OPTIONS: &str = include_str!("options.rs");
 const WIDTH: usize = 113;
@@ -143,6 +143,12 @@ fn page() -> String {
             "site" => vec![Section::new::<options::Site>("[site]", OPTIONS, "Site", "")],
             "admin" => vec![Section::new::<options::Admin>("[admin]", OPTIONS, "Admin", "")],
             "log" => vec![Section::new::<options::Log>("[log]", OPTIONS, "Log", "")],
+            "decisions" => vec![Section::new::<decisions::Decisions>(
+                "[decisions]",
+                decisions::SOURCE,
+                "Decisions",
+                decisions::EXAMPLE,
+            )],
             "drift" => vec![Section::new::<drift::Drift>("[drift]", drift::SOURCE, "Drift", drift::EXAMPLE)],
             "attribute" => vec![Section::new::<options::Attribute>(
                 "[[attribute]]",

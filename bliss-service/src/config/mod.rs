@@ -1,5 +1,6 @@
 //! The configuration: read, checked whole, and turned into what the daemon works with.
 
+mod decisions;
 pub(crate) mod defaults;
 #[cfg(test)]
 pub(crate) mod documentation;
@@ -19,6 +20,7 @@ use bliss_store::PublishOptions;
 use serde::Deserialize;
 
 use crate::checkpoint::KeepOptions;
+use crate::decisions::DecisionOptions;
 use crate::origin::{Origin, Target};
 pub use drift::DriftOptions;
 pub use source::ConfigError;
@@ -47,6 +49,8 @@ pub struct Config {
     pub log_level: String,
     /// When inputs of models are told to be no longer what they were.
     pub drift: DriftOptions,
+    /// What is written of decisions.
+    pub decisions: DecisionOptions,
     /// Dimensions and attributes.
     pub schema: Schema,
     /// Where features come from. Each dimension of the schema is filled by exactly one.

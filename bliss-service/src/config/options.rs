@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use toml::Spanned;
 
+use super::decisions::Decisions;
 use super::defaults::seconds;
 use super::drift::Drift;
 use crate::checkpoint::{DEFAULT_DIRECTORY, KeepOptions};
@@ -40,6 +41,8 @@ pub(super) struct File {
     pub(super) log: Log,
     #[serde(default)]
     pub(super) drift: Drift,
+    #[serde(default)]
+    pub(super) decisions: Decisions,
     /// Attributes of requests that keys are made of. Built in: ip, user_agent, host, path, method, scheme, referrer,
     /// country, ja4 (strings, except ip), ja3 (a digest of 16 bytes), asn and browser (numbers; browser is made of the agent).
     #[serde(default)]

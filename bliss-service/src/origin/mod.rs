@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Keep;
 use crate::config::source::ConfigError;
+use crate::decisions::Watch;
 use crate::decode::{Accepted, Decoder, Limits};
 use crate::publish::PublishHandle;
 use crate::refusal::{Reason, Refusal};
@@ -166,6 +167,8 @@ pub struct Context {
     pub publisher: PublishHandle,
     /// Where it keeps what a restart must not lose, if anywhere.
     pub keep: Option<Arc<Keep>>,
+    /// What takes note of decisions, if anything does.
+    pub decisions: Option<Watch>,
     /// Cancelled when the daemon ends.
     pub stop: CancellationToken,
 }

@@ -12,8 +12,10 @@ use crate::access_log::aggregate::{AggregateCounters, Aggregator};
 use crate::access_log::follow::{FollowCounters, Follower, Polled, Position, Start};
 use crate::access_log::health::{Health, Problem};
 use crate::access_log::intake::take;
+use crate::access_log::parse::Record;
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
 use crate::checkpoint::now_ms;
+use crate::decisions::LogWatch;
 use crate::metrics::{Labels, label};
 use crate::refusal::{Reason, Refusal};
 
@@ -36,6 +38,8 @@ pub(super) struct LogThread {
     waiting: Option<oneshot::Receiver<Result<(), String>>>,
     rows: u64,
     keeper: Option<Keeper>,
+    /// Takes note of decisions, if anything does.
+    decisions: Option<LogWatch>,
     /// What was told last of what is wrong.
     told: Option<Problem>,
     /// When the origin was refused last.
@@ -52,10 +56,12 @@ impl LogThread {
         interval: Duration,
         keeper: Option<Keeper>,
     ) -> Self {
+        let decisions = context.decisions.as_ref().map(|watch| watch.of_log(&options.parser));
         Self {
             context,
             options,
             aggregator,
+            decisions,
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1),
             waiting: None,
             rows: 0,
@@ -159,9 +165,14 @@ impl LogThread {
     }
 
     fn poll(&mut self, follower: &mut Follower, health: &mut Health, now_ms: u64, now: Duration) -> Polled {
-        let Self { aggregator, options, context, .. } = self;
+        let Self { aggregator, options, context, decisions, .. } = self;
         follower.poll(now, |line| {
-            if let Some(error) = take(line, &options.parser, aggregator, health, now_ms) {
+            let on = |line: &[u8], record: &Record<'_>| {
+                if let Some(decisions) = decisions {
+                    decisions.offer(line, record);
+                }
+            };
+            if let Some(error) = take(line, &options.parser, aggregator, health, now_ms, on) {
                 context.state.malformed_line(context.index, &error);
             }
         })
