@@ -111,6 +111,7 @@ const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("request.headers.Sec-Ch-Ua-Mobile", FieldKind::SecChUaMobile),
     ("http_sec_ch_ua_platform", FieldKind::SecChUaPlatform),
     ("request.headers.Sec-Ch-Ua-Platform", FieldKind::SecChUaPlatform),
+    ("bliss_action", FieldKind::BotAction),
     ("bot_action", FieldKind::BotAction),
 ];
 
