@@ -78,6 +78,7 @@ fuzz: ## each fuzz target for a minute under AddressSanitizer (nightly Rust)
 	tools/fuzz.sh bliss-catboost model_import
 	tools/fuzz.sh bliss-catboost model_open
 	tools/fuzz.sh bliss-core features_open
+	tools/fuzz.sh bliss-core policy_open
 	tools/fuzz.sh bliss-service log_line
 
 soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked; then as long with kills and removed files

@@ -51,6 +51,7 @@ const GOALS: &[Goal] = &[
     goal("lookup_publishing", "bliss", "p99_ns", Within(1.5), ("lookup", "bliss")),
     goal("prefixes_v4", "bliss", "p50_ns", AtMost(60.0), ("", "")),
     goal("prefixes_build", "bliss", "ns_per_prefix", AtMost(500.0), ("", "")),
+    goal("decide", "half and half", "cost_ns", AtMost(100.0), ("", "")),
     goal("publish_all", "bliss", "seconds", Faster(6.0), ("publish_all", CRATE)),
     goal("publish_1pct", "bliss", "seconds", Faster(100.0), ("publish_1pct", CRATE)),
     goal("publish_one", "bliss", "seconds", AtMost(0.001), ("", "")),

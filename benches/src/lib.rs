@@ -11,6 +11,7 @@
 //! | [`ipc`] | messages to another process and back |
 //! | [`locks`] | one writer and its readers, by locks and without |
 //! | [`score`] | evaluating a model for one row |
+//! | [`decide`] | what a policy costs beside the score |
 //!
 //! [`records`] keeps runs as JSON beside their [`goals`], [`chart`] draws them.
 //!
@@ -19,6 +20,7 @@
 //! how it stands.
 
 pub mod chart;
+pub mod decide;
 pub mod goals;
 pub mod ipc;
 pub mod locks;

@@ -1,5 +1,6 @@
--- Scores requests in nginx with BLISS: sets $bot_score, $bot_status, $bot_model, $bot_model_version and $bot_action,
--- and blocks what is below the threshold of its route. See bliss.conf and README.md beside this file.
+-- Decides in nginx with BLISS what is to be done with each request, and does it: by the policy of its route, and by the
+-- threshold of its route where no rule of the policy holds. Sets the variables that bliss.conf names; see README.md
+-- beside this file.
 
 local bliss = require "resty.bliss"
 
@@ -133,10 +134,10 @@ end
 
 -- The whole request, as the access log has it, so that it finds the rows that requests like it made. Nothing in here
 -- may yield.
-local function score(route)
+local function ask(route)
     handle:clear()
     handle:http()
-    return handle:score(route, ngx.time())
+    return handle:decide(route, ngx.time())
 end
 
 -- The threshold of a route.
@@ -152,7 +153,43 @@ local function threshold(route)
     return 0
 end
 
--- Whether the request is to be blocked.
+-- The location of this server that challenges or limits, `set` as its $bliss_challenge or $bliss_limit; nil if there is
+-- none.
+local function location_of(name)
+    if name ~= nil and name ~= "" then
+        return name
+    end
+end
+
+-- Does what an action asks for before the request goes on. Returns a status to answer with, or nil and the location to go
+-- on in.
+local function act(var, action, status)
+    local name, value = handle:decision_header()
+    if action == "tag" then
+        if name then
+            ngx.req.set_header(name, value)
+        end
+        return
+    end
+    if name then
+        ngx.header[name] = value
+    end
+    if action == "block" then
+        var.bot_action = "block"
+        return status
+    elseif action == "challenge" then
+        var.bot_action = "challenge"
+        local location = location_of(var.bliss_challenge)
+        if location then
+            return nil, location
+        end
+        return status
+    elseif action == "rate_limit_key" then
+        return nil, location_of(var.bliss_limit)
+    end
+end
+
+-- What is to be done with the request: nothing, or a status to answer with, or nil and the location to go on in.
 local function decide(var)
     local done = var.bot_action
     if done ~= "" then
@@ -161,30 +198,41 @@ local function decide(var)
         if done == nil then
             tell_once("include", "no request is scored: there is no $bot_action; include bliss.conf in the http block")
         end
-        return false
+        return
     end
-    var.bot_action = "allow"
+    var.bot_action, var.bliss_action, var.bliss_rule = "allow", "allow", "unscored"
+    var.bliss_request_id = var.request_id
     if not handle then
         var.bot_status = "not open"
-        return false
+        return
     end
     local route = var.bot_route
     if route == nil or route == "" then
         route = "default"
     end
-    local found, reason = score(route)
-    if not found then
+    local action, rule, status, found, reason = ask(route)
+    if not action then
+        var.bot_status = rule
+        return
+    end
+    if found then
+        var.bot_score = SCORES[found]
+        var.bot_status = "scored"
+        var.bot_model, var.bot_model_version = handle:model()
+        if rule == "default" and found < threshold(route) then
+            action, rule, status = "block", "block_below", FORBIDDEN
+        end
+    else
         var.bot_status = reason
-        return false
     end
-    var.bot_score = SCORES[found]
-    var.bot_status = "scored"
-    var.bot_model, var.bot_model_version = handle:model()
-    if found >= threshold(route) then
-        return false
+    var.bliss_action, var.bliss_rule = action, handle:exception() or rule
+    local simulated, would = handle:simulated()
+    if simulated then
+        var.bliss_simulated = simulated .. ": " .. would
     end
-    var.bot_action = "block"
-    return true
+    if action ~= "allow" and action ~= "observe" then
+        return act(var, action, status)
+    end
 end
 
 local function set_status(var, status)
@@ -193,12 +241,14 @@ end
 
 -- For access_by_lua. If anything fails, the request goes on.
 function _M.access()
-    local ok, blocked = pcall(decide, ngx.var)
+    local ok, status, location = pcall(decide, ngx.var)
     if not ok then
-        ngx.log(ngx.ERR, "bliss: ", blocked)
+        ngx.log(ngx.ERR, "bliss: ", status)
         pcall(set_status, ngx.var, "error")
-    elseif blocked then
-        return ngx.exit(FORBIDDEN)
+    elseif status then
+        return ngx.exit(status)
+    elseif location then
+        return ngx.exec(location)
     end
 end
 

@@ -1,29 +1,14 @@
 //! The module `resty.bliss` under LuaJIT, with libblissffi as it is installed.
 
-use std::path::Path;
-
 use mlua::{Lua, Table};
 
+#[path = "state/mod.rs"]
+mod state;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
 mod support;
 
-use support::{MANY_REQUESTS, Site, expected_score, library, now, wait_until};
-
-/// A Lua state that finds the module, with `library`, `directory` and `now()`.
-fn lua(directory: &Path) -> Lua {
-    // SAFETY:
-    // - the scripts are this test's; they need LuaJIT's `ffi`, which can do what C can.
-    let lua = unsafe { Lua::unsafe_new() };
-    let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("lib");
-    let globals = lua.globals();
-    let package: Table = globals.get("package").unwrap();
-    package.set("path", format!("{0}/?.lua;{0}/?/init.lua", lib.display())).unwrap();
-    package.set("cpath", "").unwrap();
-    globals.set("library", library().shared.to_str().unwrap()).unwrap();
-    globals.set("directory", directory.to_str().unwrap()).unwrap();
-    globals.set("now", lua.create_function(|_, ()| Ok(now())).unwrap()).unwrap();
-    lua
-}
+use state::{lua, run};
+use support::{MANY_REQUESTS, Site, expected_score, library, wait_until};
 
 /// Opens a handle `h` and registers names.
 const OPEN: &str = r#"
@@ -44,10 +29,6 @@ const OPEN: &str = r#"
 
 /// A score and a reason, one of them nil.
 type Scored = (Option<u8>, Option<String>);
-
-fn run<R: mlua::FromLuaMulti>(lua: &Lua, chunk: &str) -> R {
-    lua.load(chunk).eval().unwrap_or_else(|error| panic!("{chunk}: {error}"))
-}
 
 /// The error that a chunk raises.
 fn error(lua: &Lua, chunk: &str) -> String {

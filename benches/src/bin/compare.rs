@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use benches::records::{self, Record};
 use benches::report::Report;
-use benches::{chart, ipc, locks, lookup, machine, prefixes, publish, score, sync};
+use benches::{chart, decide, ipc, locks, lookup, machine, prefixes, publish, score, sync};
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Measures BLISS and its peers in one run, and prints a table with ratios.
@@ -44,6 +44,8 @@ enum Name {
     Sync(sync::Options),
     /// One row per call through CatBoost models.
     Score(score::Options),
+    /// A policy beside the score.
+    Decide(decide::Options),
     /// Messages to another process and back, by the ways of the source post.
     Ipc(ipc::Options),
     /// One writer and its readers, by locks and without, and with a stopped reader.
@@ -86,6 +88,7 @@ fn main() -> anyhow::Result<()> {
         Name::Publish(options) => publish::run(&options, &mut report)?,
         Name::Sync(options) => sync::run(&options, &mut report)?,
         Name::Score(options) => score::run(&options, &mut report)?,
+        Name::Decide(options) => decide::run(&options, &mut report)?,
         Name::Ipc(options) => ipc::run(&options, &mut report)?,
         Name::Locks(options) => locks::run(&options, &mut report)?,
         Name::Report { .. } => {}

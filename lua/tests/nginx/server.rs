@@ -297,6 +297,10 @@ fn write_configuration(path: &Path, setup: &Setup<'_>, address: SocketAddr) {
     let found = "add_header X-Bot-Score $bot_score always;
                     add_header X-Bot-Status $bot_status always;
                     add_header X-Bot-Action $bot_action always;
+                    add_header X-Bliss-Action $bliss_action always;
+                    add_header X-Bliss-Rule $bliss_rule always;
+                    add_header X-Bliss-Simulated $bliss_simulated always;
+                    add_header X-Bliss-Request-Id $bliss_request_id always;
                     add_header X-Bot-Model $bot_model/$bot_model_version always;";
     let location = "location / {\n            try_files $uri $uri/index.html =404;\n        }";
     replaced(
