@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::{
-    check, daemon, decisions, demo, explain_log, export, lab, logging, model_tool, output, score_log, train,
+    check, daemon, decisions, demo, explain, export, lab, logging, model_tool, output, score_log, train,
 };
 
 /// Publishes features and models for bot scores to shared memory.
@@ -82,7 +82,7 @@ enum CtlCommand {
     /// Score each request of an access log as a web server would have at that moment, and say who scores low.
     Score(score_log::Options),
     /// Say why a request was answered as it was, or why one of an access log would have got its score.
-    Explain(explain_log::Options),
+    Explain(explain::Options),
     /// Sum up what was decided lately, or follow it.
     Decisions(decisions::ShowOptions),
     /// Train a model on this site's own access log, without labels.
@@ -105,7 +105,7 @@ impl Ctl {
             CtlCommand::Demo(options) => demo::run(&options),
             CtlCommand::Features(options) => export::run(&options).map(drop),
             CtlCommand::Score(options) => score_log::run(&options),
-            CtlCommand::Explain(options) => explain_log::run(&options),
+            CtlCommand::Explain(options) => explain::run(&options),
             CtlCommand::Decisions(options) => decisions::show(&options),
             CtlCommand::Train(options) => train::run(&options),
             CtlCommand::Lab(command) => lab::run(&command),

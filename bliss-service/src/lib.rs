@@ -34,7 +34,7 @@ pub mod decode;
 pub mod demo;
 pub mod drift;
 pub mod expiry;
-pub mod explain_log;
+pub mod explain;
 pub mod export;
 mod fingerprint;
 pub mod keys;

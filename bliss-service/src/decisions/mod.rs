@@ -4,15 +4,16 @@
 //! anyway, picks the requests that were answered otherwise than with what they asked for, and some of the others; explains their
 //! scores by what is published at that moment, off every request's path; and writes them to one file of limited size.
 
-mod explain;
 mod file;
 mod record;
 mod show;
 mod watch;
 
-pub(crate) use explain::explain_decision;
 pub use file::{DecisionFile, FILE_NAME};
 pub use record::{Decision, Explanation, Input, Simulated};
-pub(crate) use show::Source;
 pub use show::{Options as ShowOptions, run as show};
+pub(crate) use show::{Source, plain};
 pub use watch::{DecisionCounts, DecisionOptions, LogWatch, Watch};
+
+#[cfg(test)]
+pub(crate) use record::tests;

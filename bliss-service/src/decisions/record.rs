@@ -117,11 +117,11 @@ impl Decision {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A decision of which `number` is the status and the second.
-    pub(in super::super) fn decision(number: u16) -> Decision {
+    pub(crate) fn decision(number: u16) -> Decision {
         Decision {
             time: Timestamp::from_second(1_700_000_000 + i64::from(number)).unwrap(),
             request_id: Some(format!("id-{number:04}")),

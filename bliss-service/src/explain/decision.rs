@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::show::{Source, plain};
-use super::{Decision, Explanation, Input};
+use crate::decisions::{Decision, Explanation, Input, Source, plain};
 use crate::output;
 use crate::why::number;
 
 /// Explains the request of this id, by the log of decisions.
-pub(crate) fn explain_decision(id: &str, source: &Source) -> anyhow::Result<()> {
+pub(super) fn run(id: &str, source: &Source) -> anyhow::Result<()> {
     let (mut found, mut decisions) = (None, 0_u64);
     source.each(|decision| {
         decisions += 1;
@@ -28,7 +27,7 @@ pub(crate) fn explain_decision(id: &str, source: &Source) -> anyhow::Result<()> 
 }
 
 /// A decision for people.
-pub(crate) fn describe(decision: &Decision) -> Result<String, std::fmt::Error> {
+fn describe(decision: &Decision) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let or_dash = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), plain);
     let host = decision.host.as_deref().map_or(String::new(), plain);
@@ -99,9 +98,9 @@ fn explain(text: &mut String, explanation: &Explanation) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::DecisionFile;
-    use super::super::record::tests::decision;
     use super::*;
+    use crate::decisions::DecisionFile;
+    use crate::decisions::tests::decision;
 
     #[test]
     fn a_decision_is_explained_by_its_id() {
@@ -110,8 +109,8 @@ mod tests {
         let mut file = DecisionFile::new(path.clone(), 1 << 20);
         (0..3).for_each(|number| file.append(&decision(number)).unwrap());
         let source = Source { file: Some(path), config: None };
-        explain_decision("id-0001", &source).unwrap();
-        let error = format!("{:#}", explain_decision("id-9", &source).unwrap_err());
+        run("id-0001", &source).unwrap();
+        let error = format!("{:#}", run("id-9", &source).unwrap_err());
         assert!(error.starts_with("id-9: none of the 3 decisions in "), "{error}");
 
         let text = describe(&decision(1)).unwrap();

@@ -1,9 +1,4 @@
-//! `blissctl explain`: why a request of a log would have got its score.
-//!
-//! The SHAP value of an input is its part of the answer: what the answer changes by, on average over all orders in which inputs become
-//! known. They and the expected value add up to the model's answer.
-
-use std::path::PathBuf;
+//! Why a request of an access log would have got its score.
 
 use anyhow::Context as _;
 use bliss_core::build::ModelSet;
@@ -11,61 +6,15 @@ use bliss_core::publication::models::DEFAULT_ROUTE;
 
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Replay, ReplayOptions};
-use crate::decisions::{Source, explain_decision};
 use crate::export::walk::{Plan, walk};
 use crate::model_files::prepare;
-use crate::model_tool::BotArgs;
 use crate::why::{Judge, Part, Why, number};
 use crate::{DEFAULT_MODEL, output};
 
+use super::Options;
+
 /// Inputs that are shown.
 const SHOWN: usize = 12;
-
-/// Options of `blissctl explain`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Options {
-    /// A request of the log of decisions, by the id that the web server gave it (`bliss_request_id`).
-    #[arg(value_name = "REQUEST-ID", conflicts_with_all = ["log", "line", "ip", "model"])]
-    pub request_id: Option<String>,
-    /// The log of decisions; by default that of the configuration, or decisions.jsonl in /var/lib/bliss.
-    #[arg(long, value_name = "FILE", requires = "request_id")]
-    pub decisions: Option<PathBuf>,
-    /// In place of an id: an access log in the combined format or nginx's JSON, plain or gzipped; several files are read as one, the
-    /// oldest first.
-    #[arg(long, value_name = "FILE", required_unless_present = "request_id", num_args = 1..)]
-    pub log: Vec<PathBuf>,
-    /// The number of the request's line, as `blissctl score` writes it.
-    #[arg(long, value_name = "NUMBER", required_unless_present_any = ["ip", "request_id"])]
-    pub line: Option<u64>,
-    /// In place of a line: the latest request of this address.
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "line")]
-    pub ip: Option<std::net::IpAddr>,
-    /// With this user agent.
-    #[arg(long, value_name = "TEXT", requires = "ip")]
-    pub user_agent: Option<String>,
-    /// The model, as CatBoost saves it; by default the one that comes with BLISS.
-    #[arg(long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
-    /// Take dimensions and options from the access log origin of this configuration; by default the built-in dimensions.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// How the model's answers are read.
-    #[command(flatten)]
-    pub bot: BotArgs,
-}
-
-impl Options {
-    fn is_meant(&self, line: u64, record: &Record<'_>) -> bool {
-        if let Some(wanted) = self.line {
-            return line == wanted;
-        }
-        self.ip == Some(record.ip)
-            && self
-                .user_agent
-                .as_ref()
-                .is_none_or(|agent| record.user_agent.as_deref() == Some(agent.as_bytes()))
-    }
-}
 
 /// A request that was explained.
 struct Found {
@@ -78,11 +27,7 @@ struct Found {
 ///
 /// # Errors
 /// The log or the model cannot be read, the model has no leaf weights or no score for the request, or there is no such request.
-pub fn run(options: &Options) -> anyhow::Result<()> {
-    if let Some(id) = &options.request_id {
-        let source = Source { file: options.decisions.clone(), config: options.config.clone() };
-        return explain_decision(id, &source);
-    }
+pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let (bytes, name) = match &options.model {
         Some(path) => {
             let read = std::fs::read(path).with_context(|| format!("--model {}", path.display()))?;
@@ -185,19 +130,11 @@ mod tests {
     };
     use bliss_store::Client;
     use std::fs;
+    use std::path::PathBuf;
 
     fn options(dir: &std::path::Path) -> Options {
-        Options {
-            request_id: None,
-            decisions: None,
-            log: vec![dir.join("log")],
-            line: Some(30),
-            ip: None,
-            user_agent: None,
-            model: None,
-            config: None,
-            bot: BotArgs::default(),
-        }
+        let log = dir.join("log");
+        crate::explain::tests::options(&["--log", log.to_str().unwrap(), "--line", "30"])
     }
 
     fn log(dir: &std::path::Path) -> PathBuf {
