@@ -1,7 +1,7 @@
 //! Writes a location database, format 1, as Debian's `libloc-database` has it.
 
 /// A database of networks: address and bits, country, number and name of the system. Longer networks lie in shorter ones.
-pub fn database(networks: &[(u128, u8, &str, u32, &str)]) -> Vec<u8> {
+pub(crate) fn database(networks: &[(u128, u8, &str, u32, &str)]) -> Vec<u8> {
     const NONE: u32 = u32::MAX;
     let mut nodes: Vec<[u32; 3]> = vec![[0, 0, NONE]];
     let (mut systems, mut held, mut texts) = (Vec::new(), Vec::new(), vec![0_u8]);
@@ -36,7 +36,7 @@ pub fn database(networks: &[(u128, u8, &str, u32, &str)]) -> Vec<u8> {
 }
 
 /// One with networks of both families.
-pub fn example() -> Vec<u8> {
+pub(crate) fn example() -> Vec<u8> {
     let v4 = |address: [u8; 4]| 0xffff_u128 << 32 | u128::from(u32::from_be_bytes(address));
     database(&[
         (v4([10, 0, 0, 0]), 104, "DE", 64497, "Home Telecom"),

@@ -4,11 +4,15 @@ use std::collections::HashMap;
 
 /// A field, or a record.
 #[derive(Clone, Debug)]
-pub enum Field {
-    /// A text of up to 28 bytes.
+pub(crate) enum Field {
+    /// A text of up to 284 bytes.
     Text(&'static str),
     /// A number.
     U32(u32),
+    /// A short number.
+    U16(u16),
+    /// A long number.
+    U64(u64),
     /// A boolean.
     Bool(bool),
     /// A number with a fraction.
@@ -28,7 +32,7 @@ enum Record {
 }
 
 /// Networks on their way into a file.
-pub struct File {
+pub(crate) struct File {
     nodes: Vec<[Record; 2]>,
     data: Vec<u8>,
     /// Where texts of records are.
@@ -39,7 +43,7 @@ pub struct File {
 
 impl File {
     /// No networks; of IPv6, with IPv4 in `::/96`, or of IPv4 alone.
-    pub fn new(is_v6: bool) -> Self {
+    pub(crate) fn new(is_v6: bool) -> Self {
         Self {
             nodes: vec![[Record::Empty; 2]],
             data: Vec::new(),
@@ -50,7 +54,7 @@ impl File {
     }
 
     /// Adds a network, `bits` bits of `address`, which begins on the left; longer ones after shorter ones.
-    pub fn insert(&mut self, address: u128, bits: u8, record: &Field) {
+    pub(crate) fn insert(&mut self, address: u128, bits: u8, record: &Field) {
         let mut bytes = Vec::new();
         encode(&mut bytes, record);
         let end = self.data.len();
@@ -62,7 +66,7 @@ impl File {
     }
 
     /// Adds IPv4, `bits` bits of `address`.
-    pub fn insert_v4(&mut self, address: [u8; 4], bits: u8, record: &Field) {
+    pub(crate) fn insert_v4(&mut self, address: [u8; 4], bits: u8, record: &Field) {
         let number = u128::from(u32::from_be_bytes(address));
         if self.is_v6 {
             self.insert(number, bits + 96, record)
@@ -72,7 +76,7 @@ impl File {
     }
 
     /// Shows IPv4 a second time, below a network, once all networks are in.
-    pub fn alias(&mut self, address: u128, bits: u8) {
+    pub(crate) fn alias(&mut self, address: u128, bits: u8) {
         self.aliases.push((address, bits));
     }
 
@@ -97,7 +101,7 @@ impl File {
     }
 
     /// The bytes of the file, with records of 24, 28 or 32 bits.
-    pub fn bytes(mut self, record_bits: u8) -> Vec<u8> {
+    pub(crate) fn bytes(mut self, record_bits: u8) -> Vec<u8> {
         let mut root = Some(0);
         for _ in 0..96 {
             root = root.and_then(|node: usize| match self.nodes[node][0] {
@@ -134,11 +138,11 @@ impl File {
         bytes.extend(b"\xab\xcd\xefMaxMind.com");
         let metadata = Field::Map(vec![
             ("node_count", Field::U32(count as u32)),
-            ("record_size", Field::U32(record_bits.into())),
-            ("ip_version", Field::U32(if self.is_v6 { 6 } else { 4 })),
-            ("binary_format_major_version", Field::U32(2)),
-            ("binary_format_minor_version", Field::U32(0)),
-            ("build_epoch", Field::U32(1_700_000_000)),
+            ("record_size", Field::U16(record_bits.into())),
+            ("ip_version", Field::U16(if self.is_v6 { 6 } else { 4 })),
+            ("binary_format_major_version", Field::U16(2)),
+            ("binary_format_minor_version", Field::U16(0)),
+            ("build_epoch", Field::U64(1_700_000_000)),
             ("database_type", Field::Text("test")),
             ("languages", Field::Array(vec![])),
             ("description", Field::Map(vec![])),
@@ -151,11 +155,21 @@ impl File {
 fn encode(bytes: &mut Vec<u8>, field: &Field) {
     match field {
         Field::Text(text) => {
-            bytes.push(2 << 5 | text.len() as u8);
+            // From 29 on the length is in a second byte.
+            bytes.push(2 << 5 | text.len().min(29) as u8);
+            bytes.extend(text.len().checked_sub(29).map(|more| more as u8));
             bytes.extend(text.as_bytes());
         }
         Field::U32(number) => {
             bytes.push(6 << 5 | 4);
+            bytes.extend(number.to_be_bytes());
+        }
+        Field::U16(number) => {
+            bytes.push(5 << 5 | 2);
+            bytes.extend(number.to_be_bytes());
+        }
+        Field::U64(number) => {
+            bytes.extend([8, 9 - 7]);
             bytes.extend(number.to_be_bytes());
         }
         Field::Double(number) => {
@@ -179,7 +193,7 @@ fn encode(bytes: &mut Vec<u8>, field: &Field) {
 }
 
 /// A file with networks of both families and fields of several types.
-pub fn example(record_bits: u8) -> Vec<u8> {
+pub(crate) fn example(record_bits: u8) -> Vec<u8> {
     let country = |code, eu, asn, name| {
         Field::Map(vec![
             (

@@ -187,4 +187,4 @@ impl ListDecoder {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@ use super::*;
 #[path = "../../fuzz/location_file.rs"]
 mod location_file;
 #[path = "../../fuzz/mmdb_file.rs"]
-mod mmdb_file;
+pub(crate) mod mmdb_file;
 
 const LIMITS: Limits = Limits {
     max_bytes: 1 << 20,

@@ -295,3 +295,6 @@ impl List {
 fn seconds_of(time: Timestamp) -> u32 {
     u32::try_from(time.as_second()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

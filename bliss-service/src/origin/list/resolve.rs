@@ -27,6 +27,10 @@ impl Options {
         if source.is_empty() {
             return Err(resolver.error(&name, "`source` is empty; name at least one list"));
         }
+        if source.iter().any(|source| source.feature.is_some() != source.columns.is_empty()) {
+            return Err(resolver
+                .error(&name, "a list has neither `feature` nor `columns`, or both; name one of them"));
+        }
         let dimension = dimension.unwrap_or_else(|| name.clone());
         // Columns have types, which only a declaration tells.
         if source.iter().all(|source| source.columns.is_empty()) {
@@ -110,9 +114,6 @@ impl SourceOptions {
             self.feature.iter().chain(self.columns.keys()).map(|name| name.get_ref().clone()).collect();
         let list = names.join(",");
         let wrong = |message: String| resolver.error(name, format!("list `{list}`: {message}"));
-        if self.feature.is_some() != self.columns.is_empty() {
-            return Err(wrong("expected `feature` or `columns`, and one of them".to_owned()));
-        }
         let text = match (&self.path, &self.url) {
             (Some(path), None) => path.to_string_lossy().into_owned(),
             (None, Some(url)) => url.get_ref().split(['?', '#']).next().unwrap_or_default().to_owned(),
