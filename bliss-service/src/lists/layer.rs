@@ -17,6 +17,8 @@ const V4_BYTES: u64 = 36;
 const V6_BYTES: u64 = 96;
 /// Bytes beside the values of a row.
 const ROW_BYTES: u64 = 96;
+/// Bytes of an entry in what a format remembers while it is read.
+pub(super) const ENTRY_BYTES: u64 = 32;
 
 /// A network with the number of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +153,8 @@ impl<'a> LayerBuilder<'a> {
         }
     }
 
-    fn take(&mut self, bytes: u64) -> Result<(), Refusal> {
+    /// Takes up `bytes` of memory.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<(), Refusal> {
         self.bytes += bytes;
         let most = self.limits.max_decoded_bytes;
         if self.bytes > most {

@@ -17,7 +17,7 @@ use std::net::Ipv6Addr;
 use bliss_core::prefixes::Prefix;
 
 use super::Fields;
-use super::layer::LayerBuilder;
+use super::layer::{ENTRY_BYTES, LayerBuilder};
 use super::mmdb::Scalar;
 use crate::refusal::{Reason, Refusal};
 
@@ -35,6 +35,7 @@ pub(super) fn read(bytes: &[u8], fields: &Fields, builder: &mut LayerBuilder<'_>
     }
     let database = Database::open(bytes).ok_or_else(cut_off)?;
     builder.made_at(database.made_at);
+    builder.take(ENTRY_BYTES * (database.systems.len() / 8) as u64)?;
     let names: HashMap<u32, u32> = database.systems().collect();
     let mut rows: HashMap<u32, u32> = HashMap::new();
     let mut nodes = 0;
@@ -56,6 +57,7 @@ pub(super) fn read(bytes: &[u8], fields: &Fields, builder: &mut LayerBuilder<'_>
                 None => {
                     let scalars = database.scalars(network, &names, fields).ok_or_else(cut_off)?;
                     let row = builder.row(&fields.values(&scalars)?)?;
+                    builder.take(ENTRY_BYTES)?;
                     rows.insert(network, row);
                     row
                 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use super::Fields;
-use super::layer::LayerBuilder;
+use super::layer::{ENTRY_BYTES, LayerBuilder};
 use crate::refusal::{Reason, Refusal};
 
 /// Networks between two looks at the time.
@@ -57,6 +57,7 @@ pub(super) fn read(bytes: &[u8], fields: &Fields, builder: &mut LayerBuilder<'_>
                 let scalars = scalars.collect::<Result<Vec<_>, _>>();
                 let scalars = scalars.map_err(|error| at(network, &wrong(&error)))?;
                 let row = builder.row(&fields.values(&scalars).map_err(|refusal| at(network, &refusal))?)?;
+                builder.take(ENTRY_BYTES)?;
                 rows.insert(offset, row);
                 row
             }

@@ -185,11 +185,14 @@ impl Shared {
     fn update(&self, list: usize, is_new: bool, change: impl FnOnce(&mut Slot)) {
         let mut held = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let (slots, version) = &mut *held;
-        if let Some(slot) = slots.get_mut(list) {
-            change(slot);
-            *version += u64::from(is_new);
+        let Some(slot) = slots.get_mut(list) else { return };
+        let is_first = !slot.was_looked_at;
+        change(slot);
+        slot.was_looked_at = true;
+        *version += u64::from(is_new);
+        if is_new || is_first {
+            self.changed.notify_one();
         }
-        self.changed.notify_one();
     }
 
     /// All slots, and a number that grows with each change of them.

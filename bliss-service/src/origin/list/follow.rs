@@ -82,7 +82,6 @@ pub(super) async fn run(
                         context.state.list_accepted(context.index, list, layer.len());
                         shared.update(list, is_new, |slot| {
                             slot.confirmed_at = seconds_of(now);
-                            slot.was_looked_at = true;
                             if is_new {
                                 slot.layer = Some(Arc::new(layer));
                             }
@@ -91,7 +90,7 @@ pub(super) async fn run(
                     }
                     Err(refusal) => {
                         context.state.list_refused(context.index, list, &refusal);
-                        shared.update(list, false, |slot| slot.was_looked_at = true);
+                        shared.update(list, false, |_| ());
                         match refusal.reason {
                             Reason::Unavailable | Reason::Unpublished => Outcome::Failed,
                             _ => Outcome::Refused,
