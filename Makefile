@@ -80,6 +80,9 @@ fuzz: ## each fuzz target for a minute under AddressSanitizer (nightly Rust)
 	tools/fuzz.sh bliss-core features_open
 	tools/fuzz.sh bliss-core policy_open
 	tools/fuzz.sh bliss-service log_line
+	tools/fuzz.sh bliss-service list_text
+	tools/fuzz.sh bliss-service list_ranges
+	tools/fuzz.sh bliss-service list_databases
 
 soak: ## readers and a writer without pause for SECONDS (default 600), every byte of every read checked; then as long with kills and removed files
 	$(CARGO) build --locked --profile demo -p mmap-sync --bins

@@ -43,6 +43,11 @@ impl Fingerprint {
         self.bytes
     }
 
+    /// When it was changed: seconds since the epoch, and nanoseconds.
+    pub(crate) fn modified(&self) -> (i64, i64) {
+        self.modified
+    }
+
     /// Whether it is the same file with the same size and times.
     pub(crate) fn same_file(&self, other: &Self) -> bool {
         Self { settled: other.settled, ..*self } == *other

@@ -5,6 +5,7 @@
 //! | [`config`] | reads and checks `bliss.toml` |
 //! | [`origin`] | where features come from: files, web servers, access logs; each a task of its own |
 //! | [`decode`] | from bytes to rows, accepted whole or refused whole |
+//! | [`lists`] | lists of networks: their formats, and several as one table |
 //! | [`access_log`] | features from the host's own traffic, as a synchronous library |
 //! | [`checkpoint`] | what is kept on disk over a restart or a reboot |
 //! | [`model_files`] | from CatBoost's files to published models |
@@ -39,6 +40,7 @@ pub mod export;
 mod fingerprint;
 pub mod keys;
 pub mod lab;
+pub mod lists;
 pub mod logging;
 pub mod metrics;
 pub mod model_files;

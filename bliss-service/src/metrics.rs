@@ -35,6 +35,10 @@ pub struct Metrics {
     pub origin_rows: Family<Labels<1>, Gauge>,
     pub origin_accepted_timestamp: Family<Labels<1>, FloatGauge>,
     pub origin_newest_timestamp: Family<Labels<1>, FloatGauge>,
+    pub list_networks: Family<Labels<2>, Gauge>,
+    pub list_refused: Family<Labels<2>, Gauge>,
+    pub list_unchanged: Family<Labels<2>, Gauge>,
+    pub list_changed_timestamp: Family<Labels<2>, FloatGauge>,
     pub key_collisions: Family<Labels<1>, Counter>,
     pub log_lines: Family<Labels<1>, Counter>,
     pub log_malformed_lines: Family<Labels<1>, Counter>,
@@ -117,6 +121,17 @@ impl Metrics {
             origin_newest_timestamp: metric!(
                 "origin_newest_timestamp",
                 "The newest updated_at that was last accepted",
+                unit Seconds
+            ),
+            list_networks: metric!("list_networks", "Networks of the last good version of a list"),
+            list_refused: metric!("list_refused", "1 while what is read of the list is refused"),
+            list_unchanged: metric!(
+                "list_unchanged",
+                "1 while the list has not changed for longer than its max_unchanged"
+            ),
+            list_changed_timestamp: metric!(
+                "list_changed_timestamp",
+                "When the list changed last",
                 unit Seconds
             ),
             key_collisions: metric!(

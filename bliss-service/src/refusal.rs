@@ -27,6 +27,8 @@ pub enum Reason {
     TooManyRows,
     /// Fewer rows than `min_rows`.
     TooFewRows,
+    /// A list lost more than `max_shrink` of its networks.
+    Shrunk,
     /// More bytes than `max_bytes`, `max_line_bytes` or `max_decoded_bytes`.
     TooLarge,
     /// It is good but could not be published, for instance for lack of memory.
@@ -48,6 +50,7 @@ impl Reason {
             Reason::OutOfRange => "out_of_range",
             Reason::TooManyRows => "too_many_rows",
             Reason::TooFewRows => "too_few_rows",
+            Reason::Shrunk => "shrunk",
             Reason::TooLarge => "too_large",
             Reason::Unpublished => "unpublished",
         }

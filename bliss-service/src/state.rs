@@ -2,6 +2,7 @@
 
 mod feed;
 mod files;
+mod lists;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,6 +92,9 @@ struct OriginStatus {
     first_malformed_line: Option<String>,
     /// For an access log: why its requests do not count as they should; absent while they do.
     problem: Option<ProblemStatus>,
+    /// For lists: each of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lists: Vec<lists::ListStatus>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -147,6 +151,7 @@ impl State {
             usual: feed::Usual::new(),
             first_malformed_line: None,
             problem: None,
+            lists: lists::of(&origin.kind),
         });
         let models = config.models.iter().map(|model| ModelStatus {
             name: model.name.clone(),

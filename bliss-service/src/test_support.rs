@@ -29,6 +29,8 @@ pub(crate) struct Kept {
     pub(crate) changes: Arc<Mutex<Vec<Change>>>,
     pub(crate) models: Arc<Mutex<Vec<ModelSet>>>,
     pub(crate) failing: Arc<AtomicBool>,
+    /// Rows of each dimension that a previous daemon published; none if empty.
+    pub(crate) before: Vec<u64>,
     /// Fails only what changes this dimension.
     pub(crate) failing_dimension: Option<usize>,
 }
@@ -103,6 +105,9 @@ impl Running {
         let config =
             Config::parse(&directory.join("bliss.toml"), &text).unwrap_or_else(|error| panic!("{error}"));
         let state = Arc::new(State::new(&config));
+        if !kept.before.is_empty() {
+            state.found_published(1, &kept.before);
+        }
         let (publisher, _thread) =
             start_with(kept.clone(), config.publish_interval, None, state.clone()).unwrap();
         let stop = CancellationToken::new();
@@ -141,6 +146,14 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("gave up waiting for: {what}\n{:#?}", self.state.status());
+    }
+
+    /// The values of an address in the last publication's first dimension, which is found by the longest prefix.
+    pub(crate) fn at(&self, address: &str) -> Option<Vec<f32>> {
+        let changes = self.kept.changes.lock().unwrap();
+        let DimensionChange::Prefixes(prefixes) = &changes.last()?.dimensions[0].1 else { return None };
+        let address: std::net::IpAddr = address.parse().unwrap();
+        Some(prefixes.open()?.get(address.into())?.values().collect())
     }
 
     pub(crate) async fn until_refused(&self, origin: usize, reason: &str, message: &str) {

@@ -13,6 +13,8 @@ use bliss_store::Client;
 use common::{BINARY, COMMON, Daemon, command, directory, replace, run};
 
 mod common;
+#[path = "../fuzz/location_file.rs"]
+mod location_file;
 
 const FILE: &str = r#"
 [[dimension]]
@@ -106,6 +108,29 @@ fn p7_networks_of_a_file_reach_readers_and_a_bad_one_leaves_the_last_good() {
     let mut daemon = Daemon::start(dir.path(), &wider);
     replace(dir.path(), "rows.csv", "key.ip,updated_at,x,y\n192.0.2.0/24,7,9,10\n");
     daemon.until("the new row", |_| look_up(&mut client, "192.0.2.129") == Some((9.0, Status::Fresh)));
+}
+
+/// Three lines of configuration make the feature, without a declaration.
+#[test]
+fn hosting_networks_reach_readers() {
+    let config =
+        "[[origin.list]]\nname = \"lists\"\nsource = [{ feature = \"hosting\", path = \"location.db\" }]\n";
+    let dir = directory();
+    fs::write(dir.path().join("location.db"), location_file::example()).unwrap();
+    let mut client = Client::open(dir.path().join("shm")).unwrap();
+    let mut daemon = Daemon::start(dir.path(), config);
+    daemon.until("the list", |_| look_up(&mut client, "10.1.0.1") == Some((1.0, Status::Fresh)));
+    for (address, expected) in [
+        ("10.0.0.1", (0.0, Status::Fresh)),
+        ("::ffff:10.1.0.1", (1.0, Status::Fresh)),
+        ("2001:db8::1", (1.0, Status::Fresh)),
+        ("192.0.2.1", (0.0, Status::Missing)),
+    ] {
+        assert_eq!(look_up(&mut client, address), Some(expected), "{address}");
+    }
+    let status = daemon.status();
+    assert_eq!(status["origins"][0]["lists"][0]["networks"], 3, "{status}");
+    assert!(daemon.terminate().success());
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Limits {
         self.max_rows.unwrap_or(self.max_decoded_bytes / row_bytes.max(1)).min(u64::from(u32::MAX))
     }
 
-    pub(super) fn long_line(&self) -> Refusal {
+    pub(crate) fn long_line(&self) -> Refusal {
         let most = self.max_line_bytes;
         let message = format!(
             "more than {most} bytes without the end of the row (max_line_bytes); if rows are meant to be so long, raise it"
@@ -57,7 +57,7 @@ impl Limits {
 }
 
 /// Input that gives an error after `max_bytes`.
-pub(super) struct Limited<R> {
+pub(crate) struct Limited<R> {
     input: R,
     left: u64,
     exceeded: bool,
@@ -65,7 +65,7 @@ pub(super) struct Limited<R> {
 }
 
 impl<R> Limited<R> {
-    pub(super) fn new(input: R, max_bytes: u64) -> Self {
+    pub(crate) fn new(input: R, max_bytes: u64) -> Self {
         Self { input, left: max_bytes, exceeded: false, max_bytes }
     }
 }

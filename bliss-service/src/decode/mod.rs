@@ -3,8 +3,8 @@
 mod csv;
 pub(crate) mod gzip;
 mod jsonl;
-mod limits;
-mod room;
+pub(crate) mod limits;
+pub(crate) mod room;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -129,15 +129,7 @@ impl Decoder {
             RowFormat::Jsonl => jsonl::read(input, &mut builder),
             RowFormat::Csv => csv::read(input, &mut builder),
         });
-        read.and_then(|()| builder.check_rows()).and_then(|()| builder.finish()).map_err(|mut refusal| {
-            refusal.message = format!(
-                "{name}{}{}",
-                if refusal.message.starts_with("line ") { ", " } else { ": " },
-                refusal.message
-            );
-            shorten(&mut refusal.message);
-            refusal
-        })
+        read.and_then(|()| builder.check_rows()).and_then(|()| builder.finish()).map_err(named(name))
     }
 
     /// The dimension named `name`, or the only one.
@@ -163,7 +155,7 @@ impl Decoder {
 
 /// A value as a row has it.
 #[derive(Clone, Debug, PartialEq)]
-enum Cell<'a> {
+pub(crate) enum Cell<'a> {
     Number(f64),
     Text(&'a str),
 }
@@ -440,7 +432,8 @@ impl<'d> Builder<'d> {
     }
 }
 
-fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
+/// The value of `feature` that `cell` is.
+pub(crate) fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
     let name = &feature.name;
     match (feature.kind, cell) {
         (FeatureKind::Category, Cell::Text(text)) => Ok(crate::category::category(text)),
@@ -472,6 +465,16 @@ fn value(feature: &Feature, cell: &Cell<'_>) -> Result<f32, Refusal> {
     }
 }
 
+/// Adds what the snapshot is called to a refusal.
+pub(crate) fn named(name: &str) -> impl Fn(Refusal) -> Refusal {
+    move |refusal| {
+        let between = if refusal.message.starts_with("line ") { ", " } else { ": " };
+        let mut message = format!("{name}{between}{}", refusal.message);
+        shorten(&mut message);
+        Refusal { message, ..refusal }
+    }
+}
+
 /// Cuts a message, which may have a name that an origin made up, to what a log can take.
 fn shorten(message: &mut String) {
     const MOST: usize = 1000;
@@ -482,12 +485,12 @@ fn shorten(message: &mut String) {
 }
 
 /// Adds the line to a refusal.
-fn at_line(line: u64) -> impl Fn(Refusal) -> Refusal {
+pub(crate) fn at_line(line: u64) -> impl Fn(Refusal) -> Refusal {
     move |refusal| Refusal { message: format!("line {line}: {}", refusal.message), ..refusal }
 }
 
 /// A failed read as a refusal.
-fn unreadable(error: &std::io::Error) -> Refusal {
+pub(crate) fn unreadable(error: &std::io::Error) -> Refusal {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
         Some(refusal) => refusal.clone(),
         None => Refusal::new(Reason::Unavailable, format!("cannot be read: {error}")),
@@ -495,7 +498,7 @@ fn unreadable(error: &std::io::Error) -> Refusal {
 }
 
 /// The input without the byte order mark that some programs write at the start of UTF-8.
-fn without_mark(mut input: impl BufRead) -> std::io::Result<impl BufRead> {
+pub(crate) fn without_mark(mut input: impl BufRead) -> std::io::Result<impl BufRead> {
     let mut head = Vec::new();
     // The mark may come in several pieces.
     input.by_ref().take(3).read_to_end(&mut head)?;

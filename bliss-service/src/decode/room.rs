@@ -11,13 +11,13 @@ use bliss_os::cgroup;
 use crate::refusal::{Reason, Refusal};
 
 /// Rows are compared with the room each time they have grown by as much.
-pub(super) const STEP: u64 = 8 << 20;
+pub(crate) const STEP: u64 = 8 << 20;
 /// Memory that stays free for everything else.
 const RESERVE: u64 = 2 * STEP;
 
 /// Where the room is asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     directory: PathBuf,
     memory: fn() -> Option<u64>,
     files: fn(&Path) -> Option<u64>,
@@ -25,7 +25,7 @@ pub(super) struct Room {
 
 impl Room {
     /// That of a publication in `directory`.
-    pub(super) fn of(directory: &Path) -> Self {
+    pub(crate) fn of(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), memory: cgroup::available, files }
     }
 
@@ -33,7 +33,7 @@ impl Room {
     ///
     /// # Errors
     /// How much room there is, and where.
-    pub(super) fn check(&self, bytes: u64) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), Refusal> {
         // The copies there are will be overwritten.
         let held = held(&self.directory);
         let wrong = |room: u64, what: String| {

@@ -1,19 +1,20 @@
 //! A file of rows, read again when it changes.
 
-use std::io::{self, BufReader};
-use std::path::{Path, PathBuf};
+mod watched;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::task::JoinHandle;
 use toml::Spanned;
 
-use super::{Context, Outcome, Resolver, Target};
+use super::look::Look;
+use super::{Context, Resolver, Target};
 use crate::config::defaults::{max_bytes, max_decoded_bytes, max_line_bytes, min_rows, seconds, warn_shrink};
 use crate::config::source::ConfigError;
-use crate::decode::{Accepted, Decoder, Limits, RowFormat};
-use crate::fingerprint::{Fingerprint, open_regular};
-use crate::refusal::Refusal;
+use crate::decode::{Limits, RowFormat};
+
+pub(super) use watched::Watched;
 
 /// A file of rows, read again when it changes. Replace it by renaming a new one over it.
 #[derive(Deserialize)]
@@ -98,79 +99,23 @@ pub struct File {
     pub warn_shrink: f64,
 }
 
-type Read = Result<(Option<Accepted>, Fingerprint), (Refusal, Option<Fingerprint>)>;
-
 impl super::Kind for File {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
-        let decoder = target.decoder(self.limits);
-        // What was read last, and whether it was accepted.
-        let mut seen: Option<(Fingerprint, bool)> = None;
-        let mut reading: Option<JoinHandle<Read>> = None;
+        let decoder = target.rows(self.limits, self.format);
+        let mut watched = Watched::new(self.path.clone(), self.timeout, decoder);
         loop {
-            let read = reading.get_or_insert_with(|| {
-                let (path, format, decoder) = (self.path.clone(), self.format, decoder.clone());
-                let before = seen.map(|(fingerprint, _)| fingerprint);
-                tokio::task::spawn_blocking(move || read(&path, format, &decoder, before))
-            });
-            // A read that hangs is waited for again next time; there is never a second one beside it.
-            let done = tokio::select! {
+            let look = tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
-                done = tokio::time::timeout(self.timeout, &mut *read) => done,
+                look = watched.look() => look,
             };
-            if done.is_ok() {
-                reading = None;
+            match look {
+                Look::Unchanged { is_accepted } => context.state.unchanged(context.index, is_accepted),
+                Look::Read(decoded, _) => watched.settle(context.conclude(decoded, self.warn_shrink).await),
             }
-            let (decoded, fingerprint) = match done {
-                Err(_) => (Err(self.late()), None),
-                Ok(Err(panic)) => (Err(Refusal::unavailable(format!("reading it failed: {panic}"))), None),
-                Ok(Ok(Ok((None, _)))) => {
-                    let is_accepted = seen.is_some_and(|(_, accepted)| accepted);
-                    context.state.unchanged(context.index, is_accepted);
-                    if !context.sleep(self.interval).await {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                Ok(Ok(Ok((Some(accepted), fingerprint)))) => (Ok(accepted), Some(fingerprint)),
-                Ok(Ok(Err((refusal, fingerprint)))) => (Err(refusal), fingerprint),
-            };
-            seen = match context.conclude(decoded, self.warn_shrink).await {
-                Outcome::Published => fingerprint.map(|fingerprint| (fingerprint, true)),
-                Outcome::Refused => fingerprint.map(|fingerprint| (fingerprint, false)),
-                // A file that disappears and comes back unchanged need not be read again.
-                Outcome::Failed if fingerprint.is_none() => seen,
-                Outcome::Failed | Outcome::Unchanged => None,
-            };
             if !context.sleep(self.interval).await {
                 return Ok(());
             }
         }
-    }
-}
-
-impl File {
-    fn late(&self) -> Refusal {
-        let (path, timeout) = (self.path.display(), self.timeout);
-        Refusal::unavailable(format!("{path}: reading it took longer than {timeout:?} (timeout)"))
-    }
-}
-
-/// Reads the file unless it is as it was `before`.
-fn read(path: &Path, format: RowFormat, decoder: &Decoder, before: Option<Fingerprint>) -> Read {
-    let unavailable = |error: io::Error| (Refusal::unavailable(format!("{}: {error}", path.display())), None);
-    let (file, fingerprint) = open_regular(path).map_err(unavailable)?;
-    if fingerprint.is_still(before.as_ref()) {
-        return Ok((None, fingerprint));
-    }
-    let name = path.display().to_string();
-    let decoded = decoder.decode(&name, format, BufReader::with_capacity(1 << 18, &file));
-    let after = Fingerprint::of(&file.metadata().map_err(unavailable)?);
-    if !after.same_file(&fingerprint) {
-        return Err((Refusal::unavailable(format!("{name}: it changed during the read")), None));
-    }
-    match decoded {
-        Ok(accepted) => Ok((Some(accepted), fingerprint)),
-        Err(refusal) => Err((refusal, Some(fingerprint))),
     }
 }
 

@@ -6,6 +6,8 @@
 mod access_log;
 mod file;
 mod http;
+mod list;
+mod look;
 mod resolve;
 mod retry;
 
@@ -21,11 +23,13 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::Keep;
 use crate::config::source::ConfigError;
 use crate::decisions::Watch;
-use crate::decode::{Accepted, Decoder, Limits};
+use crate::decode::Accepted;
 use crate::publish::PublishHandle;
 use crate::refusal::{Reason, Refusal};
 use crate::state::State;
 
+pub use http::Server;
+pub use list::{Place, Source};
 pub(crate) use resolve::Resolver;
 
 /// What each kind of origin implements.
@@ -118,6 +122,8 @@ origins! {
     file: File,
     /// Rows from a web server.
     http: Http,
+    /// Lists of networks, each a feature.
+    list: List,
     /// The host's own traffic.
     access_log: AccessLog,
 }
@@ -146,14 +152,6 @@ pub struct Target<'a> {
     pub directory: &'a Path,
     /// The time between two publications.
     pub publish_interval: Duration,
-}
-
-impl Target<'_> {
-    /// A decoder of rows of the origin's dimensions.
-    fn decoder(&self, limits: Limits) -> Arc<Decoder> {
-        let decoder = Decoder::new(self.schema, &self.origin.dimensions, self.secret, limits);
-        Arc::new(decoder.for_directory(self.directory))
-    }
 }
 
 /// What every origin works with.

@@ -273,7 +273,7 @@ async fn s15_a_name_that_changes_its_address_is_not_followed_elsewhere() {
         let config = crate::config::Config::parse("bliss.toml".as_ref(), &text).unwrap();
         let crate::origin::OriginKind::Http(http) = &config.origins[0].kind else { unreachable!() };
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let lookup: super::Lookup = Arc::new({
+        let lookup: super::addresses::Lookup = Arc::new({
             let asked = asked.clone();
             move |name| {
                 let mut asked = asked.lock().unwrap();
@@ -282,10 +282,10 @@ async fn s15_a_name_that_changes_its_address_is_not_followed_elsewhere() {
                 Box::pin(async move { Ok(vec![(address.parse::<std::net::IpAddr>().unwrap(), 0).into()]) })
             }
         });
-        let clients = super::Clients::new(http, lookup).unwrap();
-        let decoder = config.target(0, &SECRET).unwrap().decoder(http.limits);
+        let clients = super::server::Clients::new(&http.server, lookup).unwrap();
+        let decoder = config.target(0, &SECRET).unwrap().rows(http.limits, http.format);
         let before = server.requests();
-        let fetched = super::fetch(&clients, http, &decoder, None).await;
+        let fetched = super::server::fetch(&clients, &http.server, &decoder, None).await;
         assert_eq!(*asked.lock().unwrap(), ["feed.example"; 2], "looked up once for each connection");
         match (fetched, expected) {
             (Ok(_), Ok(())) => assert_eq!(server.requests(), before + 2),
