@@ -143,3 +143,6 @@ impl<'a> PoliciesRef<'a> {
         self.exceptions
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -344,6 +344,7 @@ fn write_configuration(path: &Path, setup: &Setup<'_>, address: SocketAddr) {
             ("/usr/share/nginx/html", Some(text(&path.join("html")))),
             ("/var/log/nginx/bot_score.log", Some(text(&path.join("logs/access.log")))),
             ("bot_json;", setup.plain.then(|| "combined;".into())),
+            ("$bliss_limit_key", setup.plain.then(|| "$binary_remote_addr".into())),
         ],
     );
     replaced(

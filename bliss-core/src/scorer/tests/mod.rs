@@ -1,6 +1,7 @@
 //! Tests of the scorer; this file holds what they share.
 
 mod binding;
+mod decisions;
 mod explanations;
 mod instructions;
 mod lookups;
