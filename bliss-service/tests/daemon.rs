@@ -31,10 +31,14 @@ interval = "20ms"
 "#;
 
 fn look_up(client: &mut Client, ip: &str) -> Option<(f32, Status)> {
+    look_up_at(client, ip, 1_000)
+}
+
+fn look_up_at(client: &mut Client, ip: &str, now: u32) -> Option<(f32, Status)> {
     let id = client.names().attribute("ip").unwrap();
     let mut request = Request::new();
     request.set_attribute(id, ip.into());
-    let (values, statuses) = client.look_up(&request, 1_000).ok()?;
+    let (values, statuses) = client.look_up(&request, now).ok()?;
     Some((values[0], statuses[0]))
 }
 
@@ -118,15 +122,17 @@ fn hosting_networks_reach_readers() {
     let dir = directory();
     fs::write(dir.path().join("location.db"), location_file::example()).unwrap();
     let mut client = Client::open(dir.path().join("shm")).unwrap();
+    // Rows are dated when the list was read.
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32;
     let mut daemon = Daemon::start(dir.path(), config);
-    daemon.until("the list", |_| look_up(&mut client, "10.1.0.1") == Some((1.0, Status::Fresh)));
+    daemon.until("the list", |_| look_up_at(&mut client, "10.1.0.1", now()) == Some((1.0, Status::Fresh)));
     for (address, expected) in [
         ("10.0.0.1", (0.0, Status::Fresh)),
         ("::ffff:10.1.0.1", (1.0, Status::Fresh)),
         ("2001:db8::1", (1.0, Status::Fresh)),
         ("192.0.2.1", (0.0, Status::Missing)),
     ] {
-        assert_eq!(look_up(&mut client, address), Some(expected), "{address}");
+        assert_eq!(look_up_at(&mut client, address, now()), Some(expected), "{address}");
     }
     let status = daemon.status();
     assert_eq!(status["origins"][0]["lists"][0]["networks"], 3, "{status}");

@@ -37,7 +37,8 @@ pub(super) fn read(bytes: &[u8], fields: &Fields, builder: &mut LayerBuilder<'_>
     builder.made_at(database.made_at);
     builder.take(ENTRY_BYTES * (database.systems.len() / 8) as u64)?;
     let names: HashMap<u32, u32> = database.systems().collect();
-    let mut rows: HashMap<u32, u32> = HashMap::new();
+    // The row of each country and system; names are compared once for each.
+    let mut rows: HashMap<(u32, u32), u32> = HashMap::new();
     let mut nodes = 0;
     let most = (database.tree.len() / 12) as u64;
     let mut steps = vec![(0_u32, 0_u128, 0_u8)];
@@ -52,13 +53,14 @@ pub(super) fn read(bytes: &[u8], fields: &Fields, builder: &mut LayerBuilder<'_>
         }
         let [zero, one, network] = words(database.tree, node).ok_or_else(cut_off)?;
         if network != NONE {
-            let row = match rows.get(&network) {
+            let [country, asn, _] = words(database.networks, network).ok_or_else(cut_off)?;
+            let row = match rows.get(&(country, asn)) {
                 Some(row) => *row,
                 None => {
-                    let scalars = database.scalars(network, &names, fields).ok_or_else(cut_off)?;
+                    let scalars = database.scalars(country, asn, &names, fields);
                     let row = builder.row(&fields.values(&scalars)?)?;
                     builder.take(ENTRY_BYTES)?;
-                    rows.insert(network, row);
+                    rows.insert((country, asn), row);
                     row
                 }
             };
@@ -119,14 +121,14 @@ impl<'a> Database<'a> {
         })
     }
 
-    /// What the fields are for a network.
+    /// What the fields are for networks of a country and a system.
     fn scalars(
         &self,
-        network: u32,
+        country: u32,
+        asn: u32,
         names: &HashMap<u32, u32>,
         fields: &Fields,
-    ) -> Option<Vec<Option<Scalar>>> {
-        let [country, asn, _] = words(self.networks, network)?;
+    ) -> Vec<Option<Scalar>> {
         let scalar = |field: &str| match field {
             "country" => match country.to_be_bytes() {
                 [0, ..] => None,
@@ -135,7 +137,7 @@ impl<'a> Database<'a> {
             "asn" => (asn != 0).then(|| Scalar::Number(asn.into())),
             _ => names.get(&asn).and_then(|name| self.text(*name)).map(Scalar::Text),
         };
-        Some(fields.paths().map(scalar).collect())
+        fields.paths().map(scalar).collect()
     }
 
     fn text(&self, offset: u32) -> Option<String> {

@@ -100,7 +100,7 @@ impl Tree<'_> {
     /// Calls `each` with every network that has a record, and an address in it.
     fn walk(&self, each: &mut impl FnMut(Prefix, IpAddr) -> Result<(), Refusal>) -> Result<(), Refusal> {
         let most = if self.is_v6 { 128 } else { 32 };
-        let v4_root = self.v4_root()?;
+        let root_of_v4 = self.root_of_v4()?;
         let mut nodes = 0;
         let mut steps = vec![Step { record: 0, address: 0, bits: 0 }];
         while let Some(Step { record, address, bits }) = steps.pop() {
@@ -112,7 +112,7 @@ impl Tree<'_> {
                 continue;
             }
             // Where IPv4 is shown a second time, as in ::ffff:0:0/96.
-            let is_alias = self.is_v6 && bits > 0 && Some(record) == v4_root && (bits, address) != (96, 0);
+            let is_alias = self.is_v6 && bits > 0 && Some(record) == root_of_v4 && (bits, address) != (96, 0);
             if is_alias {
                 continue;
             }
@@ -130,7 +130,7 @@ impl Tree<'_> {
     }
 
     /// The node below which IPv4 is in a file of IPv6, if it is one.
-    fn v4_root(&self) -> Result<Option<u32>, Refusal> {
+    fn root_of_v4(&self) -> Result<Option<u32>, Refusal> {
         let mut record = 0;
         for _ in 0..if self.is_v6 { 96 } else { 0 } {
             if record >= self.nodes {

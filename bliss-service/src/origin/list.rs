@@ -149,7 +149,7 @@ pub enum Place {
     /// A file.
     File(PathBuf),
     /// A web server.
-    Server(Server),
+    Server(Box<Server>),
 }
 
 impl List {
@@ -244,9 +244,10 @@ impl List {
             }
             let (slots, version) = shared.slots();
             let layers: Vec<_> = slots.iter().filter_map(|slot| slot.layer.clone()).collect();
-            let all = layers.len() == slots.len();
             let may_be_partial = published.is_some() || before == 0;
-            if layers.is_empty() || !all && !(may_be_partial && slots.iter().all(|slot| slot.was_looked_at)) {
+            let is_complete =
+                layers.len() == slots.len() || may_be_partial && slots.iter().all(|slot| slot.was_looked_at);
+            if layers.is_empty() || !is_complete {
                 continue;
             }
             let with_rows = slots.iter().filter(|slot| slot.layer.is_some());

@@ -43,7 +43,7 @@ pub(super) async fn run(
     let decoder = Arc::new(source.decoder.clone());
     let mut looking = match &source.place {
         Place::File(path) => Looking::File(Watched::new(path.clone(), decoder.timeout, decoder.clone())),
-        Place::Server(server) => Looking::Server(Box::new(Asked::new(server.clone(), decoder)?)),
+        Place::Server(server) => Looking::Server(Box::new(Asked::new((**server).clone(), decoder)?)),
     };
     let mut good: Option<Good> = None;
     let mut changed_at = Timestamp::now();

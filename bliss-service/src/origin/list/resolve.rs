@@ -195,7 +195,7 @@ impl SourceOptions {
                     retry_max: RETRY.1.min(interval),
                     max_bytes: self.max_bytes,
                 };
-                Place::Server(server.resolve(resolver, name)?)
+                Place::Server(Box::new(server.resolve(resolver, name)?))
             }
             (None, None) => return Err(wrong("expected `path` or `url`".to_owned())),
         };
