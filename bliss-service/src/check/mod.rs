@@ -23,6 +23,8 @@ use crate::output;
 use host::Host;
 use places::Places;
 
+pub(crate) use inputs::missing_feature;
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {

@@ -5,6 +5,7 @@ pub(crate) mod defaults;
 pub(crate) mod documentation;
 mod drift;
 mod options;
+pub(crate) mod policy;
 mod resolve;
 pub(crate) mod source;
 
@@ -14,12 +15,14 @@ use std::time::Duration;
 
 use bliss_catboost::BotOptions;
 use bliss_core::key::KeySecret;
+use bliss_core::policy::source::Policy;
 use bliss_core::schema::Schema;
 use bliss_store::PublishOptions;
 use serde::Deserialize;
 
 use crate::checkpoint::KeepOptions;
 use crate::origin::{Origin, Target};
+use crate::policy::{Gate, TestCase};
 pub use drift::DriftOptions;
 pub use source::ConfigError;
 use source::Source;
@@ -57,6 +60,14 @@ pub struct Config {
     pub uses_default_model: bool,
     /// Which models answer for whom.
     pub routes: Vec<Route>,
+    /// Policies, in the order of the file.
+    pub policies: Vec<Policy>,
+    /// Which policy answers under which route; every other one has what comes with BLISS.
+    pub policy_routes: Vec<(String, String)>,
+    /// Tests of the policies.
+    pub tests: Vec<TestCase>,
+    /// What a reloaded policy may do.
+    pub gate: Gate,
 }
 
 /// How the daemon's log is written.
