@@ -72,8 +72,9 @@ pub(crate) trait Store: Send {
     fn publish(&mut self, change: Change) -> Result<Publication, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
     fn heartbeat(&mut self);
-    /// Makes files again that somebody removed or replaced. Returns the generations of features and models if it had to.
-    fn keep_in_place(&mut self) -> Result<Option<[Option<u64>; 2]>, String> {
+    /// Makes files again that somebody removed or replaced. Returns the generations of features, models and policies if it had
+    /// to.
+    fn keep_in_place(&mut self) -> Result<Option<[Option<u64>; 3]>, String> {
         Ok(None)
     }
     /// What is kept for readers that do not let go.
@@ -98,14 +99,17 @@ impl Store for Publisher {
         Publisher::heartbeat(self);
     }
 
-    fn keep_in_place(&mut self) -> Result<Option<[Option<u64>; 2]>, String> {
+    fn keep_in_place(&mut self) -> Result<Option<[Option<u64>; 3]>, String> {
         let mut kept = Publisher::keep_in_place(self);
         if kept.is_err() && !self.directory().exists() {
             make_directory(self.directory()).map_err(|error| error.to_string())?;
             kept = Publisher::keep_in_place(self);
         }
         match kept {
-            Ok(made) => Ok(made.then(|| [self.generation(), self.models_generation()])),
+            Ok(made) => {
+                let generations = [self.generation(), self.models_generation(), self.policies_generation()];
+                Ok(made.then_some(generations))
+            }
             Err(error) => Err(cannot_open(self.directory(), &error).to_string()),
         }
     }
@@ -165,6 +169,9 @@ pub fn open(
     }
     if let Some(generation) = publisher.models_generation() {
         state.found_models(generation);
+    }
+    if let Some(generation) = publisher.policies_generation() {
+        state.found_policies(generation);
     }
     // After the publisher, whose lock keeps a second daemon out.
     let workers = &state.metrics.workers;
@@ -325,12 +332,15 @@ impl<S: Store> PublishThread<S> {
         let missing = self.state.missing_files();
         let (kept, counters) = (self.store.keep_in_place(), self.state.metrics.workers.keep_in_place());
         self.looked = Some(Instant::now());
-        if let Ok(Some([features, models])) = kept {
+        if let Ok(Some([features, models, policies])) = kept {
             if let Some(generation) = features.filter(|_| self.store.current().is_some()) {
                 self.state.found_published(generation, &rows(self.store.current()));
             }
             if let Some(generation) = models {
                 self.state.found_models(generation);
+            }
+            if let Some(generation) = policies {
+                self.state.found_policies(generation);
             }
         }
         match kept {

@@ -36,6 +36,7 @@ pub struct Status {
     files: files::Files,
     features: Features,
     models_generation: Option<u64>,
+    policies_generation: Option<u64>,
     origins: Vec<OriginStatus>,
     models: Vec<ModelStatus>,
     routes: Vec<RouteStatus>,
@@ -165,6 +166,7 @@ impl State {
             files: files::Files::default(),
             features: Features { dimensions: dimensions.collect(), ..Default::default() },
             models_generation: None,
+            policies_generation: None,
             origins: origins.collect(),
             models: models.collect(),
             routes: routes.collect(),
@@ -413,6 +415,11 @@ impl State {
     pub fn found_models(&self, generation: u64) {
         self.metrics.models_generation.set(generation as i64);
         self.lock().models_generation = Some(generation);
+    }
+
+    /// Policies were published, or those of a previous daemon found.
+    pub fn found_policies(&self, generation: u64) {
+        self.lock().policies_generation = Some(generation);
     }
 
     /// The file of the model at index `model` is good.

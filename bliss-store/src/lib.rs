@@ -1,4 +1,4 @@
-//! A directory of published features and models: one type reads it, another publishes to it.
+//! A directory of published features, models and policies: one type reads it, another publishes to it.
 //!
 //! [`Client`] reads. It opens the directory that a daemon publishes to, even before the daemon first ran, registers the
 //! names it will use, and then looks up or scores one request after the other in about a microsecond, without system
@@ -71,3 +71,5 @@ pub use sweep::{Expired, Sweeper};
 pub const FEATURES: &str = "features";
 /// Prefix of the files of models in the directory.
 pub const MODELS: &str = "models";
+/// Prefix of the files of policies in the directory.
+pub const POLICY: &str = "policy";

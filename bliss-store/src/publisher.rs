@@ -1,4 +1,4 @@
-//! The writer of a directory: publishes features and models.
+//! The writer of a directory: publishes features, models and policies.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use bliss_core::attribute::Value;
 use bliss_core::build::{
-    BuildJob, Change, DimensionChange, FeaturesBuilder, FeaturesError, ModelSet, SpaceBudget,
-    TableRelocation, Target, apply_in_place, schema_id,
+    BuildJob, Change, DimensionChange, FeaturesBuilder, FeaturesError, ModelSet, PoliciesError, PolicySet,
+    SpaceBudget, TableRelocation, Target, apply_in_place, schema_id,
 };
 use bliss_core::key::{KeyBuilder, KeySecret, SECRET_BYTES};
 use bliss_core::publication::features::FeaturesRef;
 use bliss_core::publication::frame::FrameError;
 use bliss_core::publication::models::{DEFAULT_SAMPLE_ONE_IN, ModelsError, ModelsRef};
+use bliss_core::publication::policies::PoliciesRef;
 use bliss_core::schema::Schema;
 use bliss_core::table::TableError;
 use mmap_sync::{Edit, Holding, Options, Standby, Writer};
 
-use crate::{FEATURES, METRICS, MODELS};
+use crate::{FEATURES, METRICS, MODELS, POLICY};
 
 /// Options of a [`Publisher`].
 #[derive(Clone, Debug)]
@@ -89,16 +90,17 @@ pub fn check_directory(directory: &Path) -> Result<(), mmap_sync::Error> {
     Options::new(directory.join(FEATURES)).private_directory(true).check_directory()
 }
 
-/// Names of files that are missing in `directory`, where features and models of these generations are published; `None`:
+/// Names of files that are missing in `directory`, where features, models and policies of these generations are published; `None`:
 /// nothing of the kind was published yet. Only looks for the names: [`Publisher::keep_in_place`] also finds files that were
 /// replaced, and makes them again.
-pub fn missing_files(directory: &Path, features: Option<u64>, models: Option<u64>) -> Vec<String> {
+pub fn missing_files(directory: &Path, generations: [Option<u64>; 3]) -> Vec<String> {
     let of = |prefix: &str, generation: Option<u64>| {
         let data = generation.map(|generation| format!("{prefix}_data_{}", generation & 1));
         let others = ["state", "readers", "lock"].map(|name| format!("{prefix}_{name}"));
         others.into_iter().chain(data)
     };
-    let names = of(FEATURES, features).chain(of(MODELS, models)).chain([METRICS.to_owned()]);
+    let published = [FEATURES, MODELS, POLICY].into_iter().zip(generations);
+    let names = published.flat_map(|(prefix, generation)| of(prefix, generation)).chain([METRICS.to_owned()]);
     names.filter(|name| directory.join(name).symlink_metadata().is_err()).collect()
 }
 
@@ -116,7 +118,7 @@ pub enum PublishMethod {
     Built,
 }
 
-/// One published version of the features or of the models.
+/// One published version of the features, the models or the policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// Its generation.
@@ -125,7 +127,7 @@ pub struct Publication {
     pub bytes: u64,
     /// Whether readers still held the standby copy after the grace period, so that a fresh file took its place.
     pub fresh_file: bool,
-    /// How it was written; models are always [built](PublishMethod::Built).
+    /// How it was written; models and policies are always [built](PublishMethod::Built).
     pub method: PublishMethod,
 }
 
@@ -136,11 +138,11 @@ impl Publication {
     }
 }
 
-/// Files of older features or models that are kept because readers hold them. There are limits to that (64 files, and four times
+/// Files of older publications that are kept because readers hold them. There are limits to that (64 files, and four times
 /// the size of what is published, but at least 256 MiB), beyond which publications fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldFiles {
-    /// `features` or `models`.
+    /// `features`, `models` or `policy`.
     pub publication: &'static str,
     /// How many files.
     pub files: usize,
@@ -162,12 +164,15 @@ pub enum PublishError {
     /// The models or their routes.
     #[error(transparent)]
     Models(#[from] ModelsError),
+    /// The policies, their routes or exceptions.
+    #[error(transparent)]
+    Policies(#[from] PoliciesError),
     /// The operating system has no random numbers for the key secret.
     #[error("no random numbers for the key secret: {0}")]
     Secret(getrandom::Error),
 }
 
-/// Publishes features and models to a directory. A lock on its files ensures that there is one at a time.
+/// Publishes features, models and policies to a directory. A lock on its files ensures that there is one at a time.
 ///
 /// # Examples
 /// ```
@@ -205,6 +210,7 @@ pub struct Publisher {
     directory: PathBuf,
     features: Writer,
     models: Writer,
+    policies: Writer,
     schema: Schema,
     /// Compared in place of schemas: a default that is NaN does not equal itself.
     schema_id: u64,
@@ -235,6 +241,7 @@ impl Publisher {
         schema.validate().map_err(FeaturesError::from)?;
         let features = options.sync(&directory.join(FEATURES)).open_writer()?;
         let models = options.sync(&directory.join(MODELS)).open_writer()?;
+        let policies = options.sync(&directory.join(POLICY)).open_writer()?;
         let current = features.current().map(FeaturesRef::open);
         let damaged = current.and_then(Result::err);
         let secret = match (current, options.secret) {
@@ -253,6 +260,7 @@ impl Publisher {
             directory: directory.to_owned(),
             features,
             models,
+            policies,
             schema,
             schema_id,
             secret,
@@ -294,6 +302,11 @@ impl Publisher {
         self.models.current().and_then(|bytes| ModelsRef::open(bytes).ok())
     }
 
+    /// The policies published last.
+    pub fn current_policies(&self) -> Option<PoliciesRef<'_>> {
+        self.policies.current().and_then(|bytes| PoliciesRef::open(bytes).ok())
+    }
+
     /// Generation of the features published last.
     pub fn generation(&self) -> Option<u64> {
         self.features.generation()
@@ -302,6 +315,11 @@ impl Publisher {
     /// Generation of the models published last.
     pub fn models_generation(&self) -> Option<u64> {
         self.models.generation()
+    }
+
+    /// Generation of the policies published last.
+    pub fn policies_generation(&self) -> Option<u64> {
+        self.policies.generation()
     }
 
     /// The key of a row of dimension `index`, from the values of its key parts in order; `None` if there is no such
@@ -400,6 +418,16 @@ impl Publisher {
         Ok(Publication::new(self.models.write_bytes(&bytes)?, PublishMethod::Built))
     }
 
+    /// Publishes policies, their routes and exceptions, and the switch that puts them out of force: they replace those published
+    /// before. The next request in every worker is decided by them.
+    ///
+    /// # Errors
+    /// A policy or an exception is wrong, a name is unknown, or there is no space; the current policies stay.
+    pub fn publish_policies(&mut self, set: &PolicySet) -> Result<Publication, PublishError> {
+        let bytes = set.pack()?;
+        Ok(Publication::new(self.policies.write_bytes(&bytes)?, PublishMethod::Built))
+    }
+
     /// Makes the files again if somebody removed or replaced them, and publishes there what was published last. Returns
     /// whether there was anything to do. Call it about once a second.
     ///
@@ -410,9 +438,9 @@ impl Publisher {
     /// The directory is gone, another publisher has taken over, or there is no space. What was published stays here, and
     /// with the readers that have it, so a later call may succeed.
     pub fn keep_in_place(&mut self) -> Result<bool, PublishError> {
-        // Both, even if one fails.
-        let (features, models) = (self.features.keep_in_place(), self.models.keep_in_place());
-        Ok(features? | models?)
+        // All, even if one fails.
+        let kept = self.writers_mut().map(Writer::keep_in_place);
+        kept.into_iter().try_fold(false, |made, kept| Ok(made | kept?))
     }
 
     /// The directory that it publishes to.
@@ -423,34 +451,41 @@ impl Publisher {
     /// Files found at the opening that could not be given the group or mode of the options; each error names the file and
     /// what to do. They are used as they are.
     pub fn refused_permissions(&self) -> impl Iterator<Item = &mmap_sync::Error> {
-        self.features.refused_permissions().iter().chain(self.models.refused_permissions())
+        self.writers().into_iter().flat_map(|writer| writer.refused_permissions())
     }
 
     /// Files found at the opening that were given the group or mode of the options.
     pub fn corrected_permissions(&self) -> impl Iterator<Item = &mmap_sync::Corrected> {
-        self.features.corrected_permissions().iter().chain(self.models.corrected_permissions())
+        self.writers().into_iter().flat_map(|writer| writer.corrected_permissions())
     }
 
     /// Why files in which readers announce themselves (`*_readers`), found damaged at the opening, were made again.
     pub fn unusable_readers(&self) -> impl Iterator<Item = &mmap_sync::Error> {
-        self.features.unusable_readers().into_iter().chain(self.models.unusable_readers())
+        self.writers().into_iter().filter_map(|writer| writer.unusable_readers())
     }
 
-    /// What is kept for readers that do not let go of older features and models.
-    pub fn held_files(&self) -> [HeldFiles; 2] {
+    /// What is kept for readers that do not let go of older publications.
+    pub fn held_files(&self) -> [HeldFiles; 3] {
         let of = |publication, writer: &Writer| HeldFiles {
             publication,
             files: writer.retired_files(),
             bytes: writer.retired_bytes(),
             holder: writer.holder(),
         };
-        [of(FEATURES, &self.features), of(MODELS, &self.models)]
+        [of(FEATURES, &self.features), of(MODELS, &self.models), of(POLICY, &self.policies)]
     }
 
     /// Tells readers that the publisher is alive. Call it about once a second.
     pub fn heartbeat(&self) {
-        self.features.heartbeat();
-        self.models.heartbeat();
+        self.writers().into_iter().for_each(Writer::heartbeat);
+    }
+
+    fn writers(&self) -> [&Writer; 3] {
+        [&self.features, &self.models, &self.policies]
+    }
+
+    fn writers_mut(&mut self) -> [&mut Writer; 3] {
+        [&mut self.features, &mut self.models, &mut self.policies]
     }
 }
 

@@ -6,7 +6,7 @@ use bliss_catboost::ir::Model;
 use bliss_catboost::{compile, import};
 use bliss_core::build::Rows;
 use bliss_core::build::{Change, DimensionChange};
-use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
+use bliss_core::build::{ModelSet, NamedModel, NamedRoute, PolicySet};
 use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_core::score::{Status, Unscored};
@@ -423,9 +423,12 @@ fn what_comes_expired_is_left_out_and_what_a_change_says_goes_before_what_is_swe
 fn removed_files_are_published_again_with_all_their_content() {
     let in_memory = std::path::Path::new("/dev/shm");
     let folder = || if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() };
-    let sets: [&[&str]; 9] = [
+    let sets: [&[&str]; 12] = [
         &[],
         &["models_"],
+        &["policy_"],
+        &["policy_state"],
+        &["policy_data"],
         &["features_"],
         &["models_state"],
         &["features_state"],
@@ -440,12 +443,12 @@ fn removed_files_are_published_again_with_all_their_content() {
         let mut publisher = open(path, schema(1));
         publisher.publish(patch(rows(&publisher, 0..1000, 0.5), vec![])).unwrap();
         publisher.publish_models(&ModelSet::default()).unwrap();
+        publisher.publish_policies(&PolicySet { off: true, ..PolicySet::default() }).unwrap();
         bliss_store::MetricsFile::open(path, &PublishOptions::default()).unwrap();
-        let generations = |publisher: &Publisher| (publisher.generation(), publisher.models_generation());
-        let missing = |publisher: &Publisher| {
-            let (features, models) = generations(publisher);
-            bliss_store::missing_files(path, features, models)
+        let generations = |publisher: &Publisher| {
+            [publisher.generation(), publisher.models_generation(), publisher.policies_generation()]
         };
+        let missing = |publisher: &Publisher| bliss_store::missing_files(path, generations(publisher));
         assert_eq!(missing(&publisher), Vec::<String>::new());
         let mut old = Client::open(path).unwrap();
         assert_eq!(value(&mut old, 7), Ok((7.5, Status::Fresh)));
@@ -467,6 +470,7 @@ fn removed_files_are_published_again_with_all_their_content() {
             assert_eq!(value(&mut new, i), Ok((0.5 + i as f32, Status::Fresh)), "{removed:?}");
         }
         assert!(publisher.current_models().is_some());
+        assert!(publisher.current_policies().is_some_and(|policies| policies.metadata().is_off));
         publisher.publish(patch(rows(&publisher, 0..10, 9.5), vec![])).unwrap();
         assert_eq!(value(&mut new, 7), Ok((16.5, Status::Fresh)), "{removed:?}");
         let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);

@@ -1,5 +1,7 @@
 //! Laying out a frame: its sections, and its header.
 
+use rkyv::util::AlignedVec;
+
 use crate::publication::frame::{ALIGN, FrameError, HEADER_BYTES, Kind, MAGIC, Section, VERSION};
 
 /// Writes the header of a frame whose metadata lies at `metadata`.
@@ -47,6 +49,24 @@ impl Packer {
         let section = Section { offset: self.end.next_multiple_of(ALIGN as u64), len: len as u64 };
         self.end = section.offset + section.len;
         section
+    }
+
+    /// The frame's bytes with these parts where they lie, and without its header.
+    ///
+    /// # Errors
+    /// Where a part lies outside.
+    pub(in crate::build) fn fill<'a>(
+        &self,
+        parts: impl Iterator<Item = (&'a Section, &'a [u8])>,
+    ) -> Result<AlignedVec<64>, FrameError> {
+        let mut bytes = AlignedVec::new();
+        bytes.resize(usize::try_from(self.end).unwrap_or(usize::MAX), 0);
+        for (index, (section, part)) in parts.enumerate() {
+            let at = usize::try_from(section.offset).map_err(|_| FrameError::Section { index })?;
+            let dest = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..part.len()));
+            dest.ok_or(FrameError::Section { index })?.copy_from_slice(part);
+        }
+        Ok(bytes)
     }
 
     /// Length of the frame so far.

@@ -3,6 +3,7 @@
 mod features;
 mod frame;
 mod models;
+mod policies;
 pub(crate) mod prefixes;
 mod table;
 
@@ -11,5 +12,6 @@ pub use features::{
     schema_id,
 };
 pub use models::{ModelSet, NamedModel, NamedRoute};
+pub use policies::{BUILT_IN_POLICY, Exception, PoliciesError, PolicySet, Subject};
 pub use prefixes::{BuiltPrefixes, PrefixRows, PrefixTableBuilder, PrefixesError};
 pub use table::{BuildJob, Column, Rows, Source, TableMut, Target, build, build_jobs, finish};

@@ -1,7 +1,7 @@
 //! Packing models and routes into a publication.
 
 use super::frame::{Packer, write_header};
-use crate::publication::frame::{FrameError, Kind, Section};
+use crate::publication::frame::{Kind, Section};
 use crate::publication::models::{DEFAULT_SAMPLE_ONE_IN, Entry, Metadata, ModelsError, ModelsRef, Route};
 
 /// Models and routes to publish.
@@ -92,23 +92,20 @@ impl ModelSet {
         let nowhere = vec![Section { offset: 0, len: 0 }; self.models.len()];
         let metadata_at = packer.append(archive(&nowhere)?.len());
         let sections: Vec<_> = self.models.iter().map(|m| packer.append(m.compiled.len())).collect();
-        let mut bytes = rkyv::util::AlignedVec::new();
-        bytes.resize(usize::try_from(packer.bytes()).unwrap_or(usize::MAX), 0);
-        write_header(&mut bytes, Kind::Models, metadata_at)?;
         let metadata = archive(&sections)?;
         let compiled = self.models.iter().map(|m| m.compiled.as_slice());
         let parts = sections.iter().zip(compiled).chain([(&metadata_at, metadata.as_slice())]);
-        for (index, (section, part)) in parts.enumerate() {
-            let at = usize::try_from(section.offset).map_err(|_| FrameError::Section { index })?;
-            let dest = bytes.get_mut(at..).and_then(|rest| rest.get_mut(..part.len()));
-            dest.ok_or(FrameError::Section { index })?.copy_from_slice(part);
-        }
+        let mut bytes = packer.fill(parts)?;
+        write_header(&mut bytes, Kind::Models, metadata_at)?;
         ModelsRef::open(&bytes)?;
         Ok(bytes)
     }
 }
 
-fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String> + Clone) -> Result<(), ModelsError> {
+pub(super) fn unique<'a>(
+    what: &str,
+    names: impl Iterator<Item = &'a String> + Clone,
+) -> Result<(), ModelsError> {
     for (i, name) in names.clone().enumerate() {
         if name.is_empty() || name.len() > crate::schema::MAX_NAME_BYTES {
             let limit = crate::schema::MAX_NAME_BYTES;

@@ -1,7 +1,9 @@
 //! From a policy as an operator writes it to the archive that workers read.
 
 use super::compiled::{self, *};
+use super::exceptions::{EXCEPTION_RULE, MAX_HEADER_BYTES};
 use super::source;
+use crate::schema::MAX_NAME_BYTES;
 use bliss_catboost::category_hash;
 
 /// Why a policy is refused; the text names the rule and what to do.
@@ -24,16 +26,20 @@ impl source::Policy {
             crawler_state: vec![CrawlerState::Verified],
             ..Default::default()
         };
-        let stages = [
-            (Stage::Exempt, &self.exempt, None),
-            (Stage::Deny, &self.deny, None),
-            (Stage::Allow, &self.allow, None),
-            (Stage::Crawler, &self.crawler, Some(&verified)),
-            (Stage::Band, &self.band, None),
+        if self.name.is_empty() || self.name.len() > MAX_NAME_BYTES {
+            return Err(at_policy(format!("name: expected 1 to {MAX_NAME_BYTES} bytes; give it another")));
+        }
+        let exemptions = if self.defaults == Some(false) { vec![] } else { shipped_exemptions() };
+        let stages: [(_, _, &[_]); 5] = [
+            (Stage::Exempt, &self.exempt, &exemptions),
+            (Stage::Deny, &self.deny, &[]),
+            (Stage::Allow, &self.allow, &[]),
+            (Stage::Crawler, &self.crawler, &[verified]),
+            (Stage::Band, &self.band, &[]),
         ];
         for (stage, own, shipped) in stages {
             for (rule, is_shipped) in
-                own.iter().map(|rule| (rule, false)).chain(shipped.map(|rule| (rule, true)))
+                own.iter().map(|rule| (rule, false)).chain(shipped.iter().map(|rule| (rule, true)))
             {
                 let compiled = compiler.rule(stage, rule, is_shipped);
                 let compiled = compiled.map_err(|text| at_policy(format!("rule {:?}: {text}", rule.name)))?;
@@ -66,6 +72,45 @@ impl source::Policy {
     }
 }
 
+/// The exemptions that come with every policy.
+fn shipped_exemptions() -> Vec<source::Rule> {
+    vec![
+        source::Rule {
+            name: "acme challenge".into(),
+            path_prefix: vec!["/.well-known/acme-challenge/".into()],
+            ..Default::default()
+        },
+        source::Rule {
+            name: "robots.txt".into(),
+            path: vec!["/robots.txt".into()],
+            method: vec!["GET".into(), "HEAD".into()],
+            ..Default::default()
+        },
+    ]
+}
+
+/// Checks that a status is one to answer with.
+pub(crate) fn check_status(status: Option<u16>) -> Result<(), String> {
+    match status.filter(|status| !(200..=599).contains(status)) {
+        Some(status) => Err(format!("status: expected 200 to 599, found {status}")),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a text is a header.
+pub(crate) fn check_header(header: Option<&str>) -> Result<(), String> {
+    let is_header = |text: &str| {
+        let name = text.split_once(": ").map(|(name, _)| name.as_bytes());
+        name.and_then(crate::http::method).is_some() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+    };
+    match header.filter(|text| text.len() > MAX_HEADER_BYTES || !is_header(text)) {
+        Some(text) => Err(format!(
+            "header: expected `Name: value` in ASCII of at most {MAX_HEADER_BYTES} bytes, found {text:?}"
+        )),
+        None => Ok(()),
+    }
+}
+
 fn outcome(
     action: Action,
     status: Option<u16>,
@@ -76,16 +121,8 @@ fn outcome(
         Action::RateLimitKey => 429,
         Action::Allow | Action::Observe | Action::Tag => 0,
     };
-    if let Some(status) = status.filter(|status| !(200..=599).contains(status)) {
-        return Err(format!("status: expected 200 to 599, found {status}"));
-    }
-    let is_header = |text: &&String| {
-        let name = text.split_once(": ").map(|(name, _)| name.as_bytes());
-        name.and_then(crate::http::method).is_some() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-    };
-    if header.is_some_and(|text| !is_header(&text)) {
-        return Err(format!("header: expected `Name: value` in ASCII, found {:?}", header.map_or("", |h| h)));
-    }
+    check_status(status)?;
+    check_header(header.map(String::as_str))?;
     Ok(compiled::Outcome { action, status: status.unwrap_or(usual), header: header.cloned() })
 }
 
@@ -100,10 +137,10 @@ impl Compiler {
         rule: &source::Rule,
         is_optional: bool,
     ) -> Result<compiled::Rule, String> {
-        if rule.name.is_empty() || rule.name.len() > crate::schema::MAX_NAME_BYTES {
-            return Err(format!("name: expected 1 to {} bytes", crate::schema::MAX_NAME_BYTES));
+        if rule.name.is_empty() || rule.name.len() > MAX_NAME_BYTES {
+            return Err(format!("name: expected 1 to {MAX_NAME_BYTES} bytes"));
         }
-        if ["default", "unscored", "off"].contains(&rule.name.as_str()) {
+        if ["default", "unscored", "off", EXCEPTION_RULE].contains(&rule.name.as_str()) {
             return Err("name: it is taken by answers that no rule gives; give it another".into());
         }
         let usual = if stage == Stage::Deny { Action::Block } else { Action::Allow };

@@ -149,6 +149,11 @@ impl<'a> PolicyRef<'a> {
         if within { Ok(Self { policy }) } else { Err(PolicyError) }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &'a str {
+        &self.policy.name
+    }
+
     /// The features and values it refers to, which conditions count.
     pub fn sources(&self) -> impl ExactSizeIterator<Item = (&'a str, bool, bool)> {
         self.policy

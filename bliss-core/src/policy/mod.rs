@@ -6,13 +6,15 @@
 //! | `compile` (feature `build`) | from there to the archive that workers read in place |
 //! | [`compiled`] | that archive, and its checks |
 //! | [`decide`] | the decision for one request, without allocation |
+//! | [`exceptions`] | what is done with an address, a network or a user agent until a time |
 //!
-//! Not here yet: exceptions of operators, publication with the models, and binding of features to the vector of values.
+//! They are published by themselves ([`crate::publication::policies`]), and [`crate::scorer`] binds their features and values.
 
 #[cfg(feature = "build")]
 pub mod compile;
 pub mod compiled;
 pub mod decide;
+pub mod exceptions;
 #[cfg(feature = "build")]
 pub mod source;
 

@@ -10,6 +10,9 @@ pub use super::compiled::{Action, CrawlerState};
 pub struct Policy {
     /// Its name.
     pub name: String,
+    /// Whether the shipped exemptions belong to it, which are asked after its own: for the renewal of certificates
+    /// (`/.well-known/acme-challenge/`) and `/robots.txt`. They do unless this is `false`.
+    pub defaults: Option<bool>,
     /// What becomes of requests without a score that no rule before the bands answers.
     pub on_unscored: Option<Outcome>,
     /// Rules of paths, methods and hosts that allow whatever else is known.

@@ -152,6 +152,12 @@ impl Prefix {
     pub fn contains(self, address: Address) -> bool {
         self.address.bits() == address.bits() && address.masked(self.bits) == self.address
     }
+
+    /// Whether all addresses of `other` are in it.
+    #[inline]
+    pub fn contains_prefix(self, other: Self) -> bool {
+        self.bits <= other.bits && self.contains(other.address)
+    }
 }
 
 impl fmt::Display for Prefix {

@@ -3,7 +3,7 @@
 //! ```text
 //! offset 0     8  magic, the letters BLISSFRM
 //! offset 8     4  layout version, u32 LE
-//! offset 12    4  kind: 1 features, 2 models
+//! offset 12    4  kind: 1 features, 2 models, 3 policies
 //! offset 16    8  offset of the metadata, u64 LE, a multiple of 64
 //! offset 24    8  length of the metadata in bytes, u64 LE
 //! offset 32   32  zero
@@ -32,6 +32,8 @@ pub enum Kind {
     Features = 1,
     /// Models and their routes.
     Models = 2,
+    /// Policies, the routes that use them, and exceptions.
+    Policies = 3,
 }
 
 /// Why bytes are refused as a frame, or as what it should hold.
@@ -57,7 +59,7 @@ pub enum FrameError {
         found: u32,
     },
     /// A frame of another kind, for instance models where features were expected.
-    #[error("publication of kind {found}, expected {expected} (1 features, 2 models)")]
+    #[error("publication of kind {found}, expected {expected} (1 features, 2 models, 3 policies)")]
     Kind {
         /// Kind expected.
         expected: u32,

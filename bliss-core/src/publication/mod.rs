@@ -1,5 +1,6 @@
-//! The two publications of an installation, as readers see them: [features] and [models], each in a [frame].
+//! The three publications of an installation, as readers see them: [features], [models] and [policies], each in a [frame].
 
 pub mod features;
 pub mod frame;
 pub mod models;
+pub mod policies;

@@ -39,7 +39,8 @@ impl Status {
         if !self.files.is_open {
             return Vec::new();
         }
-        missing_files(Path::new(&self.directory), self.features.generation, self.models_generation)
+        let generations = [self.features.generation, self.models_generation, self.policies_generation];
+        missing_files(Path::new(&self.directory), generations)
     }
 
     pub(super) fn look_for_files(&mut self) {
