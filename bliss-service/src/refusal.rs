@@ -29,6 +29,10 @@ pub enum Reason {
     TooFewRows,
     /// More bytes than `max_bytes`, `max_line_bytes` or `max_decoded_bytes`.
     TooLarge,
+    /// A test of the configuration fails.
+    Tests,
+    /// A policy acts against more clients than it may.
+    Gate,
     /// It is good but could not be published, for instance for lack of memory.
     Unpublished,
 }
@@ -49,6 +53,8 @@ impl Reason {
             Reason::TooManyRows => "too_many_rows",
             Reason::TooFewRows => "too_few_rows",
             Reason::TooLarge => "too_large",
+            Reason::Tests => "tests",
+            Reason::Gate => "gate",
             Reason::Unpublished => "unpublished",
         }
     }

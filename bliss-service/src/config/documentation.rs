@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{drift, policy};
 use super::options::{self, File};
+use super::{drift, policy};
 
 const OPTIONS: &str = include_str!("options.rs");
 const WIDTH: usize = 113;

@@ -24,6 +24,7 @@ use crate::checkpoint::KeepOptions;
 use crate::origin::{Origin, Target};
 use crate::policy::{Gate, TestCase};
 pub use drift::DriftOptions;
+pub(crate) use options::directory as default_directory;
 pub use source::ConfigError;
 use source::Source;
 

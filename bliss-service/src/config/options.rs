@@ -71,7 +71,7 @@ pub(super) struct File {
 }
 
 /// The one that examples, documents and workers use too.
-pub(super) fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     PathBuf::from("/run/bliss")
 }
 

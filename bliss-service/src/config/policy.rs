@@ -346,10 +346,9 @@ pub(super) fn policies(
     schema: &Schema,
 ) -> Result<Vec<source::Policy>, ConfigError> {
     if options.len() > MAX_POLICIES {
-        return Err(source.whole(format!(
-            "[[policy]]: expected {MAX_POLICIES} at most, found {}",
-            options.len()
-        )));
+        return Err(
+            source.whole(format!("[[policy]]: expected {MAX_POLICIES} at most, found {}", options.len()))
+        );
     }
     let mut policies: Vec<source::Policy> = Vec::new();
     for (index, policy) in options.into_iter().enumerate() {
@@ -424,7 +423,6 @@ fn missing_source(bytes: &[u8], rule: &source::Rule, schema: &Schema) -> Option<
         let kind = if is_category { InputKind::Category } else { InputKind::Float };
         let reason = missing_feature(name, kind, "the rule", schema)?;
         let near = near(name, schema);
-        let near = if near.is_empty() { String::new() } else { format!("; near are {}", near.join(", ")) };
         let option = if rule.list.iter().any(|list| list == name) {
             "list"
         } else if rule.when.iter().any(|text| text.contains(name)) {
@@ -461,8 +459,8 @@ pub(crate) fn by_program<'p>(policy: &'p source::Policy, schema: &Schema) -> Vec
     found
 }
 
-/// Names of the schema that may be meant.
-fn near(name: &str, schema: &Schema) -> Vec<String> {
+/// Names of the schema that may be meant, as the end of a message.
+fn near(name: &str, schema: &Schema) -> String {
     const SHOWN: usize = 3;
     let all = schema.dimensions.iter().flat_map(|dimension| {
         dimension.features.iter().map(|feature| format!("{}.{}", dimension.name, feature.name))
@@ -470,7 +468,8 @@ fn near(name: &str, schema: &Schema) -> Vec<String> {
     let mut found: Vec<(usize, String)> = all.map(|known| (distance(name, &known), known)).collect();
     found.retain(|(distance, _)| *distance <= (name.len() / 4).max(2));
     found.sort();
-    found.into_iter().take(SHOWN).map(|(_, name)| format!("`{name}`")).collect()
+    let shown: Vec<_> = found.into_iter().take(SHOWN).map(|(_, name)| format!("`{name}`")).collect();
+    if shown.is_empty() { String::new() } else { format!("; near are {}", shown.join(", ")) }
 }
 
 /// How many bytes must be put in, taken out or replaced to make `b` of `a`.
@@ -534,7 +533,11 @@ pub(super) fn routes(
 }
 
 /// The tests of policies.
-pub(super) fn tests(source: Source<'_>, options: Vec<Test>) -> Result<Vec<TestCase>, ConfigError> {
+pub(super) fn tests(
+    source: Source<'_>,
+    options: Vec<Test>,
+    schema: &Schema,
+) -> Result<Vec<TestCase>, ConfigError> {
     let mut tests: Vec<TestCase> = Vec::new();
     for test in options {
         let (at, name) = (test.name.span().start, test.name.into_inner());
@@ -547,6 +550,18 @@ pub(super) fn tests(source: Source<'_>, options: Vec<Test>) -> Result<Vec<TestCa
         let mut features: BTreeMap<String, Told> =
             test.features.into_iter().map(|(name, ToldValue(value))| (name, value)).collect();
         features.extend(test.list.into_iter().map(|list| (list, Told::Number(1.0))));
+        for (feature, told) in &features {
+            // What is known of crawlers may be tested without them.
+            if feature.starts_with("crawler.") || feature.starts_with(INPUT_PREFIX) {
+                continue;
+            }
+            let kind = if matches!(told, Told::Text(_)) { InputKind::Category } else { InputKind::Float };
+            if let Some(reason) = missing_feature(feature, kind, "the test", schema) {
+                let message =
+                    format!("test {name:?}: there is no `{feature}`: {reason}{}", near(feature, schema));
+                return Err(source.at_offset(at, message));
+            }
+        }
         tests.push(TestCase {
             name,
             line: source.line(at),

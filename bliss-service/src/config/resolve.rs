@@ -54,6 +54,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
     let models = resolver.models(file.model)?;
     let policies = policy::policies(source, file.policy, &schema)?;
     let policy_routes = policy::routes(source, &file.route, &policies)?;
+    let tests = policy::tests(source, file.test, &schema)?;
     let routes = resolver.routes(file.route, &models)?;
     let uses_default_model =
         file.publish.default_model && models.is_empty() && model_files::default_fits(&schema);
@@ -75,7 +76,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
         routes,
         policies,
         policy_routes,
-        tests: policy::tests(source, file.test)?,
+        tests,
         gate: file.policy_gate.resolve(source)?,
     })
 }

@@ -97,10 +97,10 @@ impl TestCase {
             Some((name, is_category)) => self.seen(name, *is_category, &values),
             None => Seen::Unbound,
         };
-        let mut room = http::PathBuffer::new();
+        let mut room = ();
         let facts = Facts {
             score: self.score,
-            path: http::normal_path(self.path.as_bytes(), &mut room),
+            path: http::path(self.path.as_bytes()),
             method: http::method(self.method.as_bytes()),
             host: http::host(self.host.as_bytes()),
             client: None,

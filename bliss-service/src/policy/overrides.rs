@@ -245,7 +245,10 @@ impl Overrides {
             return Err(format!("expected version {VERSION}, found {}", self.version));
         }
         if self.exceptions.len() > MAX_ENTRIES {
-            return Err(format!("expected {MAX_ENTRIES} exceptions at most, found {}", self.exceptions.len()));
+            return Err(format!(
+                "expected {MAX_ENTRIES} exceptions at most, found {}",
+                self.exceptions.len()
+            ));
         }
         match self.exceptions.iter().find(|entry| entry.exception().is_none()) {
             Some(entry) => Err(format!("exception {}: {:?} is no network", entry.id, entry.subject)),
