@@ -80,7 +80,7 @@ impl core::error::Error for Unscored {}
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Status {
-    /// Not asked: no model of the route uses it.
+    /// Not asked: no model of the route uses it, and no policy that was asked.
     #[default]
     Unused = 0,
     /// A row, and young enough.
@@ -160,7 +160,7 @@ pub struct Shadow {
 pub struct Answer {
     /// The score, or why there is none.
     pub outcome: Result<Scored, Unscored>,
-    /// How the dimensions answered that the models of the route use.
+    /// How the dimensions answered that the models of the route use, and its policy if that was asked.
     pub counts: Counts,
 }
 

@@ -179,7 +179,7 @@ impl bliss_t {
         CallError::Reported(reason.into())
     }
 
-    fn answer(&self, answer: &Answer, route: &str) -> bliss_answer_t {
+    pub(crate) fn answer(&self, answer: &Answer, route: &str) -> bliss_answer_t {
         let client = &self.client;
         let mut out = bliss_answer_t {
             features_generation: client.features_generation().unwrap_or(0),

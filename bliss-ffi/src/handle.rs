@@ -11,6 +11,7 @@ use bliss_core::score::Unscored;
 use bliss_store::{Client, ClientOptions};
 
 use crate::codes::bliss_result_e::{self, *};
+use crate::decide::RequestIdText;
 use crate::error::CallError;
 use crate::explain::Explanation;
 use crate::message::Message;
@@ -32,6 +33,8 @@ pub struct bliss_t {
     pub(crate) inputs: [Option<(InputId, bool)>; MAX_INPUTS],
     /// What whole requests set, once it is registered.
     pub(crate) http: Option<HttpId>,
+    /// Of the request; empty until it is told, or asked for.
+    pub(crate) request_id: RequestIdText,
     /// What explanations work in, once they are registered.
     pub(crate) explanation: Option<Box<Explanation>>,
     /// Why the last call went no further; the text of a reason is made when it is asked for.
@@ -170,7 +173,7 @@ impl<'a> HandleArg<'a> {
 pub struct bliss_options_t {
     /// sizeof(bliss_options_t).
     pub size: usize,
-    /// Address space in bytes that is reserved for each of the published copies, four in all; default 16 GiB.
+    /// Address space in bytes that is reserved for each of the published copies, six in all; default 16 GiB.
     /// No memory is reserved by this. A larger publication is remapped when it grows.
     pub max_size_bytes: u64,
 }
@@ -269,6 +272,7 @@ fn open(
         client,
         request: Request::new(),
         http: None,
+        request_id: RequestIdText::NONE,
         explanation: None,
         attributes: [None; MAX_ATTRIBUTES],
         inputs: [None; MAX_INPUTS],

@@ -1,4 +1,4 @@
-//! The C library of BLISS: features and bot scores inside a web server's workers.
+//! The C library of BLISS: features, bot scores and decisions inside a web server's workers.
 //!
 //! A thin layer over [`bliss_store::Client`]. What each function does is written once, on the function; cbindgen
 //! copies it to `include/bliss_ffi.h`, whose head says what holds for all of them. `docs/ffi.md` is the guide.
@@ -9,6 +9,7 @@
 //! | [`handle`] | opening, closing, the last error |
 //! | [`request`] | names, and the values of one request |
 //! | [`answer`] | bot scores |
+//! | [`decide`] | what is to be done with a request |
 //! | [`shadow`] | scores of shadow models |
 //! | [`explain`] | what a score comes from |
 //! | [`lookup`] | features and keys |
@@ -34,6 +35,8 @@ pub mod handle;
 pub mod request;
 
 pub mod answer;
+
+pub mod decide;
 
 pub mod http;
 

@@ -188,6 +188,11 @@ impl<T: SizePrefixed> OutStruct<'_, T> {
         Self { pointer, lifetime: PhantomData }
     }
 
+    /// Whether there is nothing to write to.
+    pub(crate) fn is_null(&self) -> bool {
+        self.pointer.is_null()
+    }
+
     /// Writes the fields that the caller knows; those that only the caller knows become zero. The size that the struct
     /// begins with stays.
     #[inline]

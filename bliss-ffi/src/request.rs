@@ -5,6 +5,7 @@ use core::ffi::c_char;
 use bliss_core::attribute::Value;
 
 use crate::codes::bliss_result_e::{self, *};
+use crate::decide::RequestIdText;
 use crate::error::CallError;
 use crate::handle::{HandleArg, bliss_t};
 use crate::pointer::{InSlice, MAX_VALUE_BYTES};
@@ -133,6 +134,7 @@ pub unsafe extern "C" fn bliss_request_clear(handle: *mut bliss_t) -> bliss_resu
     let handle = unsafe { HandleArg::new(handle) };
     handle.call(|handle| {
         handle.request.clear();
+        handle.request_id = RequestIdText::NONE;
         Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! The reader of a directory: looks up features and scores requests.
+//! The reader of a directory: looks up features, scores requests and decides what to do with them.
 
 use std::path::Path;
 
@@ -7,15 +7,19 @@ use bliss_core::publication::frame::FrameError;
 use bliss_core::publication::models::ModelsError;
 use bliss_core::request::{Names, Request};
 use bliss_core::score::{Answer, Shadow, Status, Unscored};
-use bliss_core::scorer::{Contribution, Explained, Explaining, InputValue, NotExplained, Scorer};
-use mmap_sync::{Error, Guard, Options, Reader};
+use bliss_core::scorer::{
+    Contribution, Decision, Explained, Explaining, InputValue, NoPolicy, NotExplained, Scorer,
+};
+use mmap_sync::{Error, Options, Reader};
 
+use crate::binding::Binding;
 use crate::heartbeat::Heartbeat;
 use crate::metrics::{MetricsError, WorkerMetrics};
-use crate::{FEATURES, MODELS};
+use crate::request_ids::RequestIds;
+use crate::{FEATURES, MODELS, POLICY};
 
-/// Looks up features and scores requests from a directory that a daemon publishes to. A client is used by one thread at a
-/// time.
+/// Looks up features, scores requests and decides what to do with them, from a directory that a daemon publishes to. A client is
+/// used by one thread at a time.
 ///
 /// # Examples
 /// ```
@@ -42,14 +46,12 @@ use crate::{FEATURES, MODELS};
 pub struct Client {
     features: Reader,
     models: Reader,
-    names: Names,
-    scorer: Scorer,
-    bound_features: Bound,
-    bound_models: Bound,
-    models_bound: u64,
-    last_error: Option<ClientError>,
+    policies: Reader,
+    binding: Binding,
     metrics: WorkerMetrics,
     heartbeat: Heartbeat,
+    policy_heartbeat: Heartbeat,
+    request_ids: RequestIds,
 }
 
 /// Options of a [`Client`].
@@ -78,19 +80,18 @@ impl ClientOptions {
         Ok(Client {
             features: reader(FEATURES)?,
             models: reader(MODELS)?,
-            names: Names::default(),
-            scorer: Scorer::new(),
-            bound_features: Bound::nothing(Unscored::NoSnapshot),
-            bound_models: Bound::nothing(Unscored::NoModels),
-            models_bound: 0,
-            last_error: None,
+            policies: reader(POLICY)?,
+            binding: Binding::new(),
             metrics: WorkerMetrics::open(directory),
             heartbeat: Heartbeat::default(),
+            policy_heartbeat: Heartbeat::default(),
+            // After the readers, which see to it that a fork is noticed.
+            request_ids: RequestIds::new(),
         })
     }
 }
 
-/// Why an answer is unscored because of what is published.
+/// Why an answer is unscored, or no policy was asked, because of what is published.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nothing is published, or the files cannot be used.
@@ -102,6 +103,9 @@ pub enum ClientError {
     /// The published models are damaged or of another version.
     #[error("models: {0}")]
     Models(#[from] ModelsError),
+    /// The published policies are damaged or of another version.
+    #[error("policies: {0}")]
+    Policies(FrameError),
     /// What is published may be long out of date.
     #[error(
         "the daemon's last sign of life is {}, and at most {max_age_seconds} s are allowed (publish.max_heartbeat_age); \
@@ -127,31 +131,6 @@ impl core::fmt::Display for AgeInWords {
     }
 }
 
-/// The publication bound last, and the outcome.
-#[derive(Clone, Copy, Debug)]
-struct Bound {
-    generation: Option<u64>,
-    registered: usize,
-    outcome: Result<(), Unscored>,
-}
-
-impl Bound {
-    fn nothing(reason: Unscored) -> Self {
-        Self { generation: None, registered: 0, outcome: Err(reason) }
-    }
-
-    /// Whether this publication is bound, with the names registered now.
-    fn is_current(&self, guard: &Guard<'_>, names: &Names) -> bool {
-        self.generation == Some(guard.generation())
-            && !guard.is_switched()
-            && self.registered == names.registered()
-    }
-
-    fn set(&mut self, guard: &Guard<'_>, names: &Names, outcome: Result<(), Unscored>) {
-        *self = Self { generation: Some(guard.generation()), registered: names.registered(), outcome };
-    }
-}
-
 impl Client {
     /// Opens `directory`. It may be empty or not exist yet: answers are unscored until something is published.
     ///
@@ -163,32 +142,37 @@ impl Client {
 
     /// The names that requests use. Register them once, before the first request.
     pub fn names(&mut self) -> &mut Names {
-        &mut self.names
+        &mut self.binding.names
     }
 
     /// The scorer, bound to the publications that the last call used: names of dimensions, features and models.
     pub fn scorer(&self) -> &Scorer {
-        &self.scorer
+        &self.binding.scorer
     }
 
     /// Generation of the features that the last answer used.
     pub fn features_generation(&self) -> Option<u64> {
-        self.bound_features.generation
+        self.binding.features.generation
     }
 
     /// Generation of the models that the last answer used.
     pub fn models_generation(&self) -> Option<u64> {
-        self.bound_models.generation
+        self.binding.models.generation
+    }
+
+    /// Generation of the policies that the last decision used.
+    pub fn policies_generation(&self) -> Option<u64> {
+        self.binding.policies.generation
     }
 
     /// How often models were bound. While it is unchanged, so are the names and the order of the scorer's models.
     pub fn models_bound(&self) -> u64 {
-        self.models_bound
+        self.binding.models_bound
     }
 
-    /// The last error that left an answer unscored because of what is published. A later success does not clear it.
+    /// The last error that left an answer unscored, or no policy to ask, because of what is published. A later success does not clear it.
     pub fn last_error(&self) -> Option<&ClientError> {
-        self.last_error.as_ref()
+        self.binding.last_error.as_ref()
     }
 
     /// Why this handle's lookups and scores are missing from the daemon's metrics, if they are. It answers all the same,
@@ -202,40 +186,16 @@ impl Client {
     /// second.
     ///
     /// # Errors
-    /// Features or models are missing or damaged.
+    /// Features or models are missing or damaged. (Whether a policy is there, decisions tell.)
     pub fn maintain(&mut self) -> Result<(), Unscored> {
         self.metrics.maintain();
         // Pins report errors.
-        let _ = (self.features.maintain(), self.models.maintain());
+        let _ = (self.features.maintain(), self.models.maintain(), self.policies.maintain());
         let bound = self.bind_all(None, |_, _, _| ());
-        self.metrics.bind(&self.scorer);
+        // After the features, to which they are bound.
+        let _ = self.binding.pin_policies(&self.policies);
+        self.metrics.bind(&self.binding.scorer);
         bound
-    }
-
-    /// Pins the current features and binds them if they are new.
-    fn pin_features<'a>(
-        features: &'a Reader,
-        names: &Names,
-        scorer: &mut Scorer,
-        bound: &mut Bound,
-        bound_models: &mut Bound,
-        last_error: &mut Option<ClientError>,
-    ) -> Result<Guard<'a>, Unscored> {
-        let guard = features
-            .pin()
-            .map_err(|error| reason(error, Unscored::NoSnapshot, Unscored::BadSnapshot, last_error))?;
-        if !bound.is_current(&guard, names) {
-            let outcome = scorer.bind_features(&guard, names);
-            if outcome != Ok(false) {
-                bound_models.generation = None;
-            }
-            let outcome = outcome.map(drop).map_err(|error| {
-                *last_error = Some(error.into());
-                Unscored::BadSnapshot
-            });
-            bound.set(&guard, names, outcome);
-        }
-        bound.outcome.map(|()| guard)
     }
 
     /// Looks up all dimensions. Returns the features in the order of the schema, and one status per dimension. `now` is in
@@ -244,19 +204,10 @@ impl Client {
     /// # Errors
     /// Nothing is published, it is damaged, or the daemon has given no sign of life for too long.
     pub fn look_up(&mut self, request: &Request<'_>, now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self {
-            features,
-            names,
-            scorer,
-            bound_features,
-            bound_models,
-            last_error,
-            metrics,
-            heartbeat,
-            ..
-        } = self;
-        let guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
-        heartbeat.admit(features, scorer, now, last_error)?;
+        let Self { features, binding, metrics, heartbeat, .. } = self;
+        let guard = binding.pin_features(features)?;
+        binding.admit(heartbeat, features, now, Unscored::OldSnapshot)?;
+        let scorer = &mut binding.scorer;
         scorer.look_up(&guard, request, now);
         metrics.count_lookup(scorer);
         Ok(scorer.looked_up())
@@ -267,19 +218,10 @@ impl Client {
     /// # Errors
     /// Those of [`Self::look_up`].
     pub fn look_up_keys(&mut self, keys: &[u64], now: u32) -> Result<(&[f32], &[Status]), Unscored> {
-        let Self {
-            features,
-            names,
-            scorer,
-            bound_features,
-            bound_models,
-            last_error,
-            metrics,
-            heartbeat,
-            ..
-        } = self;
-        let guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
-        heartbeat.admit(features, scorer, now, last_error)?;
+        let Self { features, binding, metrics, heartbeat, .. } = self;
+        let guard = binding.pin_features(features)?;
+        binding.admit(heartbeat, features, now, Unscored::OldSnapshot)?;
+        let scorer = &mut binding.scorer;
         scorer.look_up_keys(&guard, keys, now);
         metrics.count_lookup(scorer);
         Ok(scorer.looked_up())
@@ -291,25 +233,102 @@ impl Client {
     /// # Errors
     /// Nothing is published, or it is damaged.
     pub fn key(&mut self, index: usize, values: &[Value<'_>]) -> Result<Option<u64>, Unscored> {
-        let Self { features, names, scorer, bound_features, bound_models, last_error, .. } = self;
-        let _guard = Self::pin_features(features, names, scorer, bound_features, bound_models, last_error)?;
-        Ok(scorer.dimensions().key(index, values))
+        let Self { features, binding, .. } = self;
+        let _guard = binding.pin_features(features)?;
+        Ok(binding.scorer.dimensions().key(index, values))
     }
 
     /// Scores `request` with the active model of `route`, or of the default route if `route` is empty or unknown. `now` is
     /// in seconds since the Unix epoch.
     pub fn score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Answer {
         let answer = self.try_score(request, route, now).unwrap_or_else(|reason| {
-            self.scorer.forget();
+            self.binding.scorer.forget();
             Answer::unscored(reason)
         });
-        self.metrics.count_score(&self.scorer, &answer);
+        self.metrics.count_score(&self.binding.scorer, &answer);
         answer
+    }
+
+    /// Scores `request` as [`Self::score`] does, and asks the policy of `route`, or that of the default route if `route` is empty or
+    /// has none, what to do with it. `now` is in seconds since the Unix epoch.
+    ///
+    /// The request is decided by what is published at this moment, so that the next one after a publication follows it. A failure
+    /// of ours blocks nobody: where no policy can be read, or the daemon has given no sign of life for too long, everything is
+    /// allowed ([`Decision::no_policy`]); where features cannot, no condition on them holds.
+    ///
+    /// ```
+    /// use bliss_core::build::{Exception, PolicySet, Subject};
+    /// use bliss_core::policy::{compiled::Action, exceptions::ExceptionKind};
+    /// use bliss_core::prefixes::Prefix;
+    /// use bliss_core::{request::Request, schema::Schema};
+    /// use bliss_store::{Client, PublishOptions, Publisher};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let mut publisher = Publisher::open(directory, &PublishOptions::default(), Schema::default())?;
+    /// let exceptions = vec![Exception {
+    ///     kind: ExceptionKind::Deny,
+    ///     subject: Subject::Prefix(Prefix::parse(b"192.0.2.0/24")?),
+    ///     until: 2_000,
+    ///     name: "scanner".into(),
+    ///     status: None,
+    ///     header: None,
+    /// }];
+    /// publisher.publish_policies(&PolicySet { exceptions, ..PolicySet::default() })?;
+    ///
+    /// let mut client = Client::open(directory)?;
+    /// let ip = client.names().attribute("ip")?;
+    /// let mut request = Request::new();
+    /// request.set_attribute(ip, "192.0.2.1".into());
+    /// let decision = client.decide(&request, "", 1_999);
+    /// assert_eq!((decision.action, decision.status), (Action::Block, 403));
+    /// assert_eq!((decision.rule, decision.exception), ("exception", Some("scanner")));
+    /// assert_eq!(client.decide(&request, "", 2_000).rule, "unscored", "it has run out");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn decide(&mut self, request: &Request<'_>, route: &str, now: u32) -> Decision<'_> {
+        let Self { features, models, policies, binding, metrics, heartbeat, policy_heartbeat, .. } = self;
+        let pinned_features = binding.pin_features(features).and_then(|guard| {
+            binding.admit(heartbeat, features, now, Unscored::OldSnapshot)?;
+            Ok(guard)
+        });
+        // After the features, to which both are bound.
+        let pinned_policies = binding.pin_policies(policies).and_then(|guard| {
+            binding.admit(policy_heartbeat, policies, now, NoPolicy::OldPolicy)?;
+            Ok(guard)
+        });
+        let pinned_models = match &pinned_features {
+            Ok(_) => binding.pin_models(models),
+            Err(reason) => Err(*reason),
+        };
+        let features = pinned_features.as_deref().map_err(|reason| *reason);
+        let models = pinned_models.as_deref().map_err(|reason| *reason);
+        let policies = pinned_policies.as_deref().map_err(|reason| *reason);
+        // SAFETY:
+        // - `bind_models` and `bind_policies` of the scorer accepted these generations last: `pin_models` and `pin_policies` ensure it
+        // - while pinned, and between pins of one generation, they do not change (M2 of mmap-sync)
+        let answer = unsafe { binding.scorer.decide(features, models, policies, request, route, now) };
+        metrics.count_score(&binding.scorer, &answer);
+        binding.scorer.decision()
+    }
+
+    /// What the last [`Self::decide`] came to.
+    pub fn decision(&self) -> Decision<'_> {
+        self.binding.scorer.decision()
+    }
+
+    /// An id for a request at time `now`, in seconds since the Unix epoch, for logs: 4 bytes the time, 8 bytes this client, drawn at
+    /// random when it is opened, and 4 bytes a number that counts up, the first byte of each on top. It takes no system call, and
+    /// is no secret.
+    pub fn next_request_id(&mut self, now: u32) -> [u8; 16] {
+        self.request_ids.next(now)
     }
 
     /// The scores that the route's shadow models gave the last scored request, in the order of the publication.
     pub fn shadows(&self) -> &[Shadow] {
-        self.scorer.shadows()
+        self.binding.scorer.shadows()
     }
 
     /// Scores `request` as [`Self::score`] does, with the model of this name or else the active one of `route`, and says what the
@@ -342,7 +361,7 @@ impl Client {
         explaining: &'a Explaining,
         explained: &'a Explained,
     ) -> impl ExactSizeIterator<Item = Contribution<'a>> {
-        self.scorer.contributions(explaining, explained, &self.names)
+        self.binding.scorer.contributions(explaining, explained, &self.binding.names)
     }
 
     /// Contribution `index` of [`Self::contributions`], without going through those before it.
@@ -352,12 +371,12 @@ impl Client {
         explained: &'a Explained,
         index: usize,
     ) -> Option<Contribution<'a>> {
-        self.scorer.contribution(explaining, explained, &self.names, index)
+        self.binding.scorer.contribution(explaining, explained, &self.binding.names, index)
     }
 
     /// The inputs of a model, by its index in the publication, with their values for the request that was scored or explained last.
     pub fn inputs(&self, model: usize) -> impl ExactSizeIterator<Item = InputValue<'_>> {
-        self.scorer.inputs(model, &self.names)
+        self.binding.scorer.inputs(model, &self.binding.names)
     }
 
     fn try_score(&mut self, request: &Request<'_>, route: &str, now: u32) -> Result<Answer, Unscored> {
@@ -377,60 +396,12 @@ impl Client {
         now: Option<u32>,
         then: impl FnOnce(&mut Scorer, &[u8], &[u8]) -> R,
     ) -> Result<R, Unscored> {
-        let Self {
-            features,
-            models,
-            names,
-            scorer,
-            bound_features,
-            bound_models,
-            models_bound,
-            last_error,
-            heartbeat,
-            ..
-        } = self;
-        let reader = &*features;
-        let features = Self::pin_features(reader, names, scorer, bound_features, bound_models, last_error)?;
+        let Self { features: reader, models, binding, heartbeat, .. } = self;
+        let features = binding.pin_features(reader)?;
         if let Some(now) = now {
-            heartbeat.admit(reader, scorer, now, last_error)?;
+            binding.admit(heartbeat, reader, now, Unscored::OldSnapshot)?;
         }
-        let models = models
-            .pin()
-            .map_err(|error| reason(error, Unscored::NoModels, Unscored::BadModels, last_error))?;
-        if !bound_models.is_current(&models, names) {
-            *models_bound += 1;
-            let outcome = scorer.bind_models(&models, names).map_err(|error| {
-                *last_error = Some(error.into());
-                Unscored::BadModels
-            });
-            bound_models.set(&models, names, outcome);
-        }
-        bound_models.outcome?;
-        Ok(then(scorer, &features, &models))
+        let models = binding.pin_models(models)?;
+        Ok(then(&mut binding.scorer, &features, &models))
     }
-}
-
-impl Heartbeat {
-    /// Refuses requests once the daemon has given no sign of life for longer than the bound features allow.
-    #[inline]
-    fn admit(
-        &mut self,
-        features: &Reader,
-        scorer: &Scorer,
-        now: u32,
-        last_error: &mut Option<ClientError>,
-    ) -> Result<(), Unscored> {
-        let max_age_seconds = scorer.dimensions().max_heartbeat_age_seconds();
-        self.check(features, now, max_age_seconds).map_err(|age_seconds| {
-            *last_error = Some(ClientError::OldSnapshot { age_seconds, max_age_seconds });
-            Unscored::OldSnapshot
-        })
-    }
-}
-
-/// Records `error` and returns the reason: `nothing` if nothing is published, else `bad`.
-fn reason(error: Error, nothing: Unscored, bad: Unscored, last_error: &mut Option<ClientError>) -> Unscored {
-    let reason = if matches!(error, Error::NotPublished) { nothing } else { bad };
-    *last_error = Some(error.into());
-    reason
 }

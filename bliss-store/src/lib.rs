@@ -47,11 +47,13 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod binding;
 mod client;
 mod heartbeat;
 mod metrics;
 #[cfg(feature = "publish")]
 mod publisher;
+mod request_ids;
 #[cfg(feature = "publish")]
 mod sweep;
 

@@ -149,6 +149,28 @@ impl<'a> PolicyRef<'a> {
         if within { Ok(Self { policy }) } else { Err(PolicyError) }
     }
 
+    /// The policy in `bytes`, which are not checked.
+    ///
+    /// # Safety
+    /// [`Self::open`] accepted these bytes, and they have not changed since.
+    pub unsafe fn open_unchecked(bytes: &'a [u8]) -> Self {
+        // SAFETY:
+        // - `open` found an archived policy at the end of these bytes, which have not changed since: this function's contract
+        Self { policy: unsafe { rkyv::access_unchecked::<ArchivedCompiled>(bytes) } }
+    }
+
+    /// Whether a rule looks at the path.
+    pub fn has_paths(&self) -> bool {
+        let mut conditions =
+            self.policy.rules.iter().flat_map(|rule| rule.clauses.iter().flat_map(|c| c.iter()));
+        conditions.any(|c| matches!(c, ArchivedCondition::Path(_) | ArchivedCondition::PathPrefix(_)))
+    }
+
+    /// Whether a rule is for some of the clients only.
+    pub fn has_shares(&self) -> bool {
+        self.policy.rules.iter().any(|rule| rule.share.to_native() < ALL)
+    }
+
     /// Its name.
     pub fn name(&self) -> &'a str {
         &self.policy.name

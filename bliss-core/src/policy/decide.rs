@@ -1,6 +1,7 @@
 //! The decision for one request.
 
 use super::compiled::*;
+use super::exceptions::{EXCEPTION_RULE, ExceptionRef};
 use crate::key::{KeySecret, hash_key};
 
 /// What a feature or a value of the request is.
@@ -38,7 +39,7 @@ pub struct Facts<'a> {
 pub struct Verdict<'p> {
     /// What to do.
     pub action: Action,
-    /// The rule that says so: its name, `default`, `unscored` or `off`.
+    /// The rule that says so: its name, `exception`, `default`, `unscored` or `off`.
     pub rule: &'p str,
     /// The status to answer with; 0: none.
     pub status: u16,
@@ -46,23 +47,41 @@ pub struct Verdict<'p> {
     pub header: Option<&'p str>,
     /// The first simulated rule that would have answered before, and its action.
     pub simulated: Option<(&'p str, Action)>,
+    /// The exception that answered.
+    pub exception: Option<&'p str>,
 }
 
 impl Verdict<'_> {
     /// Everything is allowed: `rule` is the reason.
     pub const fn allow(rule: &str) -> Verdict<'_> {
-        Verdict { action: Action::Allow, rule, status: 0, header: None, simulated: None }
+        Verdict { action: Action::Allow, rule, status: 0, header: None, simulated: None, exception: None }
     }
 }
 
 impl<'p> PolicyRef<'p> {
     /// Asks the rules in their order; `value` tells what a source is, by its index. With `is_off` everything is allowed.
     pub fn decide(&self, is_off: bool, facts: &Facts<'_>, value: impl Fn(usize) -> Seen) -> Verdict<'p> {
+        self.decide_with(is_off, facts, None, value)
+    }
+
+    /// The same; `exception` is what operators want done with this client, which comes after the rules that exempt.
+    pub fn decide_with(
+        &self,
+        is_off: bool,
+        facts: &Facts<'_>,
+        mut exception: Option<ExceptionRef<'p>>,
+        value: impl Fn(usize) -> Seen,
+    ) -> Verdict<'p> {
         if is_off {
             return Verdict::allow("off");
         }
         let mut simulated = None;
         for rule in self.policy.rules.iter() {
+            if rule.stage > ArchivedStage::Exempt
+                && let Some(exception) = exception.take()
+            {
+                return Verdict { simulated, ..Verdict::from(exception) };
+            }
             if !holds(rule, facts, &value) {
                 continue;
             }
@@ -72,10 +91,26 @@ impl<'p> PolicyRef<'p> {
             }
             return Verdict { simulated, ..verdict(&rule.outcome, &rule.name) };
         }
+        if let Some(exception) = exception {
+            return Verdict { simulated, ..Verdict::from(exception) };
+        }
         if facts.score.is_none() {
             return Verdict { simulated, ..verdict(&self.policy.on_unscored, "unscored") };
         }
         Verdict { simulated, ..Verdict::allow("default") }
+    }
+}
+
+impl<'a> From<ExceptionRef<'a>> for Verdict<'a> {
+    fn from(exception: ExceptionRef<'a>) -> Self {
+        Self {
+            action: exception.kind.action(),
+            rule: EXCEPTION_RULE,
+            status: exception.status,
+            header: exception.header,
+            simulated: None,
+            exception: Some(exception.name),
+        }
     }
 }
 
@@ -86,6 +121,7 @@ fn verdict<'p>(outcome: &'p ArchivedOutcome, rule: &'p str) -> Verdict<'p> {
         status: outcome.status.to_native(),
         header: outcome.header.as_ref().map(|header| header.as_str()),
         simulated: None,
+        exception: None,
     }
 }
 

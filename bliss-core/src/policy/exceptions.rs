@@ -89,6 +89,30 @@ pub struct Exceptions<'a> {
     texts: &'a [u8],
 }
 
+/// Where the parts of checked exceptions are in a publication.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExceptionsLayout {
+    pub(crate) prefixes: (usize, PrefixLayout),
+    pub(crate) entries: (usize, usize),
+    pub(crate) agents: (usize, usize),
+    pub(crate) texts: (usize, usize),
+}
+
+impl ExceptionsLayout {
+    /// The exceptions in the publication `bytes`; `None` where these are others.
+    #[inline]
+    pub(crate) fn of<'a>(&self, bytes: &'a [u8]) -> Option<Exceptions<'a>> {
+        let part = |(at, len): (usize, usize)| bytes.get(at..)?.get(..len);
+        let (at, layout) = self.prefixes;
+        Some(Exceptions {
+            prefixes: PrefixTable::with_layout(bytes.get(at..)?, layout),
+            entries: part(self.entries)?,
+            agents: part(self.agents)?,
+            texts: part(self.texts)?,
+        })
+    }
+}
+
 /// The hash of a user agent.
 pub(crate) fn agent_hash(agent: &[u8]) -> u64 {
     xxh3_64(agent)
@@ -114,6 +138,11 @@ impl<'a> Exceptions<'a> {
             && agents.len().is_multiple_of(AGENT_SLOT_BYTES)
             && slots.is_power_of_two();
         fits.then_some(Self { prefixes, entries, agents, texts })
+    }
+
+    /// Sizes of the table of prefixes.
+    pub(crate) fn prefix_layout(&self) -> PrefixLayout {
+        *self.prefixes.layout()
     }
 
     /// Number of exceptions.

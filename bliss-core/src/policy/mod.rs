@@ -6,6 +6,7 @@
 //! | `compile` (feature `build`) | from there to the archive that workers read in place |
 //! | [`compiled`] | that archive, and its checks |
 //! | [`decide`] | the decision for one request, without allocation |
+//! | [`path`] | paths as they are compared |
 //! | [`exceptions`] | what is done with an address, a network or a user agent until a time |
 //!
 //! They are published by themselves ([`crate::publication::policies`]), and [`crate::scorer`] binds their features and values.
@@ -15,6 +16,7 @@ pub mod compile;
 pub mod compiled;
 pub mod decide;
 pub mod exceptions;
+pub mod path;
 #[cfg(feature = "build")]
 pub mod source;
 

@@ -169,7 +169,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     let all = (rules(0), rules(1), rules(2), rules(3), rules(4), any::<bool>());
     all.prop_map(|(exempt, deny, allow, crawler, band, tags)| {
         let on_unscored = tags.then_some(Outcome { action: Action::Tag, status: None, header: None });
-        Policy { name: "p".into(), on_unscored, exempt, deny, allow, crawler, band }
+        Policy { name: "p".into(), defaults: Some(false), on_unscored, exempt, deny, allow, crawler, band }
     })
 }
 

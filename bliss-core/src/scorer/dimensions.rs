@@ -195,6 +195,16 @@ impl BoundDimensions {
         http.values(wanted, |host| is_of_site(hosts.clone(), host))
     }
 
+    /// The secret that keys are hashed with.
+    pub(super) fn secret(&self) -> &KeySecret {
+        &self.secret
+    }
+
+    /// What becomes of stale rows of dimension `index`.
+    pub(super) fn on_stale(&self, index: usize) -> Option<OnStale> {
+        self.dimensions.get(index).map(|dimension| dimension.on_stale)
+    }
+
     /// Number of dimensions.
     pub fn len(&self) -> usize {
         self.dimensions.len()

@@ -1,7 +1,7 @@
 //! What a reader works out once per publication, so that each request only computes.
 //!
-//! A [`Scorer`] binds three things that come and go independently: the names a caller [registered](Names), the
-//! published features, and the published models. It holds copies of names, offsets and defaults, and no references, so
+//! A [`Scorer`] binds four things that come and go independently: the names a caller [registered](Names), the
+//! published features, the published models, and the published policies. It holds copies of names, offsets and defaults, and no references, so
 //! that it outlives the guards under which the bytes are pinned. All its memory is allocated when it is made;
 //! binding writes within that.
 //!
@@ -12,28 +12,36 @@
 //! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes, and from [`HTTP_AT`] on the
 //! [`RequestValue`]s. Models' inputs are bound to indices in this vector. Categories are bit patterns of their hash.
 
+mod decide;
 mod dimensions;
 mod evaluate;
 mod explain;
 mod models;
+mod policies;
 mod request_metrics;
 mod sample;
+mod source;
 
+pub use decide::{Decision, NoPolicy};
 pub use dimensions::BoundDimensions;
 pub use explain::{Contribution, Explained, Explaining, InputValue, NotExplained};
 pub use models::{BoundModel, BoundModels};
+pub use policies::{BoundPolicies, BoundPolicy, MAX_UNBOUND_NAMES};
 pub use request_metrics::RequestMetrics;
 
 use crate::http::RequestValue;
+use crate::policy::path::MAX_PATH_BYTES;
 use crate::publication::features::FeaturesRef;
 use crate::publication::frame::FrameError;
 use crate::publication::models::{ModelsError, ModelsRef};
+use crate::publication::policies::PoliciesRef;
 use crate::request::{MAX_ATTRIBUTES, MAX_INPUTS, Names, Request};
 use crate::schema::MAX_FEATURES;
 use crate::score::{Answer, Counts, Shadow, Status, Unscored};
 use crate::table::Buffers;
+use decide::Decided;
 use evaluate::Evaluator;
-use models::Needs;
+use source::Needs;
 
 /// Where the request's own inputs begin in the vector of values.
 pub const INPUTS_AT: usize = MAX_FEATURES;
@@ -98,10 +106,14 @@ pub const VECTOR_LEN: usize = HTTP_AT + RequestValue::ALL.len();
 pub struct Scorer {
     dimensions: BoundDimensions,
     models: BoundModels,
+    policies: BoundPolicies,
     buffers: Buffers,
     evaluator: Evaluator,
     bindings: u64,
     last_route: Option<usize>,
+    decided: Decided,
+    /// For paths that have to be written anew.
+    path: Box<[u8]>,
 }
 
 impl Default for Scorer {
@@ -116,19 +128,22 @@ impl Scorer {
         Self {
             dimensions: BoundDimensions::new(),
             models: BoundModels::new(),
+            policies: BoundPolicies::new(),
             buffers: Buffers::new(VECTOR_LEN),
             evaluator: Evaluator::new(),
             bindings: 0,
             last_route: None,
+            decided: Decided::new(),
+            path: vec![0; MAX_PATH_BYTES].into(),
         }
     }
 
     /// Binds published features: call it when a publication is first seen, or names were registered.
     ///
-    /// Says whether the models must be bound again, which is so when schema or names have changed.
+    /// Says whether models and policies must be bound again, which is so when schema or names have changed.
     ///
     /// # Errors
-    /// Where the features are damaged; nothing is bound then, and models must be bound again later.
+    /// Where the features are damaged; nothing is bound then, and models and policies must be bound again later.
     pub fn bind_features(&mut self, features: &[u8], names: &Names) -> Result<bool, FrameError> {
         self.forget();
         let bound = FeaturesRef::open(features).and_then(|s| self.dimensions.bind(s, names));
@@ -137,13 +152,17 @@ impl Scorer {
             Ok(true) => {
                 self.bindings += 1;
                 self.models.unbind();
+                self.policies.unbind();
             }
             Err(_) => {
                 self.bindings += 1;
                 self.dimensions.unbind();
                 self.models.unbind();
+                self.policies.unbind();
             }
         }
+        // Policies may ask for them where there are no models.
+        self.models.learn_inputs(names);
         bound
     }
 
@@ -156,6 +175,20 @@ impl Scorer {
         self.forget();
         self.models.unbind();
         self.models.bind(ModelsRef::open(models)?, &self.dimensions, names, &mut self.evaluator.scratch)
+    }
+
+    /// Binds policies to the features and names bound last, or to names alone where no features are bound.
+    ///
+    /// # Errors
+    /// Where the policies are damaged; nothing is bound then.
+    pub fn bind_policies(&mut self, policies: &[u8], names: &Names) -> Result<(), FrameError> {
+        self.policies.unbind();
+        self.policies.bind(PoliciesRef::open(policies)?, &self.dimensions, names)
+    }
+
+    /// The bound policies.
+    pub fn policies(&self) -> &BoundPolicies {
+        &self.policies
     }
 
     /// The bound dimensions.
@@ -219,12 +252,38 @@ impl Scorer {
         route: &str,
         now: u32,
     ) -> Answer {
-        let Some((route_index, route)) = self.models.route(route) else {
-            self.forget();
-            return Answer::unscored(Unscored::NoActiveModel);
+        // SAFETY:
+        // - `models` are the bytes bound last, unchanged: this function's own contract
+        unsafe { self.score_with(features, Ok(models), request, route, Needs::default(), now) }
+    }
+
+    /// Scores as [`Self::score`] does, where there are models, and looks up what else is needed, in any case.
+    ///
+    /// # Safety
+    /// As [`Self::score`].
+    #[inline]
+    unsafe fn score_with(
+        &mut self,
+        features: &[u8],
+        models: Result<&[u8], Unscored>,
+        request: &Request<'_>,
+        route: &str,
+        mut needs: Needs,
+        now: u32,
+    ) -> Answer {
+        let route =
+            models.and_then(|models| Ok((models, self.models.route(route).ok_or(Unscored::NoActiveModel)?)));
+        let (models, (index, route)) = match route {
+            Ok(route) => route,
+            Err(reason) => {
+                self.forget();
+                let (counts, _) = self.gather(features, request, needs, now);
+                return Answer { outcome: Err(reason), counts };
+            }
         };
-        self.last_route = Some(route_index);
-        let (counts, refused) = self.gather(features, request, route.needs(), now);
+        self.last_route = Some(index);
+        needs |= route.needs;
+        let (counts, refused) = self.gather(features, request, needs, now);
         // SAFETY:
         // - `models` are the bytes bound last, unchanged: this function's own contract
         let outcome =

@@ -2,14 +2,13 @@
 
 use super::dimensions::BoundDimensions;
 use super::sample::CountedRow;
-use super::{ATTRIBUTES_AT, HTTP_AT, INPUTS_AT};
-use crate::http::RequestValue;
+use super::source::{BoundSource, Needs};
 use crate::metrics::drift::{MAX_ROWS, PlanId, Planner};
 use crate::name::Name;
 use crate::publication::models::{
     DEFAULT_ROUTE, MAX_CLASSES, MAX_MODELS, MAX_ROUTES, ModelsError, ModelsRef,
 };
-use crate::request::{INPUT_PREFIX, Names, Request};
+use crate::request::{Names, Request};
 use crate::score::Unscored;
 use bliss_catboost::{InputKind, ModelRef, Scratch, category_hash};
 
@@ -47,12 +46,7 @@ pub struct BoundModel {
     bindings: (usize, usize),
     /// Rows of [`BoundModels::counted`].
     counted: (usize, usize),
-    /// Dimensions it takes inputs from, as a mask.
-    dimensions: u64,
-    /// Attributes of the request that it takes as categories, as a mask of their indices.
-    attributes: u64,
-    /// Values that a whole request says by itself, as a mask of their bits.
-    request_values: u32,
+    needs: Needs,
     /// The first input that has no source.
     missing: Option<Name>,
 }
@@ -69,20 +63,8 @@ pub(super) struct BoundRoute {
     pub(super) active: usize,
     /// Models that are evaluated beside it, as a mask of their indices.
     pub(super) shadows: u64,
-    /// Dimensions that its models use, as a mask.
-    pub(super) dimensions: u64,
-    /// Attributes that its models take as categories, as a mask.
-    pub(super) attributes: u64,
-    /// Values of the whole request that its models take, as a mask.
-    pub(super) request_values: u32,
-}
-
-/// What is looked up and computed for models, as masks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Needs {
-    pub(super) dimensions: u64,
-    pub(super) attributes: u64,
-    pub(super) request_values: u32,
+    /// What its models need.
+    pub(super) needs: Needs,
 }
 
 const _: () = assert!(MAX_MODELS <= 64, "masks of models have 64 bits");
@@ -92,13 +74,6 @@ impl BoundRoute {
     pub(super) fn models(self) -> impl Iterator<Item = usize> {
         std::iter::once(self.active)
             .chain((0..MAX_MODELS).filter(move |index| self.shadows >> index & 1 == 1))
-    }
-
-    /// What its models need.
-    #[inline]
-    pub(super) fn needs(self) -> Needs {
-        let Self { dimensions, attributes, request_values, .. } = self;
-        Needs { dimensions, attributes, request_values }
     }
 }
 
@@ -129,8 +104,7 @@ impl BoundModel {
 
     /// What it needs.
     pub(super) fn needs(&self) -> Needs {
-        let Self { dimensions, attributes, request_values, .. } = *self;
-        Needs { dimensions, attributes, request_values }
+        self.needs
     }
 }
 
@@ -147,6 +121,12 @@ impl BoundModels {
             inputs: 0,
             no_category: f32::from_bits(category_hash(b"")),
         }
+    }
+
+    /// Learns how many inputs requests have, and which of them are categories.
+    pub(super) fn learn_inputs(&mut self, names: &Names) {
+        self.categories = names.categories();
+        self.inputs = names.inputs();
     }
 
     pub(super) fn unbind(&mut self) {
@@ -166,8 +146,7 @@ impl BoundModels {
         scratch: &mut Scratch,
     ) -> Result<(), ModelsError> {
         self.unbind();
-        self.categories = names.categories();
-        self.inputs = names.inputs();
+        self.learn_inputs(names);
         let bound = self.bind_all(models, dimensions, names, scratch);
         if bound.is_err() {
             self.unbind();
@@ -213,36 +192,15 @@ impl BoundModels {
                 classes,
                 bindings: (self.bindings.len(), model.inputs().len()),
                 counted: (0, 0),
-                dimensions: 0,
-                attributes: 0,
-                request_values: 0,
+                needs: Needs::default(),
                 missing: None,
             };
             for input in model.inputs() {
-                let wants_category = input.kind == InputKind::Category;
-                // An attribute whose kind the schema knows, unless an input has its name.
-                let attribute = |name: &str| {
-                    let index = names.attribute_index(name)?;
-                    dimensions.attribute_kind(index).map(|_| index)
-                };
-                let source = match input.name.strip_prefix(INPUT_PREFIX) {
-                    Some(name) => match (names.input_index(name), attribute(name)) {
-                        (Some((index, c)), _) => Some((None, INPUTS_AT + index, c)),
-                        (None, Some(index)) => {
-                            bound.attributes |= u64::from(wants_category) << index;
-                            Some((None, ATTRIBUTES_AT + index, true))
-                        }
-                        (None, None) => RequestValue::of(name).filter(|_| names.has_http()).map(|value| {
-                            bound.request_values |= value.bit();
-                            (None, HTTP_AT + value.index(), false)
-                        }),
-                    },
-                    None => dimensions.find(input.name).map(|(d, index, c)| (Some(d), index, c)),
-                };
-                match source.filter(|(_, _, is_category)| *is_category == wants_category) {
-                    Some((dimension, index, _)) => {
-                        bound.dimensions |= dimension.map_or(0, |d| 1 << d);
-                        self.bindings.push(u32::try_from(index).unwrap_or(u32::MAX));
+                let is_category = input.kind == InputKind::Category;
+                match BoundSource::find(input.name, is_category, dimensions, names) {
+                    Some(source) => {
+                        bound.needs |= source.needs;
+                        self.bindings.push(u32::try_from(source.at).unwrap_or(u32::MAX));
                     }
                     None => {
                         bound.missing = bound.missing.or(Some(Name::truncated(input.name)));
@@ -262,17 +220,9 @@ impl BoundModels {
             let bit = |shadow: u32| 1_u64.checked_shl(shadow).unwrap_or(0);
             let shadows = route.shadows.iter().fold(0, |mask, shadow| mask | bit(shadow.to_native()));
             // The active model beside itself would say nothing new.
-            let mut bound = BoundRoute {
-                active,
-                shadows: shadows & !(1 << active),
-                dimensions: 0,
-                attributes: 0,
-                request_values: 0,
-            };
+            let mut bound = BoundRoute { active, shadows: shadows & !(1 << active), needs: Needs::default() };
             for model in bound.models().filter_map(|index| self.models.get(index)) {
-                bound.dimensions |= model.dimensions;
-                bound.attributes |= model.attributes;
-                bound.request_values |= model.request_values;
+                bound.needs |= model.needs;
             }
             self.routes.push(NamedBoundRoute { name, bound });
         }
@@ -386,7 +336,7 @@ impl BoundModels {
         if model.missing.is_some() {
             return Err(Unscored::MissingInput);
         }
-        if model.dimensions & refused != 0 {
+        if model.needs.dimensions & refused != 0 {
             return Err(Unscored::StaleDimension);
         }
         let (at, len) = model.section;
