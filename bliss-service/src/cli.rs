@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::policy::control;
 use crate::policy::overrides::Kind;
 use crate::policy::task::Loaded;
+use crate::policy::{control, trial};
 use crate::{check, daemon, demo, explain_log, export, lab, logging, model_tool, output, score_log, train};
 
 /// Publishes features and models for bot scores to shared memory.
@@ -101,12 +101,21 @@ enum CtlCommand {
     Off(control::Switch),
     /// Switch them on again.
     On(control::Switch),
+    /// Try policies on a log.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Look into traffic whose clients are known, as that of BLISS's traffic lab.
     #[command(subcommand)]
     Lab(lab::LabCommand),
     /// Look into CatBoost models, compile and evaluate them.
     #[command(subcommand)]
     Model(model_tool::ModelCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Say who would be blocked, challenged and let through by a configuration's policies, beside those of another one.
+    Test(trial::Options),
 }
 
 impl Ctl {
@@ -128,6 +137,7 @@ impl Ctl {
             CtlCommand::Forget(options) => control::forget(&options),
             CtlCommand::Off(options) => control::switch(false, &options),
             CtlCommand::On(options) => control::switch(true, &options),
+            CtlCommand::Policy(PolicyCommand::Test(options)) => trial::run(&options),
             CtlCommand::Lab(command) => lab::run(&command),
             CtlCommand::Model(command) => model_tool::run(&command),
         }

@@ -144,10 +144,13 @@ pub async fn serve(loaded: Loaded, reload: Arc<Notify>, stop: CancellationToken)
     if !config.models.is_empty() {
         tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
     }
-    let checkpoint = keep.as_deref().map(Keep::directory);
+    let overrides = policy::control::folder(config.checkpoint.directory.as_deref(), &config.directory);
+    if let Err(error) = overrides.make() {
+        tracing::error!("exceptions cannot be kept: {error}");
+    }
     tasks.spawn(task::run(task::Options {
         loaded,
-        folder: policy::control::folder(checkpoint, &config.directory),
+        folder: overrides,
         reload,
         state: state.clone(),
         publisher: publisher.clone(),

@@ -13,7 +13,7 @@ use bliss_store::Client;
 
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Replay, ReplayOptions};
-use crate::export::walk::{Plan, Seen, walk};
+use crate::export::walk::{Plan, Published, Seen, walk};
 use crate::model_files::prepare;
 use crate::model_tool::BotArgs;
 use crate::{DEFAULT_MODEL, output};
@@ -120,7 +120,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .with_context(|| format!("--log {names}"))?;
     let mut judge = Judge::default();
     let mut found = None;
-    walk(&plan, &replay, Some(&models), |client, seen| {
+    walk(&plan, &replay, Published { models: Some(&models), policies: None }, |client, seen| {
         if options.is_meant(seen.line, seen.record) {
             found = Some(judge.explain(client, seen).map_err(|error| {
                 let error = anyhow::Error::from(error).context(format!("line {} is not explained", seen.line));
@@ -290,7 +290,7 @@ mod tests {
         let plan = Plan::new(None).unwrap();
         let replay = Replay::open(log, plan.parser.clone(), ReplayOptions::default()).unwrap();
         let mut last = None;
-        walk(&plan, &replay, Some(&models), |client, seen| {
+        walk(&plan, &replay, Published { models: Some(&models), policies: None }, |client, seen| {
             let found = judge.explain(client, seen)?;
             let sum: f64 = found.contributions.iter().map(|part| part.part).sum();
             let (explained, line) = (&found.explained, seen.line);

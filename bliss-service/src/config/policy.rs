@@ -69,7 +69,7 @@ pub(super) const POLICY_EXAMPLE: &str = r#"
 #on_unscored = { action = "allow" }
 #exempt = [{ name = "health check", path = ["/healthz"], method = ["GET", "HEAD"] }]
 #deny = [{ name = "known scanners", list = ["hosting.is_hosting"], path_prefix = ["/login"], status = 403 }]
-#allow = [{ name = "partner", host = ["api.shop.example"], when = ["ip.requests_1m <= 600"] }]
+#allow = [{ name = "partner", host = ["api.shop.example"], when = ["ip.requests_session <= 600"] }]
 #crawler = [{ name = "no training", crawler_category = ["ai_training"], action = "block" }]
 "#;
 
@@ -138,7 +138,7 @@ pub(super) const RULE_EXAMPLE: &str = r#"
 #below = 30
 #above = 0
 #crawler_state = []
-#when = ["ip.requests_1m > 60 or missing"]
+#when = ["ip.requests_session > 60 or missing"]
 #percent = 100
 #from = "2026-01-01T00:00:00Z"
 #until = "2036-01-01T00:00:00Z"
@@ -193,7 +193,7 @@ pub(super) const TEST_EXAMPLE: &str = r##"
 #referrer = ""
 #country = "DE"
 #score = 5
-#features = { "ip.requests_1m" = 700 }
+#features = { "ip.requests_session" = 700 }
 #at = "2026-06-01T00:00:00Z"
 #action = "challenge"
 #rule = "low scores"

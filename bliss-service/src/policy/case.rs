@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bliss_core::http::{self, HttpRequest, NO_SITES, RequestValue};
 use bliss_core::policy::compiled::CrawlerState;
 use bliss_core::policy::decide::{Facts, Seen};
+use bliss_core::policy::path::{MAX_PATH_BYTES, normalize};
 use bliss_core::policy::source::Action;
 use bliss_core::publication::policies::PoliciesRef;
 use bliss_core::request::INPUT_PREFIX;
@@ -97,10 +98,10 @@ impl TestCase {
             Some((name, is_category)) => self.seen(name, *is_category, &values),
             None => Seen::Unbound,
         };
-        let mut room = ();
+        let mut room = [0; MAX_PATH_BYTES];
         let facts = Facts {
             score: self.score,
-            path: http::path(self.path.as_bytes()),
+            path: http::path(self.path.as_bytes()).and_then(|path| normalize(path, &mut room)),
             method: http::method(self.method.as_bytes()),
             host: http::host(self.host.as_bytes()),
             client: None,

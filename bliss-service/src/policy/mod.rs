@@ -6,11 +6,13 @@
 //! | [`overrides`] | exceptions and the switch, in a file that outlives the daemon |
 //! | [`control`] | `blissctl allow`, `deny`, `challenge`, `exceptions`, `forget`, `off` and `on` |
 //! | [`task`] | publishes all of it, and again when something changes |
+//! | [`trial`] | what a policy would have done with the requests of a log; the gate |
 
 mod case;
 pub mod control;
 pub mod overrides;
 pub mod task;
+pub mod trial;
 
 use bliss_core::build::{PoliciesError, PolicySet};
 use bliss_core::policy::source::Action;

@@ -6,8 +6,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bliss_core::build::{Exception, Subject};
@@ -265,6 +265,19 @@ impl Folder {
     /// The folder `directory`.
     pub fn new(directory: PathBuf) -> Self {
         Self(directory)
+    }
+
+    /// Makes the folder if its parent exists and it does not.
+    ///
+    /// # Errors
+    /// It cannot be made; the text says where.
+    pub fn make(&self) -> io::Result<()> {
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(io::Error::new(error.kind(), format!("{}: {error}", self.0.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The file.

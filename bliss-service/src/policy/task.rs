@@ -1,18 +1,20 @@
 //! Publishes policies, exceptions and the switch, and again when one of them changes: policies on SIGHUP, the others as soon as their
 //! file does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bliss_core::build::PolicySet;
+use bliss_core::publication::models::DEFAULT_ROUTE;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::overrides::{Folder, Overrides, Unusable};
-use super::{Failure, run_tests, set_of};
+use super::trial::{Sides, try_out};
+use super::{Failure, Gate, run_tests, set_of};
 use crate::config::Config;
 use crate::fingerprint::Fingerprint;
 use crate::publish::PublishHandle;
@@ -71,6 +73,7 @@ pub async fn run(options: Options) {
             None
         }
     };
+    let mut in_force = loaded.config.clone();
     let mut looker = Looker { folder, seen: None, began: false };
     let mut overrides = Overrides::default();
     let mut published: Option<PolicySet> = None;
@@ -130,8 +133,8 @@ pub async fn run(options: Options) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
             () = reload.notified(), if reading.is_none() => {
-                let (path, text) = (loaded.path.clone(), loaded.text.clone());
-                reading = Some(tokio::task::spawn_blocking(move || read_again(&path, &text)));
+                let (path, text, running) = (loaded.path.clone(), loaded.text.clone(), in_force.clone());
+                reading = Some(tokio::task::spawn_blocking(move || read_again(&path, &text, &running)));
             }
             read = finished(&mut reading), if reading.is_some() => {
                 reading = None;
@@ -144,6 +147,7 @@ pub async fn run(options: Options) {
                         );
                         state.policies_accepted(accepted.waiting);
                         policies = Some(set_of(&accepted.config));
+                        in_force = Arc::new(accepted.config);
                         is_new = true;
                     }
                     Ok(Err(refusal)) => state.policies_refused(&refusal),
@@ -195,13 +199,47 @@ fn tests_of(config: &Config) -> Result<(), String> {
     })
 }
 
-fn read_again(path: &std::path::Path, running: &str) -> Result<Accepted, Refusal> {
+fn read_again(path: &Path, running: &str, in_force: &Config) -> Result<Accepted, Refusal> {
     let text =
         Config::read_text(path).map_err(|error| Refusal::new(Reason::Unavailable, error.to_string()))?;
     let config =
         Config::parse(path, &text).map_err(|error| Refusal::new(Reason::Undecodable, error.to_string()))?;
     tests_of(&config).map_err(|message| Refusal::new(Reason::Tests, message))?;
+    gate(&config, in_force)?;
     Ok(Accepted { config, waiting: changed(running, &text) })
+}
+
+/// Compares the policies with those in force on the last hours of the log.
+fn gate(config: &Config, in_force: &Config) -> Result<(), Refusal> {
+    let Gate { max_newly_blocked_share, hours } = config.gate;
+    if hours == 0 || set_of(config) == set_of(in_force) {
+        return Ok(());
+    }
+    let sides = Sides { candidate: config, against: Some(in_force) };
+    let routes = config.policy_routes.iter().chain(&in_force.policy_routes).map(|(route, _)| route.as_str());
+    let mut routes: Vec<_> = routes.chain([DEFAULT_ROUTE]).collect();
+    routes.sort_unstable();
+    routes.dedup();
+    // A log does not tell routes: each of the policies is asked about all of it.
+    for route in routes {
+        let tried = try_out(&sides, &[], hours, route).map_err(|error| {
+            Refusal::new(
+                Reason::Gate,
+                format!(
+                    "policy_gate: the log cannot be replayed: {error:#}; set hours = 0 to publish without"
+                ),
+            )
+        })?;
+        if let Some(why) = tried.refusal(max_newly_blocked_share) {
+            return Err(Refusal::new(
+                Reason::Gate,
+                format!(
+                    "policy_gate: route `{route}`: {why}; see `blissctl policy test`, or set hours = 0 to publish all the same"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The options that differ and that are read at the start only.

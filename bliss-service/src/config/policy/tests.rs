@@ -120,7 +120,6 @@ const POLICIES: &str = r#"
 name = "default"
 deny = [{ name = "flood", when = ["ip.requests_1m > 600"], status = 429, action = "rate_limit_key" }]
 allow = [{ name = "office", list = ["ip.robots_1d"] }]
-crawler = [{ name = "fakes", crawler_state = ["fake"], action = "block" }]
 [[policy.band]]
 name = "low"
 below = 30
@@ -157,7 +156,7 @@ fn tests_of_a_configuration_pass_or_say_what_was_expected_and_found() {
         "features = { \"ip.requests_1m\" = 700 }\naction = \"rate_limit_key\"\nrule = \"flood\"",
         "features = { \"ip.requests_1m\" = 600 }\naction = \"allow\"",
         "list = [\"ip.robots_1d\"]\nscore = 1\ncountry = \"DE\"\naction = \"allow\"\nrule = \"office\"",
-        "features = { \"crawler.state\" = \"fake\" }\naction = \"block\"\nrule = \"fakes\"",
+        "features = { \"crawler.state\" = \"fake\" }\naction = \"allow\"\nrule = \"unscored\"",
         "features = { \"crawler.state\" = 2 }\naction = \"allow\"\nrule = \"verified crawler\"",
         "features = { \"ip.requests_1m\" = 700 }\npath = \"/robots.txt\"\naction = \"allow\"\nrule = \"robots.txt\"",
         "features = { \"ip.requests_1m\" = 700 }\npath = \"/.well-known/acme-challenge/x\"\naction = \"allow\"",
