@@ -257,6 +257,45 @@ fn what_cannot_take_effect_is_said_with_what_to_do() {
 }
 
 #[test]
+fn a_reload_that_would_block_too_many_or_what_is_exempt_is_refused() {
+    let dir = directory();
+    let line = |ip: &str, path: &str| {
+        format!("{ip} - - [17/May/2015:10:05:03 +0000] \"GET {path} HTTP/1.1\" 200 1 \"-\" \"x\"\n")
+    };
+    let log: String = (0..10).map(|n| line(&format!("192.0.2.{n}"), "/")).collect();
+    fs::write(dir.path().join("access.log"), log + &line("192.0.2.77", "/healthz")).unwrap();
+    let origin = "[[origin.access_log]]\nname = \"l\"\npath = \"access.log\"\n";
+    let config = |exempt: &str, deny: &str, gate: &str| {
+        format!(
+            "{origin}[policy_gate]\n{gate}\n[[policy]]\nname = \"default\"\nexempt = [{{ name = \"health\", path = [\"{exempt}\"] }}]\n\
+             deny = [{{ name = \"all\", path_prefix = [\"{deny}\"] }}]\n"
+        )
+    };
+    let mut daemon = Daemon::start(dir.path(), &config("/healthz", "/none", ""));
+    daemon.until("policies", |d| !d.status()["policy"]["published_at"].is_null());
+    let mut reload = |config: String, expected: &str| {
+        let before = daemon.status()["policy"]["read_at"].clone();
+        fs::write(dir.path().join("bliss.toml"), format!("{COMMON}{config}")).unwrap();
+        hang_up(&daemon);
+        daemon.until(expected, |d| {
+            let policy = d.status()["policy"].clone();
+            match expected {
+                "" => policy["read_at"] != before,
+                _ => policy["refusal"]["message"].as_str().is_some_and(|message| message.contains(expected)),
+            }
+        });
+        assert_eq!(daemon.status()["policy"]["refusal"]["reason"] == "gate", !expected.is_empty());
+    };
+    reload(config("/healthz", "/", "hours = 6"), "10 of 11 clients (90.9 %) would newly be blocked");
+    reload(
+        config("/other", "/healthz", "hours = 6\nmax_newly_blocked_share = 1"),
+        "1 requests that are exempt today",
+    );
+    reload(config("/healthz", "/none", "hours = 6"), "");
+    reload(config("/healthz", "/", "hours = 0"), "");
+}
+
+#[test]
 fn a_failing_test_at_the_start_leaves_what_was_published_and_check_says_so() {
     let mut site = Site::new();
     let mut daemon = site.start();
