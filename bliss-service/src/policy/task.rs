@@ -75,7 +75,7 @@ pub async fn run(options: Options) {
     };
     let mut in_force = loaded.config.clone();
     let mut looker = Looker { folder, seen: None, began: false };
-    let mut overrides = Overrides::default();
+    let mut overrides = Arc::new(Overrides::default());
     let mut published: Option<PolicySet> = None;
     let mut reading: Option<JoinHandle<Result<Accepted, Refusal>>> = None;
     // Whether something may differ from what is published, and how many looks a failed publication is waited for.
@@ -94,7 +94,7 @@ pub async fn run(options: Options) {
                     state.overrides_problem(found.as_ref().err());
                     if let Ok(found) = found {
                         tell(&overrides, &found);
-                        overrides = found;
+                        overrides = Arc::new(found);
                         is_new = true;
                     }
                 }
