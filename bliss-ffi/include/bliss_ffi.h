@@ -1,5 +1,5 @@
 /*
- * libblissffi: features and bot scores inside a web server's workers.
+ * libblissffi: features, bot scores and decisions inside a web server's workers.
  *
  * Rules that hold for every function:
  *
@@ -135,6 +135,56 @@ typedef uint32_t bliss_value_e;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// What the web server is to do with a request.
+enum bliss_action_e
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Serve it.
+    BLISS_ACTION_ALLOW = 0,
+    // Serve it, and log that the rule holds.
+    BLISS_ACTION_OBSERVE = 1,
+    // Serve it, and tell the application by a header.
+    BLISS_ACTION_TAG = 2,
+    // Count it against a limit, and answer with the status beyond that.
+    BLISS_ACTION_RATE_LIMIT_KEY = 3,
+    // Hand it to what tells people from programs.
+    BLISS_ACTION_CHALLENGE = 4,
+    // Answer with the status.
+    BLISS_ACTION_BLOCK = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum bliss_action_e bliss_action_e;
+#else
+typedef uint32_t bliss_action_e;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Why no policy was asked, so that everything is allowed.
+enum bliss_no_policy_e
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // A policy was asked.
+    BLISS_POLICY_ASKED = 0,
+    // None was published yet.
+    BLISS_POLICY_NOT_PUBLISHED = 1,
+    // What is published is damaged, of another version, or cannot be read.
+    BLISS_POLICY_BAD = 2,
+    // The daemon has given no sign of life for longer than its configuration allows (`publish.max_heartbeat_age`).
+    BLISS_POLICY_OLD = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum bliss_no_policy_e bliss_no_policy_e;
+#else
+typedef uint32_t bliss_no_policy_e;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // A handle: what one thread needs to look up features and score requests.
 typedef struct bliss_t bliss_t;
 
@@ -142,7 +192,7 @@ typedef struct bliss_t bliss_t;
 typedef struct {
     // sizeof(bliss_options_t).
     size_t size;
-    // Address space in bytes that is reserved for each of the published copies, four in all; default 16 GiB.
+    // Address space in bytes that is reserved for each of the published copies, six in all; default 16 GiB.
     // No memory is reserved by this. A larger publication is remapped when it grows.
     uint64_t max_size_bytes;
 } bliss_options_t;
@@ -193,6 +243,46 @@ typedef struct {
     // With BLISS_MISSING_INPUT, the name of the first input that is missing.
     bliss_text_t missing_input;
 } bliss_answer_t;
+
+// What is to be done with a request, and which rule says so.
+//
+// Its texts may be read until the next call with the handle; `no_policy_reason` as long as the library is loaded. A struct of
+// zeros says that the request is allowed.
+typedef struct {
+    // sizeof(bliss_decision_t), set before the call.
+    size_t size;
+    // What to do, as bliss_action_e.
+    uint32_t action;
+    // The status to answer with; 0: none.
+    uint32_t status;
+    // What the first simulated rule would have done, as bliss_action_e; of no meaning where there is no `simulated_rule`.
+    uint32_t simulated_action;
+    // Why no policy was asked, as bliss_no_policy_e.
+    uint32_t no_policy;
+    // Generation of the policies that were used; 0 if there are none.
+    uint64_t policies_generation;
+    // How many features and values that policies ask for are there neither by the published features nor by what is registered
+    // with this handle, at most 64. No condition on them holds.
+    uint32_t unbound_count;
+    // Is 0.
+    uint32_t reserved;
+    // The rule that says so: its name, "exception", "default", "unscored" or "off". Never empty.
+    bliss_text_t rule;
+    // The first simulated rule that would have answered before it.
+    bliss_text_t simulated_rule;
+    // The exception that answered.
+    bliss_text_t exception;
+    // The policy that was asked.
+    bliss_text_t policy;
+    // Name of a header to add: to the request to the application with BLISS_ACTION_TAG, else to the answer.
+    bliss_text_t header_name;
+    // Its value.
+    bliss_text_t header_value;
+    // Why no policy was asked, in a few words that stay the same between versions.
+    bliss_text_t no_policy_reason;
+    // The request's id: what bliss_request_set_id said, or else 32 hexadecimal digits that are made for it.
+    bliss_text_t request_id;
+} bliss_decision_t;
 
 // What a server knows of a request, as nginx's variables have it.
 //
@@ -560,6 +650,45 @@ bliss_result_e bliss_score(bliss_t *handle,
                            size_t route_len,
                            uint32_t now,
                            bliss_answer_t *answer);
+
+// Says which id the request has in logs, such as nginx's `$request_id`: 1 to 64 bytes of visible ASCII without quotes and
+// backslashes. It is copied, and holds until bliss_request_clear. Without it, bliss_decide makes one.
+//
+// The handle's thread only. Allocates nothing. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (the id is as it was
+// then), BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
+//
+// # Safety
+// - `handle` is NULL or open; `id` points to `id_len` bytes.
+bliss_result_e bliss_request_set_id(bliss_t *handle,
+                                    const char *id,
+                                    size_t id_len);
+
+// Scores the request as bliss_score does, and asks the policy of `route` what to do with it; that of the default route if `route`
+// is empty or has none. `now` is the time in seconds since the Unix epoch.
+//
+// Conditions on paths, hosts, methods, addresses and user agents need the attributes path, host, method, ip and user_agent, which
+// bliss_http_register registers. A failure of BLISS blocks nobody: without a policy everything is allowed, and `no_policy` says why.
+// If the call itself fails, allow the request.
+//
+// A request without an id of its own (bliss_request_set_id) is given one: 32 hexadecimal digits, of which the first 8 are `now`, the
+// next 16 were drawn at random for the handle, and the last 8 count its requests. It is no secret.
+//
+// No lock and no allocation; a system call only where files were replaced since the last call. What was published last holds
+// for this very request. The request stays as it is, so that it can be decided for another route.
+//
+// The handle's thread only. `answer`, which may be NULL, is filled in as by bliss_score. Returns BLISS_OK, also where there is no score;
+// or BLISS_ERROR_NULL, BLISS_ERROR_SIZE, BLISS_ERROR_ARGUMENT, BLISS_ERROR_THREAD or BLISS_ERROR_PANIC, and then neither is to be
+// read.
+//
+// # Safety
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_set_text requires; `route` points
+//   to `route_len` bytes; `decision` is NULL, and so may be `answer`, or points to a struct of the size it begins with.
+bliss_result_e bliss_decide(bliss_t *handle,
+                            const char *route,
+                            size_t route_len,
+                            uint32_t now,
+                            bliss_decision_t *decision,
+                            bliss_answer_t *answer);
 
 // Registers what bliss_request_http hands over: the attributes ip, user_agent, browser, host, path, method, scheme and referrer, and
 // what a request says by itself, which models take as `request.NAME`. To be called once, after the handle was opened.

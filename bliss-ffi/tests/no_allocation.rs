@@ -5,6 +5,7 @@
 
 use blissffi::answer::{bliss_answer_t, bliss_score};
 use blissffi::codes::bliss_result_e::*;
+use blissffi::decide::{bliss_decide, bliss_decision_t, bliss_request_set_id};
 use blissffi::explain::{
     bliss_contribution_get, bliss_contribution_t, bliss_explain, bliss_explain_register, bliss_explanation_t,
 };
@@ -54,6 +55,11 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
         let mut value = 0.0;
         assert_eq!(bliss_request_value(handle, c"has_accept".as_ptr(), 10, &mut value), BLISS_OK);
         bliss_score(handle, c"login".as_ptr(), 5, now, &mut answer);
+        let mut decision: bliss_decision_t = std::mem::zeroed();
+        decision.size = size_of::<bliss_decision_t>();
+        assert_eq!(bliss_decide(handle, c"login".as_ptr(), 5, now, &mut decision, &mut answer), BLISS_OK);
+        assert_eq!(bliss_request_set_id(handle, c"7".as_ptr(), 1), BLISS_OK);
+        assert_eq!(bliss_decide(handle, c"login".as_ptr(), 5, now, &mut decision, &mut answer), BLISS_OK);
         let mut shadow: bliss_shadow_t = std::mem::zeroed();
         shadow.size = size_of::<bliss_shadow_t>();
         for index in 0..=bliss_shadow_count(handle) {
@@ -116,6 +122,7 @@ fn f1_no_function_allocates_after_opening() {
             0 => {}
             1 => site.publish_features(),
             2 | 9 => site.publish_models(&format!("{round}")),
+            3 | 8 | 12 => site.publish_policies(round),
             _ => site.publish_row("192.0.2.77", round as f32 * 10.0),
         }
         let before = blocks();

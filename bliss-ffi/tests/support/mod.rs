@@ -10,9 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bliss_catboost::ir::{CatFeature, FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_catboost::{category_hash, compile, compile_explainable};
 use bliss_core::build::Rows;
-use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{Change, DimensionChange, Exception, PolicySet, Subject};
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::metrics::{self, Kind, Series};
+use bliss_core::policy::compiled::Action;
+use bliss_core::policy::exceptions::ExceptionKind;
+use bliss_core::policy::source::{Policy, Rule};
+use bliss_core::prefixes::Prefix;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_store::{MetricsFile, PublishOptions, Publisher};
 
@@ -144,6 +148,42 @@ impl Site {
         upserts.push(publisher.key(0, &[address.into()]).unwrap(), now(), &[requests, 1.0]);
         let dimensions = vec![(0, DimensionChange::Patch { upserts, deletes: vec![] })];
         publisher.publish(Change { dimensions }).unwrap();
+    }
+
+    /// A policy with rules of several kinds, and exceptions.
+    pub fn publish_policies(&mut self, round: u32) {
+        let rule =
+            |name: &str, when: &str| Rule { name: name.into(), when: vec![when.into()], ..Rule::default() };
+        let policy = Policy {
+            name: format!("p{round}"),
+            deny: vec![rule("many", "ip.requests_1m > 1000"), rule("curl", "user_agent.requests_1m > 5")],
+            allow: vec![Rule {
+                path: vec!["/health".into()],
+                percent: Some(50.0),
+                ..rule("xx", "request.country = \"XX\"")
+            }],
+            band: vec![Rule {
+                below: Some(40),
+                action: Some(Action::Challenge),
+                ..rule("low", "request.has_accept = 1")
+            }],
+            ..Policy::default()
+        };
+        let exceptions = (0..round).map(|n| Exception {
+            kind: ExceptionKind::Allow,
+            subject: Subject::Prefix(Prefix::parse(format!("192.0.{n}.0/24").as_bytes()).unwrap()),
+            until: n,
+            name: format!("e{n}"),
+            status: None,
+            header: None,
+        });
+        let set = PolicySet {
+            routes: vec![("default".into(), policy.name.clone())],
+            policies: vec![policy],
+            exceptions: exceptions.collect(),
+            off: false,
+        };
+        self.publisher().publish_policies(&set).unwrap();
     }
 
     /// Model `web` for every route, which needs nothing but [features](Self::publish_features) and cannot be explained.

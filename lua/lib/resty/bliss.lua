@@ -1,4 +1,4 @@
--- Features and bot scores of BLISS inside nginx's workers, through libblissffi and LuaJIT's FFI.
+-- Features, bot scores and decisions of BLISS inside nginx's workers, through libblissffi and LuaJIT's FFI.
 --
 --     local bliss = require "resty.bliss"
 --     local handle = assert(bliss.open("/run/bliss"))    -- once per worker
@@ -7,6 +7,7 @@
 --     handle:clear()                                     -- for each request, without yielding in between
 --     handle:set_binary(IP, ngx.var.binary_remote_addr)
 --     local score, reason = handle:score("default", ngx.time())
+--     local action, rule, status = handle:decide("default", ngx.time())     -- that, or this
 --
 -- Functions return nil and a reason for failures at run time, and raise an error where they are
 -- called wrongly. What is called per request makes no strings, tables or closures, and is compiled by the JIT.
@@ -60,6 +61,8 @@ local HTTP_VARIABLES = {
     "http_sec_fetch_dest", "http_sec_ch_ua", "http_sec_ch_ua_mobile", "http_sec_ch_ua_platform",
 }
 local HTTP_FIELD_COUNT = #HTTP_FIELDS
+local ACTIONS = { [0] = "allow", "observe", "tag", "rate_limit_key", "challenge", "block" }
+local MAX_ID_BYTES = 64
 local STATUSES = { [0] = "unused", "fresh", "stale", "missing", "absent" }
 
 local _M = { _VERSION = "0.1.0" }
@@ -156,7 +159,8 @@ function _M.open(directory, options)
         return nil, ffi_string(message_buffer)
     end
     local answer, found = ffi_new("bliss_answer_t"), ffi_new("bliss_features_t")
-    local shadow = ffi_new("bliss_shadow_t")
+    local shadow, decision = ffi_new("bliss_shadow_t"), ffi_new("bliss_decision_t")
+    decision.size = ffi_sizeof(decision)
     answer.size = ffi_sizeof(answer)
     shadow.size = ffi_sizeof(shadow)
     found.size = ffi_sizeof(found)
@@ -170,6 +174,10 @@ function _M.open(directory, options)
         found = found,
         -- The shadow that was fetched last; its name is NULL where none was since the last score.
         shadow = shadow,
+        decision = decision,
+        -- Names of rules and the like, so that they need not be made again while the same policies are in force.
+        kept = table_new(0, 64),
+        kept_generation = -1,
         -- Whether a bug in the library was caught: close the handle and open another one.
         broken = false,
         -- The whole request, its texts as an array, and the strings that they point to.
@@ -415,6 +423,106 @@ function Handle:score(route, now)
     return failed(self, code)
 end
 
+-- What is to be done with the request -----------------------------------------------------------------------------------
+
+-- Says which id the request has in logs, such as nginx's $request_id: 1 to 64 bytes of visible ASCII. Without it
+-- `decide` makes one. It holds until `clear`.
+function Handle:set_request_id(id)
+    if type(id) ~= "string" then
+        error("expected a string, found a " .. type(id), 2)
+    end
+    if #id > MAX_ID_BYTES then
+        return nil, "request id too long"
+    end
+    local code = lib.bliss_request_set_id(self.pointer, id, #id)
+    if code ~= OK then
+        return failed(self, code)
+    end
+    return true
+end
+
+-- A text of the last decision; nil if there is none. Those that occur again and again are kept.
+local function kept(self, found)
+    if found.data == nil then
+        return nil
+    end
+    local generation = tonumber(self.decision.policies_generation)
+    if self.kept_generation ~= generation then
+        table_clear(self.kept)
+        self.kept_generation = generation
+    end
+    local name = ffi_string(found.data, found.len)
+    self.kept[name] = true
+    return name
+end
+
+-- Scores the request for a route (nil or "" for the default one) at a time in seconds, such as ngx.time(), and asks the
+-- route's policy what to do with it.
+--
+-- Returns the action ("allow", "observe", "tag", "rate_limit_key", "challenge" or "block"), the name of the rule that
+-- says so, the status to answer with (0: none), and what `score` returns: the score, or nil and the reason. Or nil and a
+-- reason where the library is to blame: then serve the request.
+function Handle:decide(route, now)
+    route = route or ""
+    self.shadow.model_name.data = nil
+    local decision, answer = self.decision, self.answer
+    local code = lib.bliss_decide(self.pointer, route, #route, now, decision, answer)
+    if code ~= OK then
+        decision.rule.data = nil
+        return failed(self, code)
+    end
+    local action, rule = ACTIONS[decision.action] or "allow", kept(self, decision.rule)
+    if answer.result == OK then
+        return action, rule, decision.status, answer.score
+    end
+    local reason = self.reasons[answer.result]
+    if not reason then
+        reason = ffi_string(answer.reason.data, answer.reason.len)
+        self.reasons[answer.result] = reason
+    end
+    return action, rule, decision.status, nil, reason
+end
+
+-- The functions that follow are about the last `decide`, to be called before anything else is done with the handle.
+
+-- The first simulated rule that would have answered before, and its action; nil if there is none.
+function Handle:simulated()
+    local decision = self.decision
+    local rule = kept(self, decision.simulated_rule)
+    if rule then
+        return rule, ACTIONS[decision.simulated_action]
+    end
+end
+
+-- Name and value of the header to add; nil if there is none.
+function Handle:decision_header()
+    local decision = self.decision
+    return kept(self, decision.header_name), kept(self, decision.header_value)
+end
+
+-- The exception that answered; nil if none did.
+function Handle:exception()
+    return kept(self, self.decision.exception)
+end
+
+-- The policy that was asked, and its generation; or nil and the reason why none was.
+function Handle:policy()
+    local decision = self.decision
+    local name = kept(self, decision.policy)
+    if name then
+        return name, tonumber(decision.policies_generation)
+    end
+    return nil, kept(self, decision.no_policy_reason)
+end
+
+-- The request's id. Makes a string.
+function Handle:request_id()
+    local id = self.decision.request_id
+    if id.data ~= nil then
+        return ffi_string(id.data, id.len)
+    end
+end
+
 -- About the last score --------------------------------------------------------------------------------------------
 
 -- The names of the model of an answer or shadow; made where they are not cached.
@@ -650,6 +758,7 @@ function Handle:close()
         lib.bliss_close(ffi_gc(pointer, nil))
         self.answer.result = 1
         self.shadow.model_name.data = nil
+        self.decision = ffi_new("bliss_decision_t")
         self.found.value_count, self.found.dimension_count = 0, 0
     end
 end

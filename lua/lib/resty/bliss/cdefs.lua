@@ -34,6 +34,24 @@ typedef struct {
 } bliss_answer_t;
 typedef struct {
     size_t size;
+    uint32_t action;
+    uint32_t status;
+    uint32_t simulated_action;
+    uint32_t no_policy;
+    uint64_t policies_generation;
+    uint32_t unbound_count;
+    uint32_t reserved;
+    bliss_text_t rule;
+    bliss_text_t simulated_rule;
+    bliss_text_t exception;
+    bliss_text_t policy;
+    bliss_text_t header_name;
+    bliss_text_t header_value;
+    bliss_text_t no_policy_reason;
+    bliss_text_t request_id;
+} bliss_decision_t;
+typedef struct {
+    size_t size;
     bliss_text_t ip;
     bliss_text_t ip_bytes;
     bliss_text_t method;
@@ -142,6 +160,13 @@ bliss_result_e bliss_score(bliss_t *handle,
                            size_t route_len,
                            uint32_t now,
                            bliss_answer_t *answer);
+bliss_result_e bliss_request_set_id(bliss_t *handle, const char *id, size_t id_len);
+bliss_result_e bliss_decide(bliss_t *handle,
+                            const char *route,
+                            size_t route_len,
+                            uint32_t now,
+                            bliss_decision_t *decision,
+                            bliss_answer_t *answer);
 bliss_result_e bliss_http_register(bliss_t *handle);
 bliss_result_e bliss_request_http(bliss_t *handle, const bliss_http_t *http);
 bliss_result_e bliss_request_value(bliss_t *handle, const char *name, size_t name_len, float *value);
