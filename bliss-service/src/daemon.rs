@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use bliss_core::key::KeySecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -138,11 +138,14 @@ pub async fn serve(loaded: Loaded, reload: Arc<Notify>, stop: CancellationToken)
         let config = config.clone();
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }
+    let (in_force, of_policies) = watch::channel(config.clone());
     if config.uses_default_model {
         tasks.spawn(model_files::publish_default(state.clone(), publisher.clone(), stop.clone()));
     }
     if !config.models.is_empty() {
-        tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
+        let model_files =
+            model_files::run(config.clone(), of_policies, state.clone(), publisher.clone(), stop.clone());
+        tasks.spawn(model_files);
     }
     let overrides = policy::control::folder(config.checkpoint.directory.as_deref(), &config.directory);
     if let Err(error) = overrides.make() {
@@ -152,6 +155,7 @@ pub async fn serve(loaded: Loaded, reload: Arc<Notify>, stop: CancellationToken)
         loaded,
         folder: overrides,
         reload,
+        in_force,
         state: state.clone(),
         publisher: publisher.clone(),
         stop: stop.clone(),

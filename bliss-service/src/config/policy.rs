@@ -210,7 +210,7 @@ fn root() -> String {
     "/".to_owned()
 }
 
-/// What a policy that is reloaded may do, by the requests of the last hours; docs/operate-policies.md says more.
+/// What a policy that is reloaded, or a model whose file changed, may do, by the requests of the last hours; docs/operate-policies.md says more.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]

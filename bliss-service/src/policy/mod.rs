@@ -6,10 +6,12 @@
 //! | [`overrides`] | exceptions and the switch, in a file that outlives the daemon |
 //! | [`control`] | `blissctl allow`, `deny`, `challenge`, `exceptions`, `forget`, `off` and `on` |
 //! | [`task`] | publishes all of it, and again when something changes |
-//! | [`trial`] | what a policy would have done with the requests of a log; the gate |
+//! | [`trial`] | what a policy would have done with the requests of a log |
+//! | `gate` | whether policies or models may take the place of those in force |
 
 mod case;
 pub mod control;
+pub(crate) mod gate;
 pub mod overrides;
 pub mod task;
 pub mod trial;

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bliss_core::build::PolicySet;
-use bliss_core::publication::models::DEFAULT_ROUTE;
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::gate;
 use super::overrides::{Folder, Overrides, Unusable};
-use super::trial::{Sides, try_out};
-use super::{Failure, Gate, run_tests, set_of};
+use super::trial::Side;
+use super::{Failure, run_tests, set_of};
 use crate::config::Config;
 use crate::fingerprint::Fingerprint;
 use crate::publish::PublishHandle;
@@ -45,6 +45,8 @@ pub struct Options {
     pub folder: Folder,
     /// Told when the configuration is to be read again.
     pub reload: Arc<Notify>,
+    /// Told of the configuration whose policies are in force.
+    pub in_force: watch::Sender<Arc<Config>>,
     /// What the daemon knows of itself.
     pub state: Arc<State>,
     /// Where publications go.
@@ -62,7 +64,7 @@ struct Accepted {
 
 /// Runs until the daemon ends.
 pub async fn run(options: Options) {
-    let Options { loaded, folder, reload, state, publisher, stop } = options;
+    let Options { loaded, folder, reload, in_force, state, publisher, stop } = options;
     let mut policies = match tests_of(&loaded.config) {
         Ok(()) => {
             state.policies_accepted(Vec::new());
@@ -73,7 +75,6 @@ pub async fn run(options: Options) {
             None
         }
     };
-    let mut in_force = loaded.config.clone();
     let mut looker = Looker { folder, seen: None, began: false };
     let mut overrides = Arc::new(Overrides::default());
     let mut published: Option<PolicySet> = None;
@@ -133,7 +134,7 @@ pub async fn run(options: Options) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
             () = reload.notified(), if reading.is_none() => {
-                let (path, text, running) = (loaded.path.clone(), loaded.text.clone(), in_force.clone());
+                let (path, text, running) = (loaded.path.clone(), loaded.text.clone(), in_force.borrow().clone());
                 reading = Some(tokio::task::spawn_blocking(move || read_again(&path, &text, &running)));
             }
             read = finished(&mut reading), if reading.is_some() => {
@@ -147,7 +148,7 @@ pub async fn run(options: Options) {
                         );
                         state.policies_accepted(accepted.waiting);
                         policies = Some(set_of(&accepted.config));
-                        in_force = Arc::new(accepted.config);
+                        in_force.send_replace(Arc::new(accepted.config));
                         is_new = true;
                     }
                     Ok(Err(refusal)) => state.policies_refused(&refusal),
@@ -205,41 +206,10 @@ fn read_again(path: &Path, running: &str, in_force: &Config) -> Result<Accepted,
     let config =
         Config::parse(path, &text).map_err(|error| Refusal::new(Reason::Undecodable, error.to_string()))?;
     tests_of(&config).map_err(|message| Refusal::new(Reason::Tests, message))?;
-    gate(&config, in_force)?;
+    if set_of(&config) != set_of(in_force) {
+        gate(Side::of(&config), Side::of(in_force))?;
+    }
     Ok(Accepted { config, waiting: changed(running, &text) })
-}
-
-/// Compares the policies with those in force on the last hours of the log.
-fn gate(config: &Config, in_force: &Config) -> Result<(), Refusal> {
-    let Gate { max_newly_blocked_share, hours } = config.gate;
-    if hours == 0 || set_of(config) == set_of(in_force) {
-        return Ok(());
-    }
-    let sides = Sides { candidate: config, against: Some(in_force) };
-    let routes = config.policy_routes.iter().chain(&in_force.policy_routes).map(|(route, _)| route.as_str());
-    let mut routes: Vec<_> = routes.chain([DEFAULT_ROUTE]).collect();
-    routes.sort_unstable();
-    routes.dedup();
-    // A log does not tell routes: each of the policies is asked about all of it.
-    for route in routes {
-        let tried = try_out(&sides, &[], hours, route).map_err(|error| {
-            Refusal::new(
-                Reason::Gate,
-                format!(
-                    "policy_gate: the log cannot be replayed: {error:#}; set hours = 0 to publish without"
-                ),
-            )
-        })?;
-        if let Some(why) = tried.refusal(max_newly_blocked_share) {
-            return Err(Refusal::new(
-                Reason::Gate,
-                format!(
-                    "policy_gate: route `{route}`: {why}; see `blissctl policy test`, or set hours = 0 to publish all the same"
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// The options that differ and that are read at the start only.

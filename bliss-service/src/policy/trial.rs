@@ -5,8 +5,9 @@
 //! Rows of other origins are not in a log, so that rules about them hold for nobody; nor is what DNS says of crawlers, which
 //! comes from the daemon's publication where there is one.
 
+mod report;
+
 use std::collections::HashMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -67,19 +68,27 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let candidate = Config::read(&options.config)?;
     let against = options.against.as_deref().map(Config::read).transpose()?;
     let Options { log, hours, route, .. } = options;
-    let trial = try_out(&Sides { candidate: &candidate, against: against.as_ref() }, log, *hours, route)?;
+    let trial = try_out(Side::of(&candidate), against.as_ref().map(Side::of), log, *hours, route)?;
     if options.json {
         return output::print(format_args!("{}\n", serde_json::to_string_pretty(&trial)?));
     }
     output::print(format_args!("{trial}"))
 }
 
-/// What is compared.
-pub(crate) struct Sides<'a> {
-    /// What may come.
-    pub(crate) candidate: &'a Config,
-    /// What is; `None`: everything is allowed.
-    pub(crate) against: Option<&'a Config>,
+/// One of the two that are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    /// Its policies and dimensions.
+    pub(crate) config: &'a Config,
+    /// Its models; `None`: those of the configuration's files.
+    pub(crate) models: Option<&'a ModelSet>,
+}
+
+impl<'a> Side<'a> {
+    /// A configuration with the models of its files.
+    pub(crate) fn of(config: &'a Config) -> Self {
+        Self { config, models: None }
+    }
 }
 
 /// How many requests and clients got each of the actions that keep a client from what it asked for.
@@ -235,12 +244,18 @@ impl Tally {
 
 type ClientName = (IpAddr, Vec<u8>);
 
-/// Replays the log with both sides.
-pub(crate) fn try_out(sides: &Sides<'_>, log: &[PathBuf], hours: u32, route: &str) -> anyhow::Result<Trial> {
-    let log = if log.is_empty() { logs_of(sides.candidate)? } else { log.to_vec() };
+/// Replays the log with both sides; without `against` everything is allowed there.
+pub(crate) fn try_out(
+    candidate: Side<'_>,
+    against: Option<Side<'_>>,
+    log: &[PathBuf],
+    hours: u32,
+    route: &str,
+) -> anyhow::Result<Trial> {
+    let log = if log.is_empty() { logs_of(candidate.config)? } else { log.to_vec() };
     let mut before: Vec<(Action, bool)> = Vec::new();
-    if let Some(against) = sides.against {
-        let exempt = exempt_rules(against);
+    if let Some(against) = against {
+        let exempt = exempt_rules(against.config);
         replay(against, &log, hours, |client, seen| {
             let decision = client.decide(&seen.request, route, seen.now);
             before.push((decision.action, exempt.iter().any(|name| name == decision.rule)));
@@ -250,7 +265,7 @@ pub(crate) fn try_out(sides: &Sides<'_>, log: &[PathBuf], hours: u32, route: &st
     let mut trial = Trial::default();
     let mut tallies: HashMap<ClientName, Tally> = HashMap::new();
     let mut at = 0;
-    replay(sides.candidate, &log, hours, |client, seen| {
+    replay(candidate, &log, hours, |client, seen| {
         let decision = client.decide(&seen.request, route, seen.now);
         let (was, was_exempt) = before.get(at).copied().unwrap_or((Action::Allow, false));
         at += 1;
@@ -274,7 +289,7 @@ pub(crate) fn try_out(sides: &Sides<'_>, log: &[PathBuf], hours: u32, route: &st
         }
         Ok(())
     })?;
-    let verified = Verified::open(sides.candidate);
+    let verified = Verified::open(candidate.config);
     trial.finish(tallies, verified);
     Ok(trial)
 }
@@ -349,11 +364,12 @@ fn logs_of(config: &Config) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Replays the log with one side's features, models and policies, and passes the requests of its last hours.
 fn replay(
-    config: &Config,
+    side: Side<'_>,
     log: &[PathBuf],
     hours: u32,
     mut on: impl FnMut(&mut Client, &Seen<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let Side { config, models } = side;
     let mut plan = Plan::of(config)?;
     // A replay takes as long as it takes.
     plan.schema.max_heartbeat_age_seconds = 0;
@@ -366,9 +382,9 @@ fn replay(
         "the log {names}: no line of it is a request in the combined format or nginx's JSON"
     );
     let from_ms = replay.summary().last_ms.saturating_sub(u64::from(hours) * 3_600_000);
-    let models = models_of(config)?;
+    let read = if models.is_none() { models_of(config)? } else { None };
     let policies: PolicySet = set_of(config);
-    let published = Published { models: models.as_ref(), policies: Some(&policies) };
+    let published = Published { models: models.or(read.as_ref()), policies: Some(&policies) };
     walk(
         &plan,
         &replay,
@@ -437,59 +453,6 @@ impl Verified {
         let now = u32::try_from(jiff::Timestamp::now().as_second()).unwrap_or(u32::MAX);
         let Ok((values, _)) = self.client.look_up(&request, now) else { return false };
         values.get(self.column) == Some(&f32::from(CrawlerState::Verified as u8))
-    }
-}
-
-impl fmt::Display for Trial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, clients, against, candidate, .. } = self;
-        writeln!(f, "{requests} requests of {clients} clients\n")?;
-        writeln!(f, "                      requests             clients")?;
-        writeln!(f, "                  today  candidate    today  candidate")?;
-        let rows: [(&str, fn(&Held) -> u64); 3] = [
-            ("blocked", |held| held.block),
-            ("challenged", |held| held.challenge),
-            ("rate limited", |held| held.rate_limit_key),
-        ];
-        for (name, of) in rows {
-            let [a, b, c, d] =
-                [&against.requests, &candidate.requests, &against.clients, &candidate.clients].map(of);
-            writeln!(f, "{name:<14}{a:>9}{b:>11}{c:>9}{d:>11}")?;
-        }
-        let through = |held: &Held| requests - held.any();
-        writeln!(
-            f,
-            "{:<14}{:>9}{:>11}\n",
-            "let through",
-            through(&against.requests),
-            through(&candidate.requests)
-        )?;
-        let crawlers = match self.newly_held_verified_crawlers {
-            Some(count) => format!("{count} verified crawlers"),
-            None => "verified crawlers are not known, since nothing published says which are".to_owned(),
-        };
-        writeln!(
-            f,
-            "newly blocked, challenged or limited: {} clients with {} requests; among them {} with strong signs of people, {crawlers}, \
-             {} requests that are exempt today",
-            self.newly_held_clients,
-            self.newly_held_requests,
-            self.newly_held_people,
-            self.newly_held_exempt_requests
-        )?;
-        writeln!(f, "let through again: {} clients", self.newly_let_through_clients)?;
-        if !self.largest.is_empty() {
-            writeln!(f, "\n    held      of  rule and client")?;
-        }
-        for Newly { ip, user_agent, requests, held, rule, is_person, is_verified_crawler } in &self.largest {
-            let signs = match (is_person, is_verified_crawler) {
-                (_, true) => "  [verified crawler]",
-                (true, _) => "  [signs of a person]",
-                _ => "",
-            };
-            writeln!(f, "{held:>8}{requests:>8}  {rule}: {ip}  {user_agent}{signs}")?;
-        }
-        Ok(())
     }
 }
 

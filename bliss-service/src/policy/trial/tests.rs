@@ -46,7 +46,7 @@ fn a_trial_says_who_is_blocked_by_features_of_that_moment() {
     let today = config(dir.path(), TODAY);
     let flood = format!("{TODAY}deny = [{{ name = \"flood\", when = [\"ip.requests_1m >= 30\"] }}]\n");
     let next = config(dir.path(), &flood);
-    let trial = try_out(&Sides { candidate: &next, against: Some(&today) }, &[], 6, DEFAULT_ROUTE).unwrap();
+    let trial = try_out(Side::of(&next), Some(Side::of(&today)), &[], 6, DEFAULT_ROUTE).unwrap();
     assert_eq!((trial.requests, trial.clients), (136, 3), "what is older is not decided on");
     assert_eq!(trial.against, Counted::default());
     // It is free for the first thirty requests, which no publication had counted.
@@ -62,7 +62,7 @@ fn a_trial_says_who_is_blocked_by_features_of_that_moment() {
     );
     assert!(serde_json::to_string(&trial).unwrap().contains("\"newly_held_requests\":90"));
     // The other way around it is let through again.
-    let back = try_out(&Sides { candidate: &today, against: Some(&next) }, &[], 6, DEFAULT_ROUTE).unwrap();
+    let back = try_out(Side::of(&today), Some(Side::of(&next)), &[], 6, DEFAULT_ROUTE).unwrap();
     assert_eq!((back.newly_held_clients, back.newly_let_through_clients), (0, 1));
     assert_eq!(back.refusal(0.0), None);
     assert_eq!(trial.refusal(0.4), None);
@@ -79,13 +79,13 @@ fn people_and_what_is_exempt_are_told() {
         dir.path(),
         "[[policy]]\nname = \"default\"\ndeny = [{ name = \"all\", action = \"challenge\" }]\n",
     );
-    let trial = try_out(&Sides { candidate: &all, against: Some(&today) }, &[], 6, DEFAULT_ROUTE).unwrap();
+    let trial = try_out(Side::of(&all), Some(Side::of(&today)), &[], 6, DEFAULT_ROUTE).unwrap();
     assert_eq!((trial.candidate.clients.challenge, trial.newly_held_clients), (3, 3));
     assert_eq!((trial.newly_held_people, trial.newly_held_exempt_requests), (1, 4));
     assert!(trial.largest.iter().any(|client| client.is_person && client.ip == "192.0.2.2"));
     assert!(trial.refusal(1.0).unwrap().contains("4 requests that are exempt today"));
     // Without today's there is nothing exempt but what comes with BLISS.
-    let alone = try_out(&Sides { candidate: &all, against: None }, &[], 6, DEFAULT_ROUTE).unwrap();
+    let alone = try_out(Side::of(&all), None, &[], 6, DEFAULT_ROUTE).unwrap();
     assert_eq!(alone.newly_held_exempt_requests, 0);
 }
 
@@ -93,7 +93,6 @@ fn people_and_what_is_exempt_are_told() {
 fn a_log_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), TODAY);
-    let sides = Sides { candidate: &config, against: None };
-    let error = format!("{:#}", try_out(&sides, &[], 6, DEFAULT_ROUTE).unwrap_err());
+    let error = format!("{:#}", try_out(Side::of(&config), None, &[], 6, DEFAULT_ROUTE).unwrap_err());
     assert!(error.contains("access.log"), "{error}");
 }
