@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
+use crate::policy::overrides::Kind;
+use crate::policy::task::Loaded;
+use crate::policy::{control, trial};
 use crate::{
     check, daemon, decisions, demo, explain, export, lab, logging, model_tool, output, score_log, train,
 };
@@ -52,9 +55,10 @@ impl Service {
     pub fn run(self) -> anyhow::Result<()> {
         let command = match self.command {
             ServiceCommand::Run { config } => {
-                let config = Config::read(&config)?;
+                let text = Config::read_text(&config)?;
+                let (path, config) = (config.clone(), Config::parse(&config, &text)?);
                 logging::start(config.log_output, &config.log_level)?;
-                return daemon::run(config);
+                return daemon::run(Loaded { path, text, config: config.into() });
             }
             ServiceCommand::Check { config, strict } => return check::run(&config, strict),
             ServiceCommand::Features(options) => CtlCommand::Features(options),
@@ -87,12 +91,35 @@ enum CtlCommand {
     Decisions(decisions::ShowOptions),
     /// Train a model on this site's own access log, without labels.
     Train(train::Options),
+    /// Allow an address, a network or a user agent, whatever policies say.
+    Allow(control::Add),
+    /// Block an address, a network or a user agent.
+    Deny(control::Add),
+    /// Challenge an address, a network or a user agent.
+    Challenge(control::Add),
+    /// List what is allowed, denied and challenged by hand, and say whether policies act.
+    Exceptions(control::List),
+    /// Remove an exception.
+    Forget(control::Forget),
+    /// Switch all policies and exceptions off: every request is allowed.
+    Off(control::Switch),
+    /// Switch them on again.
+    On(control::Switch),
+    /// Try policies on a log.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Look into traffic whose clients are known, as that of BLISS's traffic lab.
     #[command(subcommand)]
     Lab(lab::LabCommand),
     /// Look into CatBoost models, compile and evaluate them.
     #[command(subcommand)]
     Model(model_tool::ModelCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Say who would be blocked, challenged and let through by a configuration's policies, beside those of another one.
+    Test(trial::Options),
 }
 
 impl Ctl {
@@ -108,6 +135,14 @@ impl Ctl {
             CtlCommand::Explain(options) => explain::run(&options),
             CtlCommand::Decisions(options) => decisions::show(&options),
             CtlCommand::Train(options) => train::run(&options),
+            CtlCommand::Allow(options) => control::add(Kind::Allow, &options),
+            CtlCommand::Deny(options) => control::add(Kind::Deny, &options),
+            CtlCommand::Challenge(options) => control::add(Kind::Challenge, &options),
+            CtlCommand::Exceptions(options) => control::list(&options),
+            CtlCommand::Forget(options) => control::forget(&options),
+            CtlCommand::Off(options) => control::switch(false, &options),
+            CtlCommand::On(options) => control::switch(true, &options),
+            CtlCommand::Policy(PolicyCommand::Test(options)) => trial::run(&options),
             CtlCommand::Lab(command) => lab::run(&command),
             CtlCommand::Model(command) => model_tool::run(&command),
         }

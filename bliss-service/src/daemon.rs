@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use bliss_core::key::KeySecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,9 +16,10 @@ use crate::config::Config;
 use crate::decisions::{FILE_NAME, Watch};
 use crate::expiry::Expiry;
 use crate::origin::{self, Context, OriginKind};
+use crate::policy::task::{self, Loaded};
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::{admin, drift, model_files, publish};
+use crate::{admin, drift, model_files, policy, publish};
 
 /// How long shutdown may take: a publication under way is finished within it, or abandoned.
 const END: Duration = Duration::from_secs(5);
@@ -28,7 +30,7 @@ const RESTART: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// It cannot start: the directory cannot be published to, or the admin listener's address is not available.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -48,33 +50,37 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             on_signal.cancel();
         });
         ignore_other_signals()?;
+        let reload = reload_on_signal()?;
         // Until it is listened to, it must not end the process.
         let _early = signal(SignalKind::user_defined2())?;
-        serve(config, stop).await
+        serve(loaded, reload, stop).await
     });
     // A read that hangs, for instance on a dead network file system, is abandoned.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
 
-/// Signals that other daemons reload or reopen their log on, and that would end this one: it only says that it got them.
+/// SIGHUP asks for the policies of the configuration to be read again.
+fn reload_on_signal() -> std::io::Result<Arc<Notify>> {
+    let mut signal = signal(SignalKind::hangup())?;
+    let reload = Arc::new(Notify::new());
+    let on_signal = reload.clone();
+    tokio::spawn(async move {
+        while signal.recv().await.is_some() {
+            on_signal.notify_one();
+        }
+    });
+    Ok(reload)
+}
+
+/// Signals that other daemons reopen their log on, and that would end this one: it only says that it got them.
 fn ignore_other_signals() -> std::io::Result<()> {
-    let signals = [
-        ("SIGHUP", SignalKind::hangup(), "there is no reload yet, a restart reads the configuration again"),
-        (
-            "SIGUSR1",
-            SignalKind::user_defined1(),
-            "the log goes to standard error, there is no file to reopen",
-        ),
-    ];
-    for (name, kind, why) in signals {
-        let mut signal = signal(kind)?;
-        tokio::spawn(async move {
-            while signal.recv().await.is_some() {
-                tracing::warn!("{name} is ignored: {why}");
-            }
-        });
-    }
+    let mut signal = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while signal.recv().await.is_some() {
+            tracing::warn!("SIGUSR1 is ignored: the log goes to standard error, there is no file to reopen");
+        }
+    });
     Ok(())
 }
 
@@ -82,8 +88,8 @@ fn ignore_other_signals() -> std::io::Result<()> {
 ///
 /// # Errors
 /// As for [`run`].
-pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let config = Arc::new(config);
+pub async fn serve(loaded: Loaded, reload: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = loaded.config.clone();
     let state = Arc::new(State::new(&config));
     let keep = keep(&config);
     let mut publishing = config.publish.clone();
@@ -135,12 +141,28 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         let config = config.clone();
         tasks.spawn(async move { keep_running(context, config, secret).await });
     }
+    let (in_force, of_policies) = watch::channel(config.clone());
     if config.uses_default_model {
         tasks.spawn(model_files::publish_default(state.clone(), publisher.clone(), stop.clone()));
     }
     if !config.models.is_empty() {
-        tasks.spawn(model_files::run(config.clone(), state.clone(), publisher.clone(), stop.clone()));
+        let model_files =
+            model_files::run(config.clone(), of_policies, state.clone(), publisher.clone(), stop.clone());
+        tasks.spawn(model_files);
     }
+    let overrides = policy::control::folder(config.checkpoint.directory.as_deref(), &config.directory);
+    if let Err(error) = overrides.make() {
+        tracing::error!("exceptions cannot be kept: {error}");
+    }
+    tasks.spawn(task::run(task::Options {
+        loaded,
+        folder: overrides,
+        reload,
+        in_force,
+        state: state.clone(),
+        publisher: publisher.clone(),
+        stop: stop.clone(),
+    }));
     tasks.spawn(drift::run(config.clone(), state.clone(), stop.clone()));
     let pages = admin::router(state, &config.admin_hosts);
     let admin = tokio::spawn(admin::serve(listener, pages, admin::Limits::default(), stop.clone()));

@@ -21,7 +21,7 @@ use crate::output;
 use self::parquet::Parquet;
 use self::progress::Progress;
 use self::rows::{Columns, Csv, Row, Rows};
-use self::walk::{Plan, walk};
+use self::walk::{Plan, Published, walk};
 
 /// Options of `blissctl features`.
 #[derive(Clone, Debug, clap::Args)]
@@ -115,7 +115,7 @@ fn is_parquet(path: &Path) -> bool {
 /// Writes every row, and returns how many publications were made.
 fn write(plan: &Plan, replay: &Replay, mut rows: Box<dyn Rows + '_>) -> anyhow::Result<u64> {
     let mut progress = Progress::new(replay.summary().requests, Instant::now());
-    let publications = walk(plan, replay, None, |client, seen| {
+    let publications = walk(plan, replay, Published::default(), |client, seen| {
         let (line, record) = (seen.line, seen.record);
         let (values, statuses) = client
             .look_up(&seen.request, seen.now)

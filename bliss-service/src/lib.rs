@@ -9,6 +9,7 @@
 //! | [`access_log`] | features from the host's own traffic, as a synchronous library |
 //! | [`checkpoint`] | what is kept on disk over a restart or a reboot |
 //! | [`model_files`] | from CatBoost's files to published models |
+//! | [`policy`] | policies, exceptions and their switch |
 //! | [`publish`] | the one thread that publishes |
 //! | [`state`], [`metrics`], [`worker_metrics`], [`admin`] | what the daemon knows of itself and of workers, and its pages |
 //! | [`drift`] | whether inputs and scores of models still are what they were |
@@ -47,6 +48,7 @@ pub mod model_files;
 pub mod model_tool;
 pub mod origin;
 mod output;
+pub mod policy;
 pub mod publish;
 pub mod refusal;
 pub mod score_log;

@@ -63,6 +63,11 @@ pub struct Metrics {
     pub files_made_again: Counter,
     pub generation: Gauge,
     pub models_generation: Gauge,
+    pub policies_generation: Gauge,
+    pub policy_refused: Gauge,
+    pub policy_refusals: Counter,
+    pub policy_off: Gauge,
+    pub policy_exceptions: Gauge,
     pub dimension_rows: Family<Labels<1>, Gauge>,
     pub expired_rows: Family<Labels<1>, Counter>,
     pub model_refused: Family<Labels<1>, Gauge>,
@@ -196,6 +201,14 @@ impl Metrics {
             models_generation: metric!("models_generation", "Generation of the published models"),
             dimension_rows: metric!("dimension_rows", "Published rows of a dimension"),
             expired_rows: metric!("expired_rows", "Rows removed or left out because of their age"),
+            policies_generation: metric!("policies_generation", "Generation of the published policies"),
+            policy_refused: metric!(
+                "policy_refused",
+                "1 while the policies of the configuration are refused"
+            ),
+            policy_refusals: metric!("policy_refusals", "Refusals of the policies of the configuration"),
+            policy_off: metric!("policy_off", "1 while policies are switched off"),
+            policy_exceptions: metric!("policy_exceptions", "Exceptions in force"),
             model_refused: metric!("model_refused", "1 while the file of the model is refused"),
             model_refusals: metric!("model_refusals", "Refusals of the file of the model"),
             decisions: DecisionCounts {

@@ -11,11 +11,14 @@ use bliss_catboost::{
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::publication::models::MAX_CLASSES;
 use bliss_core::schema::Schema;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::DEFAULT_MODEL;
 use crate::config::{self, Config};
 use crate::fingerprint::{Fingerprint, open_regular};
+use crate::policy::gate::gate;
+use crate::policy::trial::Side;
 use crate::publish::PublishHandle;
 use crate::refusal::{Reason, Refusal};
 use crate::state::State;
@@ -43,9 +46,20 @@ struct Good {
 ///
 /// A model whose file is bad keeps its last good version. Until every model has had one, nothing is published, so that
 /// what a previous daemon published stays.
-pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandle, stop: CancellationToken) {
+///
+/// `in_force` has the configuration whose policies are in force. Models that would hold up too many clients with them, by its gate,
+/// are refused, and those that were published stay until a file changes again.
+pub async fn run(
+    config: Arc<Config>,
+    in_force: watch::Receiver<Arc<Config>>,
+    state: Arc<State>,
+    publisher: PublishHandle,
+    stop: CancellationToken,
+) {
     let mut known: Vec<Known> = config.models.iter().map(|_| Known::default()).collect();
     let mut unpublished = false;
+    // What is compared with, where the gate asks for that; and whether the files are refused by it.
+    let (mut published, mut is_held) = (None::<Arc<ModelSet>>, false);
     loop {
         for (index, model) in config.models.iter().enumerate() {
             let Known { seen, good } = &known[index];
@@ -54,13 +68,15 @@ pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandl
             match read.unwrap_or_else(|panic| Err((Refusal::unavailable(format!("{panic}")), None))) {
                 Ok(Read::Unchanged) => (),
                 Ok(Read::Same(seen)) => {
-                    state.model_accepted(index);
+                    if !is_held {
+                        state.model_accepted(index);
+                    }
                     known[index].seen = Some(seen);
                 }
                 Ok(Read::New(good, seen)) => {
                     state.model_accepted(index);
                     known[index] = Known { seen: Some(seen), good: Some(good) };
-                    unpublished = true;
+                    (unpublished, is_held) = (true, false);
                 }
                 Err((refusal, seen)) => {
                     state.model_refused(index, &refusal);
@@ -71,10 +87,34 @@ pub async fn run(config: Arc<Config>, state: Arc<State>, publisher: PublishHandl
         let models: Vec<_> =
             known.iter().filter_map(|known| Some(known.good.as_ref()?.model.clone())).collect();
         if unpublished && models.len() == known.len() {
-            let set = ModelSet { models, routes: routes(&config) };
+            let set = Arc::new(ModelSet { models, routes: routes(&config) });
+            if let Some(before) = published.clone() {
+                let (config, was, now) = (in_force.borrow().clone(), before.clone(), set.clone());
+                let compared = tokio::task::spawn_blocking(move || {
+                    let side = |models| Side { config: &config, models: Some(models) };
+                    gate(side(&now), side(&before))
+                });
+                let compared = compared
+                    .await
+                    .unwrap_or_else(|panic| Err(Refusal::unavailable(format!("policy_gate: {panic}"))));
+                if let Err(refusal) = compared {
+                    let changed = |(was, is): (&NamedModel, &NamedModel)| {
+                        was.compiled.as_slice() != is.compiled.as_slice()
+                    };
+                    let pairs = was.models.iter().zip(&set.models);
+                    for (index, _) in pairs.enumerate().filter(|(_, pair)| changed(*pair)) {
+                        state.model_refused(index, &refusal);
+                    }
+                    (unpublished, is_held) = (false, true);
+                    continue;
+                }
+            }
+            let kept = (in_force.borrow().gate.hours > 0).then(|| set.clone());
+            let set = Arc::try_unwrap(set).unwrap_or_else(|shared| ModelSet::clone(&shared));
             match publisher.publish_models(set).await {
                 Ok(generation) => {
                     unpublished = false;
+                    published = kept;
                     state.models_published(generation);
                 }
                 Err(_) if stop.is_cancelled() => return,

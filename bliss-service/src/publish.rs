@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use bliss_core::build::Change;
-use bliss_core::build::ModelSet;
+use bliss_core::build::{ModelSet, PolicySet};
 use bliss_core::key::KeySecret;
 use bliss_core::publication::features::FeaturesRef;
 use bliss_core::schema::Schema;
@@ -30,6 +30,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 enum Command {
     Features { change: Change, done: oneshot::Sender<Result<(), String>> },
     Models { set: ModelSet, done: oneshot::Sender<Result<u64, String>> },
+    Policies { set: PolicySet, done: oneshot::Sender<Result<u64, String>> },
 }
 
 /// Sends to the publishing thread. The thread ends when all of these are gone.
@@ -65,12 +66,23 @@ impl PublishHandle {
         let _ = self.0.send(Command::Models { set, done });
         answer.await.unwrap_or_else(|_| Err(GONE.into()))
     }
+
+    /// Publishes policies and returns their generation.
+    ///
+    /// # Errors
+    /// Why they could not be published; what was published before stays.
+    pub async fn publish_policies(&self, set: PolicySet) -> Result<u64, String> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.0.send(Command::Policies { set, done });
+        answer.await.unwrap_or_else(|_| Err(GONE.into()))
+    }
 }
 
 /// What the thread publishes to; a [`Publisher`], or a test's own.
 pub(crate) trait Store: Send {
     fn publish(&mut self, change: Change) -> Result<Publication, String>;
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String>;
+    fn publish_policies(&mut self, set: &PolicySet) -> Result<u64, String>;
     fn heartbeat(&mut self);
     /// Makes files again that somebody removed or replaced. Returns the generations of features, models and policies if it had
     /// to.
@@ -92,6 +104,11 @@ impl Store for Publisher {
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
         let publication = Publisher::publish_models(self, set).map_err(|error| error.to_string())?;
+        Ok(publication.generation)
+    }
+
+    fn publish_policies(&mut self, set: &PolicySet) -> Result<u64, String> {
+        let publication = Publisher::publish_policies(self, set).map_err(|error| error.to_string())?;
         Ok(publication.generation)
     }
 
@@ -366,6 +383,10 @@ impl<S: Store> PublishThread<S> {
                     self.state.metrics.drift.learn_models(&set);
                 }
                 let _ = done.send(published);
+            }
+            Command::Policies { set, done } => {
+                self.look();
+                let _ = done.send(self.store.publish_policies(&set));
             }
         }
     }

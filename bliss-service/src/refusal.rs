@@ -31,6 +31,10 @@ pub enum Reason {
     Shrunk,
     /// More bytes than `max_bytes`, `max_line_bytes` or `max_decoded_bytes`.
     TooLarge,
+    /// A test of the configuration fails.
+    Tests,
+    /// A policy acts against more clients than it may.
+    Gate,
     /// It is good but could not be published, for instance for lack of memory.
     Unpublished,
 }
@@ -52,6 +56,8 @@ impl Reason {
             Reason::TooFewRows => "too_few_rows",
             Reason::Shrunk => "shrunk",
             Reason::TooLarge => "too_large",
+            Reason::Tests => "tests",
+            Reason::Gate => "gate",
             Reason::Unpublished => "unpublished",
         }
     }

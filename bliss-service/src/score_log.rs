@@ -11,7 +11,7 @@ use bliss_core::publication::models::DEFAULT_ROUTE;
 use bliss_core::score::{Scored, Unscored};
 
 use crate::access_log::replay::{Replay, ReplayOptions};
-use crate::export::walk::{Plan, Seen, walk};
+use crate::export::walk::{Plan, Published, Seen, walk};
 use crate::model_files::prepare;
 use crate::model_tool::BotArgs;
 use crate::output;
@@ -124,7 +124,8 @@ impl Source {
             replay.summary().requests > 0,
             "--log {names}: no line of it is a request in the combined format or nginx's JSON"
         );
-        walk(&plan, &replay, Some(models), |client, seen| {
+        let published = Published { models: Some(models), policies: None };
+        walk(&plan, &replay, published, |client, seen| {
             let answer = client.score(&seen.request, DEFAULT_ROUTE, seen.now);
             on(seen, answer.outcome)
         })

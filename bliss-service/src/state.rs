@@ -3,6 +3,7 @@
 mod feed;
 mod files;
 mod lists;
+mod policy;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ pub struct Status {
     features: Features,
     models_generation: Option<u64>,
     policies_generation: Option<u64>,
+    policy: policy::PolicyStatus,
     origins: Vec<OriginStatus>,
     models: Vec<ModelStatus>,
     routes: Vec<RouteStatus>,
@@ -172,6 +174,7 @@ impl State {
             features: Features { dimensions: dimensions.collect(), ..Default::default() },
             models_generation: None,
             policies_generation: None,
+            policy: policy::PolicyStatus::default(),
             origins: origins.collect(),
             models: models.collect(),
             routes: routes.collect(),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bliss_core::build::ModelSet;
 use bliss_core::build::{Change, DimensionChange};
+use bliss_core::build::{ModelSet, PolicySet};
 use bliss_core::key::{KeySecret, SECRET_BYTES};
 use bliss_core::publication::features::FeaturesRef;
 use bliss_store::{Publication, PublishMethod};
@@ -54,6 +54,10 @@ impl Store for Kept {
 
     fn publish_models(&mut self, set: &ModelSet) -> Result<u64, String> {
         self.models.lock().unwrap().push(set.clone());
+        Ok(1)
+    }
+
+    fn publish_policies(&mut self, _: &PolicySet) -> Result<u64, String> {
         Ok(1)
     }
 

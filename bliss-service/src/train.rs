@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::config::Config;
+use crate::policy::control::folder;
 use crate::{DEFAULT_MODEL, export, output};
 use refresh::Refresh;
 
@@ -37,6 +38,9 @@ pub struct Options {
     /// Rules that label, in TOML; by default those of the package.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
+    /// What `blissctl allow` and `deny` decided, as labels; by default the file `labels.jsonl` of the daemon of --config.
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
     /// Addresses and networks whose clients are no people, one a line.
     #[arg(long, value_name = "FILE")]
     pub not_people: Option<PathBuf>,
@@ -178,10 +182,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 impl Options {
+    /// The file of what was decided by hand, if there is one.
+    fn decisions(&self) -> Option<PathBuf> {
+        let of_daemon = || {
+            let config = Config::read(self.config.as_deref()?).ok()?;
+            let labels = folder(config.checkpoint.directory.as_deref(), &config.directory).labels();
+            labels.is_file().then_some(labels)
+        };
+        self.decisions.clone().or_else(of_daemon)
+    }
+
     /// How labels are given, as the user says.
     fn add_rules(&self, command: &mut Command) {
         if let Some(rules) = &self.rules {
             command.arg("--rules").arg(rules);
+        }
+        if let Some(decisions) = self.decisions() {
+            command.arg("--decisions").arg(decisions);
         }
         if let Some(not_people) = &self.not_people {
             command.arg("--not-people").arg(not_people);
@@ -275,6 +292,7 @@ mod tests {
             config: None,
             base: "default".into(),
             rules: None,
+            decisions: None,
             not_people: None,
             crowdsec: None,
             seed: 1,

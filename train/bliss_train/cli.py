@@ -81,6 +81,7 @@ def wanted_of(told):
 
 def add_rules(command):
     command.add_argument("--rules", type=Path, help="rules in TOML (default: the package's rules.toml)")
+    command.add_argument("--decisions", type=Path, metavar="JSONL", help="what `blissctl allow` and `deny` wrote: labels that come first")
     command.add_argument("--not-people", type=Path, help="addresses or networks whose clients are never people, one a line")
     command.add_argument("--networks", default="auto", metavar="FILE|auto|none",
                          help="libloc's location.db, to refuse people in hosting networks (default auto: where Debian puts it)")
@@ -144,9 +145,12 @@ def load_sites(told, names):
 
 def rules_of(told):
     from .hosting import Hosting, HostingError, usual_database
+    from .decisions import Decisions
     from .rules import Rules
 
     rules = Rules(told.rules)
+    if told.decisions is not None:
+        rules.decisions = Decisions(told.decisions)
     networks = []
     if told.not_people is not None:
         try:

@@ -61,13 +61,18 @@ def label(rows, rules, hosting=None, not_people=(), honeypot=None):
                   for entry in rules.robots]
     own_people = [(f"[[people]] {entry['name']}", converted(entry, rows, clients), PERSON, entry.get("weight", 1.0))
                   for entry in rules.people]
-    order = [(name, *rest, name) for name, *rest in own_robots]
+    order = []
+    if rules.decisions is not None:
+        decided = rules.decisions.labels(clients, agents)
+        order += [(f"[[exceptions]] {name}", decided == name, what, 1.0, f"{done} by hand")
+                  for name, what, done in (("robot", LISTED, "denied"), ("person", PERSON, "allowed"))]
+    order += [(name, *rest, name) for name, *rest in own_robots]
     order += [(name, *found[name]) for name in ("declared", "scanner", "login_flood")]
     order += [(name, *rest, name) for name, *rest in own_people]
     order += [(name, *found[name]) for name in ("browsing", "search")]
     if honeypot is not None:
         order.append(("honeypot", numpy.ones(len(clients), bool), HONEYPOT, 1.0, f"every line is automated: {honeypot}"))
-        order.sort(key=lambda rule: 0 if rule[2] in (DECLARED, LISTED) else 1 if rule[2] == SCANNER else
+        order.sort(key=lambda rule: 0 if rule[0].startswith("[[exceptions]]") or rule[2] in (DECLARED, LISTED) else 1 if rule[2] == SCANNER else
                    2 if rule[2] == HONEYPOT else 3)
 
     # An address that no person has: people's labels are refused there.

@@ -45,6 +45,8 @@ class Rules:
             joined = "|".join(f"(?:{pattern})" for pattern in patterns) if patterns else r"(?!)"
             flags = 0 if section == "search" else re.I
             sections[section][key + "_pattern"] = self.compile(joined, f"[{section}] {key}", flags)
+        # What an operator decided by hand, if that is given.
+        self.decisions = None
         self.no_browser = self.compile(self.browser["not"], "[browser] not")
 
     def operator(self, path):

@@ -399,7 +399,7 @@ def features(log, rewrite=None, hosts=None, extra=False):
             line=line, time=time, ip=ip, subnet=subnet, subnet16=subnet16, user_agent=escape(agent), method=method,
             path=path, query=query, status=status, referrer_bytes=referrer, is_asset=ext in ASSETS, is_data=ext in DATA,
             is_robots=path == b"/robots.txt", no_referrer=not referrer, post=method == "POST",
-            error=status >= 400 and status not in (403, 429), own_answer=False, browser=browser_of(agent_text),
+            error=400 <= status < 500 and status not in (403, 429), own_answer=False, browser=browser_of(agent_text),
             claims=claims_browser(agent_text),
         ))
     requests.sort(key=lambda r: r["time"])

@@ -10,6 +10,7 @@ import prototype_features as prototype
 import synthetic
 from bliss_train import label, rows
 from bliss_train.errors import Problem
+from bliss_train.decisions import Decisions
 from bliss_train.hosting import Hosting, HostingError
 from bliss_train.rules import Rules
 from helpers import files, labels_of, run, site
@@ -221,3 +222,37 @@ def test_another_file_is_no_database(tmp_path):
     (tmp_path / "db").write_bytes(b"something else, long enough for a header")
     with pytest.raises(HostingError, match="expected a location database of format 1"):
         Hosting(tmp_path / "db", ["x"])
+
+
+def decided(tmp_path, *lines):
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rules = Rules()
+    rules.decisions = Decisions(path)
+    return rules
+
+
+def test_decisions_by_hand_come_first(tmp_path):
+    robot, person, neither = '{"label":"robot",', '{"label":"person",', '{"label":null,'
+    rules = decided(
+        tmp_path,
+        robot + '"network":"1.1.1.0/24","reason":"scraper"}',
+        person + '"network":"1.1.1.2/32","reason":"the office"}',
+        robot + '"user_agent":"curl/8.0","reason":""}',
+        robot + '"network":"1.1.2.1/32","reason":"a mistake"}',
+        neither + '"network":"1.1.2.1/32","reason":"a mistake"}',
+    )
+    lines = visit("1.1.1.1") + visit("1.1.1.2", "Googlebot/2.1") + visit("9.9.9.9", "curl/8.0") + visit("1.1.2.1") + visit("9.9.9.8")
+    found = of(lines, tmp_path, rules=rules, not_people=["1.1.1.2/32"])
+    labels = {address: row.label for address, row in found.items()}
+    assert labels == {"1.1.1.1": "robot", "1.1.1.2": "person", "9.9.9.9": "robot", "1.1.2.1": "person", "9.9.9.8": "person"}
+    assert (found["1.1.1.1"].evidence, found["1.1.1.2"].evidence) == ("denied by hand", "allowed by hand")
+    assert found["1.1.1.1"].conflicts == "browsing"
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"label":"dog","network":"1.1.1.1"}', '{"label":"robot"}', '{"label":"robot","network":"x"}'])
+def test_a_damaged_decision_is_named_and_one_that_was_cut_off_is_left_out(tmp_path, line):
+    good = '{"label":"robot","network":"1.1.1.1/32"}'
+    with pytest.raises(Problem, match="line 2"):
+        decided(tmp_path, good, line, good)
+    assert len(decided(tmp_path, good, line).decisions.networks) == 1

@@ -187,14 +187,20 @@ impl Aggregator {
         })
     }
 
-    /// Takes a record. It is held back until the publication that may hold it.
+    /// Takes a record. It is held back until the publication that may hold it. What a decision of ours answered is in no count.
     pub fn ingest(&mut self, record: &Record<'_>) -> Ingested {
+        if record.own_answer {
+            return Ingested::Counted;
+        }
         self.ingest_within(record, self.options.lateness_ms)
     }
 
     /// Takes a record from before this aggregator started, for instance of an hour of log that was written before the
     /// daemon started: it counts in every window that still reaches back to it.
     pub fn ingest_backlog(&mut self, record: &Record<'_>) -> Ingested {
+        if record.own_answer {
+            return Ingested::Counted;
+        }
         if let Some(state) = self.catching_up.take() {
             return self.ingest_caught_up(record, state);
         }

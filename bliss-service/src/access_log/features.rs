@@ -3,8 +3,8 @@
 //! A feature is named `MEASURE_WINDOW`, for instance `unique_paths_5m`, or `MEASURE_SPAN`, for instance `asset_share_h7d`; any
 //! declared dimension whose key is made of `ip`, `user_agent`, `browser`, `path`, `method`, `host` or `referrer` may have any of them.
 //!
-//! A request that a decision of ours answered says nothing about what the client would have got and asked for next: it
-//! counts in every measure but the shares, so that a client is not kept blocked by having been blocked.
+//! A request that a decision of ours answered says nothing about what the client would have got and asked for next: it counts in
+//! no measure, so that a client is not kept blocked by having been blocked.
 
 use bliss_core::attribute::Value;
 use bliss_core::http::{RequestValue, engine_of, is_asset};
@@ -180,7 +180,7 @@ impl What {
 impl Measure {
     fn value(self, totals: &Totals, default: f32) -> f32 {
         let ratio = |part: u64| {
-            if totals.served == 0 { default } else { (part as f64 / totals.served as f64) as f32 }
+            if totals.requests == 0 { default } else { (part as f64 / totals.requests as f64) as f32 }
         };
         match self {
             Measure::Requests => totals.requests as f32,
@@ -293,8 +293,7 @@ pub(crate) fn hit(
     let of_request = record.http(ip).values(site_referrer.bit(), is_site)[site_referrer.index()];
     Hit {
         time_ms: record.time_ms,
-        own_answer: record.own_answer,
-        error: record.status >= 400 && !record.own_answer && !matches!(record.status, 403 | 429),
+        error: (400..500).contains(&record.status) && !matches!(record.status, 403 | 429),
         referrer_told: record.told.referrer,
         site_referrer: (!of_request.is_nan()).then_some(of_request > 0.0),
         post: record.method.as_ref() == b"POST",
@@ -347,27 +346,25 @@ mod tests {
         }
     }
 
-    /// Ours or not, a refusal is no error of the client's, and neither is what a decision of ours answered.
+    /// Ours or not, a refusal is no error of the client's, and neither is what the server fails at.
     #[test]
-    fn d3_refusals_and_own_answers_are_no_errors() {
+    fn d3_refusals_and_failures_of_the_server_are_no_errors() {
         let parser = crate::access_log::parse::Parser::default();
-        let is_error = |status: u16, after: &str| {
+        let is_error = |status: u16| {
             let line = format!(
-                "192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" {status} 1 \"-\" \"a\"{after}"
+                "192.0.2.1 - - [17/May/2015:10:05:03 +0000] \"GET / HTTP/1.1\" {status} 1 \"-\" \"a\""
             );
             hit(&parser.parse(line.as_bytes()).unwrap(), &[192, 0, 2, 1], &ValueHash::fixed(), |_| None).error
         };
-        let errors: Vec<u16> = (200..600).filter(|status| is_error(*status, "")).collect();
-        let expected: Vec<u16> = (400..600).filter(|status| ![403, 429].contains(status)).collect();
+        let errors: Vec<u16> = (200..600).filter(|status| is_error(*status)).collect();
+        let expected: Vec<u16> = (400..500).filter(|status| ![403, 429].contains(status)).collect();
         assert_eq!(errors, expected);
-        assert!(is_error(404, " bot_action=allow") && !is_error(404, " bot_action=block"));
     }
 
     #[test]
     fn measures_of_known_totals() {
         let totals = Totals {
-            requests: 5,
-            served: 4,
+            requests: 4,
             client_errors: 1,
             server_errors: 2,
             assets: 2,
@@ -382,9 +379,9 @@ mod tests {
         };
         let value = |measure: Measure, totals| measure.value(totals, 60.0);
         let values = Measure::ALL.map(|measure| value(measure, &totals));
-        assert_eq!(values, [5.0, 2.0, 3.0, 1.0, 0.75, 0.25, 0.5, 0.5, 0.75, 0.0, 1.0, 2.25]);
+        assert_eq!(values, [4.0, 2.0, 3.0, 1.0, 0.75, 0.25, 0.5, 0.5, 0.75, 0.0, 1.0, 3.0]);
         let one = Totals { requests: 1, ..totals };
         assert_eq!(value(Measure::SecondsBetweenRequests, &one), 60.0);
-        assert_eq!(value(Measure::ErrorRatio, &Totals { served: 0, ..totals }), 60.0);
+        assert_eq!(value(Measure::ErrorRatio, &Totals { requests: 0, ..totals }), 60.0);
     }
 }

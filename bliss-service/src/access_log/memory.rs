@@ -73,8 +73,6 @@ pub(crate) struct Counts {
     /// The time of the latest; what the weights are at.
     at_ms: u64,
     pub(crate) requests: f32,
-    /// Those that the server answered rather than a decision of ours.
-    served: f32,
     /// Those of them of which the log tells the referrer.
     heard: f32,
     /// Those of them that were for no asset.
@@ -93,14 +91,12 @@ pub(crate) struct Counts {
 impl Counts {
     fn add(&mut self, hit: &Hit, weight: f32) {
         let add = |count: &mut f32, is: bool| *count += if is { weight } else { 0.0 };
-        let served = !hit.own_answer;
-        let heard = served && hit.referrer_told;
+        let heard = hit.referrer_told;
         add(&mut self.requests, true);
         add(&mut self.robots, hit.robots_txt);
-        add(&mut self.served, served);
-        add(&mut self.assets, served && hit.asset);
-        add(&mut self.errors, served && hit.error);
-        add(&mut self.posts, served && hit.post);
+        add(&mut self.assets, hit.asset);
+        add(&mut self.errors, hit.error);
+        add(&mut self.posts, hit.post);
         add(&mut self.heard, heard);
         add(&mut self.referrers, heard && hit.referrer);
         add(&mut self.placed, heard && hit.site_referrer.is_some());
@@ -112,7 +108,6 @@ impl Counts {
     fn fade(&mut self, factor: f32) {
         for count in [
             &mut self.requests,
-            &mut self.served,
             &mut self.heard,
             &mut self.pages,
             &mut self.no_referrer_pages,
@@ -129,9 +124,9 @@ impl Counts {
     }
 
     fn is_sound(&self) -> bool {
-        let Self { at_ms, requests, served, heard, pages, no_referrer_pages, referrers, placed, .. } = *self;
+        let Self { at_ms, requests, heard, pages, no_referrer_pages, referrers, placed, .. } = *self;
         let Self { site_referrers, assets, robots, errors, posts, .. } = *self;
-        let counts = [requests, served, heard, pages, no_referrer_pages, referrers, placed];
+        let counts = [requests, heard, pages, no_referrer_pages, referrers, placed];
         let others = [site_referrers, assets, robots, errors, posts];
         at_ms <= saved::MOST_MS
             && counts.iter().chain(&others).all(|count| count.is_finite() && *count >= 0.0)
@@ -160,13 +155,13 @@ impl Counts {
     /// The share; `None` where nothing counted that it is of.
     pub(crate) fn share(&self, share: Share) -> Option<f32> {
         let (part, of) = match share {
-            Share::Asset => (self.assets, self.served),
+            Share::Asset => (self.assets, self.requests),
             Share::NoReferrerPage => (self.no_referrer_pages, self.pages),
             Share::Robots => (self.robots, self.requests),
-            Share::Error => (self.errors, self.served),
+            Share::Error => (self.errors, self.requests),
             Share::Referrer => (self.referrers, self.heard),
             Share::SiteReferrer => (self.site_referrers, self.placed),
-            Share::Post => (self.posts, self.served),
+            Share::Post => (self.posts, self.requests),
         };
         (of > 0.0).then(|| part / of)
     }
@@ -385,15 +380,14 @@ mod tests {
             Hit { referrer: true, error: true, ..base },
             // The log does not tell.
             Hit { referrer_told: false, ..base },
-            // A decision of ours answered.
-            Hit { own_answer: true, error: true, robots_txt: true, ..base },
+            Hit { robots_txt: true, referrer_told: false, ..base },
         ] {
             memory.add(&plan, &hit);
         }
         let counts = memory.counts(&plan, Span::Session);
         let share = |share| counts.share(share).unwrap();
         assert_eq!(counts.requests, 5.0);
-        assert_eq!((share(Share::Asset), share(Share::Error), share(Share::Post)), (0.25, 0.25, 0.25));
+        assert_eq!((share(Share::Asset), share(Share::Error), share(Share::Post)), (0.2, 0.2, 0.2));
         assert_eq!((share(Share::Referrer), share(Share::NoReferrerPage)), (2.0 / 3.0, 0.5));
         assert_eq!((share(Share::Robots), share(Share::SiteReferrer)), (0.2, 0.5));
     }

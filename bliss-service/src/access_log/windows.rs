@@ -46,15 +46,13 @@ impl Window {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hit {
     pub(crate) time_ms: u64,
-    /// Whether our own decision answered: such a request counts, but not in shares.
-    pub(crate) own_answer: bool,
     pub(crate) client_error: bool,
     pub(crate) server_error: bool,
     pub(crate) asset: bool,
     pub(crate) referrer: bool,
     pub(crate) head: bool,
     pub(crate) robots_txt: bool,
-    /// An error that is nobody's refusal: 403 and 429 are none.
+    /// An error of the client's that is nobody's refusal: 403 and 429 are none, nor what the server fails at.
     pub(crate) error: bool,
     /// Whether the log tells the referrer.
     pub(crate) referrer_told: bool,
@@ -87,7 +85,6 @@ struct Bucket {
     first_ms: u64,
     last_ms: u64,
     requests: u32,
-    served: u32,
     client_errors: u32,
     server_errors: u32,
     assets: u32,
@@ -103,8 +100,6 @@ struct Bucket {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     pub(crate) requests: u64,
-    /// Those that the server answered rather than a decision of ours: what shares are of.
-    pub(crate) served: u64,
     pub(crate) client_errors: u64,
     pub(crate) server_errors: u64,
     pub(crate) assets: u64,
@@ -263,14 +258,11 @@ impl Bucket {
         }
         // No part is larger than the whole.
         self.requests += 1;
-        if !hit.own_answer {
-            self.served += 1;
-            self.client_errors += u32::from(hit.client_error);
-            self.server_errors += u32::from(hit.server_error);
-            self.assets += u32::from(hit.asset);
-            self.referrers += u32::from(hit.referrer);
-            self.heads += u32::from(hit.head);
-        }
+        self.client_errors += u32::from(hit.client_error);
+        self.server_errors += u32::from(hit.server_error);
+        self.assets += u32::from(hit.asset);
+        self.referrers += u32::from(hit.referrer);
+        self.heads += u32::from(hit.head);
         self.robots_txt += u32::from(hit.robots_txt);
     }
 
@@ -280,7 +272,6 @@ impl Bucket {
 
     fn is_sound(&self) -> bool {
         let parts = [
-            self.served,
             self.client_errors,
             self.server_errors,
             self.assets,
@@ -299,7 +290,6 @@ impl Bucket {
         let count = |wanted: bool, of: &Distinct| if wanted { of.count() } else { 0 };
         Totals {
             requests: u64::from(self.requests),
-            served: u64::from(self.served),
             client_errors: u64::from(self.client_errors),
             server_errors: u64::from(self.server_errors),
             assets: u64::from(self.assets),
@@ -368,7 +358,6 @@ impl Totals {
     fn plus(&self, other: &Totals) -> Totals {
         Totals {
             requests: self.requests + other.requests,
-            served: self.served + other.served,
             client_errors: self.client_errors + other.client_errors,
             server_errors: self.server_errors + other.server_errors,
             assets: self.assets + other.assets,
@@ -453,13 +442,7 @@ mod tests {
             // Mostly now, sometimes late, sometimes after a pause.
             let time_ms = at_ms - if i % 11 == 0 { 20_000 } else { i % 3 } - 1;
             let distinct = ValueHash::fixed().hash(&(i % 29).to_le_bytes());
-            let hit = Hit {
-                path: distinct,
-                ip: distinct / 3,
-                client_error: i % 5 == 0,
-                own_answer: i % 7 == 0,
-                ..hit(time_ms)
-            };
+            let hit = Hit { path: distinct, ip: distinct / 3, client_error: i % 5 == 0, ..hit(time_ms) };
             kept.add(&MINUTE, ALL, &hit, at_ms);
             hits.push((at_ms, hit));
             kept.expire(&MINUTE, at_ms);

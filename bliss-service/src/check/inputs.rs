@@ -1,7 +1,7 @@
 //! Which inputs of a model have a source: a feature of a dimension that an origin fills, an attribute of requests, or a
 //! value that only the web server's program can give.
 
-use bliss_catboost::{Input, InputKind, ModelError, ModelRef};
+use bliss_catboost::{InputKind, ModelError, ModelRef};
 use bliss_core::http::RequestValue;
 use bliss_core::request::INPUT_PREFIX;
 use bliss_core::schema::{FeatureKind, Schema};
@@ -34,7 +34,7 @@ impl Sources {
                 if !attribute && !by_itself {
                     sources.by_program.push(input.name.to_owned());
                 }
-            } else if let Some(reason) = missing_feature(input, schema) {
+            } else if let Some(reason) = missing_feature(input.name, input.kind, "the model", schema) {
                 sources.missing.push(format!("`{}` ({reason})", input.name));
             }
         }
@@ -65,9 +65,9 @@ fn list(names: &[String]) -> Option<String> {
     Some(if more == 0 { shown } else { format!("{shown} and {more} more") })
 }
 
-/// Why there is no such feature; `None` where there is.
-fn missing_feature(input: Input<'_>, schema: &Schema) -> Option<String> {
-    let Some((dimension_name, feature_name)) = input.name.split_once('.') else {
+/// Why there is no feature `name` of the kind that `taker` takes; `None` where there is.
+pub(crate) fn missing_feature(name: &str, kind: InputKind, taker: &str, schema: &Schema) -> Option<String> {
+    let Some((dimension_name, feature_name)) = name.split_once('.') else {
         return Some(format!(
             "not of the form dimension.feature or {INPUT_PREFIX}name; give the columns names in training"
         ));
@@ -81,9 +81,9 @@ fn missing_feature(input: Input<'_>, schema: &Schema) -> Option<String> {
         let hint = if is_of_window { "; an access log counts it with `windows = true`" } else { "" };
         return Some(format!("dimension `{dimension_name}` has no feature `{feature_name}`{hint}"));
     };
-    match (feature.kind, input.kind) {
+    match (feature.kind, kind) {
         (FeatureKind::F32, InputKind::Float) | (FeatureKind::Category, InputKind::Category) => None,
-        (FeatureKind::F32, InputKind::Category) => Some("a number, the model takes a category".into()),
-        (FeatureKind::Category, InputKind::Float) => Some("a category, the model takes a number".into()),
+        (FeatureKind::F32, InputKind::Category) => Some(format!("a number, {taker} takes a category")),
+        (FeatureKind::Category, InputKind::Float) => Some(format!("a category, {taker} takes a number")),
     }
 }

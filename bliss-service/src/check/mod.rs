@@ -20,8 +20,11 @@ use crate::fingerprint::open_regular;
 use crate::model_files::{self, PrepareError, Prepared};
 use crate::origin::OriginKind;
 use crate::output;
+use crate::policy;
 use host::Host;
 use places::Places;
+
+pub(crate) use inputs::missing_feature;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,7 @@ impl<'a> Check<'a> {
         self.origins();
         self.models();
         self.routes();
+        self.policies();
         self.findings
     }
 
@@ -245,6 +249,48 @@ impl<'a> Check<'a> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(at)?;
         Ok(bytes)
+    }
+
+    /// Runs the tests, and tells of what no route uses and of values that only the web server's program gives.
+    fn policies(&mut self) {
+        let config = self.config;
+        for failure in policy::run_tests(config).err().unwrap_or_default() {
+            let at = self.places.entry(&["test"], &failure.test, "name");
+            self.add(Level::Error, at, failure.to_string());
+        }
+        for policy in &config.policies {
+            let at = self.places.entry(&["policy"], &policy.name, "name");
+            if !config.policy_routes.iter().any(|(_, name)| *name == policy.name) {
+                let message = format!(
+                    "policy `{}`: no [[route]] names it; name it, call it \"default\", or remove it",
+                    policy.name
+                );
+                self.add(Level::Warning, at, message);
+            }
+            for (rule, value) in config::policy::by_program(policy, &config.schema) {
+                let message = format!(
+                    "policy `{}`: rule {rule:?}: `{value}` has a value only where the web server's program registers it; \
+                     without that no condition on it holds",
+                    policy.name
+                );
+                self.add(Level::Warning, at, message);
+            }
+        }
+        for test in &config.tests {
+            let is_known = |route: &str| {
+                route == DEFAULT_ROUTE
+                    || config.routes.iter().any(|known| known.name == route)
+                    || config.policy_routes.iter().any(|(known, _)| known == route)
+            };
+            if !is_known(&test.route) {
+                let at = self.places.entry(&["test"], &test.name, "route");
+                let message = format!(
+                    "test {:?}: route: no [[route]] is named `{}`, so that the default one's policy is asked",
+                    test.name, test.route
+                );
+                self.add(Level::Warning, at, message);
+            }
+        }
     }
 
     fn routes(&mut self) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::options::{self, File};
-use super::{decisions, drift};
+use super::{decisions, drift, policy};
 
 const OPTIONS: &str = include_str!("options.rs");
 const WIDTH: usize = 113;
@@ -168,6 +168,26 @@ fn page() -> String {
             }
             "route" => {
                 vec![Section::new::<options::Route>("[[route]]", OPTIONS, "Route", options::ROUTE_EXAMPLE)]
+            }
+            "policy" => vec![
+                Section::new::<policy::Policy>(
+                    "[[policy]]",
+                    policy::SOURCE,
+                    "Policy",
+                    policy::POLICY_EXAMPLE,
+                ),
+                Section::new::<policy::Rule>(
+                    policy::RULE_HEADER,
+                    policy::SOURCE,
+                    "Rule",
+                    policy::RULE_EXAMPLE,
+                ),
+            ],
+            "policy_gate" => {
+                vec![Section::new::<policy::PolicyGate>("[policy_gate]", policy::SOURCE, "PolicyGate", "")]
+            }
+            "test" => {
+                vec![Section::new::<policy::Test>("[[test]]", policy::SOURCE, "Test", policy::TEST_EXAMPLE)]
             }
             other => panic!("{other}: name its section here"),
         };

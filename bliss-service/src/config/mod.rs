@@ -6,6 +6,7 @@ pub(crate) mod defaults;
 pub(crate) mod documentation;
 mod drift;
 mod options;
+pub(crate) mod policy;
 mod resolve;
 pub(crate) mod source;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bliss_catboost::BotOptions;
 use bliss_core::key::KeySecret;
+use bliss_core::policy::source::Policy;
 use bliss_core::schema::Schema;
 use bliss_store::PublishOptions;
 use serde::Deserialize;
@@ -22,7 +24,9 @@ use serde::Deserialize;
 use crate::checkpoint::KeepOptions;
 use crate::decisions::DecisionOptions;
 use crate::origin::{Origin, Target};
+use crate::policy::{Gate, TestCase};
 pub use drift::DriftOptions;
+pub(crate) use options::directory as default_directory;
 pub use source::ConfigError;
 use source::Source;
 
@@ -61,6 +65,14 @@ pub struct Config {
     pub uses_default_model: bool,
     /// Which models answer for whom.
     pub routes: Vec<Route>,
+    /// Policies, in the order of the file.
+    pub policies: Vec<Policy>,
+    /// Which policy answers under which route; every other one has what comes with BLISS.
+    pub policy_routes: Vec<(String, String)>,
+    /// Tests of the policies.
+    pub tests: Vec<TestCase>,
+    /// What a reloaded policy may do.
+    pub gate: Gate,
 }
 
 /// How the daemon's log is written.

@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::decisions::Decisions;
 use super::defaults::seconds;
 use super::drift::Drift;
+use super::policy::{Policy, PolicyGate, Test};
 use crate::checkpoint::{DEFAULT_DIRECTORY, KeepOptions};
 use crate::origin;
 
@@ -58,14 +59,22 @@ pub(super) struct File {
     /// Models as CatBoost saves them, read again when the file changes.
     #[serde(default)]
     pub(super) model: Vec<Model>,
-    /// Routes: which model answers. One model alone needs no route; requests without a route, or with an unknown one,
+    /// Routes: which model answers, and which policy. One model alone needs no route; requests without a route, or with an unknown one,
     /// take "default".
     #[serde(default)]
     pub(super) route: Vec<Route>,
+    /// Policies: what is done with a request, by rules in stages that are asked in one order (exempt, deny, allow, crawler, band); the
+    /// first rule that holds answers. SIGHUP reads them again, with the policies of routes and the tests. docs/policy.md says more.
+    #[serde(default)]
+    pub(super) policy: Vec<Policy>,
+    #[serde(default)]
+    pub(super) policy_gate: PolicyGate,
+    #[serde(default)]
+    pub(super) test: Vec<Test>,
 }
 
 /// The one that examples, documents and workers use too.
-pub(super) fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     PathBuf::from("/run/bliss")
 }
 
@@ -466,11 +475,13 @@ pub(super) const MODEL_EXAMPLE: &str = r#"
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
     pub(super) name: Spanned<String>,
-    /// The model that gives the score.
-    pub(super) active: Spanned<String>,
+    /// The model that gives the score; that of the route "default" if it is left out.
+    pub(super) active: Option<Spanned<String>>,
     /// Models that are evaluated and reported beside it.
     #[serde(default)]
     pub(super) shadow: Vec<Spanned<String>>,
+    /// What is done with its requests: the name of a [[policy]]; that of "default" if it is left out.
+    pub(super) policy: Option<Spanned<String>>,
 }
 
 #[cfg(test)]
@@ -478,6 +489,7 @@ pub(super) const ROUTE_EXAMPLE: &str = r#"
 #name = "default"
 #active = "demo"
 #shadow = ["next"]
+#policy = "default"
 
 #[[route]]
 #name = "shop"

@@ -9,7 +9,7 @@ use bliss_store::PublishOptions;
 use toml::Spanned;
 
 use super::source::{ConfigError, Source};
-use super::{Config, Model, Route, options};
+use super::{Config, Model, Route, options, policy};
 use crate::checkpoint::KeepOptions;
 use crate::{model_files, origin};
 
@@ -52,6 +52,9 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
     file.origin.resolve(&mut origins)?;
     let (schema, origins) = origins.finish(&offsets)?;
     let models = resolver.models(file.model)?;
+    let policies = policy::policies(source, file.policy, &schema)?;
+    let policy_routes = policy::routes(source, &file.route, &policies)?;
+    let tests = policy::tests(source, file.test, &schema)?;
     let routes = resolver.routes(file.route, &models)?;
     let uses_default_model =
         file.publish.default_model && models.is_empty() && model_files::default_fits(&schema);
@@ -72,6 +75,10 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
         uses_default_model,
         models,
         routes,
+        policies,
+        policy_routes,
+        tests,
+        gate: file.policy_gate.resolve(source)?,
     })
 }
 
@@ -265,13 +272,27 @@ impl Resolver<'_> {
             Err(self.source.at(name, message))
         };
         let mut routes: Vec<Route> = Vec::new();
+        let mut names: Vec<String> = Vec::new();
         for route in options {
             self.source.check_name("route", &route.name)?;
             let name = route.name.get_ref().clone();
-            if routes.iter().any(|other| other.name == name) {
+            if names.contains(&name) {
                 return Err(self.source.at(&route.name, format!("route `{name}` appears twice; rename one")));
             }
-            let active = known(&name, "active", &route.active)?;
+            names.push(name.clone());
+            let Some(active) = &route.active else {
+                if let Some(shadow) = route.shadow.first() {
+                    let message =
+                        format!("route `{name}`: shadow: expected `active` beside it; name the active model");
+                    return Err(self.source.at(shadow, message));
+                }
+                if route.policy.is_none() {
+                    let message = format!("route `{name}`: expected `active` or `policy`, found neither");
+                    return Err(self.source.at(&route.name, message));
+                }
+                continue;
+            };
+            let active = known(&name, "active", active)?;
             let shadow = route.shadow.iter().map(|shadow| known(&name, "shadow", shadow));
             routes.push(Route { active, shadow: shadow.collect::<Result<_, _>>()?, name });
         }

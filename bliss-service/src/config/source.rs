@@ -51,7 +51,7 @@ impl Source<'_> {
         before.get(start..).filter(|option| !option.is_empty())
     }
 
-    fn line(&self, offset: usize) -> usize {
+    pub(crate) fn line(&self, offset: usize) -> usize {
         1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
     }
 

@@ -6,7 +6,7 @@ use bliss_core::publication::models::DEFAULT_ROUTE;
 
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Replay, ReplayOptions};
-use crate::export::walk::{Plan, walk};
+use crate::export::walk::{Plan, Published, walk};
 use crate::model_files::prepare;
 use crate::why::{Judge, Part, Why, number};
 use crate::{DEFAULT_MODEL, output};
@@ -52,7 +52,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
         .with_context(|| format!("--log {names}"))?;
     let mut judge = Judge::default();
     let mut found = None;
-    walk(&plan, &replay, Some(&models), |client, seen| {
+    walk(&plan, &replay, Published { models: Some(&models), policies: None }, |client, seen| {
         if options.is_meant(seen.line, seen.record) {
             let why = judge.explain(client, &seen.request, DEFAULT_ROUTE, seen.now).map_err(|error| {
                 let error = anyhow::Error::from(error).context(format!("line {} is not explained", seen.line));
@@ -155,7 +155,7 @@ mod tests {
         let plan = Plan::new(None).unwrap();
         let replay = Replay::open(log, plan.parser.clone(), ReplayOptions::default()).unwrap();
         let mut last = None;
-        walk(&plan, &replay, Some(&models), |client, seen| {
+        walk(&plan, &replay, Published { models: Some(&models), policies: None }, |client, seen| {
             let why = judge.explain(client, &seen.request, DEFAULT_ROUTE, seen.now)?;
             let sum: f64 = why.contributions.iter().map(|part| part.part).sum();
             let (explained, line) = (&why.explained, seen.line);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bliss_core::build::ModelSet;
+use bliss_core::build::{ModelSet, PolicySet};
 use bliss_core::http::RequestValue;
 use bliss_core::request::Request;
 use bliss_core::schema::Schema;
@@ -39,24 +39,35 @@ impl Plan {
                 aggregate: AggregateOptions { is_replay: true, ..AggregateOptions::default() },
             });
         };
-        let config = Config::read(path)?;
+        Self::of(&Config::read(path)?).with_context(|| path.display().to_string())
+    }
+
+    /// Of the access log origin of a configuration.
+    pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
         let found = config.origins.iter().find_map(|origin| match &origin.kind {
             OriginKind::AccessLog(options) => Some((origin, options)),
             _ => None,
         });
         let Some((origin, options)) = found else {
-            anyhow::bail!("{}: there is no [[origin.access_log]] to take features from", path.display());
+            anyhow::bail!("there is no [[origin.access_log]] to take features from");
         };
         // Other origins' rows are not in the log: their dimensions are left out.
         let indices = origin.dimensions.iter();
         let dimensions = indices.map(|index| config.schema.dimensions[*index].clone()).collect::<Vec<_>>();
         Ok(Self {
             dimensions: (0..dimensions.len()).collect(),
-            schema: Schema { dimensions, ..config.schema },
+            schema: Schema { dimensions, ..config.schema.clone() },
             parser: options.parser.clone(),
             aggregate: AggregateOptions { is_replay: true, ..options.aggregate },
         })
     }
+}
+
+/// What is published beside features.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Published<'a> {
+    pub(crate) models: Option<&'a ModelSet>,
+    pub(crate) policies: Option<&'a PolicySet>,
 }
 
 /// A request of the log at its moment.
@@ -80,14 +91,17 @@ pub(crate) struct Seen<'a> {
 pub(crate) fn walk(
     plan: &Plan,
     replay: &Replay,
-    models: Option<&ModelSet>,
+    published: Published<'_>,
     mut on: impl FnMut(&mut Client, &Seen<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<u64> {
     let directory = Scratch::new()?;
     let publish_options = PublishOptions { grace: Duration::ZERO, ..PublishOptions::default() };
     let mut publisher = Publisher::open(&directory.0, &publish_options, plan.schema.clone())?;
-    if let Some(models) = models {
+    if let Some(models) = published.models {
         publisher.publish_models(models)?;
+    }
+    if let Some(policies) = published.policies {
+        publisher.publish_policies(policies)?;
     }
     let mut aggregator = Aggregator::new(&plan.schema, &plan.dimensions, publisher.secret(), plan.aggregate)?;
     let mut client = Client::open(&directory.0)?;
@@ -116,7 +130,9 @@ pub(crate) fn walk(
                 request.set_number(site_referrer, values[RequestValue::SiteReferrer.index()]);
                 let now = u32::try_from(record.time_ms / 1000).unwrap_or(u32::MAX);
                 on(&mut client, &Seen { line, record, request, values, now })?;
-                hosts.learn(record);
+                if !record.own_answer {
+                    hosts.learn(record);
+                }
             }
         }
         Ok(())

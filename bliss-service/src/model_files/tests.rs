@@ -40,7 +40,7 @@ impl Running {
         let (publisher, _) =
             start_with(kept.clone(), Duration::from_millis(100), None, state.clone()).unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(run(config, state.clone(), publisher, stop.clone()));
+        tokio::spawn(run(config.clone(), watch::channel(config).1, state.clone(), publisher, stop.clone()));
         Self { dir, kept, state, stop }
     }
 

@@ -3,7 +3,9 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::access_log::features::{WINDOWED_DIMENSIONS, windowed_dimension};
+use crate::access_log::features::{
+    WINDOWED_DIMENSIONS, built_in_dimension, full_dimension, windowed_dimension,
+};
 use crate::access_log::parse::Parser;
 use crate::access_log::windows::WINDOWS;
 use bliss_core::build::DimensionChange;
@@ -306,83 +308,87 @@ fn ingest_line(aggregator: &mut Aggregator, line: &str) {
     aggregator.ingest(&Parser::default().parse(line.as_bytes()).unwrap());
 }
 
-/// A client that is blocked for its errors, and goes on asking: our 403s keep no share up, so that it recovers once its
-/// errors have left the window.
+/// Whether a client is blocked, challenged or limited by us for an hour or not: its features are those of what the server answered.
 #[test]
-fn a_blocked_client_recovers() {
-    let schema = schema();
-    let mut aggregator = aggregator(AggregateOptions::default());
-    let mut published = Published::default();
-    for i in 0..10 {
-        let (path, status) =
-            [("/", 200), ("/a.css", 200), ("/x", 404), ("/y", 500), ("/z", 403)][i as usize % 5];
-        ingest_line(
-            &mut aggregator,
-            &answered(START + i * 100, path, status, ["", "-", "allow"][i as usize % 3]),
-        );
+fn p10_a_client_that_we_answered_has_the_features_of_what_the_server_answered() {
+    let all = [
+        built_in_dimension("ip"),
+        full_dimension("ip"),
+        full_dimension("ip_user_agent"),
+        full_dimension("subnet"),
+    ];
+    for dimension in all.into_iter().flatten() {
+        let schema = Schema { dimensions: vec![dimension], ..Schema::default() };
+        let rows = |with_own: bool| {
+            let options = AggregateOptions::default();
+            let mut aggregator = Aggregator::new(&schema, &[0], &SECRET, options).unwrap();
+            let mut published = Published::default();
+            let mut seen = Vec::new();
+            for second in 0..4200 {
+                let at = START + second * 1000;
+                // It is served for ten minutes, blocked for an hour, and comes back now and then.
+                if second < 600 || second % 700 == 0 {
+                    let (path, status) = [("/", 200), ("/a.css", 200), ("/x", 404)][second as usize % 3];
+                    ingest_line(&mut aggregator, &answered(at, path, status, "allow"));
+                } else if with_own {
+                    let (action, status) =
+                        [("block", 403), ("challenge", 401), ("rate_limit_key", 429), ("block", 444)]
+                            [second as usize % 4];
+                    ingest_line(&mut aggregator, &answered(at + 1, "/robots.txt", status, action));
+                }
+                published.apply(aggregator.tick(at + 1000), &schema);
+                if second % 60 == 0 {
+                    seen.push(format!("{:?}", published.0));
+                }
+            }
+            seen
+        };
+        assert!(rows(true) == rows(false), "{}", schema.dimensions[0].name);
     }
-    let ratios = |published: &Published| {
-        [
-            "error_ratio_1m",
-            "client_error_ratio_1m",
-            "server_error_ratio_1m",
-            "asset_ratio_1m",
-            "referrer_ratio_1m",
-        ]
-        .map(|name| published.ip(&schema, "192.0.2.1", name).unwrap())
-    };
-    published.apply(aggregator.tick(START + 1000), &schema);
-    assert_eq!(ratios(&published), [0.6, 0.4, 0.2, 0.2, 0.0]);
-    for second in 1..100 {
-        ingest_line(&mut aggregator, &answered(START + second * 1000, "/blocked", 403, "block"));
+}
+
+/// While the server fails for a minute, nobody's errors grow but those that are told to be the server's.
+#[test]
+fn p10_failures_of_the_server_are_nobodys_errors() {
+    let schema = Schema { dimensions: vec![full_dimension("ip").unwrap()], ..Schema::default() };
+    let mut aggregator = Aggregator::new(&schema, &[0], &SECRET, AggregateOptions::default()).unwrap();
+    let mut published = Published::default();
+    for second in 0..120 {
+        let status = if second < 60 { 200 } else { 500 + (second % 5) as u16 };
+        ingest_line(&mut aggregator, &answered(START + second * 1000, "/", status, ""));
         published.apply(aggregator.tick(START + (second + 1) * 1000), &schema);
-        let requests = published.ip(&schema, "192.0.2.1", "requests_5m");
-        assert_eq!(requests, Some(10.0 + second as f32), "they count");
-        match second {
-            ..54 => assert_eq!(ratios(&published), [0.6, 0.4, 0.2, 0.2, 0.0], "{second}"),
-            61.. => assert_eq!(ratios(&published), [0.0; 5], "{second}"),
-            _ => (),
+        for feature in schema.dimensions[0].features.iter().map(|feature| feature.name.as_str()) {
+            let is_of_clients =
+                feature.starts_with("client_error_ratio") || feature.starts_with("error_share");
+            let value = published.ip(&schema, "192.0.2.1", feature).unwrap();
+            assert!(!is_of_clients || value == 0.0, "{feature} is {value} at {second}");
         }
     }
-    assert_eq!(published.ip(&schema, "192.0.2.1", "unique_paths_5m"), Some(6.0));
-    assert_eq!(published.ip(&schema, "192.0.2.1", "error_ratio_5m"), Some(0.6));
+    assert_eq!(published.ip(&schema, "192.0.2.1", "server_error_ratio_1m"), Some(1.0));
 }
 
 proptest! {
-    /// Whatever is mixed: shares are those of the requests that the server answered, all else is of every request.
+    /// Whatever is mixed: what a decision of ours answered is in no measure.
     #[test]
-    fn own_answers_are_in_no_share(
-        mixture in proptest::collection::vec((0u64..4000, 100u16..600, 0usize..4, 0usize..5), 1..60),
+    fn own_answers_are_in_no_measure(
+        mixture in proptest::collection::vec((1u64..4000, 100u16..600, 0usize..4, 0usize..5), 1..60),
     ) {
         let schema = schema();
-        let mut aggregator = aggregator(AggregateOptions::default());
-        let mut published = Published::default();
         let paths = ["/", "/a.png", "/robots.txt", "/b"];
         let actions = ["", "-", "allow", "block", "challenge"];
-        let mut now = START / 3_600_000 * 3_600_000;
-        let first = now + mixture[0].0;
-        for (gap, status, path, action) in &mixture {
-            now += gap;
-            ingest_line(&mut aggregator, &answered(now, paths[*path], *status, actions[*action]));
-        }
-        published.apply(aggregator.tick(now + 1), &schema);
-        let value = |name: &str| published.ip(&schema, "192.0.2.1", &format!("{name}_1h")).unwrap();
-        let all = mixture.len();
-        let served: Vec<_> = mixture.iter().filter(|(_, _, _, action)| *action < 3).collect();
-        let share = |of: &dyn Fn(u16, usize) -> bool| match served.len() {
-            0 => 0.0,
-            n => (served.iter().filter(|(_, status, path, _)| of(*status, *path)).count() as f64 / n as f64) as f32,
+        let rows = |with_own: bool| {
+            let mut aggregator = aggregator(AggregateOptions::default());
+            let mut published = Published::default();
+            let mut now = START / 3_600_000 * 3_600_000;
+            for (gap, status, path, action) in &mixture {
+                now += gap;
+                if with_own || *action < 3 {
+                    ingest_line(&mut aggregator, &answered(now, paths[*path], *status, actions[*action]));
+                }
+            }
+            published.apply(aggregator.tick(now + 1), &schema);
+            format!("{:?}", published.0)
         };
-        prop_assert_eq!(value("requests"), all as f32);
-        prop_assert_eq!(value("error_ratio"), share(&|status, _| status >= 400));
-        prop_assert_eq!(value("client_error_ratio"), share(&|status, _| (400..500).contains(&status)));
-        prop_assert_eq!(value("server_error_ratio"), share(&|status, _| status >= 500));
-        prop_assert_eq!(value("asset_ratio"), share(&|_, path| path == 1));
-        let robots = mixture.iter().filter(|(_, _, path, _)| *path == 2).count();
-        prop_assert_eq!(value("robots_txt_requests"), robots as f32);
-        let different: HashSet<_> = mixture.iter().map(|(_, _, path, _)| path).collect();
-        prop_assert_eq!(value("unique_paths"), different.len() as f32);
-        let between = if all < 2 { 3600.0 } else { ((now - first) as f64 / 1000.0 / (all - 1) as f64) as f32 };
-        prop_assert_eq!(value("seconds_between_requests"), between);
+        prop_assert_eq!(rows(true), rows(false));
     }
 }

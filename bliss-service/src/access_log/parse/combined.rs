@@ -36,6 +36,7 @@ fn fields<'a>(line: &'a [u8], partial: &mut Option<Partial>) -> Result<Record<'a
     let referrer = rest.quoted().ok_or(expected("the quoted referrer and a space"))?;
     let user_agent = rest.quoted().ok_or(expected("the quoted user agent, and a space or the line's end"))?;
     let (method, target) = split_request(request);
+    let status = status(status_text)?;
     Ok(Record {
         time_ms,
         ip,
@@ -49,13 +50,16 @@ fn fields<'a>(line: &'a [u8], partial: &mut Option<Partial>) -> Result<Record<'a
         target: target.unwrap_or_default(),
         host: host.map(Cow::Owned),
         told: Told { user_agent: true, referrer: true, ..Told::default() },
-        status: status(status_text)?,
-        own_answer: rest.0.strip_prefix(ACTION).is_some_and(|action| own_answer(until_space(action))),
+        status,
+        own_answer: ACTIONS
+            .iter()
+            .find_map(|name| rest.0.strip_prefix(*name))
+            .is_some_and(|action| own_answer(until_space(action), status)),
     })
 }
 
 /// What our decision did. Only directly after the user agent: what clients send may stand farther behind.
-const ACTION: &[u8] = b"bot_action=";
+const ACTIONS: [&[u8]; 2] = [b"bliss_action=", b"bot_action="];
 
 fn until_space(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == b' ').next().unwrap_or_default()

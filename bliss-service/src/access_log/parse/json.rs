@@ -54,7 +54,8 @@ pub enum FieldKind {
     SecChUaMobile,
     /// The `Sec-CH-UA-Platform` header.
     SecChUaPlatform,
-    /// What our decision did with the request: absent, empty, `-` or `allow` if it was served, else for instance `block`.
+    /// What our decision did with the request: absent, empty, `-`, `allow`, `observe` or `tag` if it was served, else for instance
+    /// `block`.
     BotAction,
 }
 
@@ -305,7 +306,7 @@ impl<'t> Found<'t> {
             host,
             told,
             status,
-            own_answer: self.action.value.is_some_and(|action| own_answer(&action)),
+            own_answer: self.action.value.is_some_and(|action| own_answer(&action, status)),
         })
     }
 }

@@ -400,9 +400,17 @@ fn json_bytes_that_are_no_utf8_come_back_as_they_were() {
 
 #[test]
 fn what_our_decision_did_is_read_from_the_log() {
-    for (action, own) in
-        [("", false), ("-", false), ("allow", false), ("Allow", false), ("block", true), ("challenge", true)]
-    {
+    for (action, own) in [
+        ("", false),
+        ("-", false),
+        ("allow", false),
+        ("Allow", false),
+        ("observe", false),
+        ("tag", false),
+        ("rate_limit_key", false),
+        ("block", true),
+        ("challenge", true),
+    ] {
         let json = format!("{JSON}\",\"bot_action\":\"{action}\"}}");
         assert_eq!(parse(&json).unwrap().own_answer, own, "{json}");
         let parser = Parser::new(Format::Json, &[(FieldKind::BotAction, "edge.did".to_owned())]);
@@ -416,6 +424,15 @@ fn what_our_decision_did_is_read_from_the_log() {
     for value in ["null", "false", "1", "{}", "[]"] {
         let json = format!("{JSON}\",\"bot_action\":{value}}}");
         assert!(!parse(&json).unwrap().own_answer, "{json}");
+    }
+    for (status, own) in [(200, false), (404, false), (503, false), (429, true)] {
+        for name in ["bliss_action", "bot_action"] {
+            let json =
+                format!("{JSON}\",\"{name}\":\"rate_limit_key\"}}").replace("200", &status.to_string());
+            assert_eq!(parse(&json).unwrap().own_answer, own, "{json}");
+            let line = format!("{LINE} {name}=rate_limit_key").replace(" 200 ", &format!(" {status} "));
+            assert_eq!(parse(&line).unwrap().own_answer, own, "{line}");
+        }
     }
     // What a client can write is not what we did.
     for more in [" \"bot_action=block\"", " \"x\" bot_action=block", " bot_action", " bot_actions=block"] {

@@ -22,10 +22,14 @@ pub(super) fn status(text: &[u8]) -> Result<u16, ParseError> {
     }
 }
 
-/// Whether a decision of ours answered the request, by what the log says that it did: nothing, `-` and `allow` are a
-/// request that was served.
-pub(super) fn own_answer(action: &[u8]) -> bool {
-    bliss_core::http::header(action).is_some_and(|action| !action.eq_ignore_ascii_case(b"allow"))
+/// Whether a decision of ours answered the request, by what the log says that it did: nothing, `-`, `allow`, `observe` and `tag`
+/// are a request that was served, and so is one whose rate was within its limit.
+pub(super) fn own_answer(action: &[u8], status: u16) -> bool {
+    let Some(action) = bliss_core::http::header(action) else { return false };
+    if action.eq_ignore_ascii_case(b"rate_limit_key") {
+        return status == 429;
+    }
+    !["allow", "observe", "tag"].iter().any(|served| action.eq_ignore_ascii_case(served.as_bytes()))
 }
 
 fn digits(text: &[u8]) -> Option<u32> {

@@ -15,7 +15,7 @@ use crate::checkpoint::envelope::{self, Wanted};
 use crate::checkpoint::{Keep, Kind, Meaning, Unfit, bounded, now_ms};
 
 /// The version changes with what is kept, and with the rules by which lines become counts and keys.
-const KIND: Kind = Kind { name: *b"log     ", version: 1 };
+const KIND: Kind = Kind { name: *b"log     ", version: 2 };
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Positions(#[serde(deserialize_with = "bounded::vec::<_, _, MOST_POSITIONS>")] Vec<Position>);
