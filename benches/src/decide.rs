@@ -83,7 +83,9 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         at = (at + 1) % REQUESTS;
         &requests[at]
     };
-    let score = batches(duration, BATCH, || drop(black_box(client.score(next(), "", NOW))));
+    let score = batches(duration, BATCH, || {
+        black_box(client.score(next(), "", NOW));
+    });
     let alone = score.percentiles().p50;
     report.add(Row::new("decide", "score alone").with_times(&score).with("rules", 0));
 
@@ -109,7 +111,9 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             let decision = client.decide(request, "", NOW);
             ensure!(decision.rule == rule && decision.answer.outcome.is_ok(), "{name}: {decision:?}");
         }
-        let times = batches(duration, BATCH, || drop(black_box(client.decide(next(), "", NOW).action)));
+        let times = batches(duration, BATCH, || {
+            black_box(client.decide(next(), "", NOW).action);
+        });
         let cost = ((times.percentiles().p50 - alone) * 10.0).round() / 10.0;
         report.add(Row::new("decide", name).with_times(&times).with("rules", rules).with("cost_ns", cost));
     }
