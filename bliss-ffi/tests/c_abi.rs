@@ -333,11 +333,12 @@ const BUILD_SIDE: [(&str, &str); 7] = [
 ];
 
 /// Whether a mangled symbol names something in `module` of `krate`. Paths of generics and trait implementations are
-/// mangled in another way than those of functions. A crate's name follows its hash and `_`: the standard library has a function
-/// `getrandom`, which is not the crate.
+/// mangled in another way than those of functions. The standard library's own `getrandom` is not the
+/// crate.
 fn is_of(symbol: &str, krate: &str, module: &str) -> bool {
-    let (path, mut in_generics) = (format!("_{}{krate}", krate.len()), format!("{krate}.."));
+    let (path, mut in_generics) = (format!("{}{krate}", krate.len()), format!("{krate}.."));
     if module.is_empty() {
+        let symbol = symbol.replace("6random5linux9getrandom", "");
         return symbol.contains(&path) || symbol.contains(&in_generics);
     }
     in_generics.push_str(module);
