@@ -149,7 +149,7 @@ fn set(policy: Policy, exceptions: u32) -> PolicySet {
     let exception = |n: u32| {
         // 198.18.0.0/15 and more: none of them is a client's.
         let network = std::net::Ipv4Addr::from_bits((198 << 24 | 18 << 16) + n);
-        let prefix = Prefix::new(network.into(), 32).ok().filter(|_| n % 2 == 0);
+        let prefix = Prefix::new(network.into(), 32).ok().filter(|_| n.is_multiple_of(2));
         Exception {
             kind: ExceptionKind::Deny,
             subject: prefix.map_or_else(|| Subject::UserAgent(format!("agent/{n}")), Subject::Prefix),

@@ -161,8 +161,8 @@ local function location_of(name)
     end
 end
 
--- Does what an action asks for before the request goes on. Returns a status to answer with, or nil and the location to go
--- on in.
+-- Does what an action asks for before the request goes on. Returns a status to answer with, or nil and the location to
+-- go on in.
 local function act(var, action, status)
     local name, value = handle:decision_header()
     if action == "tag" then

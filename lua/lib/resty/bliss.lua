@@ -423,7 +423,7 @@ function Handle:score(route, now)
     return failed(self, code)
 end
 
--- What is to be done with the request -----------------------------------------------------------------------------------
+-- What is to be done with the request -----------------------------------------------------------------------
 
 -- Says which id the request has in logs, such as nginx's $request_id: 1 to 64 bytes of visible ASCII. Without it
 -- `decide` makes one. It holds until `clear`.
@@ -460,8 +460,8 @@ end
 -- route's policy what to do with it.
 --
 -- Returns the action ("allow", "observe", "tag", "rate_limit_key", "challenge" or "block"), the name of the rule that
--- says so, the status to answer with (0: none), and what `score` returns: the score, or nil and the reason. Or nil and a
--- reason where the library is to blame: then serve the request.
+-- says so, the status to answer with (0: none), and what `score` returns: the score, or nil and the reason. Or nil and
+-- a reason where the library is to blame: then serve the request.
 function Handle:decide(route, now)
     route = route or ""
     self.shadow.model_name.data = nil

@@ -172,7 +172,7 @@ fn naive_exception<'s>(set: &'s PolicySet, case: &Case) -> Option<&'s Exception>
         Subject::UserAgent(agent) => Some(agent.as_str()) == case.agent,
         Subject::Prefix(_) => false,
     };
-    by_address.or_else(|| in_force().filter(is_agent).last())
+    by_address.or_else(|| in_force().rfind(is_agent))
 }
 
 fn naive_holds(rule: &Rule, stage: usize, case: &Case) -> bool {

@@ -65,7 +65,8 @@ fn what_is_wrong_is_refused_with_the_place_and_what_to_do() {
         change(&mut wrong);
         wrong.pack().map(drop).unwrap_err().to_string()
     };
-    let cases: [(fn(&mut PolicySet), &str); 13] = [
+    type Change = fn(&mut PolicySet);
+    let cases: [(Change, &str); 13] = [
         (|s| s.routes[0].1 = "gone".into(), "route \"default\": there is no policy \"gone\""),
         (|s| s.routes[1].0 = "default".into(), "route \"default\" is there twice"),
         (|s| s.policies[1].name = "p".into(), "policy \"p\" is there twice"),
