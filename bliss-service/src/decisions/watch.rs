@@ -119,7 +119,7 @@ impl LogWatch {
         let Watch { lines, counts, sample_one_in } = &self.watch;
         self.seen += 1;
         let is_sampled = *sample_one_in > 0 && self.seen.is_multiple_of(*sample_one_in);
-        let is_decision = record.own_answer || is_sampled;
+        let is_decision = record.is_noted || is_sampled;
         if !is_decision && !self.seen.is_multiple_of(TYPICAL_ONE_IN) {
             return;
         }
@@ -155,6 +155,17 @@ fn shortened(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..MAX_TEXT).unwrap_or(bytes)).into_owned()
 }
 
+impl Simulated {
+    /// The rule, and its action in a field of its own, or behind the rule as examples/nginx logs it: `rule: action`.
+    fn read(told: String, action: Option<String>) -> Self {
+        const ACTIONS: [&str; 6] = ["allow", "observe", "tag", "rate_limit_key", "challenge", "block"];
+        match told.rsplit_once(": ").filter(|(_, last)| action.is_none() && ACTIONS.contains(last)) {
+            Some((rule, action)) => Self { rule: rule.to_owned(), action: Some(action.to_owned()) },
+            None => Self { rule: told, action },
+        }
+    }
+}
+
 impl Decision {
     /// From a line of a log, and the request that it is about.
     fn read(line: &[u8], record: &Record<'_>) -> Self {
@@ -174,9 +185,7 @@ impl Decision {
             route: told.get("route").unwrap_or_else(|| DEFAULT_ROUTE.to_owned()),
             action: told.get("action").unwrap_or_else(|| own.to_owned()),
             rule: told.get("rule"),
-            simulated: told
-                .get("simulated")
-                .map(|rule| Simulated { rule, action: told.get("simulated_action") }),
+            simulated: told.get("simulated").map(|rule| Simulated::read(rule, told.get("simulated_action"))),
             score,
             unscored: told.get("status").filter(|status| status != "scored" && score.is_none()),
             model: told.get("model"),
