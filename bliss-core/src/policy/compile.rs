@@ -59,7 +59,8 @@ impl source::Policy {
             None => compiled::Outcome { action: Action::Allow, status: 0, header: None },
         };
         let index = Index::of(&rules);
-        let compiled = Compiled { name: self.name.clone(), on_unscored, sources: compiler.sources, rules, index };
+        let compiled =
+            Compiled { name: self.name.clone(), on_unscored, sources: compiler.sources, rules, index };
         let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&compiled).map_err(|e| at_policy(e.to_string()))?;
         PolicyRef::open(&bytes).map_err(|_| {
             at_policy(format!(

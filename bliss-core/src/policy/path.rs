@@ -24,9 +24,8 @@ fn is_plain(raw: &[u8]) -> bool {
     let has_odd = raw.iter().fold(false, |odd, byte| odd | is_odd(*byte));
     // After a slash only what may belong to a dot segment, or is another slash.
     let pairs = raw.iter().zip(raw.get(1..).unwrap_or_default());
-    let has_dots = pairs.fold(false, |odd, (before, byte)| {
-        odd | ((*before == b'/') & ((*byte == b'/') | (*byte == b'.')))
-    });
+    let has_dots = pairs
+        .fold(false, |odd, (before, byte)| odd | ((*before == b'/') & ((*byte == b'/') | (*byte == b'.'))));
     !has_odd & !has_dots
 }
 

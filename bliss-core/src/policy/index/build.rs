@@ -23,8 +23,8 @@ impl Index {
     }
 }
 
-/// The rules for which `is_in` says so.
-fn set(rules: &[Rule], is_in: impl Fn(&Rule) -> bool) -> Bits {
+/// The rules for which `is_in` says so, by their place.
+fn set<R>(rules: &[R], is_in: impl Fn(&R) -> bool) -> Bits {
     let mut bits = Bits::default();
     for (index, rule) in rules.iter().enumerate() {
         if let Some(word) = bits.get_mut(index / 64).filter(|_| is_in(rule)) {
@@ -34,25 +34,26 @@ fn set(rules: &[Rule], is_in: impl Fn(&Rule) -> bool) -> Bits {
     bits
 }
 
-/// The rules all of whose clauses of a kind hold; those without one are among them.
-fn possible<'r, C: IntoIterator<Item = &'r [Condition]>>(
-    rules: &'r [Rule],
-    of: impl Fn(&'r Rule) -> C,
-    holds: impl Fn(&Condition) -> bool,
-) -> Bits {
-    let mut bits = Bits::default();
-    for (index, rule) in rules.iter().enumerate() {
-        let is_possible = of(rule).into_iter().all(|clause| clause.iter().any(&holds));
-        if let Some(word) = bits.get_mut(index / 64).filter(|_| is_possible) {
-            *word |= 1 << (index % 64);
-        }
-    }
-    bits
-}
+/// Of each rule the clauses all of whose conditions are of one kind.
+struct Clauses<'r>(Vec<Vec<&'r [Condition]>>);
 
-/// The clauses all of whose conditions are of a kind.
-fn clauses(rule: &Rule, is_of_kind: impl Fn(&Condition) -> bool) -> Vec<&[Condition]> {
-    rule.clauses.iter().map(Vec::as_slice).filter(|clause| clause.iter().all(&is_of_kind)).collect()
+impl<'r> Clauses<'r> {
+    fn of(rules: &'r [Rule], is_of_kind: impl Fn(&Condition) -> bool) -> Self {
+        let of_rule = |rule: &'r Rule| {
+            rule.clauses.iter().map(Vec::as_slice).filter(|clause| clause.iter().all(&is_of_kind)).collect()
+        };
+        Self(rules.iter().map(of_rule).collect())
+    }
+
+    /// The rules that have some.
+    fn looking(&self) -> Bits {
+        set(&self.0, |clauses| !clauses.is_empty())
+    }
+
+    /// The rules all of whose clauses hold; those without one are among them.
+    fn possible(&self, holds: impl Fn(&Condition) -> bool) -> Bits {
+        set(&self.0, |clauses| clauses.iter().all(|clause| clause.iter().any(&holds)))
+    }
 }
 
 fn scores_of(rules: &[Rule]) -> Vec<Bits> {
@@ -64,17 +65,17 @@ fn scores_of(rules: &[Rule]) -> Vec<Bits> {
 }
 
 fn methods_of(rules: &[Rule]) -> Texts {
-    let of = |rule| clauses(rule, |condition| matches!(condition, Condition::Method(_)));
+    let clauses = Clauses::of(rules, |condition| matches!(condition, Condition::Method(_)));
     let is = |condition: &Condition, text: &str| matches!(condition, Condition::Method(m) if m == text);
     let texts: BTreeSet<&String> = conditions(rules)
         .filter_map(|condition| if let Condition::Method(text) = condition { Some(text) } else { None })
         .collect();
     Texts {
-        looking: set(rules, |rule| !of(rule).is_empty()),
-        other: possible(rules, of, |_| false),
+        looking: clauses.looking(),
+        other: clauses.possible(|_| false),
         texts: texts
             .into_iter()
-            .map(|text| (text.clone(), possible(rules, of, |condition| is(condition, text))))
+            .map(|text| (text.clone(), clauses.possible(|condition| is(condition, text))))
             .collect(),
     }
 }
@@ -83,26 +84,25 @@ fn hosts_of(rules: &[Rule]) -> Numbers {
     let rank_of = |condition: &Condition| {
         if let Condition::Host(host) = condition { Some(host_rank(host.as_bytes())) } else { None }
     };
-    let of = |rule| clauses(rule, |condition| rank_of(condition).is_some());
+    let clauses = Clauses::of(rules, |condition| rank_of(condition).is_some());
     let keys: BTreeSet<u32> = conditions(rules).filter_map(rank_of).collect();
-    let none = possible(rules, of, |_| false);
+    let none = clauses.possible(|_| false);
     Numbers {
         source: u32::MAX,
         is_category: true,
-        looking: set(rules, |rule| !of(rule).is_empty()),
+        looking: clauses.looking(),
         missing: none,
         unbound: none,
         cells: cells(&keys, |key, order| {
-            possible(rules, of, |c| order.is_eq() && rank_of(c).is_some_and(|rank| Some(rank) == key))
+            clauses.possible(|c| order.is_eq() && rank_of(c).is_some_and(|rank| Some(rank) == key))
         }),
         keys: keys.into_iter().collect(),
     }
 }
 
 fn paths_of(rules: &[Rule]) -> Paths {
-    let of = |rule| {
-        clauses(rule, |condition| matches!(condition, Condition::Path(_) | Condition::PathPrefix(_)))
-    };
+    let clauses =
+        Clauses::of(rules, |condition| matches!(condition, Condition::Path(_) | Condition::PathPrefix(_)));
     let texts: BTreeSet<&String> = conditions(rules)
         .filter_map(|condition| match condition {
             Condition::Path(text) | Condition::PathPrefix(text) => Some(text),
@@ -121,14 +121,14 @@ fn paths_of(rules: &[Rule]) -> Paths {
         _ => false,
     };
     Paths {
-        looking: set(rules, |rule| !of(rule).is_empty()),
-        other: possible(rules, of, |_| false),
+        looking: clauses.looking(),
+        other: clauses.possible(|_| false),
         texts: (0..texts.len())
             .map(|at| PathText {
                 text: texts[at].clone(),
                 shorter: shorter(at),
-                equal: possible(rules, of, |condition| holds(condition, texts[at], false)),
-                longer: possible(rules, of, |condition| holds(condition, texts[at], true)),
+                equal: clauses.possible(|condition| holds(condition, texts[at], false)),
+                longer: clauses.possible(|condition| holds(condition, texts[at], true)),
             })
             .collect(),
     }
@@ -149,7 +149,7 @@ fn sources_of(rules: &[Rule]) -> BTreeSet<u32> {
 }
 
 fn numbers_of(rules: &[Rule], source: u32) -> Numbers {
-    let of = |rule| clauses(rule, |condition| source_of(condition) == Some(source));
+    let clauses = Clauses::of(rules, |condition| source_of(condition) == Some(source));
     let key_of = |condition: &Condition| match condition {
         Condition::Number { value, .. } => Some(rank(*value)),
         Condition::Category { hash, .. } => Some(*hash),
@@ -177,10 +177,10 @@ fn numbers_of(rules: &[Rule], source: u32) -> Numbers {
     Numbers {
         source,
         is_category: own().any(|condition| matches!(condition, Condition::Category { .. })),
-        looking: set(rules, |rule| !of(rule).is_empty()),
-        missing: possible(rules, of, |condition| matches!(condition, Condition::Missing { .. })),
-        unbound: possible(rules, of, |_| false),
-        cells: cells(&keys, |key, order| possible(rules, of, |c| holds(c, key, order))),
+        looking: clauses.looking(),
+        missing: clauses.possible(|condition| matches!(condition, Condition::Missing { .. })),
+        unbound: clauses.possible(|_| false),
+        cells: cells(&keys, |key, order| clauses.possible(|c| holds(c, key, order))),
         keys: keys.into_iter().collect(),
     }
 }
@@ -188,9 +188,9 @@ fn numbers_of(rules: &[Rule], source: u32) -> Numbers {
 /// A set for below all keys, then for each key for what is equal and what is greater than it and less than the next.
 fn cells(keys: &BTreeSet<u32>, possible: impl Fn(Option<u32>, Ordering) -> Bits) -> Vec<Bits> {
     let first = possible(None, Ordering::Less);
-    let rest = keys.iter().flat_map(|key| {
-        [possible(Some(*key), Ordering::Equal), possible(Some(*key), Ordering::Greater)]
-    });
+    let rest = keys
+        .iter()
+        .flat_map(|key| [possible(Some(*key), Ordering::Equal), possible(Some(*key), Ordering::Greater)]);
     std::iter::once(first).chain(rest).collect()
 }
 

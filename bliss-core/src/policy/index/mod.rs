@@ -215,9 +215,7 @@ impl ArchivedPaths {
         let Some(path) = path else { return &self.other };
         // All texts that the path begins with are also those that the last text before it begins with, or it is one itself.
         let mut next = self.texts.partition_point(|known| known.text.as_bytes() <= path);
-        while let Some((at, known)) =
-            next.checked_sub(1).and_then(|at| Some((at, self.texts.get(at)?)))
-        {
+        while let Some((at, known)) = next.checked_sub(1).and_then(|at| Some((at, self.texts.get(at)?))) {
             if let Some(rest) = path.strip_prefix(known.text.as_bytes()) {
                 return if rest.is_empty() { &known.equal } else { &known.longer };
             }

@@ -355,7 +355,10 @@ fn set_of(most: usize) -> impl Strategy<Value = PolicySet> {
 fn case() -> impl Strategy<Value = Case> {
     let one_of = |values: &[&'static str]| proptest::option::of(prop::sample::select(values.to_vec()));
     let texts = (
-        one_of(&["/", "/a", "/a/", "/a/b", "/a/b/cd", "/a/c", "/aa", "/ab", "/b", "/b/", "/b/c", "", PATHS[0], PATHS[1]]),
+        one_of(&[
+            "/", "/a", "/a/", "/a/b", "/a/b/cd", "/a/c", "/aa", "/ab", "/b", "/b/", "/b/c", "", PATHS[0],
+            PATHS[1],
+        ]),
         one_of(&["GET", "POST", "HEAD"]),
         one_of(&["a.example", "B.Example", "c.example"]),
         one_of(&["curl", "wget", "curl "]),
