@@ -13,7 +13,7 @@ use bliss_store::Client;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 
-use super::{Decision, DecisionFile, Explanation, Input, Simulated};
+use super::{Decision, DecisionFile, DimensionRow, Explanation, Input, Simulated};
 use crate::access_log::parse::{Parser, Record};
 use crate::checkpoint::now_ms;
 use crate::why::{Judge, Why};
@@ -307,17 +307,12 @@ impl Thread {
                 value: part.value,
                 points: (part.points * 100.0).round() / 100.0,
             });
-            let scorer = client.scorer();
-            let (_, statuses) = scorer.looked_up();
-            let dimension = |(index, status): (usize, &bliss_core::score::Status)| {
-                Some((scorer.dimensions().name(index)?.to_owned(), status.as_str().to_owned()))
-            };
             Ok(Explanation {
                 score: explained.scored.score,
                 expected_score: explained.expected_score,
                 features_generation: client.features_generation(),
                 models_generation: client.models_generation(),
-                dimensions: statuses.iter().enumerate().filter_map(dimension).collect(),
+                dimensions: DimensionRow::of(client.scorer(), now),
                 inputs: inputs.collect(),
             })
         });

@@ -33,7 +33,10 @@ fn a_rule_on_trial_is_read_as_nginx_logs_it() {
     let simulated = |more: &str| read(&line(more)).simulated.map(|s| (s.rule, s.action));
     let some = |rule: &str, action: Option<&str>| Some((rule.to_owned(), action.map(str::to_owned)));
     assert_eq!(simulated(r#","bliss_simulated":"on trial: block""#), some("on trial", Some("block")));
-    assert_eq!(simulated(r#","bliss_simulated":"a: b: rate_limit_key""#), some("a: b", Some("rate_limit_key")));
+    assert_eq!(
+        simulated(r#","bliss_simulated":"a: b: rate_limit_key""#),
+        some("a: b", Some("rate_limit_key"))
+    );
     assert_eq!(simulated(r#","bliss_simulated":"a: b""#), some("a: b", None));
     assert_eq!(simulated(r#","bliss_simulated":"""#), None);
 }
