@@ -109,29 +109,44 @@ fn paths_of(rules: &[Rule]) -> Paths {
             _ => None,
         })
         .collect();
-    let texts: Vec<&String> = texts.into_iter().collect();
-    let shorter = |at: usize| {
-        let found = texts[..at].iter().rposition(|other| texts[at].starts_with(other.as_str()));
-        found.map_or(0, |index| u32::try_from(index + 1).unwrap_or(0))
-    };
-    // The conditions that hold for the path that is `text`, or that begins with it and goes on as no other text does.
-    let holds = |condition: &Condition, text: &str, is_longer: bool| match condition {
-        Condition::Path(path) => !is_longer && path == text,
-        Condition::PathPrefix(prefix) => text.starts_with(prefix.as_str()),
+    // The conditions that hold for the path that is `text`, or that begins with it and goes on as no other one does.
+    let holds = |condition: &Condition, text: &[u8], is_longer: bool| match condition {
+        Condition::Path(path) => !is_longer && path.as_bytes() == text,
+        Condition::PathPrefix(prefix) => text.starts_with(prefix.as_bytes()),
         _ => false,
     };
+    let texts: Vec<&[u8]> = texts.into_iter().map(|text| text.as_bytes()).collect();
+    let mut nodes: Vec<PathNode> = Vec::new();
+    // The texts that go through each node, sorted, and how much of them they have in common before it and at it.
+    let mut groups = vec![(texts.as_slice(), 0, 0)];
+    while let Some(&(group, before, depth)) = groups.get(nodes.len()) {
+        let text = group.first().map_or(b"".as_slice(), |text| &text[..depth]);
+        let first_child = groups.len();
+        let longer = &group[group.iter().take_while(|text| text.len() == depth).count()..];
+        for kind in longer.chunk_by(|a, b| a[depth] == b[depth]) {
+            groups.push((kind, depth, common(kind)));
+        }
+        nodes.push(PathNode {
+            text: text[before..].to_vec(),
+            // Nodes are no more than twice the conditions.
+            children: (groups.len() - first_child) as u32,
+            first_child: first_child as u32,
+            equal: clauses.possible(|condition| holds(condition, text, false)),
+            longer: clauses.possible(|condition| holds(condition, text, true)),
+        });
+    }
     Paths {
         looking: clauses.looking(),
         other: clauses.possible(|_| false),
-        texts: (0..texts.len())
-            .map(|at| PathText {
-                text: texts[at].clone(),
-                shorter: shorter(at),
-                equal: clauses.possible(|condition| holds(condition, texts[at], false)),
-                longer: clauses.possible(|condition| holds(condition, texts[at], true)),
-            })
-            .collect(),
+        firsts: nodes.iter().map(|node| node.text.first().copied().unwrap_or(0)).collect(),
+        nodes,
     }
+}
+
+/// How many bytes sorted texts have in common.
+fn common(sorted: &[&[u8]]) -> usize {
+    let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else { return 0 };
+    first.iter().zip(*last).take_while(|(a, b)| a == b).count()
 }
 
 /// The feature that a condition looks at.

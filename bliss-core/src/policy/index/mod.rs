@@ -64,22 +64,27 @@ pub struct Numbers {
     pub(super) cells: Vec<Bits>,
 }
 
-/// Paths and prefixes of paths, sorted.
+/// Paths and prefixes of paths, as a tree of what they have in common: a path is followed from the root, which is the first node.
 #[derive(Archive, Serialize, Clone, Debug, PartialEq)]
 pub struct Paths {
     pub(super) looking: Bits,
+    /// For paths that are not known.
     pub(super) other: Bits,
-    pub(super) texts: Vec<PathText>,
+    /// Children of one node lie side by side, and behind it.
+    pub(super) nodes: Vec<PathNode>,
+    /// The first byte of each node's text.
+    pub(super) firsts: Vec<u8>,
 }
 
 #[derive(Archive, Serialize, Clone, Debug, PartialEq)]
-pub struct PathText {
-    pub(super) text: String,
-    /// Index + 1 of the longest other text that this one begins with, which is before it; 0: none.
-    pub(super) shorter: u32,
-    /// For the path that is this text.
+pub struct PathNode {
+    /// What it adds to the text of its parent.
+    pub(super) text: Vec<u8>,
+    pub(super) children: u32,
+    pub(super) first_child: u32,
+    /// For the path that ends here.
     pub(super) equal: Bits,
-    /// For a longer path that begins with this text and with no longer one.
+    /// For one that goes on as no child does.
     pub(super) longer: Bits,
 }
 
@@ -212,16 +217,27 @@ impl ArchivedNumbers {
 impl ArchivedPaths {
     #[inline]
     fn of(&self, path: Option<&[u8]>) -> &ArchivedBits {
-        let Some(path) = path else { return &self.other };
-        // All texts that the path begins with are also those that the last text before it begins with, or it is one itself.
-        let mut next = self.texts.partition_point(|known| known.text.as_bytes() <= path);
-        while let Some((at, known)) = next.checked_sub(1).and_then(|at| Some((at, self.texts.get(at)?))) {
-            if let Some(rest) = path.strip_prefix(known.text.as_bytes()) {
-                return if rest.is_empty() { &known.equal } else { &known.longer };
+        let (Some(mut rest), Some(mut node)) = (path, self.nodes.first()) else { return &self.other };
+        // Each child takes a byte at least.
+        while let Some(first) = rest.first() {
+            let children = node.children(self.firsts.as_slice());
+            let Some(at) = children.1.iter().position(|byte| byte == first) else { return &node.longer };
+            let Some(child) = self.nodes.get(children.0 + at) else { return &node.longer };
+            match rest.strip_prefix(child.text.as_slice()) {
+                Some(after) if after.len() < rest.len() => (rest, node) = (after, child),
+                _ => return &node.longer,
             }
-            // Ever lower, so that it ends whatever the bytes say.
-            next = usize::try_from(known.shorter.to_native()).map_or(0, |shorter| shorter.min(at));
         }
-        &self.other
+        &node.equal
+    }
+}
+
+impl ArchivedPathNode {
+    /// Where its children begin, and their first bytes.
+    #[inline]
+    fn children<'a>(&self, firsts: &'a [u8]) -> (usize, &'a [u8]) {
+        let native = |n: rkyv::rend::u32_le| usize::try_from(n.to_native()).unwrap_or(usize::MAX);
+        let (from, count) = (native(self.first_child), native(self.children));
+        (from, firsts.get(from..).and_then(|rest| rest.get(..count)).unwrap_or_default())
     }
 }
