@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS bliss_decisions
         expected_score Nullable(UInt8),
         features_generation Nullable(UInt64),
         models_generation Nullable(UInt64),
-        dimensions Array(Tuple(String, String)),
+        dimensions Array(Tuple(name String, status String, age_seconds Nullable(UInt32))),
         inputs Array(Tuple(name String, value String, points Float64, typical Nullable(Float32)))
     ),
     not_explained Nullable(String)

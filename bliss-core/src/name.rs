@@ -42,8 +42,10 @@ impl<const N: usize> Text<N> {
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        // Copied whole from a `str`, so it always is one.
-        self.bytes.get(..usize::from(self.len)).and_then(|b| core::str::from_utf8(b).ok()).unwrap_or_default()
+        let text = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        // SAFETY:
+        // - `set` alone writes bytes and length, and copies a `str` whole
+        unsafe { core::str::from_utf8_unchecked(text) }
     }
 }
 

@@ -2,72 +2,37 @@
 //! nginx scores the next request by them.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+#[path = "nginx/daemon.rs"]
+mod daemon;
 #[path = "nginx/server.rs"]
 mod server;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
 mod support;
 
+use daemon::Daemon;
 use server::{Nginx, can_run, under_load};
-use support::{MANY_REQUESTS, Site, program, wait_until, web_score};
+use support::{MANY_REQUESTS, Site, wait_until, web_score};
 
-/// The daemon, killed when it is dropped.
-struct Daemon(Child);
-
-impl Daemon {
-    /// Starts it on the log of `nginx`; it publishes to `site`, which it makes if need be.
-    fn start(home: &Path, site: &Path, nginx: &Nginx) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let configuration = format!(
-            "directory = {site:?}
-            publish.interval = \"100ms\"
-            admin.listen = \"127.0.0.1:{port}\"
-            checkpoint.directory = \"\"
-            [[origin.access_log]]
-            name = \"traffic\"
-            path = {:?}
-            dimensions = [\"ip\"]
-            windows = true
-            [[model]]
-            name = \"web\"
-            version = \"1\"
-            path = \"web.json\"",
-            nginx.access_log_path()
-        );
-        fs::write(home.join("bliss.toml"), configuration).unwrap();
-        fs::write(home.join("web.json"), model()).unwrap();
-        let log = fs::File::create(home.join("daemon.log")).unwrap();
-        let mut command = Command::new(program("bliss-service"));
-        command.args(["run", "--config"]).arg(home.join("bliss.toml"));
-        Self(command.stdin(Stdio::null()).stderr(log).spawn().unwrap())
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// SIGTERM.
-    fn end(mut self) {
-        let pid = libc::pid_t::try_from(self.0.id()).unwrap();
-        // SAFETY:
-        // - the process is a child of ours that was not waited for, so that the number is its own.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
-        let status = self.0.wait().unwrap();
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The daemon on the log of `nginx`; it publishes to `site`, which it makes if need be.
+fn start(home: &Path, site: &Path, nginx: &Nginx) -> Daemon {
+    fs::write(home.join("web.json"), model()).unwrap();
+    let log = nginx.access_log_path();
+    let configuration = format!(
+        "checkpoint.directory = \"\"
+        [[origin.access_log]]
+        name = \"traffic\"
+        path = {log:?}
+        dimensions = [\"ip\"]
+        windows = true
+        [[model]]
+        name = \"web\"
+        version = \"1\"
+        path = \"web.json\""
+    );
+    Daemon::start(home, site, &configuration)
 }
 
 /// The model `web` of the other tests, as CatBoost exports models to JSON.
@@ -96,7 +61,7 @@ fn a_request_is_scored_by_what_was_published_a_moment_ago() {
     let nginx = Nginx::start(&site, "");
     assert_eq!(nginx.ask("192.0.2.7").header("x-bot-status"), "no snapshot");
 
-    let daemon = Daemon::start(home.path(), &site, &nginx);
+    let daemon = start(home.path(), &site, &nginx);
     let (human, bot) = (web_score(1.0), web_score(1000.0));
     wait_until("scores", || {
         std::thread::sleep(Duration::from_millis(200));
@@ -117,7 +82,7 @@ fn a_request_is_scored_by_what_was_published_a_moment_ago() {
         for _ in 0..3 {
             daemon.take().unwrap().kill();
             std::thread::sleep(Duration::from_millis(300));
-            daemon = Some(Daemon::start(home.path(), &site, &nginx));
+            daemon = Some(start(home.path(), &site, &nginx));
             std::thread::sleep(Duration::from_millis(700));
         }
     });

@@ -2,6 +2,7 @@
 
 use super::compiled::{self, *};
 use super::exceptions::{EXCEPTION_RULE, MAX_HEADER_BYTES};
+use super::index::Index;
 use super::source;
 use crate::schema::MAX_NAME_BYTES;
 use bliss_catboost::category_hash;
@@ -57,7 +58,9 @@ impl source::Policy {
                 .map_err(|text| at_policy(format!("on_unscored: {text}")))?,
             None => compiled::Outcome { action: Action::Allow, status: 0, header: None },
         };
-        let compiled = Compiled { name: self.name.clone(), on_unscored, sources: compiler.sources, rules };
+        let index = Index::of(&rules);
+        let compiled =
+            Compiled { name: self.name.clone(), on_unscored, sources: compiler.sources, rules, index };
         let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&compiled).map_err(|e| at_policy(e.to_string()))?;
         PolicyRef::open(&bytes).map_err(|_| {
             at_policy(format!(

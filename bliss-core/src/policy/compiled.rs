@@ -4,6 +4,8 @@
 use rkyv::rancor::Failure;
 use rkyv::{Archive, Serialize};
 
+use super::index::Index;
+
 /// The most rules of a policy.
 pub const MAX_RULES: usize = 256;
 /// The most conditions of a policy.
@@ -11,7 +13,7 @@ pub const MAX_CONDITIONS: usize = 8192;
 /// The most features and values that a policy refers to.
 pub const MAX_SOURCES: usize = 256;
 /// The most bytes of a compiled policy.
-pub const MAX_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = 1 << 22;
 /// The percentage of all, in parts of 2^32.
 pub const ALL: u64 = 1 << 32;
 
@@ -55,6 +57,8 @@ pub struct Compiled {
     pub on_unscored: Outcome,
     pub sources: Vec<Source>,
     pub rules: Vec<Rule>,
+    /// Which of the rules may hold.
+    pub index: Index,
 }
 
 #[derive(Archive, Serialize, Clone, Debug, PartialEq)]
@@ -124,7 +128,8 @@ pub struct PolicyRef<'a> {
 }
 
 impl<'a> PolicyRef<'a> {
-    /// Checks `bytes`, without allocating: layout, limits, order of stages, and that exempt requests are allowed.
+    /// Checks `bytes`, without allocating: layout, limits, order of stages, and that exempt requests are allowed. That the
+    /// index fits the rules is not checked.
     ///
     /// # Errors
     /// Anything is not as the compiler makes it.
@@ -145,7 +150,8 @@ impl<'a> PolicyRef<'a> {
         }
         let within = policy.rules.len() <= MAX_RULES
             && policy.sources.len() <= MAX_SOURCES
-            && conditions <= MAX_CONDITIONS;
+            && conditions <= MAX_CONDITIONS
+            && policy.index.is_sound();
         if within { Ok(Self { policy }) } else { Err(PolicyError) }
     }
 
@@ -161,9 +167,17 @@ impl<'a> PolicyRef<'a> {
 
     /// Whether a rule looks at the path.
     pub fn has_paths(&self) -> bool {
-        let mut conditions =
-            self.policy.rules.iter().flat_map(|rule| rule.clauses.iter().flat_map(|c| c.iter()));
-        conditions.any(|c| matches!(c, ArchivedCondition::Path(_) | ArchivedCondition::PathPrefix(_)))
+        self.policy.index.has_paths()
+    }
+
+    /// Whether a rule looks at the method.
+    pub fn has_methods(&self) -> bool {
+        self.policy.index.has_methods()
+    }
+
+    /// Whether a rule looks at the host.
+    pub fn has_hosts(&self) -> bool {
+        self.policy.index.has_hosts()
     }
 
     /// Whether a rule is for some of the clients only.

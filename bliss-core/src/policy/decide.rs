@@ -76,7 +76,8 @@ impl<'p> PolicyRef<'p> {
             return Verdict::allow("off");
         }
         let mut simulated = None;
-        for rule in self.policy.rules.iter() {
+        let candidates = self.policy.index.candidates(facts, &value);
+        for rule in candidates.map_while(|index| self.policy.rules.get(index)) {
             if rule.stage > ArchivedStage::Exempt
                 && let Some(exception) = exception.take()
             {

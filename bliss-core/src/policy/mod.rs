@@ -5,6 +5,7 @@
 //! | `source` (feature `build`) | a policy as an operator writes it |
 //! | `compile` (feature `build`) | from there to the archive that workers read in place |
 //! | [`compiled`] | that archive, and its checks |
+//! | `index` | which rules may hold, found without asking each |
 //! | [`decide`] | the decision for one request, without allocation |
 //! | [`path`] | paths as they are compared |
 //! | [`exceptions`] | what is done with an address, a network or a user agent until a time |
@@ -16,6 +17,7 @@ pub mod compile;
 pub mod compiled;
 pub mod decide;
 pub mod exceptions;
+mod index;
 pub mod path;
 #[cfg(feature = "build")]
 pub mod source;

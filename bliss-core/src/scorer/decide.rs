@@ -195,12 +195,12 @@ impl Scorer {
             decided.allow(answer, NoPolicy::BadPolicy);
             return answer;
         };
-        let told = bound.facts(request, policy.has_shares || bound.exceptions().is_some());
+        let told = bound.facts(&policy, request);
         let client = ClientBytes::of(told.address);
         let exceptions = bound.exceptions().and_then(|layout| layout.of(bytes));
         let facts = Facts {
             score: answer.outcome.ok().map(|scored| scored.score),
-            path: told.path.filter(|_| policy.has_paths).and_then(|raw| normalize(raw, path)),
+            path: told.path.and_then(|raw| normalize(raw, path)),
             method: told.method,
             host: told.host,
             client: client.bytes(),

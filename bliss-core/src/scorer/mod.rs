@@ -236,6 +236,14 @@ impl Scorer {
         (self.buffers.values.get(..self.dimensions.width()).unwrap_or_default(), self.last().1)
     }
 
+    /// How old the row of dimension `index`, which the last call looked up at time `now`, was then, in seconds; 0 of one from later.
+    /// `None` where there was none.
+    pub fn row_age_seconds(&self, index: usize, now: u32) -> Option<u32> {
+        let has_row = matches!(self.last().1.get(index)?, Status::Fresh | Status::Stale);
+        let updated_at = self.buffers.updated_at.get(index).filter(|_| has_row)?;
+        Some(now.saturating_sub(*updated_at))
+    }
+
     /// Scores `request` with the active model of `route`, on the features and the models bound last, and evaluates the
     /// route's shadow models on the same values: [`Self::shadows`] tells what they say.
     ///

@@ -38,8 +38,10 @@ pub struct BoundPolicy {
     section: (usize, usize),
     sources: (usize, usize),
     pub(super) needs: Needs,
-    pub(super) has_paths: bool,
-    pub(super) has_shares: bool,
+    has_paths: bool,
+    has_methods: bool,
+    has_hosts: bool,
+    has_shares: bool,
 }
 
 impl BoundPolicy {
@@ -143,6 +145,8 @@ impl BoundPolicies {
                 sources: (self.sources.len(), policy.sources().len()),
                 needs: Needs::default(),
                 has_paths: policy.has_paths(),
+                has_methods: policy.has_methods(),
+                has_hosts: policy.has_hosts(),
                 has_shares: policy.has_shares(),
             };
             for (name, is_category, is_optional) in policy.sources() {
@@ -211,9 +215,9 @@ impl BoundPolicies {
         self.exceptions.is_some()
     }
 
-    /// What policies look at of a request; its address only if they do.
+    /// What `policy` and exceptions look at of a request; what they do not look at is not told.
     #[inline]
-    pub(super) fn facts<'a>(&self, request: &Request<'a>, wants_address: bool) -> RequestFacts<'a> {
+    pub(super) fn facts<'a>(&self, policy: &BoundPolicy, request: &Request<'a>) -> RequestFacts<'a> {
         let value = |index: Option<usize>| request.attribute(index?);
         let text = |index: Option<usize>| match value(index)? {
             Value::Text(text) | Value::Binary(text) => Some(text),
@@ -226,12 +230,14 @@ impl BoundPolicies {
                 other => Address::of_bytes(Canonical::new(AttributeKind::Ip, other)?.bytes()),
             }
         };
+        let has_exceptions = self.exceptions.is_some();
+        let looked_at = |is_looked_at: bool, index: Option<usize>| text(index.filter(|_| is_looked_at));
         RequestFacts {
-            address: if wants_address { address() } else { None },
-            path: text(self.facts.path).and_then(http::path),
-            method: text(self.facts.method).and_then(http::method),
-            host: text(self.facts.host).and_then(http::host),
-            user_agent: text(self.facts.user_agent).and_then(http::header),
+            address: if has_exceptions || policy.has_shares { address() } else { None },
+            path: looked_at(policy.has_paths, self.facts.path).and_then(http::path),
+            method: looked_at(policy.has_methods, self.facts.method).and_then(http::method),
+            host: looked_at(policy.has_hosts, self.facts.host).and_then(http::host),
+            user_agent: looked_at(has_exceptions, self.facts.user_agent).and_then(http::header),
         }
     }
 

@@ -64,6 +64,8 @@ pub(crate) struct Buffers {
     pub(crate) values: Box<[f32]>,
     /// How each dimension answered.
     pub(crate) statuses: [Status; MAX_DIMENSIONS],
+    /// When the row of each dimension that is fresh or stale was made, in seconds since the Unix epoch.
+    pub(crate) updated_at: [u32; MAX_DIMENSIONS],
     states: [LookupState; BATCH],
     addresses: [Option<Address>; BATCH],
 }
@@ -73,6 +75,7 @@ impl Buffers {
         Self {
             values: vec![0.0; values].into(),
             statuses: [Status::Unused; MAX_DIMENSIONS],
+            updated_at: [0; MAX_DIMENSIONS],
             states: [LookupState::NO_KEY; BATCH],
             addresses: [None; BATCH],
         }
@@ -172,8 +175,9 @@ fn run_passes(
     buffers: &mut Buffers,
 ) {
     let Lookup { entries, prefixes, features, clock, defaults } = lookup;
-    let Buffers { values, statuses, states, addresses } = buffers;
-    for (batch, (entries, statuses)) in entries.chunks(BATCH).zip(statuses.chunks_mut(BATCH)).enumerate() {
+    let Buffers { values, statuses, updated_at, states, addresses } = buffers;
+    let answers = statuses.chunks_mut(BATCH).zip(updated_at.chunks_mut(BATCH));
+    for (batch, (entries, (statuses, updated_at))) in entries.chunks(BATCH).zip(answers).enumerate() {
         let first = batch * BATCH;
         let prefixes = || {
             let of_batch = prefixes.iter().map(move |entry| (entry.dimension.wrapping_sub(first), entry));
@@ -223,10 +227,12 @@ fn run_passes(
                 prefetch(features, offset + entry.locator.stride - 1);
             }
         }
-        for ((entry, state), status) in entries.iter().zip(&*states).zip(statuses) {
+        let answers = statuses.iter_mut().zip(updated_at);
+        for ((entry, state), (status, updated_at)) in entries.iter().zip(&*states).zip(answers) {
             let Some(values) = values.get_mut(entry.range()) else { continue };
             match Row::at(features, state.offset, state.key, entry.columns as usize) {
                 Some(row) => {
+                    *updated_at = row.updated_at;
                     *status = clock.classify(row.updated_at, entry.max_age_seconds);
                     if entry.drops_stale && *status == Status::Stale {
                         copy_columns(defaults.get(entry.range()).unwrap_or_default(), values);

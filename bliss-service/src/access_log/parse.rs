@@ -47,6 +47,8 @@ pub struct Record<'a> {
     pub status: u16,
     /// Whether a decision of ours answered the request, such as a 403 for a low score, and not the server.
     pub own_answer: bool,
+    /// Whether a rule of ours said more than to let it through, or would have if it were not simulated.
+    pub is_noted: bool,
 }
 
 /// What a log tells of a request beyond the combined format, and whether it tells what that has.
@@ -142,6 +144,7 @@ impl Partial {
             told: Told::default(),
             status: 0,
             own_answer: false,
+            is_noted: false,
         }
     }
 }

@@ -10,7 +10,7 @@ mod show;
 mod watch;
 
 pub use file::{DecisionFile, FILE_NAME};
-pub use record::{Decision, Explanation, Input, Simulated};
+pub use record::{Decision, DimensionRow, Explanation, Input, Simulated};
 pub use show::{Options as ShowOptions, run as show};
 pub(crate) use show::{Source, plain};
 pub use watch::{DecisionCounts, DecisionOptions, LogWatch, Watch};

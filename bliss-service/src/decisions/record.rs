@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use bliss_core::score::Status;
+use bliss_core::scorer::Scorer;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -66,10 +68,49 @@ pub struct Explanation {
     pub features_generation: Option<u64>,
     /// Generation of the models.
     pub models_generation: Option<u64>,
-    /// For each dimension whether it had a row: `fresh`, `stale`, `missing`, `absent` or `unused`.
-    pub dimensions: Vec<(String, String)>,
+    /// The dimensions, in the order of the schema.
+    pub dimensions: Vec<DimensionRow>,
     /// The inputs with the largest parts, the largest first.
     pub inputs: Vec<Input>,
+}
+
+/// What a dimension had of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DimensionRow {
+    /// Its name.
+    pub name: String,
+    /// Whether it had a row: `fresh`, `stale`, `missing`, `absent` or `unused`.
+    pub status: String,
+    /// How old the row was, in seconds.
+    pub age_seconds: Option<u32>,
+}
+
+impl DimensionRow {
+    /// The rows that the request which was looked up or scored last at time `now` had.
+    pub fn of(scorer: &Scorer, now: u32) -> Vec<Self> {
+        let (_, statuses) = scorer.looked_up();
+        let row = |(index, status): (usize, &Status)| {
+            Some(Self {
+                name: scorer.dimensions().name(index)?.to_owned(),
+                status: status.as_str().to_owned(),
+                age_seconds: scorer.row_age_seconds(index, now),
+            })
+        };
+        statuses.iter().enumerate().filter_map(row).collect()
+    }
+
+    /// All of them in a line.
+    pub fn line(rows: &[Self]) -> String {
+        rows.iter().map(Self::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl std::fmt::Display for DimensionRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, status, age_seconds } = self;
+        write!(f, "{name} {status}")?;
+        age_seconds.map_or(Ok(()), |age| write!(f, " ({age} s old)"))
+    }
 }
 
 /// An input of the model and its part of the score.
@@ -144,7 +185,11 @@ pub(crate) mod tests {
                 expected_score: 50,
                 features_generation: Some(7),
                 models_generation: Some(1),
-                dimensions: vec![("ip".into(), "fresh".into())],
+                dimensions: vec![DimensionRow {
+                    name: "ip".into(),
+                    status: "fresh".into(),
+                    age_seconds: Some(3),
+                }],
                 inputs: vec![
                     Input {
                         name: "ip.requests_1h".into(),

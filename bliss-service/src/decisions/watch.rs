@@ -13,7 +13,7 @@ use bliss_store::Client;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 
-use super::{Decision, DecisionFile, Explanation, Input, Simulated};
+use super::{Decision, DecisionFile, DimensionRow, Explanation, Input, Simulated};
 use crate::access_log::parse::{Parser, Record};
 use crate::checkpoint::now_ms;
 use crate::why::{Judge, Why};
@@ -119,7 +119,7 @@ impl LogWatch {
         let Watch { lines, counts, sample_one_in } = &self.watch;
         self.seen += 1;
         let is_sampled = *sample_one_in > 0 && self.seen.is_multiple_of(*sample_one_in);
-        let is_decision = record.own_answer || is_sampled;
+        let is_decision = record.is_noted || is_sampled;
         if !is_decision && !self.seen.is_multiple_of(TYPICAL_ONE_IN) {
             return;
         }
@@ -155,6 +155,17 @@ fn shortened(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..MAX_TEXT).unwrap_or(bytes)).into_owned()
 }
 
+impl Simulated {
+    /// The rule, and its action in a field of its own, or behind the rule as examples/nginx logs it: `rule: action`.
+    fn read(told: String, action: Option<String>) -> Self {
+        const ACTIONS: [&str; 6] = ["allow", "observe", "tag", "rate_limit_key", "challenge", "block"];
+        match told.rsplit_once(": ").filter(|(_, last)| action.is_none() && ACTIONS.contains(last)) {
+            Some((rule, action)) => Self { rule: rule.to_owned(), action: Some(action.to_owned()) },
+            None => Self { rule: told, action },
+        }
+    }
+}
+
 impl Decision {
     /// From a line of a log, and the request that it is about.
     fn read(line: &[u8], record: &Record<'_>) -> Self {
@@ -174,9 +185,7 @@ impl Decision {
             route: told.get("route").unwrap_or_else(|| DEFAULT_ROUTE.to_owned()),
             action: told.get("action").unwrap_or_else(|| own.to_owned()),
             rule: told.get("rule"),
-            simulated: told
-                .get("simulated")
-                .map(|rule| Simulated { rule, action: told.get("simulated_action") }),
+            simulated: told.get("simulated").map(|rule| Simulated::read(rule, told.get("simulated_action"))),
             score,
             unscored: told.get("status").filter(|status| status != "scored" && score.is_none()),
             model: told.get("model"),
@@ -298,17 +307,12 @@ impl Thread {
                 value: part.value,
                 points: (part.points * 100.0).round() / 100.0,
             });
-            let scorer = client.scorer();
-            let (_, statuses) = scorer.looked_up();
-            let dimension = |(index, status): (usize, &bliss_core::score::Status)| {
-                Some((scorer.dimensions().name(index)?.to_owned(), status.as_str().to_owned()))
-            };
             Ok(Explanation {
                 score: explained.scored.score,
                 expected_score: explained.expected_score,
                 features_generation: client.features_generation(),
                 models_generation: client.models_generation(),
-                dimensions: statuses.iter().enumerate().filter_map(dimension).collect(),
+                dimensions: DimensionRow::of(client.scorer(), now),
                 inputs: inputs.collect(),
             })
         });

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::decisions::{Decision, Explanation, Input, Source, plain};
+use crate::decisions::{Decision, DimensionRow, Explanation, Input, Source, plain};
 use crate::output;
 use crate::why::number;
 
@@ -92,8 +92,7 @@ fn explain(text: &mut String, explanation: &Explanation) -> std::fmt::Result {
         let typical = typical.map_or("?".to_owned(), number);
         writeln!(text, "{points:>+8.1}  {name:<44} {value:>12}  {typical:>14}")?;
     }
-    let rows = dimensions.iter().map(|(name, status)| format!("{name} {status}"));
-    writeln!(text, "\nrows: {}", rows.collect::<Vec<_>>().join(", "))
+    writeln!(text, "\nrows: {}", DimensionRow::line(dimensions))
 }
 
 #[cfg(test)]
@@ -120,7 +119,7 @@ mod tests {
             "score 4 by model default, version 1",
             "explained by features 7 and models 1: score 5, and 50 of",
             "ip.requests_1h                                        900               3",
-            "rows: ip fresh",
+            "rows: ip fresh (3 s old)",
             "blissctl allow 192.0.2.7",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");

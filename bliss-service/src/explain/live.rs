@@ -18,7 +18,7 @@ use bliss_store::Client;
 use super::Options;
 use crate::checkpoint::now_ms;
 use crate::config::Config;
-use crate::decisions::{Source, plain};
+use crate::decisions::{DimensionRow, Source, plain};
 use crate::output;
 use crate::why::{Judge, Part, Why, number};
 
@@ -135,7 +135,7 @@ fn describe(
         Err(_) if outcome.is_err() => {}
         Err(error) => writeln!(text, "not explained: {error}")?,
     }
-    write_rows(&mut text, client.scorer())?;
+    write_rows(&mut text, client.scorer(), now)?;
     let (features, models) = (client.features_generation(), client.models_generation());
     let generation =
         |generation: Option<u64>| generation.map_or("none".to_owned(), |generation| generation.to_string());
@@ -192,15 +192,11 @@ fn name(action: Action) -> &'static str {
     }
 }
 
-/// Whether dimensions had rows, and what lists and the crawlers' dimension say.
-fn write_rows(text: &mut String, scorer: &Scorer) -> std::fmt::Result {
+/// Whether dimensions had rows and how old they were, and what lists and the crawlers' dimension say.
+fn write_rows(text: &mut String, scorer: &Scorer, now: u32) -> std::fmt::Result {
     let (values, statuses) = scorer.looked_up();
     let dimensions = scorer.dimensions();
-    let rows = statuses
-        .iter()
-        .enumerate()
-        .filter_map(|(index, status)| Some(format!("{} {}", dimensions.name(index)?, status.as_str())));
-    writeln!(text, "\nrows: {}", rows.collect::<Vec<_>>().join(", "))?;
+    writeln!(text, "\nrows: {}", DimensionRow::line(&DimensionRow::of(scorer, now)))?;
     let has_row = |name: &str| {
         let index = (0..dimensions.len()).find(|index| dimensions.name(*index) == Some(name));
         index

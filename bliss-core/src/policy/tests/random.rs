@@ -206,6 +206,8 @@ fn naive_holds(rule: &Rule, stage: usize, case: &Case) -> bool {
             ("a.n != 2", Some(n)) => n != 2,
             ("a.n = 1 or missing", n) => n.is_none_or(|n| n == 1),
             ("a.n missing", n) => n.is_none(),
+            ("a.n >= -1", Some(n)) => n >= -1,
+            ("a.n < 2.5", Some(n)) => f32::from(n) < 2.5,
             _ => false,
         };
     }
@@ -243,10 +245,15 @@ fn rule(stage: usize) -> impl Strategy<Value = Rule> {
         "a.n != 2",
         "a.n = 1 or missing",
         "a.n missing",
+        "a.n >= -1",
+        "a.n < 2.5",
         "b.gone != 1",
         "b.gone missing",
     ];
-    let paths = (text(&["/", "/a", PATHS[1]]), text(&["/a", "/b/", "/.well"]));
+    let paths = (
+        text(&["/", "/a", "/a/b", "/b/", PATHS[1]]),
+        text(&["/", "/a", "/a/b", "/a/b/c", "/ab", "/b/", "/.well"]),
+    );
     let texts = (text(&["GET", "POST"]), text(&["a.example", "b.example"]), text(&when));
     let states = [CrawlerState::None, CrawlerState::Claimed, CrawlerState::Verified, CrawlerState::Fake];
     let features =
@@ -291,9 +298,9 @@ fn rule(stage: usize) -> impl Strategy<Value = Rule> {
     )
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
-    let rules = |stage: usize| {
-        proptest::collection::vec(rule(stage), 0..4).prop_map(move |mut rules| {
+fn policy(most: usize) -> impl Strategy<Value = Policy> {
+    let rules = move |stage: usize| {
+        proptest::collection::vec(rule(stage), 0..most).prop_map(move |mut rules| {
             rules.iter_mut().enumerate().for_each(|(i, rule)| rule.name = format!("{stage}-{i}"));
             rules
         })
@@ -332,7 +339,12 @@ fn exceptions() -> impl Strategy<Value = Vec<Exception>> {
 }
 
 fn set() -> impl Strategy<Value = PolicySet> {
-    (policy(), exceptions(), prop::bool::weighted(0.05)).prop_map(|(policy, exceptions, off)| PolicySet {
+    set_of(4)
+}
+
+/// Of policies with fewer rules than `most` in a stage.
+fn set_of(most: usize) -> impl Strategy<Value = PolicySet> {
+    (policy(most), exceptions(), prop::bool::weighted(0.05)).prop_map(|(policy, exceptions, off)| PolicySet {
         off,
         policies: vec![policy],
         routes: vec![("default".into(), "p".into())],
@@ -343,7 +355,10 @@ fn set() -> impl Strategy<Value = PolicySet> {
 fn case() -> impl Strategy<Value = Case> {
     let one_of = |values: &[&'static str]| proptest::option::of(prop::sample::select(values.to_vec()));
     let texts = (
-        one_of(&["/", "/a", "/ab", "/b", "/b/c", PATHS[0], PATHS[1]]),
+        one_of(&[
+            "/", "/a", "/a/", "/a/b", "/a/b/cd", "/a/c", "/aa", "/ab", "/b", "/b/", "/b/c", "", PATHS[0],
+            PATHS[1],
+        ]),
         one_of(&["GET", "POST", "HEAD"]),
         one_of(&["a.example", "B.Example", "c.example"]),
         one_of(&["curl", "wget", "curl "]),
@@ -389,6 +404,16 @@ proptest! {
             let found = case.ask(policies, "");
             prop_assert!(!found.rule.is_empty());
             prop_assert_eq!(found, naive(&set, &case), "{:?}", case);
+        }
+    }
+
+    /// More rules than one word of a set of them has bits.
+    #[test]
+    fn p5_large_policies_decide_as_the_naive_interpreter(set in set_of(50), cases in cases()) {
+        let bytes = set.pack().unwrap();
+        let policies = PoliciesRef::open(&bytes).unwrap();
+        for case in cases {
+            prop_assert_eq!(case.ask(policies, ""), naive(&set, &case), "{:?}", case);
         }
     }
 

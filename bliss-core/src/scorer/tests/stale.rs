@@ -36,6 +36,8 @@ fn a_stale_row_is_used_or_counts_as_none_or_leaves_the_request_unscored() {
         let features = bench.features.clone();
         let found = bench.scorer.look_up(&features, &request, NOW);
         assert_eq!(found, ([value, 9.0].as_slice(), [status, Status::Fresh].as_slice()), "{on_stale:?}");
+        let ages = [0, 1, 2].map(|index| bench.scorer.row_age_seconds(index, NOW));
+        assert_eq!(ages, [u32::try_from(age).ok(), Some(0), None]);
 
         let answer = bench.score(&request, "");
         let raw = |outcome: Result<crate::score::Scored, Unscored>| outcome.map(|s| s.bot_probability);
@@ -55,6 +57,7 @@ fn a_row_that_is_missing_is_not_stale() {
     let mut bench = bench(OnStale::Unscored, 601);
     let request = bench.request(&[("ip", "198.51.100.7".into())]);
     assert_eq!(bench.score(&request, "").outcome.unwrap().bot_probability, sigmoid(0.0));
+    assert_eq!(bench.scorer.row_age_seconds(0, NOW), None);
 }
 
 /// The rule follows the schema that is bound.

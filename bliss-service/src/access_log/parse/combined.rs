@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::values::{combined_time, ip, own_answer, status};
+use super::values::{combined_time, ip, is_noted, own_answer, status};
 use super::{Malformed, ParseError, Partial, Record, Told, split_request};
 
 /// Length of `[17/May/2015:10:05:03 +0000]`.
@@ -37,6 +37,8 @@ fn fields<'a>(line: &'a [u8], partial: &mut Option<Partial>) -> Result<Record<'a
     let user_agent = rest.quoted().ok_or(expected("the quoted user agent, and a space or the line's end"))?;
     let (method, target) = split_request(request);
     let status = status(status_text)?;
+    let action = ACTIONS.iter().find_map(|name| rest.0.strip_prefix(*name));
+    let action = action.map(until_space).unwrap_or_default();
     Ok(Record {
         time_ms,
         ip,
@@ -51,10 +53,8 @@ fn fields<'a>(line: &'a [u8], partial: &mut Option<Partial>) -> Result<Record<'a
         host: host.map(Cow::Owned),
         told: Told { user_agent: true, referrer: true, ..Told::default() },
         status,
-        own_answer: ACTIONS
-            .iter()
-            .find_map(|name| rest.0.strip_prefix(*name))
-            .is_some_and(|action| own_answer(until_space(action), status)),
+        own_answer: own_answer(action, status),
+        is_noted: is_noted(action),
     })
 }
 

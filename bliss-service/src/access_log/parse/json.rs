@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use bliss_core::http;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::values::{any_time, epoch_seconds, field, ip, own_answer, status};
+use super::values::{any_time, epoch_seconds, field, ip, is_noted, own_answer, status};
 use super::{Header, Malformed, ParseError, Partial, Record, Told, split_request, with};
 
 /// What a field of a JSON line means.
@@ -57,6 +57,8 @@ pub enum FieldKind {
     /// What our decision did with the request: absent, empty, `-`, `allow`, `observe` or `tag` if it was served, else for instance
     /// `block`.
     BotAction,
+    /// What a simulated rule would have done: absent, empty or `-` for nothing.
+    Simulated,
 }
 
 /// Field names that are known without configuration, the preferred name of each kind first. Those with dots are Caddy's.
@@ -114,6 +116,8 @@ const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("request.headers.Sec-Ch-Ua-Platform", FieldKind::SecChUaPlatform),
     ("bliss_action", FieldKind::BotAction),
     ("bot_action", FieldKind::BotAction),
+    ("bliss_simulated", FieldKind::Simulated),
+    ("bot_simulated", FieldKind::Simulated),
 ];
 
 /// An object with all headers of the request: one that is not in it the request does not have.
@@ -213,6 +217,7 @@ struct Found<'t> {
     request: Best<Cow<'t, [u8]>>,
     host: Best<Cow<'t, [u8]>>,
     action: Best<Cow<'t, [u8]>>,
+    simulated: Best<Cow<'t, [u8]>>,
     scheme: Best<Cow<'t, [u8]>>,
     headers: [Best<Cow<'t, [u8]>>; Header::COUNT],
     has_all_headers: bool,
@@ -248,6 +253,7 @@ impl<'t> Found<'t> {
                     FieldKind::Request => &mut self.request,
                     FieldKind::Host => &mut self.host,
                     FieldKind::BotAction => &mut self.action,
+                    FieldKind::Simulated => &mut self.simulated,
                     FieldKind::Scheme => &mut self.scheme,
                     FieldKind::Accept => self.header(Header::Accept),
                     FieldKind::AcceptLanguage => self.header(Header::AcceptLanguage),
@@ -287,6 +293,7 @@ impl<'t> Found<'t> {
             }
             host
         });
+        let action = self.action.value.as_deref().unwrap_or_default();
         let has_all_headers = self.has_all_headers;
         let (user_agent, referrer) = (taken(self.user_agent), taken(self.referrer));
         let told = Told {
@@ -306,7 +313,8 @@ impl<'t> Found<'t> {
             host,
             told,
             status,
-            own_answer: self.action.value.is_some_and(|action| own_answer(&action, status)),
+            own_answer: own_answer(action, status),
+            is_noted: is_noted(action) || is_noted(self.simulated.value.as_deref().unwrap_or_default()),
         })
     }
 }

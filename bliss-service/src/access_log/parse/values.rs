@@ -32,6 +32,11 @@ pub(super) fn own_answer(action: &[u8], status: u16) -> bool {
     !["allow", "observe", "tag"].iter().any(|served| action.eq_ignore_ascii_case(served.as_bytes()))
 }
 
+/// Whether a rule said more of a request than to let it through, by the action that the log has.
+pub(super) fn is_noted(action: &[u8]) -> bool {
+    bliss_core::http::header(action).is_some_and(|action| !action.eq_ignore_ascii_case(b"allow"))
+}
+
 fn digits(text: &[u8]) -> Option<u32> {
     if text.is_empty() || text.len() > 9 {
         return None;

@@ -29,6 +29,36 @@ fn what_the_web_server_logs_of_a_decision_is_read() {
 }
 
 #[test]
+fn a_rule_on_trial_is_read_as_nginx_logs_it() {
+    let simulated = |more: &str| read(&line(more)).simulated.map(|s| (s.rule, s.action));
+    let some = |rule: &str, action: Option<&str>| Some((rule.to_owned(), action.map(str::to_owned)));
+    assert_eq!(simulated(r#","bliss_simulated":"on trial: block""#), some("on trial", Some("block")));
+    assert_eq!(
+        simulated(r#","bliss_simulated":"a: b: rate_limit_key""#),
+        some("a: b", Some("rate_limit_key"))
+    );
+    assert_eq!(simulated(r#","bliss_simulated":"a: b""#), some("a: b", None));
+    assert_eq!(simulated(r#","bliss_simulated":"""#), None);
+}
+
+#[test]
+fn what_a_rule_said_is_a_decision_and_what_was_let_through_is_none() {
+    let is_noted = |more: &str| Parser::default().parse(line(more).as_bytes()).unwrap().is_noted;
+    for more in [
+        r#","bliss_action":"block""#,
+        r#","bliss_action":"tag""#,
+        r#","bot_action":"observe""#,
+        r#","bliss_action":"rate_limit_key""#,
+        r#","bliss_action":"allow","bliss_simulated":"trial: block""#,
+    ] {
+        assert!(is_noted(more), "{more}");
+    }
+    for more in ["", r#","bliss_action":"allow""#, r#","bliss_action":"-","bliss_simulated":"""#] {
+        assert!(!is_noted(more), "{more}");
+    }
+}
+
+#[test]
 fn what_is_not_logged_is_not_made_up() {
     let decision = read(&line(r#","bot_action":"block","bot_score":"","bot_status":"no models""#));
     assert_eq!((decision.action.as_str(), decision.route.as_str()), ("block", "default"));

@@ -52,6 +52,7 @@ fn round_trip(rows: &[Given]) {
             told: Told::default(),
             status: ip[0].into(),
             own_answer: ip[1] > 100,
+            is_noted: false,
         };
         let values = [f32::from_bits(*hash)];
         let row = Row {
