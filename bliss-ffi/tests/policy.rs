@@ -18,7 +18,7 @@ mod policy;
 #[path = "support/mod.rs"]
 mod support;
 
-use policy::{Decided, vectors};
+use policy::{Decided, vectors_of};
 
 const ACTIONS: [&str; 6] = ["allow", "observe", "tag", "rate_limit_key", "challenge", "block"];
 
@@ -80,7 +80,7 @@ fn p5_vectors_of_decisions_through_c() {
     let now = support::now();
     let mut publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
     let handle = open(directory.path());
-    for (generation, vector) in vectors().iter().enumerate() {
+    for (generation, vector) in vectors_of(&publisher, now).iter().enumerate() {
         policy::publish(&mut publisher, vector, now);
         for case in &vector.requests {
             let (decision, answer) = ask(handle, &case.request, &case.route, now);

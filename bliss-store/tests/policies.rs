@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bliss_core::attribute::Value;
 use bliss_core::build::{PolicySet, Subject};
 use bliss_core::http::HttpRequest;
+use bliss_core::pass::Pass;
 use bliss_core::policy::compiled::Action;
 use bliss_core::policy::source::{Policy, Rule};
 use bliss_core::request::Request;
@@ -17,7 +18,7 @@ use bliss_store::{Client, ClientError, PublishOptions, Publisher};
 #[path = "../../bliss-ffi/tests/support/policy.rs"]
 mod support;
 
-use support::{Decided, publish_model, publisher, vectors};
+use support::{Decided, publish_model, publisher, vectors_of};
 
 fn now() -> u32 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32
@@ -52,7 +53,7 @@ fn p5_vectors_of_decisions() {
     let mut publisher = publisher(directory.path(), &PublishOptions::default(), now);
     let mut client = Client::open(directory.path()).unwrap();
     let id = client.names().http().unwrap();
-    for vector in vectors() {
+    for vector in vectors_of(&publisher, now) {
         support::publish(&mut publisher, &vector, now);
         for case in &vector.requests {
             let field = |name: &str| case.request.get(name).map(|value| value.as_bytes());
@@ -63,6 +64,7 @@ fn p5_vectors_of_decisions() {
                 target: field("target"),
                 host: field("host"),
                 user_agent: field("user_agent"),
+                pass: field("pass").map(Pass::Cookie),
                 ..HttpRequest::default()
             };
             request.set_http(&id, http);

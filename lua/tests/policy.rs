@@ -11,7 +11,7 @@ mod state;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
 mod support;
 
-use policy::{Case, Decided, Vector, vectors};
+use policy::{Case, Decided, Vector, vectors, vectors_of};
 use server::{Nginx, can_run};
 use state::{lua, run};
 use support::{now, wait_until};
@@ -50,7 +50,7 @@ fn p5_vectors_of_decisions_through_lua() {
     let mut publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
     let lua = lua(directory.path());
     run::<()>(&lua, OPEN);
-    for (generation, vector) in vectors().iter().enumerate() {
+    for (generation, vector) in vectors_of(&publisher, now).iter().enumerate() {
         policy::publish(&mut publisher, vector, now);
         for case in &vector.requests {
             let request = lua.create_table_from(case.request.iter().map(|(n, v)| (n.as_str(), v.as_str())));
@@ -134,8 +134,9 @@ fn f1_decisions_use_no_memory_in_lua() {
 /// As a browser sends it.
 fn bytes(case: &Case) -> Vec<u8> {
     let field = |name: &str| case.request.get(name).map_or("", String::as_str);
+    let cookie = case.request.get("pass").map_or(String::new(), |pass| format!("Cookie: bliss_pass={pass}\r\n"));
     format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nX-Client: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nX-Client: {}\r\n{cookie}Content-Length: 0\r\nConnection: close\r\n\r\n",
         field("method"),
         field("target"),
         field("host"),
@@ -194,7 +195,7 @@ fn p5_vectors_of_decisions_through_nginx() {
     let mut publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
     let nginx = Nginx::start(directory.path(), "");
     wait_until("both workers", || nginx.ask("192.0.2.1").header("x-bot-status") == "no models");
-    for vector in vectors() {
+    for vector in vectors_of(&publisher, now) {
         policy::publish(&mut publisher, &vector, now);
         check_in_nginx(&nginx, &vector);
     }
