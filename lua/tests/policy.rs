@@ -92,6 +92,46 @@ fn p4_without_a_policy_lua_allows_and_tells_the_reason() {
 }
 
 #[test]
+fn p11_a_pass_goes_from_a_challenge_to_the_next_request_through_lua() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = now();
+    let lua = lua(directory.path());
+    run::<()>(&lua, OPEN);
+    run::<()>(
+        &lua,
+        "client = { ip = '192.0.2.1', user_agent = 'Mozilla/5.0', target = '/', pass = '' }
+        function passed(at)
+            h:clear()
+            h:http(client)
+            h:decide(nil, at)
+            return h:passed()
+        end",
+    );
+    assert_eq!(run::<Option<bool>>(&lua, "return h:passed()"), None, "nothing was decided");
+    assert_eq!(run::<Option<bool>>(&lua, "return passed(now())"), Some(false));
+    let found: (Option<String>, String) = run(&lua, "return h:pass(60, now())");
+    assert_eq!(found, (None, "no snapshot".into()));
+    let _publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
+    assert_eq!(run::<Option<bool>>(&lua, "return passed(now())"), Some(false));
+    run::<()>(&lua, "at = now() client.pass = assert(h:pass(60, at))");
+    assert!(run::<bool>(&lua, "return client.pass:find('^v1%.' .. at + 60 .. '%.%x+$') ~= nil"));
+    for (chunk, expected) in [
+        ("return passed(at)", Some(true)),
+        ("return h:request_value('challenge_passed') == 1", Some(true)),
+        ("return passed(at + 59)", Some(true)),
+        ("return passed(at + 60)", Some(false)),
+        ("client.ip = '192.0.2.2' return passed(at)", Some(false)),
+        ("client.ip = '192.0.2.1' client.user_agent = 'curl' return passed(at)", Some(false)),
+        ("client.pass = nil return passed(at)", None),
+    ] {
+        assert_eq!(run::<Option<bool>>(&lua, chunk), expected, "{chunk}");
+    }
+    assert!(run::<bool>(&lua, "return not pcall(h.pass, h, 0, at) and not pcall(h.pass, h, 2592001, at)"));
+    assert!(run::<bool>(&lua, "client.ip = nil passed(at) return not pcall(h.pass, h, 60, at)"));
+    assert!(run::<bool>(&lua, "h:close() return h:passed() == nil and not pcall(h.pass, h, 60, at)"));
+}
+
+#[test]
 fn f1_decisions_use_no_memory_in_lua() {
     let directory = tempfile::tempdir().unwrap();
     let now = now();
