@@ -32,7 +32,7 @@ pub use request_metrics::RequestMetrics;
 
 use crate::attribute::Value;
 use crate::http::RequestValue;
-use crate::pass::{NoPass, PassText};
+use crate::pass::{NoPass, PassText, address_of};
 use crate::policy::path::MAX_PATH_BYTES;
 use crate::publication::features::FeaturesRef;
 use crate::publication::frame::FrameError;
