@@ -132,7 +132,7 @@ fn p11_a_pass_goes_from_a_challenge_to_the_next_request_through_c() {
     assert_eq!(passed(&request(&client), now), 0, "a request without one needs no secret");
     assert_eq!(make(60, &mut buffer), BLISS_NO_SNAPSHOT);
 
-    let mut publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
+    let publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
     assert_eq!(passed(&request(&client), now), 0);
     for (seconds, len, code) in
         [(0, 64, BLISS_ERROR_ARGUMENT), (2_592_001, 64, BLISS_ERROR_ARGUMENT), (60, 63, BLISS_ERROR_ARGUMENT)]
@@ -178,7 +178,7 @@ fn p11_a_pass_goes_from_a_challenge_to_the_next_request_through_c() {
         bliss_close(handle);
     }
     assert_eq!(decision.challenge_passed, -1);
-    publisher.heartbeat();
+    drop(publisher);
 }
 
 #[test]

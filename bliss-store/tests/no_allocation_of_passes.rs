@@ -33,7 +33,6 @@ fn p11_making_and_checking_passes_allocates_nothing() {
     let blocks = || dhat::HeapStats::get().total_blocks;
     let mut client = Client::open(directory.path()).unwrap();
     let id = client.names().http().unwrap();
-    let mut request = Request::new();
     let (mut held, mut refused, mut not_made) = (0, 0, 0);
     for with_policy in [false, true] {
         if with_policy {
@@ -57,6 +56,7 @@ fn p11_making_and_checking_passes_allocates_nothing() {
                     pass,
                     ..HttpRequest::default()
                 };
+                let mut request = Request::new();
                 request.set_http(&id, http);
                 match client.decide(&request, "", now).challenge_passed {
                     Some(true) => held += 1,
