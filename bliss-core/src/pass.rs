@@ -116,7 +116,8 @@ impl PassKey {
         valid_seconds: u32,
         now: u32,
     ) -> Result<PassText, NoPass> {
-        let expires = now.checked_add(valid_seconds).filter(|_| (1..=MAX_VALID_SECONDS).contains(&valid_seconds));
+        let expires =
+            now.checked_add(valid_seconds).filter(|_| (1..=MAX_VALID_SECONDS).contains(&valid_seconds));
         let expires = expires.ok_or(NoPass::Validity(valid_seconds))?;
         let client = ClientBytes::of(address);
         let tag = self.tag(expires, client.bytes().ok_or(NoPass::NoAddress)?, user_agent);

@@ -22,13 +22,7 @@ fn p11_making_and_checking_passes_allocates_nothing() {
     let vectors = support::vectors_of(&publisher, now);
     let vector = vectors.iter().find(|vector| vector.name == "passes").unwrap();
     let long = "a".repeat(8192);
-    let made_up = [
-        "v1.4000000000.00000000000000000000000000000000",
-        "v1.",
-        "\u{e4}",
-        &long,
-        "",
-    ];
+    let made_up = ["v1.4000000000.00000000000000000000000000000000", "v1.", "\u{e4}", &long, ""];
     let _profiler = dhat::Profiler::builder().testing().build();
     let blocks = || dhat::HeapStats::get().total_blocks;
     let mut client = Client::open(directory.path()).unwrap();

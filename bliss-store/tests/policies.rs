@@ -194,7 +194,7 @@ fn p11_where_a_pass_cannot_be_checked_its_bearer_is_left_alone() {
     let mut client = Client::open(directory.path()).unwrap();
     let id = client.names().http().unwrap();
     let (ip, agent) = (Some(Value::Text(b"192.0.2.1")), b"Mozilla/5.0");
-    let mut ask = |client: &mut Client, target: &'static [u8], pass: Option<Pass<'static>>| {
+    let ask = |client: &mut Client, target: &'static [u8], pass: Option<Pass<'static>>| {
         let http =
             HttpRequest { ip, user_agent: Some(agent), target: Some(target), pass, ..HttpRequest::default() };
         let mut request = Request::new();

@@ -123,8 +123,7 @@ fn who_passed_goes_on_to_this_server() {
     }
     let site = support::Site::empty();
     let _publisher = policy::publisher(site.path(), &PublishOptions::default(), now());
-    let nginx =
-        server::Setup { verifier: Some("return 200;"), ..server::Setup::new(site.path()) }.start();
+    let nginx = server::Setup { verifier: Some("return 200;"), ..server::Setup::new(site.path()) }.start();
     let go = |to: &str| get(&nginx, &format!("/bliss-passed{to}"), CLIENT, AGENT, "");
     wait_until("the features", || go("").status == 303);
     for to in ["?to=/a/b", "?to=/a%3Fb=c%26d", "?to=/%25C3%25A4"] {
@@ -148,7 +147,10 @@ fn who_passed_goes_on_to_this_server() {
         let reply = go(to);
         let location = reply.header("location");
         assert_eq!(reply.status, 303, "{to}");
-        assert!(location == "/" || location.matches('/').count() == 3 && location.ends_with('/'), "{to}: {location}");
+        assert!(
+            location == "/" || location.matches('/').count() == 3 && location.ends_with('/'),
+            "{to}: {location}"
+        );
         assert!(!location.contains("evil"), "{to}: {location}");
     }
 }

@@ -112,6 +112,8 @@ fn p11_a_pass_goes_from_a_challenge_to_the_next_request_through_lua() {
     let found: (Option<String>, String) = run(&lua, "return h:pass(60, now())");
     assert_eq!(found, (None, "no snapshot".into()));
     let _publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
+    // Files that were not there are looked for once a second.
+    wait_until("the features", || run(&lua, "return h:pass(60, now()) ~= nil"));
     assert_eq!(run::<Option<bool>>(&lua, "return passed(now())"), Some(false));
     run::<()>(&lua, "at = now() client.pass = assert(h:pass(60, at))");
     assert!(run::<bool>(&lua, "return client.pass:find('^v1%.' .. at + 60 .. '%.%x+$') ~= nil"));
@@ -174,7 +176,8 @@ fn f1_decisions_use_no_memory_in_lua() {
 /// As a browser sends it.
 fn bytes(case: &Case) -> Vec<u8> {
     let field = |name: &str| case.request.get(name).map_or("", String::as_str);
-    let cookie = case.request.get("pass").map_or(String::new(), |pass| format!("Cookie: bliss_pass={pass}\r\n"));
+    let cookie =
+        case.request.get("pass").map_or(String::new(), |pass| format!("Cookie: bliss_pass={pass}\r\n"));
     format!(
         "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nX-Client: {}\r\n{cookie}Content-Length: 0\r\nConnection: close\r\n\r\n",
         field("method"),

@@ -195,7 +195,10 @@ fn p11_vectors_of_passes() {
     let mut names = Names::default();
     let id = names.http().unwrap();
     let (mut scorer, mut unbound) = (Scorer::new(), Scorer::new());
-    assert_eq!(scorer.pass(Some("192.0.2.1".into()), b"a", 60, 1), Err(NoPass::Unscored(Unscored::NoSnapshot)));
+    assert_eq!(
+        scorer.pass(Some("192.0.2.1".into()), b"a", 60, 1),
+        Err(NoPass::Unscored(Unscored::NoSnapshot))
+    );
     scorer.bind_features(&features, &names).unwrap();
     let mut holding = 0;
     for line in include_str!("../../../docs/pass-vectors.jsonl").lines() {

@@ -206,7 +206,9 @@ impl Compiler {
             (Action::Challenge, false) => clauses.push(vec![Condition::NotPassed]),
             (Action::Challenge, true) | (_, false) => {}
             (other, true) => {
-                return Err(format!("even_if_passed: it is for the action challenge, found {other:?}; remove it"));
+                return Err(format!(
+                    "even_if_passed: it is for the action challenge, found {other:?}; remove it"
+                ));
             }
         }
         clauses.retain(|clause| !clause.is_empty());

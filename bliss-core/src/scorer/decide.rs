@@ -214,7 +214,9 @@ impl Scorer {
             client: client.bytes(),
             secret: features.is_ok().then_some(dimensions.secret()),
             // Who brings a pass that we cannot check is left alone: that is our own failure.
-            passed: decided.challenge_passed.unwrap_or_else(|| request.http().is_some_and(|http| http.pass.is_some())),
+            passed: decided
+                .challenge_passed
+                .unwrap_or_else(|| request.http().is_some_and(|http| http.pass.is_some())),
             now,
         };
         let (values, statuses): (&[f32], &[Status]) = match features {

@@ -216,11 +216,7 @@ impl Scorer {
 
     /// What `request`, if it was handed over whole, says by itself at time `now`, in the order of [`RequestValue::index`]: what
     /// models see.
-    pub fn request_values(
-        &self,
-        request: &Request<'_>,
-        now: u32,
-    ) -> Option<[f32; RequestValue::ALL.len()]> {
+    pub fn request_values(&self, request: &Request<'_>, now: u32) -> Option<[f32; RequestValue::ALL.len()]> {
         request.http().map(|http| self.dimensions.request_values(http, RequestValue::ALL_BITS, now))
     }
 

@@ -7,9 +7,9 @@ use std::path::Path;
 use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_catboost::{category_hash, compile};
 use bliss_core::build::{Change, DimensionChange, Exception, ModelSet, NamedModel, PolicySet, Rows, Subject};
+use bliss_core::pass::PassKey;
 use bliss_core::policy::exceptions::ExceptionKind;
 use bliss_core::policy::source::Policy;
-use bliss_core::pass::PassKey;
 use bliss_core::prefixes::{Address, Prefix};
 use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart, Schema};
 use bliss_store::{MetricsFile, PublishOptions, Publisher};
@@ -73,7 +73,8 @@ pub fn vectors_of(publisher: &Publisher, now: u32) -> Vec<Vector> {
             _ => continue,
         };
         let ip: std::net::Ipv4Addr = ip.parse().unwrap();
-        let made = key.make(Some(Address::V4(ip.into())), request["user_agent"].as_bytes(), 3600, from).unwrap();
+        let made =
+            key.make(Some(Address::V4(ip.into())), request["user_agent"].as_bytes(), 3600, from).unwrap();
         request.insert("pass".into(), made.as_str().into());
     }
     vectors

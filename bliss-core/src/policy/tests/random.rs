@@ -147,12 +147,16 @@ fn naive(set: &PolicySet, case: &Case) -> Said {
         }
     }
     match (&case.score, &policy.on_unscored) {
-        (None, Some(Outcome { action, status, header })) if !(case.passed && *action == Action::Challenge) => Said {
-            action: *action,
-            status: status.unwrap_or(usual_status(*action)),
-            header: header.clone(),
-            ..Said::allow("unscored", simulated)
-        },
+        (None, Some(Outcome { action, status, header }))
+            if !(case.passed && *action == Action::Challenge) =>
+        {
+            Said {
+                action: *action,
+                status: status.unwrap_or(usual_status(*action)),
+                header: header.clone(),
+                ..Said::allow("unscored", simulated)
+            }
+        }
         (score, _) => Said::allow(if score.is_some() { "default" } else { "unscored" }, simulated),
     }
 }
@@ -309,8 +313,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     let unscored = proptest::option::of((actions, answer()));
     let defaults = prop::sample::select(vec![None, Some(true), Some(false)]);
     (stages, unscored, defaults).prop_map(|((exempt, deny, allow, crawler, band), unscored, defaults)| {
-        let on_unscored =
-            unscored.map(|(action, (status, header))| Outcome { action, status, header });
+        let on_unscored = unscored.map(|(action, (status, header))| Outcome { action, status, header });
         Policy { name: "p".into(), defaults, on_unscored, exempt, deny, allow, crawler, band }
     })
 }
@@ -365,7 +368,14 @@ fn case() -> impl Strategy<Value = Case> {
     );
     let client = proptest::option::of(prop_oneof![0..5_u8, any::<u8>()]);
     (proptest::option::of(1..100_u8), texts, features, client, any::<bool>(), 0..6_u32).prop_map(
-        |(score, (path, method, host, agent), (n, state, category, country, is_listed), client, passed, now)| Case {
+        |(
+            score,
+            (path, method, host, agent),
+            (n, state, category, country, is_listed),
+            client,
+            passed,
+            now,
+        )| Case {
             score,
             path,
             method,
