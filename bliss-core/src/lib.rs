@@ -13,6 +13,7 @@
 //! | [`prefixes`] | networks of addresses: the longest prefix that matches |
 //! | [`publication`] | the two publications, features and models, and the frame around them |
 //! | [`request`], [`scorer`], [`score`] | from a request to feature values and a bot score |
+//! | [`pass`] | what a client that passed a challenge brings with its next requests |
 //! | [`policy`] | what is done with a request, and which rule says so |
 //! | [`metrics`] | what workers count in memory that they share with the daemon |
 //! | `build` | making publications, and changing them in place |
@@ -37,6 +38,7 @@ pub mod http;
 pub mod key;
 pub mod metrics;
 mod name;
+pub mod pass;
 pub mod policy;
 pub mod prefixes;
 pub mod publication;

@@ -260,7 +260,7 @@ impl<'a> Request<'a> {
 
     /// The whole request, if it was handed over.
     #[inline]
-    pub(crate) fn http(&self) -> Option<&HttpRequest<'a>> {
+    pub fn http(&self) -> Option<&HttpRequest<'a>> {
         self.http.as_ref()
     }
 

@@ -31,6 +31,9 @@
 // Version of the binary interface. It changes when a program compiled against an older header no longer works.
 #define BLISS_ABI_VERSION 1
 
+// How many bytes are enough for every pass and the NUL behind it.
+#define BLISS_PASS_BYTES 64
+
 // What became of a call.
 //
 // Above 0: the request is unscored, or has no features; other numbers than these may be added and mean the same.
@@ -264,8 +267,9 @@ typedef struct {
     // How many features and values that policies ask for are there neither by the published features nor by what is registered
     // with this handle, at most 64. No condition on them holds.
     uint32_t unbound_count;
-    // Is 0.
-    uint32_t reserved;
+    // Whether the request brought a pass (`pass` of bliss_http_t) that holds: 1: it did; 0: it brought none, or one that does not
+    // hold; -1: that is not told, or cannot be checked since no features can be read.
+    int32_t challenge_passed;
     // The rule that says so: its name, "exception", "default", "unscored" or "off". Never empty.
     bliss_text_t rule;
     // The first simulated rule that would have answered before it.
@@ -325,6 +329,8 @@ typedef struct {
     bliss_text_t sec_ch_ua_mobile;
     // `Sec-CH-UA-Platform`.
     bliss_text_t sec_ch_ua_platform;
+    // The pass that the client brings, which bliss_pass made: the value of the cookie that it was set as.
+    bliss_text_t pass;
 } bliss_http_t;
 
 // The result of a shadow model for one request: a model that is evaluated beside the active one and decides nothing.
@@ -718,7 +724,7 @@ bliss_result_e bliss_request_http(bliss_t *handle,
 
 // What the request that was handed over says by itself under a name, with or without `request.` in front: what models see,
 // NaN where it is not told. For tools and tests. The site's hosts are those of the publication that the last lookup, score or
-// bliss_maintain used.
+// bliss_maintain used; whether a pass holds is asked of the system's clock.
 //
 // The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no such value, or no request),
 // BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
@@ -730,6 +736,28 @@ bliss_result_e bliss_request_value(bliss_t *handle,
                                    const char *name,
                                    size_t name_len,
                                    float *value);
+
+// Makes a pass for the client of the request that bliss_request_http handed over, who passed a challenge: a text of letters, digits
+// and points that is to be set as a cookie, and to be told as `pass` with its next requests. Nothing challenges those but rules with
+// `even_if_passed`. The pass holds from `now` (in seconds since the Unix epoch) for `valid_seconds`, 1 to 2592000, for the request's
+// address (of IPv6 the first 64 bits), its user agent and this installation's secret alone. Whoever calls this vouches for it that the
+// client passed.
+//
+// The text goes to `buffer` with a NUL at the end; it takes at most BLISS_PASS_BYTES.
+//
+// The handle's thread only. Allocates nothing. Returns BLISS_OK; BLISS_NO_SNAPSHOT or BLISS_BAD_SNAPSHOT (no features can be read,
+// with which the secret comes: serve the request, and let the client pass again later); or BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no
+// request or no address was told, a time out of range, a buffer of less than BLISS_PASS_BYTES), BLISS_ERROR_THREAD or
+// BLISS_ERROR_PANIC. Unless it is BLISS_OK, the buffer is as it was.
+//
+// # Safety
+// - `handle` is NULL or open, and the values of its request are still there, as bliss_request_http requires; `buffer` is NULL or
+//   points to `buffer_len` bytes that may be written.
+bliss_result_e bliss_pass(bliss_t *handle,
+                          uint32_t valid_seconds,
+                          uint32_t now,
+                          char *buffer,
+                          size_t buffer_len);
 
 // Number of shadow models that were evaluated beside the last bliss_score; 0 where the route has none, and where the
 // request was unscored before any model was asked.

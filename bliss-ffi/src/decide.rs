@@ -97,8 +97,9 @@ pub struct bliss_decision_t {
     /// How many features and values that policies ask for are there neither by the published features nor by what is registered
     /// with this handle, at most 64. No condition on them holds.
     pub unbound_count: u32,
-    /// Is 0.
-    pub reserved: u32,
+    /// Whether the request brought a pass (`pass` of bliss_http_t) that holds: 1: it did; 0: it brought none, or one that does not
+    /// hold; -1: that is not told, or cannot be checked since no features can be read.
+    pub challenge_passed: i32,
     /// The rule that says so: its name, "exception", "default", "unscored" or "off". Never empty.
     pub rule: bliss_text_t,
     /// The first simulated rule that would have answered before it.
@@ -128,7 +129,7 @@ impl Default for bliss_decision_t {
             no_policy: 0,
             policies_generation: 0,
             unbound_count: 0,
-            reserved: 0,
+            challenge_passed: 0,
             rule: none,
             simulated_rule: none,
             exception: none,
@@ -262,8 +263,8 @@ pub unsafe extern "C" fn bliss_decide(
 
 impl bliss_t {
     fn decision(&self) -> bliss_decision_t {
-        let Decision { action, rule, status, header, simulated, exception, policy, no_policy, .. } =
-            self.client.decision();
+        let decision = self.client.decision();
+        let Decision { action, rule, status, header, simulated, exception, policy, no_policy, .. } = decision;
         let header = header.and_then(|header| header.split_once(": "));
         let unbound = self.client.scorer().policies().unbound().len();
         bliss_decision_t {
@@ -273,6 +274,7 @@ impl bliss_t {
             no_policy: bliss_no_policy_e::from(no_policy) as u32,
             policies_generation: self.client.policies_generation().unwrap_or(0),
             unbound_count: u32::try_from(unbound).unwrap_or(u32::MAX),
+            challenge_passed: decision.challenge_passed.map_or(-1, i32::from),
             rule: rule.into(),
             simulated_rule: simulated.map(|(rule, _)| rule).into(),
             exception: exception.into(),

@@ -1,9 +1,11 @@
 //! A whole request in one call.
 
 use core::ffi::c_char;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bliss_core::attribute::Value;
 use bliss_core::http::{HttpRequest, RequestValue};
+use bliss_core::pass::Pass;
 
 use crate::answer::bliss_text_t;
 use crate::codes::bliss_result_e::{self, *};
@@ -20,7 +22,7 @@ const NOT_REGISTERED: CallError = CallError::Invalid(
 );
 const NO_SUCH_VALUE: CallError =
     CallError::Invalid(BLISS_ERROR_ARGUMENT, "a request has no value of this name by itself");
-const NO_REQUEST: CallError = CallError::Invalid(
+pub(crate) const NO_REQUEST: CallError = CallError::Invalid(
     BLISS_ERROR_ARGUMENT,
     "no request was handed over since the last bliss_request_clear; call bliss_request_http",
 );
@@ -68,6 +70,8 @@ pub struct bliss_http_t {
     pub sec_ch_ua_mobile: bliss_text_t,
     /// `Sec-CH-UA-Platform`.
     pub sec_ch_ua_platform: bliss_text_t,
+    /// The pass that the client brings, which bliss_pass made: the value of the cookie that it was set as.
+    pub pass: bliss_text_t,
 }
 
 impl Default for bliss_http_t {
@@ -93,6 +97,7 @@ impl Default for bliss_http_t {
             sec_ch_ua: none,
             sec_ch_ua_mobile: none,
             sec_ch_ua_platform: none,
+            pass: none,
         }
     }
 }
@@ -108,7 +113,7 @@ unsafe impl SizePrefixed for bliss_http_t {
     );
 }
 
-const _: () = assert!(size_of::<bliss_http_t>() == bliss_http_t::FIRST_VERSION || size_of::<usize>() != 8);
+const _: () = assert!(size_of::<bliss_http_t>() == 296 || size_of::<usize>() != 8);
 
 impl bliss_http_t {
     /// The text of this name; `None` where there is none.
@@ -131,6 +136,7 @@ impl bliss_http_t {
             "sec_ch_ua" => &mut self.sec_ch_ua,
             "sec_ch_ua_mobile" => &mut self.sec_ch_ua_mobile,
             "sec_ch_ua_platform" => &mut self.sec_ch_ua_platform,
+            "pass" => &mut self.pass,
             _ => return None,
         })
     }
@@ -166,6 +172,7 @@ impl bliss_http_t {
             sec_ch_ua: text(self.sec_ch_ua)?,
             sec_ch_ua_mobile: text(self.sec_ch_ua_mobile)?,
             sec_ch_ua_platform: text(self.sec_ch_ua_platform)?,
+            pass: text(self.pass)?.map(Pass::Cookie),
         })
     }
 }
@@ -226,7 +233,7 @@ pub unsafe extern "C" fn bliss_request_http(
 
 /// What the request that was handed over says by itself under a name, with or without `request.` in front: what models see,
 /// NaN where it is not told. For tools and tests. The site's hosts are those of the publication that the last lookup, score or
-/// bliss_maintain used.
+/// bliss_maintain used; whether a pass holds is asked of the system's clock.
 ///
 /// The handle's thread only. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_ARGUMENT (no such value, or no request),
 /// BLISS_ERROR_THREAD or BLISS_ERROR_PANIC.
@@ -252,8 +259,14 @@ pub unsafe extern "C" fn bliss_request_value(
         let name = core::str::from_utf8(name.get(MAX_NAME_BYTES)?).map_err(|_| NO_SUCH_VALUE)?;
         let name = name.strip_prefix(bliss_core::request::INPUT_PREFIX).unwrap_or(name);
         let wanted = RequestValue::of(name).ok_or(NO_SUCH_VALUE)?;
-        let values = handle.client.scorer().request_values(&handle.request).ok_or(NO_REQUEST)?;
+        let values = handle.client.scorer().request_values(&handle.request, now()).ok_or(NO_REQUEST)?;
         value.write_optional(values.get(wanted.index()).copied().unwrap_or(f32::NAN));
         Ok(())
     })
+}
+
+/// The system's time in seconds since the Unix epoch.
+fn now() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
 }

@@ -10,6 +10,7 @@
 //! | [`request`] | names, and the values of one request |
 //! | [`answer`] | bot scores |
 //! | [`decide`] | what is to be done with a request |
+//! | [`pass`] | passes for clients that passed a challenge |
 //! | [`shadow`] | scores of shadow models |
 //! | [`explain`] | what a score comes from |
 //! | [`lookup`] | features and keys |
@@ -39,6 +40,8 @@ pub mod answer;
 pub mod decide;
 
 pub mod http;
+
+pub mod pass;
 
 pub mod shadow;
 

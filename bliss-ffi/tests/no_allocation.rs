@@ -15,6 +15,7 @@ use blissffi::handle::{
 use blissffi::http::{bliss_http_register, bliss_http_t, bliss_request_http, bliss_request_value};
 use blissffi::lookup::{bliss_features_t, bliss_key_compute, bliss_lookup, bliss_lookup_keys, bliss_value_t};
 use blissffi::names::{bliss_dimension_count, bliss_dimension_name, bliss_feature_name, bliss_model_get};
+use blissffi::pass::{BLISS_PASS_BYTES, bliss_pass};
 use blissffi::request::*;
 use blissffi::shadow::{bliss_shadow_count, bliss_shadow_get, bliss_shadow_t};
 
@@ -51,6 +52,7 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
         http.ip = "192.0.2.77".into();
         http.user_agent = "Mozilla/5.0 (X11; Linux x86_64; rv:125.0) Gecko/20100101 Firefox/125.0".into();
         http.accept = "*/*".into();
+        http.pass = "v1.4000000000.00000000000000000000000000000000".into();
         assert_eq!(bliss_request_http(handle, &http), BLISS_OK);
         let mut value = 0.0;
         assert_eq!(bliss_request_value(handle, c"has_accept".as_ptr(), 10, &mut value), BLISS_OK);
@@ -58,6 +60,9 @@ unsafe fn everything(handle: *mut bliss_t, ids: &Ids, now: u32) -> u32 {
         let mut decision: bliss_decision_t = std::mem::zeroed();
         decision.size = size_of::<bliss_decision_t>();
         assert_eq!(bliss_decide(handle, c"login".as_ptr(), 5, now, &mut decision, &mut answer), BLISS_OK);
+        let mut pass = [0; BLISS_PASS_BYTES];
+        bliss_pass(handle, 60, now, pass.as_mut_ptr(), pass.len());
+        assert_ne!(bliss_pass(handle, 0, now, pass.as_mut_ptr(), pass.len()), BLISS_OK);
         assert_eq!(bliss_request_set_id(handle, c"7".as_ptr(), 1), BLISS_OK);
         assert_eq!(bliss_decide(handle, c"login".as_ptr(), 5, now, &mut decision, &mut answer), BLISS_OK);
         let mut shadow: bliss_shadow_t = std::mem::zeroed();

@@ -9,8 +9,9 @@ use bliss_store::PublishOptions;
 use blissffi::answer::{bliss_answer_t, bliss_text_t};
 use blissffi::codes::bliss_result_e::*;
 use blissffi::decide::{bliss_decide, bliss_decision_t, bliss_no_policy_e, bliss_request_set_id};
-use blissffi::handle::{bliss_close, bliss_open, bliss_t};
+use blissffi::handle::{bliss_close, bliss_last_error, bliss_open, bliss_t};
 use blissffi::http::{bliss_http_register, bliss_http_t, bliss_request_http};
+use blissffi::pass::{BLISS_PASS_BYTES, bliss_pass};
 use blissffi::request::bliss_request_clear;
 
 #[path = "support/policy.rs"]
@@ -18,7 +19,7 @@ mod policy;
 #[path = "support/mod.rs"]
 mod support;
 
-use policy::{Decided, vectors};
+use policy::{Decided, vectors_of};
 
 const ACTIONS: [&str; 6] = ["allow", "observe", "tag", "rate_limit_key", "challenge", "block"];
 
@@ -80,7 +81,7 @@ fn p5_vectors_of_decisions_through_c() {
     let now = support::now();
     let mut publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
     let handle = open(directory.path());
-    for (generation, vector) in vectors().iter().enumerate() {
+    for (generation, vector) in vectors_of(&publisher, now).iter().enumerate() {
         policy::publish(&mut publisher, vector, now);
         for case in &vector.requests {
             let (decision, answer) = ask(handle, &case.request, &case.route, now);
@@ -105,6 +106,85 @@ fn p4_without_a_policy_everything_is_allowed_and_the_reason_is_told() {
     assert_eq!(text(decision.policy), None);
     assert_eq!(answer.result, BLISS_NO_SNAPSHOT as i32);
     unsafe { bliss_close(handle) };
+}
+
+#[test]
+fn p11_a_pass_goes_from_a_challenge_to_the_next_request_through_c() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = support::now();
+    let handle = open(directory.path());
+    let mut buffer = [7_u8; BLISS_PASS_BYTES];
+    let make = |seconds: u32, buffer: &mut [u8]| unsafe {
+        bliss_pass(handle, seconds, now, buffer.as_mut_ptr().cast(), buffer.len())
+    };
+    let last_error = || {
+        let mut text = [0; 600];
+        unsafe { bliss_last_error(handle, text.as_mut_ptr(), text.len()) };
+        unsafe { std::ffi::CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned()
+    };
+    assert_eq!(make(60, &mut buffer), BLISS_ERROR_ARGUMENT, "no request");
+    assert!(last_error().contains("bliss_request_http"), "{}", last_error());
+    let request = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    // The handle reads them when a pass is made.
+    let own = request(&[("ip", "2001:db8:1:2::7"), ("user_agent", "Mozilla/5.0"), ("pass", "")]);
+    let nobody = request(&[("user_agent", "Mozilla/5.0")]);
+    let passed =
+        |request: &BTreeMap<String, String>, now: u32| ask(handle, request, "", now).0.challenge_passed;
+    assert_eq!(passed(&own, now), 0, "a request without one needs no secret");
+    assert_eq!(make(60, &mut buffer), BLISS_NO_SNAPSHOT);
+
+    let publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
+    // Files that were not there are looked for once a second.
+    support::wait_until("the features", || make(60, &mut buffer) == BLISS_OK);
+    buffer = [7; BLISS_PASS_BYTES];
+    assert_eq!(passed(&own, now), 0);
+    for (seconds, len, code) in
+        [(0, 64, BLISS_ERROR_ARGUMENT), (2_592_001, 64, BLISS_ERROR_ARGUMENT), (60, 63, BLISS_ERROR_ARGUMENT)]
+    {
+        assert_eq!(make(seconds, &mut buffer[..len]), code, "{seconds} {}", last_error());
+    }
+    let null = std::ptr::null_mut();
+    assert_eq!(unsafe { bliss_pass(handle, 60, now, null, 64) }, BLISS_ERROR_NULL);
+    assert_eq!(unsafe { bliss_pass(std::ptr::null_mut(), 60, now, null, 64) }, BLISS_ERROR_NULL);
+    assert_eq!(buffer, [7; BLISS_PASS_BYTES], "as it was");
+    assert_eq!(make(60, &mut buffer), BLISS_OK);
+    let pass = std::ffi::CStr::from_bytes_until_nul(&buffer).unwrap().to_str().unwrap().to_owned();
+    assert!(pass.starts_with(&format!("v1.{}.", now + 60)), "{pass}");
+
+    let with = |name: &'static str, value: &str| {
+        let mut changed = own.clone();
+        changed.insert("pass".into(), pass.clone());
+        changed.insert(name.into(), value.to_owned());
+        changed
+    };
+    for (changed, now, expected) in [
+        (with("host", "shop.example"), now, 1),
+        (with("host", "shop.example"), now + 59, 1),
+        (with("ip", "2001:db8:1:2:ffff::1"), now, 1),
+        (with("host", "shop.example"), now + 60, 0),
+        (with("ip", "2001:db8:1:3::7"), now, 0),
+        (with("user_agent", "Mozilla/5.1"), now, 0),
+        (with("pass", &pass.replace("v1.", "v1.0")), now, 0),
+    ] {
+        assert_eq!(passed(&changed, now), expected, "{changed:?} {now}");
+    }
+    // A handle that never heard of an address makes none, and a struct of before tells none.
+    assert_eq!(passed(&nobody, now), -1);
+    assert_eq!(make(60, &mut buffer), BLISS_ERROR_ARGUMENT);
+    assert!(last_error().contains("a pass is for an address"), "{}", last_error());
+    let mut older = bliss_http_t { ip: "192.0.2.1".into(), pass: pass.as_str().into(), ..Default::default() };
+    older.size = std::mem::offset_of!(bliss_http_t, pass);
+    let mut decision = bliss_decision_t::default();
+    unsafe {
+        assert_eq!(bliss_request_http(handle, &older), BLISS_OK);
+        let nothing = std::ptr::null_mut();
+        assert_eq!(bliss_decide(handle, std::ptr::null(), 0, now, &mut decision, nothing), BLISS_OK);
+        bliss_close(handle);
+    }
+    assert_eq!(decision.challenge_passed, -1);
+    drop(publisher);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bliss_core::attribute::Value;
+use bliss_core::pass::{NoPass, PassText};
 use bliss_core::publication::frame::FrameError;
 use bliss_core::publication::models::ModelsError;
 use bliss_core::request::{Names, Request};
@@ -317,6 +318,58 @@ impl Client {
     /// What the last [`Self::decide`] came to.
     pub fn decision(&self) -> Decision<'_> {
         self.binding.scorer.decision()
+    }
+
+    /// A pass for the client at `ip` with this user agent, who passed a challenge: a text to be set as a cookie, and to be told with
+    /// its next requests ([`bliss_core::http::HttpRequest::pass`]), which nothing challenges then but rules that say so. It holds from
+    /// `now`, in seconds since the Unix epoch, for so many seconds, for this address (of IPv6 the first 64 bits), this user agent and
+    /// this installation's secret alone. Whoever calls this vouches for it that the client passed.
+    ///
+    /// ```
+    /// use bliss_core::http::HttpRequest;
+    /// use bliss_core::pass::Pass;
+    /// use bliss_core::{request::Request, schema::Schema};
+    /// use bliss_store::{Client, PublishOptions, Publisher};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let directory = directory.path();
+    /// let mut publisher = Publisher::open(directory, &PublishOptions::default(), Schema::default())?;
+    /// publisher.publish(bliss_core::build::Change { dimensions: vec![] })?;
+    ///
+    /// let mut client = Client::open(directory)?;
+    /// let pass = client.pass(Some("192.0.2.1".into()), b"Mozilla/5.0", 3600, 1_000)?;
+    ///
+    /// let whole = client.names().http()?;
+    /// let http = HttpRequest {
+    ///     ip: Some("192.0.2.1".into()),
+    ///     user_agent: Some(b"Mozilla/5.0"),
+    ///     pass: Some(Pass::Cookie(pass.as_str().as_bytes())),
+    ///     ..HttpRequest::default()
+    /// };
+    /// let mut request = Request::new();
+    /// request.set_http(&whole, http);
+    /// assert_eq!(client.decide(&request, "", 4_599).challenge_passed, Some(true));
+    /// assert_eq!(client.decide(&request, "", 4_600).challenge_passed, Some(false), "it has run out");
+    ///
+    /// request.set_http(&whole, HttpRequest { ip: Some("192.0.2.2".into()), ..http });
+    /// assert_eq!(client.decide(&request, "", 1_000).challenge_passed, Some(false), "it is another's");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// No features can be read, with which the secret comes; there is no address; or it is not for 1 second to 30 days.
+    pub fn pass(
+        &mut self,
+        ip: Option<Value<'_>>,
+        user_agent: &[u8],
+        valid_seconds: u32,
+        now: u32,
+    ) -> Result<PassText, NoPass> {
+        let Self { features, binding, .. } = self;
+        let _guard = binding.pin_features(features)?;
+        binding.scorer.pass(ip, user_agent, valid_seconds, now)
     }
 
     /// An id for a request at time `now`, in seconds since the Unix epoch, for logs: 4 bytes the time, 8 bytes this client, drawn at

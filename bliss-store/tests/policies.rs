@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bliss_core::attribute::Value;
 use bliss_core::build::{PolicySet, Subject};
 use bliss_core::http::HttpRequest;
+use bliss_core::pass::{NoPass, Pass};
 use bliss_core::policy::compiled::Action;
 use bliss_core::policy::source::{Policy, Rule};
 use bliss_core::request::Request;
@@ -17,7 +18,7 @@ use bliss_store::{Client, ClientError, PublishOptions, Publisher};
 #[path = "../../bliss-ffi/tests/support/policy.rs"]
 mod support;
 
-use support::{Decided, publish_model, publisher, vectors};
+use support::{Decided, publish_model, publisher, vectors_of};
 
 fn now() -> u32 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32
@@ -52,7 +53,7 @@ fn p5_vectors_of_decisions() {
     let mut publisher = publisher(directory.path(), &PublishOptions::default(), now);
     let mut client = Client::open(directory.path()).unwrap();
     let id = client.names().http().unwrap();
-    for vector in vectors() {
+    for vector in vectors_of(&publisher, now) {
         support::publish(&mut publisher, &vector, now);
         for case in &vector.requests {
             let field = |name: &str| case.request.get(name).map(|value| value.as_bytes());
@@ -63,6 +64,7 @@ fn p5_vectors_of_decisions() {
                 target: field("target"),
                 host: field("host"),
                 user_agent: field("user_agent"),
+                pass: field("pass").map(Pass::Cookie),
                 ..HttpRequest::default()
             };
             request.set_http(&id, http);
@@ -163,6 +165,56 @@ fn p4_every_answer_has_a_rule_and_a_failure_of_ours_blocks_nobody() {
 
 fn publisher_of(path: &std::path::Path, now: u32) -> Publisher {
     publisher(path, &PublishOptions::default(), now)
+}
+
+/// Without features there is no secret. Who was never given a pass is challenged as ever.
+#[test]
+fn p11_where_a_pass_cannot_be_checked_its_bearer_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = now();
+    let mut publisher =
+        Publisher::open(directory.path(), &PublishOptions::default(), support::schema()).unwrap();
+    let rule = |name: &str, even_if_passed| Rule {
+        name: name.into(),
+        path: vec![format!("/{name}")],
+        action: Some(Action::Challenge),
+        even_if_passed,
+        ..Rule::default()
+    };
+    let set = PolicySet {
+        policies: vec![Policy {
+            name: "p".into(),
+            deny: vec![rule("asked", false), rule("always", true)],
+            ..Policy::default()
+        }],
+        routes: vec![("default".into(), "p".into())],
+        ..PolicySet::default()
+    };
+    publisher.publish_policies(&set).unwrap();
+    let mut client = Client::open(directory.path()).unwrap();
+    let id = client.names().http().unwrap();
+    let (ip, agent) = (Some(Value::Text(b"192.0.2.1")), b"Mozilla/5.0");
+    let ask = |client: &mut Client, target: &'static [u8], pass: Option<Pass<'static>>| {
+        let http =
+            HttpRequest { ip, user_agent: Some(agent), target: Some(target), pass, ..HttpRequest::default() };
+        let mut request = Request::new();
+        request.set_http(&id, http);
+        let decision = client.decide(&request, "", now);
+        (decision.action, decision.challenge_passed)
+    };
+    let made_up = Some(Pass::Cookie(b"v1.4000000000.00000000000000000000000000000000"));
+    let none = Some(Pass::Cookie(b""));
+    assert_eq!(client.pass(ip, agent, 60, now), Err(NoPass::Unscored(Unscored::NoSnapshot)));
+    assert_eq!(ask(&mut client, b"/asked", None), (Action::Challenge, None));
+    assert_eq!(ask(&mut client, b"/asked", none), (Action::Challenge, Some(false)));
+    assert_eq!(ask(&mut client, b"/asked", made_up), (Action::Allow, None));
+    assert_eq!(ask(&mut client, b"/always", made_up), (Action::Challenge, None));
+    // What the server's own log says needs no secret.
+    assert_eq!(ask(&mut client, b"/asked", Some(Pass::Checked(true))), (Action::Allow, Some(true)));
+    // With features it is checked.
+    publisher.publish(Default::default()).unwrap();
+    assert_eq!(ask(&mut client, b"/asked", made_up), (Action::Challenge, Some(false)));
+    assert!(client.pass(ip, agent, 60, now).is_ok());
 }
 
 /// Four workers, each with a handle of its own, whose next request after the switch is allowed, whatever denied it.

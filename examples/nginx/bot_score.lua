@@ -215,6 +215,10 @@ local function decide(var)
         var.bot_status = rule
         return
     end
+    local passed = handle:passed()
+    if passed ~= nil then
+        var.bliss_passed = passed and "1" or "0"
+    end
     if found then
         var.bot_score = SCORES[found]
         var.bot_status = "scored"
@@ -250,6 +254,41 @@ function _M.access()
     elseif location then
         return ngx.exec(location)
     end
+end
+
+-- Where to go on after a challenge: a path of this server, as `?to=` says. Another server, or what a browser may take for
+-- one, is refused, so that nobody is sent elsewhere by a link to here.
+local function target(to)
+    if type(to) == "string" and #to <= 2048 and to:find("^/[!-~]*$") and not to:find("^/[/\\]") then
+        return to
+    end
+    return "/"
+end
+
+local function pass(seconds, args)
+    if not handle then
+        return nil, "bliss is not open: " .. why
+    end
+    handle:clear()
+    handle:http()
+    local made, reason = handle:pass(seconds, ngx.time())
+    if not made then
+        return nil, reason
+    end
+    ngx.header["Set-Cookie"] = "bliss_pass=" .. made .. "; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=" .. seconds
+    return target(args.to)
+end
+
+-- For content_by_lua, in a location that only clients reach who passed a challenge: gives the client a pass for so many
+-- seconds and sends it on to `?to=`. See README.md.
+function _M.passed(seconds)
+    local ok, to, reason = pcall(pass, seconds, ngx.req.get_uri_args())
+    ngx.header["Cache-Control"] = "no-store"
+    if not ok or not to then
+        ngx.log(ngx.ERR, "bliss: no pass: ", ok and reason or to)
+        return ngx.exit(ngx.HTTP_SERVICE_UNAVAILABLE)
+    end
+    return ngx.redirect(to, ngx.HTTP_SEE_OTHER)
 end
 
 -- What may be told about a request that is asked about: fields of bliss_http_t.

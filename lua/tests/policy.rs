@@ -11,7 +11,7 @@ mod state;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
 mod support;
 
-use policy::{Case, Decided, Vector, vectors};
+use policy::{Case, Decided, Vector, vectors, vectors_of};
 use server::{Nginx, can_run};
 use state::{lua, run};
 use support::{now, wait_until};
@@ -50,7 +50,7 @@ fn p5_vectors_of_decisions_through_lua() {
     let mut publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
     let lua = lua(directory.path());
     run::<()>(&lua, OPEN);
-    for (generation, vector) in vectors().iter().enumerate() {
+    for (generation, vector) in vectors_of(&publisher, now).iter().enumerate() {
         policy::publish(&mut publisher, vector, now);
         for case in &vector.requests {
             let request = lua.create_table_from(case.request.iter().map(|(n, v)| (n.as_str(), v.as_str())));
@@ -89,6 +89,48 @@ fn p4_without_a_policy_lua_allows_and_tells_the_reason() {
     ));
     // The handle stays usable by name, and says so, after it was closed.
     assert!(run::<bool>(&lua, "h:close() return h:exception() == nil and not pcall(h.decide, h, '', 1)"));
+}
+
+#[test]
+fn p11_a_pass_goes_from_a_challenge_to_the_next_request_through_lua() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = now();
+    let lua = lua(directory.path());
+    run::<()>(&lua, OPEN);
+    run::<()>(
+        &lua,
+        "client = { ip = '192.0.2.1', user_agent = 'Mozilla/5.0', target = '/', pass = '' }
+        function passed(at)
+            h:clear()
+            h:http(client)
+            h:decide(nil, at)
+            return h:passed()
+        end",
+    );
+    assert_eq!(run::<Option<bool>>(&lua, "return h:passed()"), None, "nothing was decided");
+    assert_eq!(run::<Option<bool>>(&lua, "return passed(now())"), Some(false));
+    let found: (Option<String>, String) = run(&lua, "return h:pass(60, now())");
+    assert_eq!(found, (None, "no snapshot".into()));
+    let _publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
+    // Files that were not there are looked for once a second.
+    wait_until("the features", || run(&lua, "return h:pass(60, now()) ~= nil"));
+    assert_eq!(run::<Option<bool>>(&lua, "return passed(now())"), Some(false));
+    run::<()>(&lua, "at = now() client.pass = assert(h:pass(60, at))");
+    assert!(run::<bool>(&lua, "return client.pass:find('^v1%.' .. at + 60 .. '%.%x+$') ~= nil"));
+    for (chunk, expected) in [
+        ("return passed(at)", Some(true)),
+        ("return h:request_value('challenge_passed') == 1", Some(true)),
+        ("return passed(at + 59)", Some(true)),
+        ("return passed(at + 60)", Some(false)),
+        ("client.ip = '192.0.2.2' return passed(at)", Some(false)),
+        ("client.ip = '192.0.2.1' client.user_agent = 'curl' return passed(at)", Some(false)),
+        ("client.pass = nil return passed(at)", None),
+    ] {
+        assert_eq!(run::<Option<bool>>(&lua, chunk), expected, "{chunk}");
+    }
+    assert!(run::<bool>(&lua, "return not pcall(h.pass, h, 0, at) and not pcall(h.pass, h, 2592001, at)"));
+    assert!(run::<bool>(&lua, "client.ip = nil passed(at) return not pcall(h.pass, h, 60, at)"));
+    assert!(run::<bool>(&lua, "h:close() return h:passed() == nil and not pcall(h.pass, h, 60, at)"));
 }
 
 #[test]
@@ -134,8 +176,10 @@ fn f1_decisions_use_no_memory_in_lua() {
 /// As a browser sends it.
 fn bytes(case: &Case) -> Vec<u8> {
     let field = |name: &str| case.request.get(name).map_or("", String::as_str);
+    let cookie =
+        case.request.get("pass").map_or(String::new(), |pass| format!("Cookie: bliss_pass={pass}\r\n"));
     format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nX-Client: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nX-Client: {}\r\n{cookie}Content-Length: 0\r\nConnection: close\r\n\r\n",
         field("method"),
         field("target"),
         field("host"),
@@ -194,7 +238,7 @@ fn p5_vectors_of_decisions_through_nginx() {
     let mut publisher = policy::publisher(directory.path(), &PublishOptions::default(), now);
     let nginx = Nginx::start(directory.path(), "");
     wait_until("both workers", || nginx.ask("192.0.2.1").header("x-bot-status") == "no models");
-    for vector in vectors() {
+    for vector in vectors_of(&publisher, now) {
         policy::publish(&mut publisher, &vector, now);
         check_in_nginx(&nginx, &vector);
     }

@@ -49,6 +49,9 @@ def label(rows, rules, hosting=None, not_people=(), honeypot=None):
     browser = claims & ~clients["user_agent"].map({agent: rules.is_no_browser(plain) for agent, plain in agents.items()}).to_numpy(bool)
     pages = count(answered & ~asset)
     site_assets = count(answered & asset & (rows["request.site_referrer"] == 1).to_numpy())
+    # Logs of before there were passes do not have it.
+    passed = rows["request.challenge_passed"] == 1 if "request.challenge_passed" in rows else numpy.zeros(len(rows), bool)
+    found["passed"] = (count(numpy.asarray(passed)) > 0, PERSON, rules.passed["weight"], "it passed a challenge")
     found["browsing"] = (
         browser & (pages >= rules.browsing["pages"]) & (assets >= rules.browsing["assets"])
         & (site_assets >= rules.browsing["site_share"] * assets),
@@ -69,7 +72,7 @@ def label(rows, rules, hosting=None, not_people=(), honeypot=None):
     order += [(name, *rest, name) for name, *rest in own_robots]
     order += [(name, *found[name]) for name in ("declared", "scanner", "login_flood")]
     order += [(name, *rest, name) for name, *rest in own_people]
-    order += [(name, *found[name]) for name in ("browsing", "search")]
+    order += [(name, *found[name]) for name in ("passed", "browsing", "search")]
     if honeypot is not None:
         order.append(("honeypot", numpy.ones(len(clients), bool), HONEYPOT, 1.0, f"every line is automated: {honeypot}"))
         order.sort(key=lambda rule: 0 if rule[0].startswith("[[exceptions]]") or rule[2] in (DECLARED, LISTED) else 1 if rule[2] == SCANNER else

@@ -18,6 +18,8 @@ from .progress import Progress
 TEXTS = ["ip", "user_agent", "method", "path", "query", "referrer"]
 META = ["time", "line", *TEXTS, "response_status", "own_answer"]
 EVIDENCE = ["request.is_asset", "request.site_referrer", "request.no_referrer", "request.claims_browser"]
+# Evidence that older exports do not have.
+OPTIONAL = ["request.challenge_passed"]
 STAGES = ((1, 1), (2, 3), (4, 10), (11, None))
 STAGE_NAMES = ("1st request", "2nd to 3rd", "4th to 10th", "11th and later")
 ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
@@ -94,7 +96,7 @@ def wanted(path, schema, columns, texts):
 
     if columns is None:
         return [name for name in others if is_number(name)], [*texts, *(name for name in others if not is_number(name))]
-    numbers = list(dict.fromkeys([*EVIDENCE, *(name for name in columns if name in present and name not in META)]))
+    numbers = list(dict.fromkeys([*EVIDENCE, *(name for name in [*OPTIONAL, *columns] if name in present and name not in META)]))
     statuses = {f"{name.split('.', 1)[0]}.status" for name in columns}
     return numbers, [*texts, *(name for name in others if name in statuses)]
 

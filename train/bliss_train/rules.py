@@ -12,6 +12,7 @@ KEYS = {
     "declared": {"weight", "source", "package"},
     "scanner": {"weight", "source", "failed", "share", "error_share", "assets", "methods", "no_http", "paths", "targets"},
     "login_flood": {"weight", "source", "posts", "share", "paths"},
+    "passed": {"weight", "source"},
     "browsing": {"weight", "source", "pages", "assets", "site_share"},
     "search": {"weight", "source", "search_pages", "error_share", "hosts"},
     "browser": {"not"},

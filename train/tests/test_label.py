@@ -3,6 +3,7 @@
 import ipaddress
 import struct
 
+import numpy
 import pandas
 import pytest
 
@@ -78,6 +79,35 @@ def test_own_answers_are_no_evidence(tmp_path):
     frame = prototype.features(synthetic.write(tmp_path / "a.log", lines))
     assert label.label(frame, Rules())["label"].tolist() == ["scanner"]
     assert label.label(frame.assign(own_answer=1), Rules())["label"].tolist() == ["unknown"]
+
+
+def test_who_passed_a_challenge_is_a_person(tmp_path):
+    crawler, page = "Googlebot/2.1", "GET / HTTP/1.1"
+    lines = [told(1, "1.1.1.1", page), told(2, "1.1.1.1", page), told(1, "1.1.1.2", page), told(1, "1.1.1.3", page, agent=crawler),
+             told(1, "1.1.1.4", "GET /.env HTTP/1.1", 404), told(2, "1.1.1.4", "GET /wp-login.php HTTP/1.1", 404), told(1, "1.1.1.5", page)]
+    frame = prototype.features(synthetic.write(tmp_path / "a.log", lines))
+    values = {"1.1.1.1": [1.0, 0.0], "1.1.1.2": [numpy.nan]}
+    passed = [values[ip].pop() if ip in values else 1.0 for ip in frame["ip"].astype(str)]
+    made = label.label(frame.assign(**{"request.challenge_passed": passed}), Rules(), not_people=["1.1.1.5/32"])
+    found = {row.ip: row for row in made.itertuples()}
+    # One of its requests is enough; not told is nothing.
+    assert (found["1.1.1.1"].label, found["1.1.1.1"].evidence, found["1.1.1.1"].weight) == ("person", "it passed a challenge", 1.0)
+    assert found["1.1.1.2"].label == "unknown"
+    # What else is known of a client comes first, and is told.
+    assert (found["1.1.1.3"].label, found["1.1.1.3"].conflicts) == ("declared", "passed")
+    assert (found["1.1.1.4"].label, found["1.1.1.4"].conflicts) == ("scanner", "passed")
+    assert (found["1.1.1.5"].label, found["1.1.1.5"].conflicts) == ("unknown", "passed, but in --not-people")
+    # An export of before.
+    assert set(label.label(frame, Rules())["label"]) == {"unknown", "declared", "scanner"}
+
+
+def test_a_pass_is_read_where_the_export_has_it(tmp_path):
+    frame = prototype.features(synthetic.write(tmp_path / "a.log", [told(1, "1.1.1.1", "GET / HTTP/1.1")]))
+    for name, more in (("before", {}), ("now", {"request.challenge_passed": numpy.float32(1)})):
+        frame.assign(**more).to_parquet(tmp_path / f"{name}.parquet", index=False)
+        read = rows.read(tmp_path / f"{name}.parquet", [])
+        assert ("request.challenge_passed" in read) == bool(more)
+        assert label.label(read, Rules())["label"].tolist() == ["person" if more else "unknown"]
 
 
 def test_a_honeypot_has_no_people(tmp_path):

@@ -20,6 +20,7 @@ mod request;
 use memchr::memchr;
 
 pub use browser::{Engine, browser_number, engine_of};
+pub(crate) use request::flag;
 pub use request::{HttpRequest, NO_SITES, RequestValue, is_asset, is_of_site};
 
 /// By which of these functions the text of an attribute becomes its value.

@@ -3,6 +3,7 @@
 use super::browser::Browser;
 use super::{header, host, host_of_url, path_and_query};
 use crate::attribute::Value;
+use crate::pass::Pass;
 
 /// What a web server knows of a request, as its variables have it.
 ///
@@ -58,6 +59,8 @@ pub struct HttpRequest<'a> {
     pub sec_ch_ua_mobile: Option<&'a [u8]>,
     /// `Sec-CH-UA-Platform`.
     pub sec_ch_ua_platform: Option<&'a [u8]>,
+    /// The pass that it brings as a cookie, or whether it had a valid one.
+    pub pass: Option<Pass<'a>>,
 }
 
 /// A number that a request says by itself. Models call it `request.NAME`.
@@ -92,13 +95,15 @@ pub enum RequestValue {
     /// How many headers contradict the browser that the user agent claims, or each other; NaN where it claims none, or `Accept`,
     /// `Accept-Language` and `Accept-Encoding` all are not told.
     HeaderConflicts,
+    /// 1 if the request has a pass that holds, else 0; NaN if the server does not tell, or a cookie cannot be checked.
+    ChallengePassed,
 }
 
 use RequestValue::*;
 
 impl RequestValue {
     /// Every one, in the order of [`Self::index`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         NoReferrer,
         SiteReferrer,
         IsGet,
@@ -113,6 +118,7 @@ impl RequestValue {
         HasSecChUa,
         ClaimsBrowser,
         HeaderConflicts,
+        ChallengePassed,
     ];
 
     /// The [bits](Self::bit) of all.
@@ -135,6 +141,7 @@ impl RequestValue {
             HasSecChUa => "has_sec_ch_ua",
             ClaimsBrowser => "claims_browser",
             HeaderConflicts => "header_conflicts",
+            ChallengePassed => "challenge_passed",
         }
     }
 
@@ -161,6 +168,7 @@ impl HttpRequest<'_> {
     /// The numbers whose [bits](RequestValue::bit) are in `wanted`; NaN at the places of the others, and of what is not told.
     ///
     /// `is_site` says whether a host, without port and in either case, is the site's; `None` where that is not known of any.
+    /// The cookie of a pass is not checked here, for want of the secret and the time: [`crate::scorer::Scorer::request_values`] does.
     /// Does not allocate.
     pub fn values(
         &self,
@@ -217,7 +225,17 @@ impl HttpRequest<'_> {
             let browser = browser.filter(|_| is_told && wants(HeaderConflicts));
             set(HeaderConflicts, browser.map(|browser| browser.conflicts(self, &hosts) as f32));
         }
+        set(ChallengePassed, self.passed(|_| None).map(flag));
         values
+    }
+
+    /// Whether the request has a pass that holds; `None` where that is not told, or `check` does not know of a cookie that is there.
+    #[inline]
+    pub(crate) fn passed(&self, check: impl FnOnce(&[u8]) -> Option<bool>) -> Option<bool> {
+        match self.pass? {
+            Pass::Checked(passed) => Some(passed),
+            Pass::Cookie(cookie) => header(cookie).map_or(Some(false), check),
+        }
     }
 
     fn referrer_host(&self) -> ReferrerHost<'_> {
@@ -255,7 +273,7 @@ pub fn is_of_site<'h>(mut site: impl Iterator<Item = &'h [u8]>, host: &[u8]) -> 
     Some(is(first) || site.any(is))
 }
 
-fn flag(is: bool) -> f32 {
+pub(crate) fn flag(is: bool) -> f32 {
     if is { 1.0 } else { 0.0 }
 }
 

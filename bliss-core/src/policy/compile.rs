@@ -205,6 +205,15 @@ impl Compiler {
             clauses.push(self.condition(text).map_err(|e| format!("when {text:?}: {e}"))?);
         }
         clauses.extend([texts(&rule.method, Condition::Method), paths, texts(&rule.host, Condition::Host)]);
+        match (action, rule.even_if_passed) {
+            (Action::Challenge, false) => clauses.push(vec![Condition::NotPassed]),
+            (Action::Challenge, true) | (_, false) => {}
+            (other, true) => {
+                return Err(format!(
+                    "even_if_passed: it is for the action challenge, found {other:?}; remove it"
+                ));
+            }
+        }
         clauses.retain(|clause| !clause.is_empty());
         let knows_request = |clause: &Vec<Condition>| {
             !clause.iter().any(|c| {

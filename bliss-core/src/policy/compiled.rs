@@ -103,6 +103,7 @@ pub enum Condition {
     Number { source: u32, compare: Compare, value: f32 },
     Category { source: u32, is: bool, hash: u32 },
     Missing { source: u32 },
+    NotPassed,
 }
 
 #[derive(Archive, Serialize, Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub struct Facts<'a> {
     pub client: Option<&'a [u8]>,
     /// The installation's secret.
     pub secret: Option<&'a KeySecret>,
+    /// Whether it has a pass: then nothing challenges it but rules that say so.
+    pub passed: bool,
     /// Seconds since the Unix epoch.
     pub now: u32,
 }
@@ -75,6 +77,9 @@ impl<'p> PolicyRef<'p> {
         if is_off {
             return Verdict::allow("off");
         }
+        if facts.passed {
+            exception = exception.filter(|exception| exception.kind.action() != Action::Challenge);
+        }
         let mut simulated = None;
         let candidates = self.policy.index.candidates(facts, &value);
         for rule in candidates.map_while(|index| self.policy.rules.get(index)) {
@@ -96,7 +101,13 @@ impl<'p> PolicyRef<'p> {
             return Verdict { simulated, ..Verdict::from(exception) };
         }
         if facts.score.is_none() {
-            return Verdict { simulated, ..verdict(&self.policy.on_unscored, "unscored") };
+            let verdict = match &self.policy.on_unscored {
+                outcome if facts.passed && matches!(outcome.action, ArchivedAction::Challenge) => {
+                    Verdict::allow("unscored")
+                }
+                outcome => verdict(outcome, "unscored"),
+            };
+            return Verdict { simulated, ..verdict };
         }
         Verdict { simulated, ..Verdict::allow("default") }
     }
@@ -175,5 +186,6 @@ fn is_met(condition: &ArchivedCondition, facts: &Facts<'_>, value: &impl Fn(usiz
             matches!(seen(source), Seen::Is(found) if (found.to_bits() == hash.to_native()) == *is)
         }
         ArchivedCondition::Missing { source } => seen(source) == Seen::Missing,
+        ArchivedCondition::NotPassed => !facts.passed,
     }
 }

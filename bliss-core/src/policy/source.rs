@@ -73,6 +73,8 @@ pub struct Rule {
     pub crawler_category: Vec<String>,
     /// Conditions on features and values, such as `ip.requests_1m > 600`; ` or missing` at the end lets a missing one satisfy it.
     pub when: Vec<String>,
+    /// With the action `challenge`: also for clients that have a pass, which no other challenge is for.
+    pub even_if_passed: bool,
     /// Of how many clients in a hundred, always the same ones.
     pub percent: Option<f64>,
     /// Tell what the rule would do, and go on as if it were not there.

@@ -63,6 +63,8 @@ pub struct Decision<'a> {
     pub policy: &'a str,
     /// Why none was.
     pub no_policy: Option<NoPolicy>,
+    /// Whether the request brought a pass that holds; `None` where that is not told, or could not be checked.
+    pub challenge_passed: Option<bool>,
 }
 
 /// The last decision, copied out of the publication.
@@ -80,6 +82,7 @@ pub(super) struct Decided {
     exception: Name,
     policy: Name,
     no_policy: Option<NoPolicy>,
+    challenge_passed: Option<bool>,
 }
 
 impl Decided {
@@ -97,6 +100,7 @@ impl Decided {
             exception: Name::EMPTY,
             policy: Name::EMPTY,
             no_policy: Some(NoPolicy::NotPublished),
+            challenge_passed: None,
         };
         made.allow(made.answer, NoPolicy::NotPublished);
         made
@@ -128,14 +132,14 @@ impl Decided {
 }
 
 /// The bytes by which a client is among those that a rule is for, or not: its IPv4 address, or its IPv6 network of 64 bits.
-struct ClientBytes {
+pub(crate) struct ClientBytes {
     bytes: [u8; 8],
     len: usize,
 }
 
 impl ClientBytes {
     #[inline]
-    fn of(address: Option<Address>) -> Self {
+    pub(crate) fn of(address: Option<Address>) -> Self {
         let (number, len) = match address {
             None => (0, 0),
             Some(Address::V4(address)) => (u64::from(address) << 32, 4),
@@ -146,7 +150,7 @@ impl ClientBytes {
     }
 
     #[inline]
-    fn bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
         self.bytes.get(..self.len).filter(|bytes| !bytes.is_empty())
     }
 }
@@ -182,6 +186,10 @@ impl Scorer {
             }
         };
         let Self { dimensions, policies: bound, buffers, decided, path, .. } = self;
+        decided.challenge_passed = request.http().and_then(|http| match features {
+            Ok(_) => dimensions.passed(http, now),
+            Err(_) => http.passed(|_| None),
+        });
         let (policy, bytes) = match (policy, policies) {
             (Some(policy), Ok(bytes)) => (policy, bytes),
             (_, policies) => {
@@ -205,6 +213,10 @@ impl Scorer {
             host: told.host,
             client: client.bytes(),
             secret: features.is_ok().then_some(dimensions.secret()),
+            // Who brings a pass that we cannot check is left alone: that is our own failure.
+            passed: decided
+                .challenge_passed
+                .unwrap_or_else(|| request.http().is_some_and(|http| http.pass.is_some())),
             now,
         };
         let (values, statuses): (&[f32], &[Status]) = match features {
@@ -234,6 +246,7 @@ impl Scorer {
             exception: decided.has_exception.then(|| decided.exception.as_str()),
             policy: decided.policy.as_str(),
             no_policy: decided.no_policy,
+            challenge_passed: decided.challenge_passed,
         }
     }
 }

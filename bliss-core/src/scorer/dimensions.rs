@@ -1,9 +1,10 @@
 //! Dimensions bound to features: from a request's attributes to rows.
 
 use crate::attribute::{Canonical, TextRoom, Value};
-use crate::http::{HttpRequest, RequestValue, Rule, is_of_site};
+use crate::http::{HttpRequest, RequestValue, Rule, flag, is_of_site};
 use crate::key::{KeyBuilder, KeySecret, SECRET_BYTES};
 use crate::name::Name;
+use crate::pass::{PassKey, address_of};
 use crate::prefixes::{Address, PrefixLocator, PrefixRowsLayout};
 use crate::publication::features::{DimensionRows, FeaturesRef};
 use crate::publication::frame::FrameError;
@@ -25,6 +26,8 @@ pub struct BoundDimensions {
     bound: Option<(u64, usize)>,
     pub(super) instructions: Instructions,
     secret: KeySecret,
+    /// Made of the secret.
+    pass_key: PassKey,
     clock_skew_seconds: u32,
     max_heartbeat_age_seconds: u32,
     /// Dimensions that may not be used where their row is stale, as a mask.
@@ -76,6 +79,7 @@ impl BoundDimensions {
             bound: None,
             instructions: Instructions::detect(),
             secret: KeySecret([0; SECRET_BYTES]),
+            pass_key: PassKey::of(&KeySecret([0; SECRET_BYTES])),
             clock_skew_seconds: 0,
             max_heartbeat_age_seconds: 0,
             strict: 0,
@@ -93,6 +97,7 @@ impl BoundDimensions {
     /// the vector of values may have changed, so that models must be bound again.
     pub(super) fn bind(&mut self, features: FeaturesRef<'_>, names: &Names) -> Result<bool, FrameError> {
         self.secret = features.secret();
+        self.pass_key = PassKey::of(&self.secret);
         let identity = Some((features.schema_id(), names.registered()));
         if self.bound.take() == identity {
             for (index, dimension) in self.dimensions.iter_mut().enumerate() {
@@ -184,15 +189,36 @@ impl BoundDimensions {
         Ok(())
     }
 
-    /// The values of the mask `wanted` that `http` says by itself, on the site whose hosts are bound.
+    /// The values of the mask `wanted` that `http` says by itself, on the site whose hosts are bound, at time `now`.
     #[inline]
     pub(super) fn request_values(
         &self,
         http: &HttpRequest<'_>,
         wanted: u32,
+        now: u32,
     ) -> [f32; RequestValue::ALL.len()] {
         let hosts = self.site_hosts.iter().map(|host| host.as_str().as_bytes());
-        http.values(wanted, |host| is_of_site(hosts.clone(), host))
+        let mut values = http.values(wanted, |host| is_of_site(hosts.clone(), host));
+        let passed = RequestValue::ChallengePassed;
+        if let (true, Some(place)) = (wanted & passed.bit() != 0, values.get_mut(passed.index())) {
+            *place = self.passed(http, now).map_or(f32::NAN, flag);
+        }
+        values
+    }
+
+    /// Whether `http` brings a pass that holds at time `now`; `None` where that is not told, or no secret is bound to check it with.
+    #[inline]
+    pub(super) fn passed(&self, http: &HttpRequest<'_>, now: u32) -> Option<bool> {
+        http.passed(|cookie| {
+            self.bound?;
+            let agent = http.user_agent.unwrap_or_default();
+            Some(self.pass_key.holds(cookie, address_of(http.ip), agent, now))
+        })
+    }
+
+    /// The key for passes; `None` where no secret is bound.
+    pub(super) fn pass_key(&self) -> Option<&PassKey> {
+        self.bound.map(|_| &self.pass_key)
     }
 
     /// The secret that keys are hashed with.

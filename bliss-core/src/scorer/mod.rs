@@ -22,6 +22,7 @@ mod request_metrics;
 mod sample;
 mod source;
 
+pub(crate) use decide::ClientBytes;
 pub use decide::{Decision, NoPolicy};
 pub use dimensions::BoundDimensions;
 pub use explain::{Contribution, Explained, Explaining, InputValue, NotExplained};
@@ -29,7 +30,9 @@ pub use models::{BoundModel, BoundModels};
 pub use policies::{BoundPolicies, BoundPolicy, MAX_UNBOUND_NAMES};
 pub use request_metrics::RequestMetrics;
 
+use crate::attribute::Value;
 use crate::http::RequestValue;
+use crate::pass::{NoPass, PassText, address_of};
 use crate::policy::path::MAX_PATH_BYTES;
 use crate::publication::features::FeaturesRef;
 use crate::publication::frame::FrameError;
@@ -211,9 +214,26 @@ impl Scorer {
         self.models.models().get(self.models.route(route)?.1.active)
     }
 
-    /// What `request`, if it was handed over whole, says by itself, in the order of [`RequestValue::index`]: what models see.
-    pub fn request_values(&self, request: &Request<'_>) -> Option<[f32; RequestValue::ALL.len()]> {
-        request.http().map(|http| self.dimensions.request_values(http, RequestValue::ALL_BITS))
+    /// What `request`, if it was handed over whole, says by itself at time `now`, in the order of [`RequestValue::index`]: what
+    /// models see.
+    pub fn request_values(&self, request: &Request<'_>, now: u32) -> Option<[f32; RequestValue::ALL.len()]> {
+        request.http().map(|http| self.dimensions.request_values(http, RequestValue::ALL_BITS, now))
+    }
+
+    /// A pass for the client at `ip` with this user agent, from `now` on, under the secret of the features bound last. Does not
+    /// allocate.
+    ///
+    /// # Errors
+    /// No features are bound; there is no address; or it is not for 1 to [`MAX_VALID_SECONDS`](crate::pass::MAX_VALID_SECONDS).
+    pub fn pass(
+        &self,
+        ip: Option<Value<'_>>,
+        user_agent: &[u8],
+        valid_seconds: u32,
+        now: u32,
+    ) -> Result<PassText, NoPass> {
+        let key = self.dimensions.pass_key().ok_or(Unscored::NoSnapshot)?;
+        key.make(address_of(ip), user_agent, valid_seconds, now)
     }
 
     /// Looks up all dimensions of `request` in the features bound last. `now` is in seconds since the Unix epoch.
@@ -313,7 +333,8 @@ impl Scorer {
             self.models.fill_attributes(needs.attributes, &self.dimensions, request, attributes);
         }
         if needs.request_values != 0 {
-            let told = request.http().map(|http| self.dimensions.request_values(http, needs.request_values));
+            let told =
+                request.http().map(|http| self.dimensions.request_values(http, needs.request_values, now));
             let values = inputs.get_mut(HTTP_AT - INPUTS_AT..).unwrap_or_default();
             let told = told.unwrap_or([f32::NAN; RequestValue::ALL.len()]);
             values.iter_mut().zip(told).for_each(|(value, told)| *value = told);

@@ -7,9 +7,10 @@ use std::path::Path;
 use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
 use bliss_catboost::{category_hash, compile};
 use bliss_core::build::{Change, DimensionChange, Exception, ModelSet, NamedModel, PolicySet, Rows, Subject};
+use bliss_core::pass::PassKey;
 use bliss_core::policy::exceptions::ExceptionKind;
 use bliss_core::policy::source::Policy;
-use bliss_core::prefixes::Prefix;
+use bliss_core::prefixes::{Address, Prefix};
 use bliss_core::schema::{Dimension, Feature, FeatureKind, KeyPart, Schema};
 use bliss_store::{MetricsFile, PublishOptions, Publisher};
 use serde_json::Value;
@@ -33,7 +34,7 @@ pub struct Vector {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// Fields of `bliss_http_t`.
+    /// Fields of `bliss_http_t`. A `pass` that is "its own", "another's" or "run out" is made by [`vectors_of`].
     pub request: BTreeMap<String, String>,
     pub route: String,
     pub decision: Decided,
@@ -57,6 +58,26 @@ pub struct Decided {
 pub fn vectors() -> Vec<Vector> {
     let lines = include_str!("../../../docs/policy-vectors.jsonl").lines();
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The same, with passes under the publisher's secret for requests at time `now`.
+pub fn vectors_of(publisher: &Publisher, now: u32) -> Vec<Vector> {
+    let key = PassKey::of(publisher.secret());
+    let mut vectors = vectors();
+    for request in vectors.iter_mut().flat_map(|vector| &mut vector.requests).map(|case| &mut case.request) {
+        let Some(pass) = request.get("pass") else { continue };
+        let (ip, from) = match pass.as_str() {
+            "its own" => (request["ip"].as_str(), now),
+            "another's" => ("192.0.2.250", now),
+            "run out" => (request["ip"].as_str(), now - 3600),
+            _ => continue,
+        };
+        let ip: std::net::Ipv4Addr = ip.parse().unwrap();
+        let made =
+            key.make(Some(Address::V4(ip.into())), request["user_agent"].as_bytes(), 3600, from).unwrap();
+        request.insert("pass".into(), made.as_str().into());
+    }
+    vectors
 }
 
 impl Vector {

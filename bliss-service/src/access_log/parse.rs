@@ -15,6 +15,7 @@ use std::net::IpAddr;
 
 use bliss_core::attribute::Value;
 use bliss_core::http::HttpRequest;
+use bliss_core::pass::Pass;
 pub use json::FieldKind;
 use json::Fields;
 
@@ -60,6 +61,8 @@ pub struct Told<'a> {
     pub referrer: bool,
     /// `http` or `https`.
     pub scheme: Option<Cow<'a, [u8]>>,
+    /// Whether the request brought a pass that held, as the worker found.
+    pub passed: Option<bool>,
     /// Headers, by [`Header`]; empty where the request has none, `None` where the log does not tell.
     pub headers: [Option<Cow<'a, [u8]>>; Header::COUNT],
 }
@@ -107,6 +110,7 @@ impl Record<'_> {
             sec_ch_ua: header(Header::SecChUa),
             sec_ch_ua_mobile: header(Header::SecChUaMobile),
             sec_ch_ua_platform: header(Header::SecChUaPlatform),
+            pass: self.told.passed.map(Pass::Checked),
         }
     }
 }

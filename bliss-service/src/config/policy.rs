@@ -111,6 +111,9 @@ pub(super) struct Rule {
     #[serde(default)]
     #[cfg_attr(test, serde(skip_serializing))]
     when: Vec<String>,
+    /// With the action "challenge": also for clients that passed one, which no other challenge is for.
+    #[serde(default)]
+    even_if_passed: bool,
     /// Of how many clients in a hundred, always the same ones.
     percent: Option<f64>,
     /// Tell what the rule would do, and do nothing.
@@ -313,6 +316,7 @@ impl Rule {
             crawler_state: self.crawler_state,
             crawler_category: self.crawler_category,
             when: self.when,
+            even_if_passed: self.even_if_passed,
             percent: self.percent,
             simulate: self.simulate,
             from: self.from.map(seconds),

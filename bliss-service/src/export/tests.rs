@@ -57,7 +57,7 @@ fn d1_rows_hold_what_was_published_before_the_request() {
     assert_eq!(column("user_agent.asset_share_h7d"), ["-1", "-1", "0", "-1"]);
     assert_eq!(column("subnet16.unique_ips_7d"), ["0", "0", "1", "1"]);
     assert_eq!(column("path.unique_ips_7d"), ["0", "0", "1", "1"]);
-    assert_eq!(rows[0].len(), 11 + 14 + 7 + 132 + 28);
+    assert_eq!(rows[0].len(), 11 + 15 + 7 + 132 + 28);
 }
 
 #[test]

@@ -47,8 +47,8 @@ pub(super) struct Options {
     /// "auto" (a line that begins with { is JSON), "combined" or "json".
     #[serde(default)]
     format: Format,
-    /// Own names of JSON fields: time, ip, user_agent, referrer, method, path, request, host, scheme, status, bot_action, simulated,
-    /// and those of headers, from accept to sec_ch_ua_platform.
+    /// Own names of JSON fields: time, ip, user_agent, referrer, method, path, request, host, scheme, status, bot_action, passed,
+    /// simulated, and those of headers, from accept to sec_ch_ua_platform.
     #[serde(default)]
     fields: BTreeMap<FieldKind, String>,
     /// How far behind the last publication a line's time may lie and still count; at most 1h.

@@ -16,6 +16,9 @@ use bliss_core::request::INPUT_PREFIX;
 use super::action_name;
 use crate::category::category;
 
+/// The value that says that the client has a pass.
+const CHALLENGE_PASSED: &str = "request.challenge_passed";
+
 /// What a test says of a feature.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told {
@@ -106,6 +109,7 @@ impl TestCase {
             host: http::host(self.host.as_bytes()),
             client: None,
             secret: None,
+            passed: matches!(self.features.get(CHALLENGE_PASSED), Some(Told::Number(1.0))),
             now: self.at.unwrap_or_else(now),
         };
         let found = policy.decide(false, &facts, seen);

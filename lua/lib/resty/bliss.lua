@@ -53,16 +53,18 @@ local MAX_VALUE_BYTES = 65536
 local HTTP_FIELDS = {
     "ip", "ip_bytes", "method", "target", "scheme", "host", "user_agent", "referrer", "accept", "accept_language",
     "accept_encoding", "sec_fetch_site", "sec_fetch_mode", "sec_fetch_dest", "sec_ch_ua", "sec_ch_ua_mobile",
-    "sec_ch_ua_platform",
+    "sec_ch_ua_platform", "pass",
 }
 local HTTP_VARIABLES = {
     false, "binary_remote_addr", "request_method", "request_uri", "scheme", "host", "http_user_agent", "http_referer",
     "http_accept", "http_accept_language", "http_accept_encoding", "http_sec_fetch_site", "http_sec_fetch_mode",
     "http_sec_fetch_dest", "http_sec_ch_ua", "http_sec_ch_ua_mobile", "http_sec_ch_ua_platform",
+    "cookie_bliss_pass",
 }
 local HTTP_FIELD_COUNT = #HTTP_FIELDS
 local ACTIONS = { [0] = "allow", "observe", "tag", "rate_limit_key", "challenge", "block" }
 local MAX_ID_BYTES = 64
+local PASS_BYTES = 64
 local STATUSES = { [0] = "unused", "fresh", "stale", "missing", "absent" }
 
 local _M = { _VERSION = "0.1.0" }
@@ -73,6 +75,8 @@ local lib, lib_path
 -- What bliss_last_error and bliss_open write to.
 local MESSAGE_BYTES = 512
 local message_buffer = ffi_new("char[?]", MESSAGE_BYTES)
+-- What bliss_pass writes to.
+local pass_buffer = ffi_new("char[?]", PASS_BYTES)
 
 -- Paths at which the library may lie: beside other native modules, then where the system looks.
 local function candidates()
@@ -356,7 +360,7 @@ end
 -- Without a table it is nginx's current request. Else the table's fields are those of bliss_http_t: `ip` (text) or
 -- `ip_bytes`, `method`, `target`, `scheme`, `host`, `user_agent`, `referrer`, `accept`, `accept_language`,
 -- `accept_encoding`, `sec_fetch_site`, `sec_fetch_mode`, `sec_fetch_dest`, `sec_ch_ua`, `sec_ch_ua_mobile`,
--- `sec_ch_ua_platform`. A field that is not there is not told, and NaN to models; "" says that the request has none.
+-- `sec_ch_ua_platform`, `pass` (what `pass` made; of nginx's request, the cookie bliss_pass). A field that is not there is not told, and NaN to models; "" says that the request has none.
 -- Of nginx's current request the first 64 KiB of each text count, so that no client can keep itself from being scored.
 function Handle:http(fields)
     local texts, coming = self.texts, self.coming
@@ -515,12 +519,36 @@ function Handle:policy()
     return nil, kept(self, decision.no_policy_reason)
 end
 
+-- Whether the request brought a pass that holds; nil where that is not told, or cannot be checked.
+function Handle:passed()
+    local decision = self.decision
+    if decision.rule.data ~= nil and decision.challenge_passed >= 0 then
+        return decision.challenge_passed == 1
+    end
+end
+
 -- The request's id. Makes a string.
 function Handle:request_id()
     local id = self.decision.request_id
     if id.data ~= nil then
         return ffi_string(id.data, id.len)
     end
+end
+
+-- Makes a pass for the client of the request that was handed over, who passed a challenge: a text to set as the cookie
+-- bliss_pass. It holds from `now`, in seconds such as ngx.time(), for so many seconds (1 to 2592000), for this address
+-- (of IPv6 the first 64 bits) and this user agent alone; nothing challenges the client then but rules with
+-- `even_if_passed`. Whoever calls this vouches for it that the client passed. Returns nil and the reason where no
+-- features can be read. Makes a string.
+function Handle:pass(seconds, now)
+    local code = lib.bliss_pass(self.pointer, seconds, now, pass_buffer, PASS_BYTES)
+    if code == OK then
+        return ffi_string(pass_buffer)
+    end
+    if code > 0 then
+        return nil, reason_of(self, code)
+    end
+    return failed(self, code)
 end
 
 -- About the last score --------------------------------------------------------------------------------------------

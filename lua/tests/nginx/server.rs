@@ -82,6 +82,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) user: Option<&'a str>,
     /// libblissffi, if it is installed.
     pub(crate) library: Option<&'a Path>,
+    /// In place of the answer that nobody passed a challenge.
+    pub(crate) verifier: Option<&'a str>,
 }
 
 impl<'a> Setup<'a> {
@@ -98,6 +100,7 @@ impl<'a> Setup<'a> {
             lua: "",
             user: None,
             library: Some(&library().shared),
+            verifier: None,
         }
     }
 
@@ -300,6 +303,7 @@ fn write_configuration(path: &Path, setup: &Setup<'_>, address: SocketAddr) {
                     add_header X-Bliss-Action $bliss_action always;
                     add_header X-Bliss-Rule $bliss_rule always;
                     add_header X-Bliss-Simulated $bliss_simulated always;
+                    add_header X-Bliss-Passed $bliss_passed always;
                     add_header X-Bliss-Request-Id $bliss_request_id always;
                     add_header X-Bot-Model $bot_model/$bot_model_version always;";
     let location = "location / {\n            try_files $uri $uri/index.html =404;\n        }";
@@ -341,6 +345,7 @@ fn write_configuration(path: &Path, setup: &Setup<'_>, address: SocketAddr) {
             ),
             ("listen 127.0.0.1:8081;", Some(format!("listen unix:{};", text(&path.join("people.sock"))))),
             (location, setup.location.map(str::to_owned)),
+            ("            return 403;\n", setup.verifier.map(|verifier| format!("            {verifier}\n"))),
             ("/usr/share/nginx/html", Some(text(&path.join("html")))),
             ("/var/log/nginx/bot_score.log", Some(text(&path.join("logs/access.log")))),
             ("bot_json;", setup.plain.then(|| "combined;".into())),

@@ -155,7 +155,11 @@ fn source_of(condition: &Condition) -> Option<u32> {
         Condition::Number { source, .. }
         | Condition::Category { source, .. }
         | Condition::Missing { source } => Some(*source),
-        Condition::Path(_) | Condition::PathPrefix(_) | Condition::Method(_) | Condition::Host(_) => None,
+        Condition::Path(_)
+        | Condition::PathPrefix(_)
+        | Condition::Method(_)
+        | Condition::Host(_)
+        | Condition::NotPassed => None,
     }
 }
 

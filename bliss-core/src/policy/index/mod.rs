@@ -6,7 +6,7 @@
 //! alone, in their order and whole. So the index leaves rules out and answers nothing, and a decision costs as much as the things
 //! that rules look at, not as the rules.
 //!
-//! Not in the index, and left to the rules themselves: times, shares of clients, and conditions of which any of several features
+//! Not in the index, and left to the rules themselves: times, shares of clients, passes, and conditions of which any of several features
 //! is enough.
 #![allow(missing_docs)] // rkyv's derive makes undocumented types.
 

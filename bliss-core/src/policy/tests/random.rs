@@ -28,6 +28,7 @@ struct Case {
     is_listed: Option<bool>,
     /// Of whose address each byte is this.
     client: Option<u8>,
+    passed: bool,
     now: u32,
 }
 
@@ -74,6 +75,7 @@ impl Case {
             host: self.host.map(str::as_bytes),
             client: client.as_ref().map(|client| client.as_slice()),
             secret: Some(&SECRET),
+            passed: self.passed,
             now: self.now,
         };
         let address = client.map(|client| Address::V4(u32::from_be_bytes(client)));
@@ -108,12 +110,7 @@ fn naive(set: &PolicySet, case: &Case) -> Said {
     let mut simulated = None;
     let stages = [&policy.exempt, &policy.deny, &policy.allow, &policy.crawler, &policy.band];
     for (stage, rules) in stages.into_iter().enumerate() {
-        if let Some(exception) = naive_exception(set, case).filter(|_| stage == 1) {
-            let action = match exception.kind {
-                ExceptionKind::Allow => Action::Allow,
-                ExceptionKind::Deny => Action::Block,
-                ExceptionKind::Challenge => Action::Challenge,
-            };
+        if let Some((exception, action)) = naive_exception(set, case).filter(|_| stage == 1) {
             return Said {
                 action,
                 status: exception.status.unwrap_or(usual_status(action)),
@@ -124,7 +121,8 @@ fn naive(set: &PolicySet, case: &Case) -> Said {
         }
         for rule in rules {
             let action = rule.action.unwrap_or(if stage == 1 { Action::Block } else { Action::Allow });
-            if !naive_holds(rule, stage, case) {
+            let is_over = action == Action::Challenge && case.passed && !rule.even_if_passed;
+            if is_over || !naive_holds(rule, stage, case) {
                 continue;
             }
             if !rule.simulate {
@@ -149,18 +147,23 @@ fn naive(set: &PolicySet, case: &Case) -> Said {
         }
     }
     match (&case.score, &policy.on_unscored) {
-        (None, Some(Outcome { action, status, header })) => Said {
-            action: *action,
-            status: status.unwrap_or(usual_status(*action)),
-            header: header.clone(),
-            ..Said::allow("unscored", simulated)
-        },
+        (None, Some(Outcome { action, status, header }))
+            if !(case.passed && *action == Action::Challenge) =>
+        {
+            Said {
+                action: *action,
+                status: status.unwrap_or(usual_status(*action)),
+                header: header.clone(),
+                ..Said::allow("unscored", simulated)
+            }
+        }
         (score, _) => Said::allow(if score.is_some() { "default" } else { "unscored" }, simulated),
     }
 }
 
-/// The longest network that has not run out, the newest of equal ones; else the newest of the user agent.
-fn naive_exception<'s>(set: &'s PolicySet, case: &Case) -> Option<&'s Exception> {
+/// The longest network that has not run out, the newest of equal ones; else the newest of the user agent. Who has a pass is not
+/// challenged by it.
+fn naive_exception<'s>(set: &'s PolicySet, case: &Case) -> Option<(&'s Exception, Action)> {
     let in_force = || set.exceptions.iter().filter(|exception| case.now < exception.until);
     let address = case.client.map(|byte| Address::V4(u32::from_be_bytes([byte; 4])));
     let bits = |exception: &&Exception| match &exception.subject {
@@ -172,7 +175,12 @@ fn naive_exception<'s>(set: &'s PolicySet, case: &Case) -> Option<&'s Exception>
         Subject::UserAgent(agent) => Some(agent.as_str()) == case.agent,
         Subject::Prefix(_) => false,
     };
-    by_address.or_else(|| in_force().rfind(is_agent))
+    let found = by_address.or_else(|| in_force().rfind(is_agent))?;
+    match found.kind {
+        ExceptionKind::Allow => Some((found, Action::Allow)),
+        ExceptionKind::Deny => Some((found, Action::Block)),
+        ExceptionKind::Challenge => (!case.passed).then_some((found, Action::Challenge)),
+    }
 }
 
 fn naive_holds(rule: &Rule, stage: usize, case: &Case) -> bool {
@@ -261,11 +269,12 @@ fn rule(stage: usize) -> impl Strategy<Value = Rule> {
     let times = (proptest::option::of(0..6_u32), proptest::option::of(0..6_u32));
     let band = (proptest::option::of(40..100_u8), proptest::option::of(0..39_u8));
     let percent = proptest::option::of(prop::sample::select(vec![0.0, 30.0, 50.0, 100.0]));
-    let rest = (prop::sample::select(actions.to_vec()), any::<bool>(), percent, answer());
+    let rest = (prop::sample::select(actions.to_vec()), any::<(bool, bool)>(), percent, answer());
     (paths, texts, features, times, band, rest).prop_map(
         move |(paths, texts, features, times, band, rest)| {
             let ((path, path_prefix), (mut method, host, when)) = (paths, texts);
-            let (action, simulate, percent, (status, header)) = rest;
+            let (action, (simulate, even_if_passed), percent, (status, header)) = rest;
+            let action = if matches!(stage, 0 | 2) { Action::Allow } else { action };
             let is_exempt = stage == 0;
             if is_exempt && path.is_empty() && path_prefix.is_empty() && method.is_empty() && host.is_empty()
             {
@@ -287,7 +296,8 @@ fn rule(stage: usize) -> impl Strategy<Value = Rule> {
                 until: times.1,
                 below: band.0.filter(|_| stage == 4),
                 above: band.1.filter(|_| stage == 4),
-                action: Some(if matches!(stage, 0 | 2) { Action::Allow } else { action }),
+                action: Some(action),
+                even_if_passed: even_if_passed && action == Action::Challenge,
                 status,
                 header,
                 simulate,
@@ -306,10 +316,11 @@ fn policy(most: usize) -> impl Strategy<Value = Policy> {
         })
     };
     let stages = (rules(0), rules(1), rules(2), rules(3), rules(4));
-    let unscored = proptest::option::of(answer());
+    let actions = prop::sample::select(vec![Action::Tag, Action::Challenge]);
+    let unscored = proptest::option::of((actions, answer()));
     let defaults = prop::sample::select(vec![None, Some(true), Some(false)]);
     (stages, unscored, defaults).prop_map(|((exempt, deny, allow, crawler, band), unscored, defaults)| {
-        let on_unscored = unscored.map(|(status, header)| Outcome { action: Action::Tag, status, header });
+        let on_unscored = unscored.map(|(action, (status, header))| Outcome { action, status, header });
         Policy { name: "p".into(), defaults, on_unscored, exempt, deny, allow, crawler, band }
     })
 }
@@ -371,8 +382,15 @@ fn case() -> impl Strategy<Value = Case> {
         proptest::option::of(any::<bool>()),
     );
     let client = proptest::option::of(prop_oneof![0..5_u8, any::<u8>()]);
-    (proptest::option::of(1..100_u8), texts, features, client, 0..6_u32).prop_map(
-        |(score, (path, method, host, agent), (n, state, category, country, is_listed), client, now)| Case {
+    (proptest::option::of(1..100_u8), texts, features, client, any::<bool>(), 0..6_u32).prop_map(
+        |(
+            score,
+            (path, method, host, agent),
+            (n, state, category, country, is_listed),
+            client,
+            passed,
+            now,
+        )| Case {
             score,
             path,
             method,
@@ -384,6 +402,7 @@ fn case() -> impl Strategy<Value = Case> {
             country,
             is_listed,
             client,
+            passed,
             now,
         },
     )
@@ -454,6 +473,30 @@ proptest! {
         for case in cases {
             let found = case.ask(with, "");
             prop_assert_eq!(Said { simulated: None, ..found }, case.ask(without, ""), "{:?}", case);
+        }
+    }
+
+    #[test]
+    fn p11_who_has_a_pass_is_challenged_only_by_rules_that_say_so(set in set(), cases in cases()) {
+        let mut without = set.clone();
+        let Policy { deny, crawler, band, on_unscored, .. } = &mut without.policies[0];
+        let is_challenge = |rule: &Rule| rule.action == Some(Action::Challenge) && !rule.even_if_passed;
+        [deny, crawler, band].into_iter().for_each(|rules| rules.retain(|rule| !is_challenge(rule)));
+        on_unscored.take_if(|outcome| outcome.action == Action::Challenge);
+        // The exception that is in force stays the one that is found, so that those that challenge are not taken out.
+        without.exceptions.clear();
+        let (with, without) = (set.pack().unwrap(), without.pack().unwrap());
+        let (with, without) = (PoliciesRef::open(&with).unwrap(), PoliciesRef::open(&without).unwrap());
+        for case in cases {
+            let passed = Case { passed: true, ..case };
+            let found = passed.ask(with, "");
+            if found.exception.is_none() {
+                let expected = passed.ask(without, "");
+                prop_assert_eq!(&found, &expected, "{:?}", passed);
+                // What is left is for everybody.
+                prop_assert_eq!(expected, Case { passed: false, ..passed }.ask(without, ""));
+            }
+            prop_assert!(found.exception.is_none() || found.action != Action::Challenge);
         }
     }
 

@@ -32,7 +32,7 @@ fn d2_models_take_values_of_whole_requests() {
     for ((name, http), raw) in requests().into_iter().zip([0.0, 1.0, 2.0, 0.0]) {
         request.set_http(&id, http);
         assert_eq!(probability(&mut bench, &request), sigmoid(raw), "{name}");
-        let values = bench.scorer.request_values(&request).unwrap();
+        let values = bench.scorer.request_values(&request, 1_000).unwrap();
         assert!(values[RequestValue::IsAsset.index()].is_nan(), "not told");
         // Its attributes make keys.
         request.set_http(&id, HttpRequest { ip: Some("192.0.2.1".into()), ..http });

@@ -59,6 +59,8 @@ pub enum FieldKind {
     BotAction,
     /// What a simulated rule would have done: absent, empty or `-` for nothing.
     Simulated,
+    /// Whether the request brought a pass that held: `1` or `0`; anything else does not tell.
+    Passed,
 }
 
 /// Field names that are known without configuration, the preferred name of each kind first. Those with dots are Caddy's.
@@ -118,6 +120,7 @@ const KNOWN_FIELDS: &[(&str, FieldKind)] = &[
     ("bot_action", FieldKind::BotAction),
     ("bliss_simulated", FieldKind::Simulated),
     ("bot_simulated", FieldKind::Simulated),
+    ("bliss_passed", FieldKind::Passed),
 ];
 
 /// An object with all headers of the request: one that is not in it the request does not have.
@@ -218,6 +221,7 @@ struct Found<'t> {
     host: Best<Cow<'t, [u8]>>,
     action: Best<Cow<'t, [u8]>>,
     simulated: Best<Cow<'t, [u8]>>,
+    passed: Best<bool>,
     scheme: Best<Cow<'t, [u8]>>,
     headers: [Best<Cow<'t, [u8]>>; Header::COUNT],
     has_all_headers: bool,
@@ -239,6 +243,12 @@ impl<'t> Found<'t> {
             (FieldKind::Ip, Scalar::Number(number)) => {
                 self.ip.offer(rank, Err(field("an IP address", number.to_string().as_bytes())));
             }
+            (FieldKind::Passed, Scalar::Text(text)) => {
+                if let Ok(number) = text.parse() {
+                    self.offer_passed(rank, number);
+                }
+            }
+            (FieldKind::Passed, Scalar::Number(number)) => self.offer_passed(rank, number),
             (_, Scalar::Number(_)) => {}
             (kind, Scalar::Text(text)) => {
                 let text = match text {
@@ -264,10 +274,17 @@ impl<'t> Found<'t> {
                     FieldKind::SecChUa => self.header(Header::SecChUa),
                     FieldKind::SecChUaMobile => self.header(Header::SecChUaMobile),
                     FieldKind::SecChUaPlatform => self.header(Header::SecChUaPlatform),
-                    FieldKind::Time | FieldKind::Status | FieldKind::Ip => return,
+                    FieldKind::Time | FieldKind::Status | FieldKind::Ip | FieldKind::Passed => return,
                 };
                 best.offer(rank, Ok(text));
             }
+        }
+    }
+
+    /// 1 or 0; anything else does not tell.
+    fn offer_passed(&mut self, rank: usize, number: f64) {
+        if number == 1.0 || number == 0.0 {
+            self.passed.offer(rank, Ok(number == 1.0));
         }
     }
 
@@ -300,6 +317,7 @@ impl<'t> Found<'t> {
             user_agent: user_agent.is_some() || has_all_headers,
             referrer: referrer.is_some() || has_all_headers,
             scheme: taken(self.scheme),
+            passed: self.passed.value,
             headers: self.headers.map(|header| taken(header).or(has_all_headers.then(Cow::default))),
         };
         Ok(Record {

@@ -441,6 +441,39 @@ fn what_our_decision_did_is_read_from_the_log() {
     assert!(!parse(&LINE.replace("Mozilla/5.0 (X)", "x\\x22 bot_action=block")).unwrap().own_answer);
 }
 
+/// D2: what the worker found of a pass is what a log of it says; P11 has what the worker finds.
+#[test]
+fn d2_a_log_says_of_a_pass_what_the_worker_found() {
+    use bliss_core::http::{NO_SITES, RequestValue};
+    let told = |json: &str| {
+        let record = parse(json).unwrap();
+        let values = record.http(&[192, 0, 2, 1]).values(RequestValue::ALL_BITS, NO_SITES);
+        Some(values[RequestValue::ChallengePassed.index()]).filter(|value| !value.is_nan())
+    };
+    for (logged, expected) in [
+        ("\"1\"", Some(1.0)),
+        ("\"0\"", Some(0.0)),
+        ("1", Some(1.0)),
+        ("0", Some(0.0)),
+        ("\"\"", None),
+        ("\"-\"", None),
+        ("\"v1.1800000000.00\"", None),
+        ("2", None),
+        ("true", None),
+        ("null", None),
+    ] {
+        assert_eq!(told(&format!("{JSON}\",\"bliss_passed\":{logged}}}")), expected, "{logged}");
+    }
+    assert_eq!(told(&format!("{JSON}\"}}")), None);
+    assert_eq!(parse(LINE).unwrap().told.passed, None);
+    // A cookie in the log is no pass: nobody checked it.
+    assert_eq!(told(&format!("{JSON}\",\"cookie_bliss_pass\":\"1\"}}")), None);
+    // Under another name.
+    let parser = Parser::new(Format::Auto, &[(FieldKind::Passed, "edge.human".into())]);
+    let line = format!("{JSON}\",\"edge\":{{\"human\":\"1\"}},\"bliss_passed\":\"0\"}}");
+    assert_eq!(parser.parse(line.as_bytes()).unwrap().told.passed, Some(true));
+}
+
 /// D2: a log with headers says of a request what a worker says.
 #[test]
 fn d2_vectors_of_request_values_through_a_log() {

@@ -147,7 +147,7 @@ fn parquet_has_the_types_that_are_documented() {
             .unwrap();
     let reader = SerializedFileReader::new(fs::File::open(out).unwrap()).unwrap();
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
-    assert_eq!((schema.num_columns(), exported.columns), (11 + 14 + 7 + 132 + 28, 11 + 14 + 7 + 132 + 28));
+    assert_eq!((schema.num_columns(), exported.columns), (11 + 15 + 7 + 132 + 28, 11 + 15 + 7 + 132 + 28));
     let of = |name: &str| {
         let column = schema.columns().iter().find(|column| column.name() == name).unwrap();
         (column.physical_type(), column.logical_type_ref().cloned(), column.self_type().is_optional())

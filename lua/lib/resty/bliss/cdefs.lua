@@ -40,7 +40,7 @@ typedef struct {
     uint32_t no_policy;
     uint64_t policies_generation;
     uint32_t unbound_count;
-    uint32_t reserved;
+    int32_t challenge_passed;
     bliss_text_t rule;
     bliss_text_t simulated_rule;
     bliss_text_t exception;
@@ -69,6 +69,7 @@ typedef struct {
     bliss_text_t sec_ch_ua;
     bliss_text_t sec_ch_ua_mobile;
     bliss_text_t sec_ch_ua_platform;
+    bliss_text_t pass;
 } bliss_http_t;
 typedef struct {
     size_t size;
@@ -170,6 +171,11 @@ bliss_result_e bliss_decide(bliss_t *handle,
 bliss_result_e bliss_http_register(bliss_t *handle);
 bliss_result_e bliss_request_http(bliss_t *handle, const bliss_http_t *http);
 bliss_result_e bliss_request_value(bliss_t *handle, const char *name, size_t name_len, float *value);
+bliss_result_e bliss_pass(bliss_t *handle,
+                          uint32_t valid_seconds,
+                          uint32_t now,
+                          char *buffer,
+                          size_t buffer_len);
 size_t bliss_shadow_count(bliss_t *handle);
 bliss_result_e bliss_shadow_get(bliss_t *handle, size_t index, bliss_shadow_t *shadow);
 bliss_result_e bliss_explain_register(bliss_t *handle);
