@@ -11,10 +11,10 @@
 //! `docs/crawlers.md` says what the states mean. Nothing here is in the way of other publications: claims are handed over without
 //! waiting, and names are asked for by tasks of their own.
 
-pub(crate) mod clients;
-pub(crate) mod rules;
+pub mod clients;
+pub mod rules;
 pub(crate) mod task;
-pub(crate) mod verify;
+pub mod verify;
 mod watch;
 
 use std::net::SocketAddr;

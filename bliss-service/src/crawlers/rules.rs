@@ -88,8 +88,8 @@ impl Rules {
                 rule.domains.push(domain(text).map_err(of)?);
             }
             for text in &ranges {
-                let network: Prefix =
-                    text.parse().map_err(|error| of(format!("ranges: {text:?}: {error}")))?;
+                let network = Prefix::parse(text.as_bytes());
+                let network = network.map_err(|error| of(format!("ranges: {text:?}: {error}")))?;
                 if network.bits() == 0 {
                     return Err(of(format!("ranges: {text:?}: no crawler has every address")));
                 }

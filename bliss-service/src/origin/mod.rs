@@ -49,11 +49,12 @@ trait Kind {
 }
 
 /// Makes [`Options`] and [`OriginKind`] of a list of `file: Kind`, where the module `file` has the types `Options`, with
-/// `resolve`, and `Kind`. Those behind `with sections of their own` are no table `[[origin.…]]`.
+/// `resolve`, and `Kind`. Those behind the semicolon have a section of their own in
+/// the configuration, and are no table `[[origin.…]]`.
 macro_rules! origins {
     (
         $($(#[$doc:meta])* $file:ident: $kind:ident,)+
-        with sections of their own:
+        ;
         $($(#[$own_doc:meta])* $own_file:ident: $own_kind:ident,)+
     ) => {
         $(pub use $file::$kind;)+
@@ -146,7 +147,7 @@ origins! {
     list: List,
     /// The host's own traffic.
     access_log: AccessLog,
-    with sections of their own:
+    ;
     /// Whether clients are the crawlers that they say they are.
     crawlers: Crawlers,
 }

@@ -34,7 +34,7 @@ struct Good {
 }
 
 /// Follows the list at index `list` until the daemon ends.
-pub(super) async fn run(
+pub(in crate::origin) async fn run(
     list: usize,
     source: Source,
     context: Context,
