@@ -69,6 +69,7 @@ pub(super) const POLICY_EXAMPLE: &str = r#"
 #exempt = [{ name = "health check", path = ["/healthz"], method = ["GET", "HEAD"] }]
 #deny = [{ name = "known scanners", list = ["hosting.is_hosting"], path_prefix = ["/login"], status = 403 }]
 #allow = [{ name = "partner", host = ["api.shop.example"], when = ["ip.requests_session <= 600"] }]
+#crawler = [{ name = "no training", crawler_category = ["ai_training"], action = "block" }]
 "#;
 
 /// A rule, here a band of another policy: all its conditions must hold, and of a list one entry. docs/policy.md says what each means.
