@@ -153,7 +153,10 @@ impl Metrics {
                 "What came of verifying clients, by crawler: verified, fake, unknown (no answer) or untold (nothing to verify by)"
             ),
             crawler_questions: metric!("crawler_dns_questions", "Questions to DNS about crawlers"),
-            crawler_failures: metric!("crawler_dns_failures", "Questions to DNS about crawlers without an answer"),
+            crawler_failures: metric!(
+                "crawler_dns_failures",
+                "Questions to DNS about crawlers without an answer"
+            ),
             crawler_dropped: metric!(
                 "crawler_dropped",
                 "Clients that were dropped for others (max_clients), and claims that there was no room for"

@@ -16,7 +16,8 @@ use common::{Daemon, directory};
 mod common;
 
 const GOOGLE: &str = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
-const GPT: &str = "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)";
+const GPT: &str =
+    "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)";
 
 const POLICY: &str = r#"
 [[policy]]
@@ -121,7 +122,8 @@ fn p8_a_crawler_is_allowed_whatever_its_score_and_a_fake_is_told() {
     dns.say_of("192.0.2.2", Says::Names(vec!["crawl-192-0-2-1.googlebot.com".into()]));
     dns.say_of("192.0.2.3", Says::Names(vec!["googlebot.com.evil.example".into()]));
     let mut site = Site::new();
-    fs::write(site.path().join("gptbot.json"), r#"{"prefixes": [{"ipv4Prefix": "198.51.100.0/24"}]}"#).unwrap();
+    fs::write(site.path().join("gptbot.json"), r#"{"prefixes": [{"ipv4Prefix": "198.51.100.0/24"}]}"#)
+        .unwrap();
     let ranges = "ranges = [{ crawler = \"GPTBot\", path = \"gptbot.json\", interval = \"50ms\" }]\n";
     let mut daemon = site.start(&dns, ranges);
     let scored = (Action::Challenge, "whoever has a score");
@@ -164,7 +166,13 @@ fn p8_a_crawler_is_allowed_whatever_its_score_and_a_fake_is_told() {
     }
     let shm = site.path().join("shm");
     let told = site.ctl(&[
-        "explain", "--ip", "192.0.2.3", "--user-agent", GOOGLE, "--directory", shm.to_str().unwrap(),
+        "explain",
+        "--ip",
+        "192.0.2.3",
+        "--user-agent",
+        GOOGLE,
+        "--directory",
+        shm.to_str().unwrap(),
     ]);
     assert!(told.contains("crawler: fake"), "{told}");
 

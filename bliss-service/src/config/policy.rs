@@ -57,6 +57,7 @@ pub(super) struct Policy {
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) allow: Vec<Rule>,
     #[serde(default)]
+    #[cfg_attr(test, serde(skip_serializing))]
     pub(super) crawler: Vec<Rule>,
     #[serde(default)]
     pub(super) band: Vec<Rule>,

@@ -250,7 +250,10 @@ impl Clients {
         let is_confirmed = matches!(verdict, Verdict::Verified(_) | Verdict::Fake(_));
         // Rows are dated anew in time: a reader takes none that is older than `max_age`.
         let is_old = client.published.is_none_or(|at| now.saturating_sub(at) >= max_age / 4);
-        if state != before || client.published.is_none() || is_old && (is_confirmed || state == CrawlerState::Claimed) {
+        if state != before
+            || client.published.is_none()
+            || is_old && (is_confirmed || state == CrawlerState::Claimed)
+        {
             self.changed.insert(id);
         }
         if state != before {
@@ -316,7 +319,9 @@ impl Clients {
                 let state = client.state;
                 // Only an answer sets the end of a state.
                 let age = match state {
-                    CrawlerState::Verified | CrawlerState::Fake => (now + max_age).saturating_sub(client.until),
+                    CrawlerState::Verified | CrawlerState::Fake => {
+                        (now + max_age).saturating_sub(client.until)
+                    }
                     CrawlerState::Claimed | CrawlerState::None => Duration::ZERO,
                 };
                 news.rows.push(NewRow { id, state, age });

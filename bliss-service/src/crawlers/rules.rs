@@ -52,7 +52,9 @@ fn domain(text: &str) -> Result<Name, String> {
     let name = Name::from_ascii(text.trim_end_matches('.')).ok();
     // One label would be a whole top-level domain.
     let mut name = name.filter(|name| is_plain && name.num_labels() >= 2).ok_or_else(|| {
-        format!("domains: expected a domain of two labels at least, such as crawl.example.org, found {text:?}")
+        format!(
+            "domains: expected a domain of two labels at least, such as crawl.example.org, found {text:?}"
+        )
     })?;
     name.set_fqdn(true);
     Ok(name.to_lowercase())
@@ -154,7 +156,9 @@ mod tests {
             [[crawler]]\nname = \"Googlebot\"\ndomains = [\"Crawl.Example.org.\"]\n";
         rules.add(text).unwrap();
         let gpt = rules.of(index_of("GPTBot").unwrap()).unwrap();
-        assert!(gpt.has_address("192.0.2.7".parse().unwrap()) && gpt.has_address("2001:db8::1".parse().unwrap()));
+        assert!(
+            gpt.has_address("192.0.2.7".parse().unwrap()) && gpt.has_address("2001:db8::1".parse().unwrap())
+        );
         assert!(gpt.has_address("::ffff:192.0.2.7".parse().unwrap()));
         assert!(!gpt.has_address("198.51.100.7".parse().unwrap()) && gpt.domains.is_empty());
         let google = rules.of(index_of("Googlebot").unwrap()).unwrap();

@@ -185,12 +185,12 @@ fn told<T>(name: &Name, answer: &Lookup, value: impl Fn(&RData) -> Option<T>, tt
     // Each turn takes in one further link of a chain.
     while owners.len() <= MOST_LINKS
         && let Some(next) = answer.answers().iter().find_map(|record| match &record.data {
-        RData::CNAME(next) if owners.contains(&record.name.to_lowercase()) => {
-            let next = next.0.to_lowercase();
-            (!owners.contains(&next)).then_some(next)
-        }
-        _ => None,
-    })
+            RData::CNAME(next) if owners.contains(&record.name.to_lowercase()) => {
+                let next = next.0.to_lowercase();
+                (!owners.contains(&next)).then_some(next)
+            }
+            _ => None,
+        })
     {
         owners.push(next);
     }

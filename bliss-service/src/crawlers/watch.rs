@@ -32,8 +32,7 @@ impl Claims {
         let is_wanted = |kind: &OriginKind| matches!(kind, OriginKind::Crawlers(_));
         config.origins.iter().any(|origin| is_wanted(&origin.kind)).then(|| {
             let (claims, waiting) = channel(MOST_WAITING);
-            let dropped =
-                state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone();
+            let dropped = state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone();
             Arc::new(Self { watch: Watch { claims, dropped }, waiting: Mutex::new(waiting) })
         })
     }

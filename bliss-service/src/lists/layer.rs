@@ -62,11 +62,13 @@ impl Layer {
     pub fn values(&self, address: IpAddr) -> Option<impl Iterator<Item = f32>> {
         let row = match address.to_canonical() {
             IpAddr::V4(v4) => {
-                let masked = |bits: u8| v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+                let masked =
+                    |bits: u8| v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
                 longest(&self.v4, (0..=32).map(|bits| (masked(bits), bits)))
             }
             IpAddr::V6(v6) => {
-                let masked = |bits: u8| v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+                let masked =
+                    |bits: u8| v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
                 longest(&self.v6, (0..=128).map(|bits| (masked(bits), bits)))
             }
         };
@@ -98,7 +100,8 @@ fn longest<A: Copy + Ord>(
     networks: &[Network<A>],
     wanted: impl DoubleEndedIterator<Item = (A, u8)>,
 ) -> Option<u32> {
-    let found = |wanted| networks.binary_search_by_key(&wanted, |network| (network.address, network.bits)).ok();
+    let found =
+        |wanted| networks.binary_search_by_key(&wanted, |network| (network.address, network.bits)).ok();
     wanted.rev().find_map(found).and_then(|at| networks.get(at)).map(|network| network.row)
 }
 

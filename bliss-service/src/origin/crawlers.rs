@@ -163,7 +163,8 @@ impl Options {
             return Err(wrong(message.to_owned()));
         }
         if resolver.schema().dimension_index(DIMENSION).is_some() {
-            let message = "enabled: it fills the dimension `crawler` itself; remove the [[dimension]] of that name";
+            let message =
+                "enabled: it fills the dimension `crawler` itself; remove the [[dimension]] of that name";
             return Err(wrong(message.to_owned()));
         }
         let mut rules = Rules::shipped().map_err(wrong)?;
@@ -308,7 +309,8 @@ impl super::Kind for Crawlers {
             publish: move |change| publisher.send(change),
             ranges: move || {
                 let (slots, _) = shared.slots();
-                let lists = crawlers.iter().zip(slots).map(|(crawler, slot)| (*crawler, slot.layer, slot.is_good));
+                let lists =
+                    crawlers.iter().zip(slots).map(|(crawler, slot)| (*crawler, slot.layer, slot.is_good));
                 RangeLists { lists: lists.collect() }
             },
             has_old_rows: before > 0,
@@ -321,7 +323,11 @@ impl super::Kind for Crawlers {
                 Report::Unpublished(error) => reported.crawlers_unpublished(index, error),
             }),
         };
-        tracing::info!(origin = NAME, crawlers = CRAWLERS.len(), "verifying clients that say they are crawlers");
+        tracing::info!(
+            origin = NAME,
+            crawlers = CRAWLERS.len(),
+            "verifying clients that say they are crawlers"
+        );
         let run = async {
             tokio::select! {
                 () = task.run() => Ok(()),

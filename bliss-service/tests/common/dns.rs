@@ -26,14 +26,19 @@ pub enum Says {
     /// It does not exist.
     NxDomain,
     /// It exists, and has nothing of the kind; with the zone's SOA, or without.
-    Empty { soa: bool },
+    Empty {
+        soa: bool,
+    },
     /// The server fails, or does not want to answer.
     ServFail,
     Refused,
     /// Nothing at all.
     Hang,
     /// What is said is too long for UDP; over TCP it is said, or the connection is closed.
-    Truncated { over_tcp: bool, then: Box<Says> },
+    Truncated {
+        over_tcp: bool,
+        then: Box<Says>,
+    },
     /// Bytes that are no message.
     Garbage,
 }
@@ -233,7 +238,9 @@ fn answer(question: &[u8], zone: &Mutex<Zone>, is_tcp: bool) -> Option<Vec<u8>> 
             for address in addresses {
                 match address {
                     IpAddr::V4(ip) if kind == A => put_record(&mut answers, &name, A, ttl, &ip.octets()),
-                    IpAddr::V6(ip) if kind == AAAA => put_record(&mut answers, &name, AAAA, ttl, &ip.octets()),
+                    IpAddr::V6(ip) if kind == AAAA => {
+                        put_record(&mut answers, &name, AAAA, ttl, &ip.octets())
+                    }
                     _ => continue,
                 }
                 count += 1;

@@ -94,13 +94,13 @@ fn agents_claim_crawlers() {
              Mobile Safari/537.36 (compatible; GoogleBot/2.1; +http://www.google.com/bot.html)",
             Some("Googlebot"),
         ),
-        (
-            "Mozilla/5.0 (compatible; Google-InspectionTool/1.0)",
-            Some("Googlebot"),
-        ),
+        ("Mozilla/5.0 (compatible; Google-InspectionTool/1.0)", Some("Googlebot")),
         ("AdsBot-Google (+http://www.google.com/adsbot.html)", Some("AdsBot-Google")),
         ("AdsBot-Google-Mobile-Apps", Some("AdsBot-Google")),
-        ("Feedfetcher-Google; (+http://www.google.com/feedfetcher.html; 1 subscribers)", Some("FeedFetcher-Google")),
+        (
+            "Feedfetcher-Google; (+http://www.google.com/feedfetcher.html; 1 subscribers)",
+            Some("FeedFetcher-Google"),
+        ),
         (
             "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm) \
              Chrome/103.0.5060.134 Safari/537.36",
@@ -120,7 +120,10 @@ fn agents_claim_crawlers() {
              facebookexternalhit/1.1 Facebot Twitterbot/1.0",
             Some("iMessage-Preview"),
         ),
-        ("facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)", Some("facebookexternalhit")),
+        (
+            "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+            Some("facebookexternalhit"),
+        ),
         ("TelegramBot (like TwitterBot)", Some("TelegramBot")),
         ("Mozilla/5.0 (compatible; Yeti/1.1; +https://naver.me/spd)", Some("NaverBot")),
         ("Sogou web spider/4.0(+http://www.sogou.com/docs/help/webmasters.htm#07)", Some("Sogou web spider")),
@@ -158,7 +161,8 @@ fn naive(agent: &[u8]) -> Option<&'static str> {
         if at > 0 && is_word(at - 1) {
             continue;
         }
-        let tokens = CRAWLERS.iter().flat_map(|crawler| crawler.tokens.iter().map(move |token| (token, crawler)));
+        let tokens =
+            CRAWLERS.iter().flat_map(|crawler| crawler.tokens.iter().map(move |token| (token, crawler)));
         let found = tokens.filter(|(token, _)| {
             let part = agent.get(at..at + token.len());
             part.is_some_and(|part| part.eq_ignore_ascii_case(token.as_bytes())) && !is_word(at + token.len())
@@ -171,7 +175,8 @@ fn naive(agent: &[u8]) -> Option<&'static str> {
 }
 
 fn part() -> impl Strategy<Value = Vec<u8>> {
-    let tokens: Vec<&'static str> = CRAWLERS.iter().flat_map(|crawler| crawler.tokens.iter().copied()).collect();
+    let tokens: Vec<&'static str> =
+        CRAWLERS.iter().flat_map(|crawler| crawler.tokens.iter().copied()).collect();
     let known: Vec<&'static [u8]> = BEGINNINGS.iter().chain(&ENDS).copied().chain([RUN]).collect();
     prop_oneof![
         4 => prop::sample::select(tokens.clone()).prop_map(|token| token.as_bytes().to_vec()),

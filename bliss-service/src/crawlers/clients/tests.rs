@@ -105,7 +105,10 @@ fn p8_a_failure_of_dns_takes_no_state_away_before_its_limit_and_makes_no_fake() 
         assert_eq!(clients.counts().fake, 0);
     }
     let ended = ended.unwrap();
-    assert!((127 + 200..127 + 200 + 200).contains(&ended), "two of max_ttl, and then with the next attempt: {ended}");
+    assert!(
+        (127 + 200..127 + 200 + 200).contains(&ended),
+        "two of max_ttl, and then with the next attempt: {ended}"
+    );
 }
 
 #[test]

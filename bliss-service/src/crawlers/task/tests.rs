@@ -4,11 +4,18 @@ use crate::lists::{Column, ListDecoder, ListFormat};
 use bliss_core::schema::Feature;
 
 fn layer(text: &str) -> Arc<Layer> {
-    let limits =
-        Limits { max_bytes: 1 << 20, max_line_bytes: 1 << 10, max_decoded_bytes: 1 << 20, max_rows: None, min_rows: 0 };
+    let limits = Limits {
+        max_bytes: 1 << 20,
+        max_line_bytes: 1 << 10,
+        max_decoded_bytes: 1 << 20,
+        max_rows: None,
+        min_rows: 0,
+    };
     let feature = Feature::number("crawler");
     let column = Column { index: 0, feature, field: String::new(), rules: None };
-    Arc::new(ListDecoder::new(ListFormat::Text, vec![column], limits).decode("list", text.as_bytes()).unwrap())
+    Arc::new(
+        ListDecoder::new(ListFormat::Text, vec![column], limits).decode("list", text.as_bytes()).unwrap(),
+    )
 }
 
 #[test]
@@ -18,7 +25,8 @@ fn networks_say_who_is_inside_and_only_all_of_them_who_is_not() {
     };
     let v4 = layer("192.0.2.0/24\n198.51.100.7\n");
     let v6 = layer("2001:db8::/32\n");
-    let both = [(3, Some(v4.clone()), true), (3, Some(v6.clone()), true), (4, Some(layer("203.0.113.0/24")), true)];
+    let both =
+        [(3, Some(v4.clone()), true), (3, Some(v6.clone()), true), (4, Some(layer("203.0.113.0/24")), true)];
     for (ip, expected) in [
         ("192.0.2.255", Ranges::Inside),
         ("198.51.100.7", Ranges::Inside),

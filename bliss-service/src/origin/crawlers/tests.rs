@@ -12,7 +12,8 @@ fn config(section: &str) -> Result<Config, String> {
 
 #[test]
 fn crawlers_are_verified_only_where_it_is_switched_on() {
-    for section in ["", "enabled = false\n", "ranges = [{ crawler = \"GPTBot\", path = \"gptbot.json\" }]\n"] {
+    for section in ["", "enabled = false\n", "ranges = [{ crawler = \"GPTBot\", path = \"gptbot.json\" }]\n"]
+    {
         let config = config(section).unwrap();
         assert_eq!((config.origins.len(), config.schema.dimension_index(DIMENSION)), (1, None), "{section}");
     }
@@ -38,7 +39,10 @@ fn wrong_options_are_told_with_their_line() {
         ("enabled = true\nrules = \"no such.toml\"", "crawlers.rules: /etc/bliss/no such.toml"),
         ("enabled = true\nranges = [{ crawler = \"mybot\", path = \"x\" }]", "no crawler is named \"mybot\""),
         ("enabled = true\nranges = [{ crawler = \"GPTBot\" }]", "expected `path` or `url`"),
-        ("enabled = true\nranges = [{ crawler = \"GPTBot\", path = \"x\", format = \"mmdb\" }]", "\"text\" or \"json\""),
+        (
+            "enabled = true\nranges = [{ crawler = \"GPTBot\", path = \"x\", format = \"mmdb\" }]",
+            "\"text\" or \"json\"",
+        ),
         ("enable = true", "enable"),
         (
             "enabled = true\n[[dimension]]\nname = \"crawler\"\nkey = [\"ip\"]\nfeatures = [{ name = \"state\" }]\n\
@@ -50,7 +54,8 @@ fn wrong_options_are_told_with_their_line() {
         assert!(error.starts_with("/etc/bliss/bliss.toml, line "), "{error}");
         assert!(error.contains(words), "{section}: {error}");
     }
-    let alone = Config::parse(Path::new("/c"), "directory = \"/d\"\n[crawlers]\nenabled = true\n").unwrap_err();
+    let alone =
+        Config::parse(Path::new("/c"), "directory = \"/d\"\n[crawlers]\nenabled = true\n").unwrap_err();
     assert!(alone.to_string().contains("[[origin.access_log]]"), "{alone}");
 }
 
