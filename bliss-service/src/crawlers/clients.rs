@@ -347,7 +347,18 @@ impl Clients {
                 self.gone.insert(id);
             }
         }
-        self.gone.extend(news.gone.into_iter().filter(|id| !self.clients.contains_key(id)));
+        for id in news.gone {
+            match self.clients.get_mut(&id) {
+                // It is back, and its row is still the old one.
+                Some(client) => {
+                    client.published.get_or_insert(Duration::ZERO);
+                    self.changed.insert(id);
+                }
+                None => {
+                    self.gone.insert(id);
+                }
+            }
+        }
     }
 
     /// How many there are in each state.

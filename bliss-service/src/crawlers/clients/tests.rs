@@ -144,7 +144,9 @@ fn new_clients_and_old_ones_do_not_wait_for_each_other() {
         clients.next(secs(0)).unwrap();
         clients.conclude(id(last), &unknown(), secs(0));
     }
-    (10..20).for_each(|last| drop(clients.claim(id(last), secs(5))));
+    for last in 10..20 {
+        clients.claim(id(last), secs(5));
+    }
     let asked: Vec<_> = (0..4).map(|_| clients.next(secs(5)).unwrap()).collect();
     let is_new = |asked: &ClientId| asked.ip >= id(10).ip;
     assert_eq!(asked.iter().filter(|asked| is_new(asked)).count(), 2, "{asked:?}");
@@ -200,12 +202,18 @@ proptest! {
     ) {
         let mut clients = Clients::new(&options(5), HOLD);
         let mut published = HashMap::new();
+        let take = |published: &mut HashMap<ClientId, CrawlerState>, News { rows, gone }: News| {
+            published.retain(|id, _| !gone.contains(id));
+            published.extend(rows.iter().map(|row| (row.id, row.state)));
+        };
         let mut asking: Vec<ClientId> = Vec::new();
         let mut answers: HashMap<ClientId, HashSet<u8>> = HashMap::new();
         let mut now = Duration::ZERO;
         for step in steps {
             match step {
-                Step::Claim(last) => drop(clients.claim(id(last), now)),
+                Step::Claim(last) => {
+                    clients.claim(id(last), now);
+                }
                 Step::Ask => asking.extend(clients.next(now)),
                 Step::Answer(at, verdict) if at < asking.len() => {
                     let id = asking.remove(at);
@@ -219,11 +227,7 @@ proptest! {
                     clients.conclude(id, &verdict, now);
                 }
                 Step::Wait(seconds) => now += secs(seconds),
-                Step::Publish => {
-                    let News { rows, gone } = clients.news(now);
-                    gone.iter().for_each(|id| drop(published.remove(id)));
-                    rows.iter().for_each(|row| drop(published.insert(row.id, row.state)));
-                }
+                Step::Publish => take(&mut published, clients.news(now)),
                 Step::Fail => {
                     let news = clients.news(now);
                     clients.restate(news);
@@ -253,9 +257,7 @@ proptest! {
                 prop_assert!(is_somewhere, "{:?}", client);
             }
         }
-        let News { rows, gone } = clients.news(now + HOLD);
-        gone.iter().for_each(|id| drop(published.remove(id)));
-        rows.iter().for_each(|row| drop(published.insert(row.id, row.state)));
+        take(&mut published, clients.news(now + HOLD));
         let known: HashMap<_, _> = clients.clients.iter().map(|(id, client)| (*id, client.state)).collect();
         prop_assert_eq!(published, known);
     }
