@@ -111,7 +111,8 @@ impl Dns {
 impl Drop for Dns {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        // One that panicked said so; a second panic here would end all tests.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 

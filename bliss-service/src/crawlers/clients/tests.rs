@@ -121,7 +121,7 @@ fn p9_clients_are_bounded_and_verified_ones_are_dropped_last() {
     let mut dropped = 0;
     for last in 2..=250 {
         dropped += clients.claim(id(last), secs(1));
-        assert!(clients.len() <= 3 && clients.new.len() <= 22 && clients.held.len() <= 24);
+        assert!(clients.len() <= 3 && clients.new.len() <= 23 && clients.held.len() <= 23);
         assert_eq!(clients.counts().verified, 1);
     }
     assert_eq!(dropped, 247);
