@@ -10,7 +10,8 @@
 //! | `u64` | decimal digits; 8 little-endian bytes; a number | 8 bytes, little-endian |
 //!
 //! A value that does not fit its kind counts as absent. The built-in attributes `path`, `method`, `host`, `user_agent`,
-//! `referrer` and `browser` are what [`crate::http`] makes of the text that a server has; that of `browser` is a user agent.
+//! `referrer`, `browser` and `crawler` are what [`crate::http`] makes of the text that a server has; that of `browser` and `crawler` is a
+//! user agent.
 //!
 //! Where a model takes an attribute as a category, the category is its canonical text ([`Canonical::text`]):
 //!

@@ -70,8 +70,8 @@ pub struct HttpId {
 }
 
 /// The attributes that a request that is handed over whole sets.
-pub const HTTP_ATTRIBUTES: [&str; 8] =
-    ["ip", "user_agent", "browser", "host", "path", "method", "scheme", "referrer"];
+pub const HTTP_ATTRIBUTES: [&str; 9] =
+    ["ip", "user_agent", "browser", "crawler", "host", "path", "method", "scheme", "referrer"];
 
 impl Names {
     /// The id of attribute `name`; the same for the same name.
@@ -241,6 +241,7 @@ impl<'a> Request<'a> {
         let text = |told: Option<&'a [u8]>| told.map(Value::Text);
         let values = [
             http.ip,
+            text(http.user_agent),
             text(http.user_agent),
             text(http.user_agent),
             text(http.host),

@@ -216,8 +216,8 @@ pub enum FeatureKind {
 }
 
 /// Attributes that every schema knows without naming them: `ip` (address), `user_agent`, `host`, `path`,
-/// `method`, `scheme`, `referrer`, `country`, `ja4` (strings), `ja3` (16-byte digest), `asn` and `browser` (numbers).
-pub fn builtin_attributes() -> [(&'static str, AttributeKind); 12] {
+/// `method`, `scheme`, `referrer`, `country`, `ja4`, `crawler` (strings), `ja3` (16-byte digest), `asn` and `browser` (numbers).
+pub fn builtin_attributes() -> [(&'static str, AttributeKind); 13] {
     use AttributeKind::{Hex, Ip, String, U64};
     [
         ("ip", Ip),
@@ -232,6 +232,7 @@ pub fn builtin_attributes() -> [(&'static str, AttributeKind); 12] {
         ("ja3", Hex { bytes: 16 }),
         ("asn", U64),
         ("browser", U64),
+        ("crawler", String),
     ]
 }
 

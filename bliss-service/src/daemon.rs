@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{DEFAULT_DIRECTORY, Keep, Unfit};
 use crate::config::Config;
+use crate::crawlers::Claims;
 use crate::decisions::{FILE_NAME, Watch};
 use crate::expiry::Expiry;
 use crate::origin::{self, Context, OriginKind};
@@ -128,6 +129,7 @@ pub async fn serve(loaded: Loaded, reload: Arc<Notify>, stop: CancellationToken)
 
     checkpoint_on_signal(keep.clone())?;
     let decisions = decisions(&config, keep.as_deref(), &state);
+    let claims = Claims::of(&config, &state);
     let mut tasks = JoinSet::new();
     for index in 0..config.origins.len() {
         let context = Context {
@@ -136,6 +138,7 @@ pub async fn serve(loaded: Loaded, reload: Arc<Notify>, stop: CancellationToken)
             publisher: publisher.clone(),
             keep: keep.clone(),
             decisions: decisions.clone(),
+            claims: claims.clone(),
             stop: stop.clone(),
         };
         let config = config.clone();

@@ -5,6 +5,7 @@
 //! | [`config`] | reads and checks `bliss.toml` |
 //! | [`origin`] | where features come from: files, web servers, access logs; each a task of its own |
 //! | [`decode`] | from bytes to rows, accepted whole or refused whole |
+//! | [`crawlers`] | whether clients are the crawlers that they say they are |
 //! | [`lists`] | lists of networks: their formats, and several as one table |
 //! | [`access_log`] | features from the host's own traffic, as a synchronous library |
 //! | [`checkpoint`] | what is kept on disk over a restart or a reboot |
@@ -30,6 +31,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod crawlers;
 pub mod daemon;
 pub mod decisions;
 pub mod decode;

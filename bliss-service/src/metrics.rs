@@ -39,6 +39,11 @@ pub struct Metrics {
     pub list_refused: Family<Labels<2>, Gauge>,
     pub list_unchanged: Family<Labels<2>, Gauge>,
     pub list_changed_timestamp: Family<Labels<2>, FloatGauge>,
+    pub crawler_clients: Family<Labels<1>, Gauge>,
+    pub crawler_verdicts: Family<Labels<2>, Counter>,
+    pub crawler_questions: Counter,
+    pub crawler_failures: Counter,
+    pub crawler_dropped: Family<Labels<1>, Counter>,
     pub key_collisions: Family<Labels<1>, Counter>,
     pub log_lines: Family<Labels<1>, Counter>,
     pub log_malformed_lines: Family<Labels<1>, Counter>,
@@ -138,6 +143,23 @@ impl Metrics {
                 "list_changed_timestamp",
                 "When the list changed last",
                 unit Seconds
+            ),
+            crawler_clients: metric!(
+                "crawler_clients",
+                "Clients that say they are crawlers, by state: claimed, verified or fake"
+            ),
+            crawler_verdicts: metric!(
+                "crawler_verdicts",
+                "What came of verifying clients, by crawler: verified, fake, unknown (no answer) or untold (nothing to verify by)"
+            ),
+            crawler_questions: metric!("crawler_dns_questions", "Questions to DNS about crawlers"),
+            crawler_failures: metric!(
+                "crawler_dns_failures",
+                "Questions to DNS about crawlers without an answer"
+            ),
+            crawler_dropped: metric!(
+                "crawler_dropped",
+                "Clients that were dropped for others (max_clients), and claims that there was no room for"
             ),
             key_collisions: metric!(
                 "key_collisions",

@@ -1,5 +1,6 @@
 //! What the daemon knows of itself: the source of `/status`, of metrics, and of changes of state in the log.
 
+mod crawlers;
 mod feed;
 mod files;
 mod lists;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 use bliss_store::{Publication, PublishMethod};
 use jiff::Timestamp;
 use serde::Serialize;
+
+pub(crate) use crawlers::CrawlerCounts;
 
 use crate::access_log::health::{Problem, ProblemKind};
 use crate::config::Config;
@@ -41,6 +44,9 @@ pub struct Status {
     policies_generation: Option<u64>,
     policy: policy::PolicyStatus,
     origins: Vec<OriginStatus>,
+    /// Clients that say they are crawlers; absent where they are not verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crawlers: Option<crawlers::CrawlersStatus>,
     models: Vec<ModelStatus>,
     routes: Vec<RouteStatus>,
     drift: Vec<DriftStatus>,
@@ -176,6 +182,7 @@ impl State {
             policies_generation: None,
             policy: policy::PolicyStatus::default(),
             origins: origins.collect(),
+            crawlers: None,
             models: models.collect(),
             routes: routes.collect(),
             drift: Vec::new(),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Keep;
 use crate::config::Config;
+use crate::crawlers::Claims;
 use crate::origin::{self, Context};
 use crate::publish::{Store, start_with};
 use crate::state::State;
@@ -117,12 +118,14 @@ impl Running {
         let stop = CancellationToken::new();
         let config = Arc::new(config);
         let keep = Keep::open(&config.checkpoint).unwrap().map(Arc::new);
+        let claims = Claims::of(&config, &state);
         for index in 0..config.origins.len() {
             let context = Context {
                 index,
                 state: state.clone(),
                 publisher: publisher.clone(),
                 decisions: None,
+                claims: claims.clone(),
                 keep: keep.clone(),
                 stop: stop.clone(),
             };

@@ -11,15 +11,18 @@
 //! | `host` | [`host`] of the `Host` header or of `$host`, in lower case |
 //! | `user_agent`, `referrer` | [`header`] |
 //! | `browser` | [`browser_number`] of the user agent |
+//! | `crawler` | [`crawler_name`] of the user agent |
 //!
 //! What a whole request says by itself, beside these, is a number for each [`RequestValue`].
 
 mod browser;
+mod crawler;
 mod request;
 
 use memchr::memchr;
 
 pub use browser::{Engine, browser_number, engine_of};
+pub use crawler::{CRAWLERS, CRAWLERS_DATE, Crawler, crawler_name, crawler_of};
 pub(crate) use request::flag;
 pub use request::{HttpRequest, NO_SITES, RequestValue, is_asset, is_of_site};
 
@@ -38,6 +41,8 @@ pub enum Rule {
     Host,
     /// Of a user agent [`browser_number`].
     Browser,
+    /// Of a user agent [`crawler_name`].
+    Crawler,
 }
 
 impl Rule {
@@ -49,6 +54,7 @@ impl Rule {
             "path" => Self::Path,
             "host" => Self::Host,
             "browser" => Self::Browser,
+            "crawler" => Self::Crawler,
             _ => Self::Verbatim,
         }
     }
@@ -61,6 +67,7 @@ impl Rule {
             Self::Method => method(value),
             Self::Path => path(value),
             Self::Host => host(value),
+            Self::Crawler => crawler_name(value).map(str::as_bytes),
         }
     }
 }
@@ -278,9 +285,9 @@ mod tests {
         fn what_went_through_once_does_not_change(
             value in proptest::collection::vec(prop::sample::select(b"ab:/?#. -[]%\xff".to_vec()), 0..20),
         ) {
-            for rule in [header, method, path, host] {
-                if let Some(once) = rule(&value) {
-                    prop_assert_eq!(rule(once), Some(once));
+            for rule in [Rule::Header, Rule::Method, Rule::Path, Rule::Host, Rule::Crawler] {
+                if let Some(once) = rule.apply(&value) {
+                    prop_assert_eq!(rule.apply(once), Some(once));
                 }
             }
         }

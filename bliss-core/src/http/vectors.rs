@@ -75,7 +75,7 @@ fn d2_vectors_of_attributes() {
         for (attribute, expected) in &vector.attributes {
             let told = vector.told(match attribute.as_str() {
                 "path" => "target",
-                "browser" => "user_agent",
+                "browser" | "crawler" => "user_agent",
                 other => other,
             });
             let kind = Schema::default().attribute_kind(attribute).unwrap();

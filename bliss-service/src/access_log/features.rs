@@ -267,8 +267,8 @@ pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option
     let filled = |bytes: &'a [u8]| (!bytes.is_empty()).then_some(Value::Text(bytes));
     match name {
         "ip" => Some(Value::Binary(ip)),
-        // Of `browser` it is the user agent too: the key is made of its engine and version.
-        "user_agent" | "browser" => record.user_agent.as_deref().map(Value::Text),
+        // Of `browser` and `crawler` it is the user agent too: the key is made of what it claims.
+        "user_agent" | "browser" | "crawler" => record.user_agent.as_deref().map(Value::Text),
         "referrer" => record.referrer.as_deref().map(Value::Text),
         "host" => record.host.as_deref().map(Value::Text),
         "scheme" => record.told.scheme.as_deref().map(Value::Text),
@@ -279,8 +279,8 @@ pub fn attribute<'a>(record: &'a Record<'_>, ip: &'a [u8], name: &str) -> Option
 }
 
 /// The attributes that a log line has.
-pub const ATTRIBUTES: [&str; 8] =
-    ["ip", "user_agent", "browser", "path", "method", "host", "scheme", "referrer"];
+pub const ATTRIBUTES: [&str; 9] =
+    ["ip", "user_agent", "browser", "crawler", "path", "method", "host", "scheme", "referrer"];
 
 /// What one line adds to the windows.
 pub(crate) fn hit(

@@ -146,6 +146,7 @@ impl<'a> Check<'a> {
                 OriginKind::AccessLog(log) => log.paths.look(),
                 OriginKind::File(file) => (vec![file.path.clone()], Vec::new()),
                 OriginKind::List(list) => (list.files().cloned().collect(), Vec::new()),
+                OriginKind::Crawlers(crawlers) => (crawlers.files().cloned().collect(), Vec::new()),
                 // Whether a server answers now says little about later.
                 OriginKind::Http(_) => continue,
             };
@@ -158,6 +159,7 @@ impl<'a> Check<'a> {
             let (option, at) = entry("path")
                 .or_else(|| entry("paths"))
                 .or_else(|| entry("source"))
+                .or_else(|| self.places.option(&["crawlers", "ranges"]).map(|at| ("ranges", at)))
                 .map_or(("path", None), |(option, at)| (option, Some(at)));
             for message in wrong {
                 self.add(Level::Error, at, format!("origin `{}`: {option}: {message}", origin.name));

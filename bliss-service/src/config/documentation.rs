@@ -163,6 +163,12 @@ fn page() -> String {
                 options::DIMENSION_EXAMPLE,
             )],
             "origin" => crate::origin::sections(),
+            "crawlers" => vec![Section::new::<crate::origin::CrawlerOptions>(
+                "[crawlers]",
+                crate::origin::CRAWLERS_SOURCE,
+                "Options",
+                crate::origin::CRAWLERS_EXAMPLE,
+            )],
             "model" => {
                 vec![Section::new::<options::Model>("[[model]]", OPTIONS, "Model", options::MODEL_EXAMPLE)]
             }

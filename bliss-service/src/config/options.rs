@@ -45,7 +45,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) decisions: Decisions,
     /// Attributes of requests that keys are made of. Built in: ip, user_agent, host, path, method, scheme, referrer,
-    /// country, ja4 (strings, except ip), ja3 (a digest of 16 bytes), asn and browser (numbers; browser is made of the agent).
+    /// country, ja4, crawler (strings, except ip), ja3 (a digest of 16 bytes), asn and browser (numbers); browser and crawler are made of
+    /// the agent.
     #[serde(default)]
     pub(super) attribute: Vec<Attribute>,
     /// Dimensions: what features are about. The access log's own (ip, subnet, user_agent, ip_user_agent) need no
@@ -56,6 +57,8 @@ pub(super) struct File {
     /// whole or refused whole; after a refusal the last good rows stay. docs/service.md has the formats.
     #[serde(default)]
     pub(super) origin: origin::Options,
+    #[serde(default)]
+    pub(super) crawlers: origin::CrawlerOptions,
     /// Models as CatBoost saves them, read again when the file changes.
     #[serde(default)]
     pub(super) model: Vec<Model>,

@@ -57,6 +57,7 @@ pub(super) struct Policy {
     #[cfg_attr(test, serde(skip_serializing))]
     pub(super) allow: Vec<Rule>,
     #[serde(default)]
+    #[cfg_attr(test, serde(skip_serializing))]
     pub(super) crawler: Vec<Rule>,
     #[serde(default)]
     pub(super) band: Vec<Rule>,
@@ -69,6 +70,7 @@ pub(super) const POLICY_EXAMPLE: &str = r#"
 #exempt = [{ name = "health check", path = ["/healthz"], method = ["GET", "HEAD"] }]
 #deny = [{ name = "known scanners", list = ["hosting.is_hosting"], path_prefix = ["/login"], status = 403 }]
 #allow = [{ name = "partner", host = ["api.shop.example"], when = ["ip.requests_session <= 600"] }]
+#crawler = [{ name = "no training", crawler_category = ["ai_training"], action = "block" }]
 "#;
 
 /// A rule, here a band of another policy: all its conditions must hold, and of a list one entry. docs/policy.md says what each means.

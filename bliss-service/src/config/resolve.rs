@@ -50,6 +50,7 @@ pub(super) fn resolve(source: Source<'_>, file: options::File) -> Result<Config,
     }
     let mut origins = origin::Resolver::new(source, schema);
     file.origin.resolve(&mut origins)?;
+    file.crawlers.resolve(&mut origins)?;
     let (schema, origins) = origins.finish(&offsets)?;
     let models = resolver.models(file.model)?;
     let policies = policy::policies(source, file.policy, &schema)?;

@@ -87,7 +87,7 @@ fn the_documented_configuration_is_good() {
     let text = std::fs::read_to_string(&path).unwrap();
     let config =
         Config::parse(&path, &documentation::switched_on(&text)).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (4, 11));
+    assert_eq!((config.origins.len(), config.schema.dimensions.len()), (5, 12));
     assert_eq!((config.models.len(), config.routes.len()), (2, 2));
 }
 

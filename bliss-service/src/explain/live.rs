@@ -135,6 +135,8 @@ fn describe(
         Err(_) if outcome.is_err() => {}
         Err(error) => writeln!(text, "not explained: {error}")?,
     }
+    // All dimensions: those that a policy or nothing at all refers to too. What is wrong with features was said above.
+    let _ = client.look_up(request, now);
     write_rows(&mut text, client.scorer(), now)?;
     let (features, models) = (client.features_generation(), client.models_generation());
     let generation =

@@ -1,6 +1,7 @@
 //! What one list says of networks.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use bliss_core::prefixes::{Address, Prefix};
@@ -57,6 +58,23 @@ impl Layer {
         self.columns.iter().copied().zip(self.rows.iter().skip(from).copied())
     }
 
+    /// Of the longest network that `address` is in, the values of its row; `None` if it is in none.
+    pub fn values(&self, address: IpAddr) -> Option<impl Iterator<Item = f32>> {
+        let row = match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let masked =
+                    |bits: u8| v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+                longest(&self.v4, (0..=32).map(|bits| (masked(bits), bits)))
+            }
+            IpAddr::V6(v6) => {
+                let masked =
+                    |bits: u8| v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+                longest(&self.v6, (0..=128).map(|bits| (masked(bits), bits)))
+            }
+        };
+        row.map(|row| self.row(row).map(|(_, value)| value))
+    }
+
     /// A hash of what it says, whenever it was made.
     pub fn hash(&self) -> u64 {
         let mut hash = Xxh3::new();
@@ -75,6 +93,16 @@ impl Layer {
         hash.update(&[bits]);
         self.row(row).for_each(|(_, value)| hash.update(&value.to_le_bytes()));
     }
+}
+
+/// The row of the last of `wanted` that is among `networks`, which are in order.
+fn longest<A: Copy + Ord>(
+    networks: &[Network<A>],
+    wanted: impl DoubleEndedIterator<Item = (A, u8)>,
+) -> Option<u32> {
+    let found =
+        |wanted| networks.binary_search_by_key(&wanted, |network| (network.address, network.bits)).ok();
+    wanted.rev().find_map(found).and_then(|at| networks.get(at)).map(|network| network.row)
 }
 
 /// A layer that is being read, within limits.

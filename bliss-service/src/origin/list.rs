@@ -1,7 +1,7 @@
 //! Lists of networks from files and web servers, laid over each other as the columns of one dimension.
 
-mod follow;
-mod resolve;
+pub(super) mod follow;
+pub(super) mod resolve;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,45 +52,45 @@ pub(super) struct Options {
 /// A list of an origin.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SourceOptions {
-    feature: Option<Spanned<String>>,
+pub(super) struct SourceOptions {
+    pub(super) feature: Option<Spanned<String>>,
     #[serde(default)]
-    columns: BTreeMap<Spanned<String>, String>,
-    path: Option<PathBuf>,
-    url: Option<Spanned<String>>,
+    pub(super) columns: BTreeMap<Spanned<String>, String>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) url: Option<Spanned<String>>,
     #[serde(default)]
-    headers: BTreeMap<Spanned<String>, String>,
+    pub(super) headers: BTreeMap<Spanned<String>, String>,
     #[serde(default)]
-    redirect_to: Vec<Spanned<String>>,
-    proxy: Option<Spanned<String>>,
-    format: Option<ListFormat>,
-    rules: Option<Spanned<PathBuf>>,
-    field: Option<String>,
+    pub(super) redirect_to: Vec<Spanned<String>>,
+    pub(super) proxy: Option<Spanned<String>>,
+    pub(super) format: Option<ListFormat>,
+    pub(super) rules: Option<Spanned<PathBuf>>,
+    pub(super) field: Option<String>,
     #[serde(default)]
-    members: Vec<String>,
+    pub(super) members: Vec<String>,
     #[serde(default)]
-    host_bits: HostBits,
+    pub(super) host_bits: HostBits,
     #[serde(default, with = "humantime_serde")]
-    interval: Option<Duration>,
+    pub(super) interval: Option<Duration>,
     #[serde(default = "seconds::<60>", with = "humantime_serde")]
-    timeout: Duration,
+    pub(super) timeout: Duration,
     #[serde(default = "min_rows")]
-    min_rows: u64,
+    pub(super) min_rows: u64,
     #[serde(default = "warn_shrink")]
-    max_shrink: f64,
+    pub(super) max_shrink: f64,
     #[serde(default, with = "humantime_serde")]
-    max_unchanged: Option<Duration>,
+    pub(super) max_unchanged: Option<Duration>,
     #[serde(default = "max_list_bytes")]
-    max_bytes: u64,
+    pub(super) max_bytes: u64,
     #[serde(default = "max_line_bytes")]
-    max_line_bytes: u64,
+    pub(super) max_line_bytes: u64,
     #[serde(default = "max_decoded_bytes")]
-    max_decoded_bytes: u64,
-    max_rows: Option<u64>,
+    pub(super) max_decoded_bytes: u64,
+    pub(super) max_rows: Option<u64>,
 }
 
 /// A database is in memory as a whole while it is read.
-fn max_list_bytes() -> u64 {
+pub(super) fn max_list_bytes() -> u64 {
     128 << 20
 }
 
@@ -164,23 +164,30 @@ impl List {
 
 /// What is known of each list.
 #[derive(Clone, Debug, Default)]
-struct Slot {
+pub(super) struct Slot {
     /// Its last good version.
-    layer: Option<Arc<Layer>>,
+    pub(super) layer: Option<Arc<Layer>>,
     /// When it was last found to be good, in seconds since the epoch.
     confirmed_at: u32,
     /// Whether it was looked at.
     was_looked_at: bool,
+    /// Whether the last look found it good.
+    pub(super) is_good: bool,
 }
 
 /// The lists of an origin, which follow their places, and what lays them over each other.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     slots: Mutex<(Vec<Slot>, u64)>,
-    changed: Notify,
+    pub(super) changed: Notify,
 }
 
 impl Shared {
+    /// For so many lists.
+    pub(super) fn new(lists: usize) -> Self {
+        Self { slots: Mutex::new((vec![Slot::default(); lists], 1)), changed: Notify::new() }
+    }
+
     /// Changes the slot of a list; `is_new` if there is something to publish.
     fn update(&self, list: usize, is_new: bool, change: impl FnOnce(&mut Slot)) {
         let mut held = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,15 +203,14 @@ impl Shared {
     }
 
     /// All slots, and a number that grows with each change of them.
-    fn slots(&self) -> (Vec<Slot>, u64) {
+    pub(super) fn slots(&self) -> (Vec<Slot>, u64) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl super::Kind for List {
     async fn run(&self, context: Context, target: Target<'_>) -> anyhow::Result<()> {
-        let slots = Mutex::new((vec![Slot::default(); self.sources.len()], 1));
-        let shared = Arc::new(Shared { slots, changed: Notify::new() });
+        let shared = Arc::new(Shared::new(self.sources.len()));
         let mut following = JoinSet::new();
         for (index, source) in self.sources.iter().enumerate() {
             let mut source = source.clone();

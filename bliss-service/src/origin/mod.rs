@@ -4,6 +4,7 @@
 //! its tests. To add an origin, write its file and name it in the list of `origins!` below.
 
 mod access_log;
+mod crawlers;
 mod file;
 mod http;
 mod list;
@@ -22,12 +23,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Keep;
 use crate::config::source::ConfigError;
+use crate::crawlers::Claims;
 use crate::decisions::Watch;
 use crate::decode::Accepted;
 use crate::publish::PublishHandle;
 use crate::refusal::{Reason, Refusal};
 use crate::state::State;
 
+pub(crate) use crawlers::Options as CrawlerOptions;
+#[cfg(test)]
+pub(crate) use crawlers::{EXAMPLE as CRAWLERS_EXAMPLE, SOURCE as CRAWLERS_SOURCE};
 pub use http::Server;
 pub use list::{Place, Source};
 pub(crate) use resolve::Resolver;
@@ -44,10 +49,16 @@ trait Kind {
 }
 
 /// Makes [`Options`] and [`OriginKind`] of a list of `file: Kind`, where the module `file` has the types `Options`, with
-/// `resolve`, and `Kind`.
+/// `resolve`, and `Kind`. Those behind the semicolon have a section of their own in
+/// the configuration, and are no table `[[origin.…]]`.
 macro_rules! origins {
-    ($($(#[$doc:meta])* $file:ident: $kind:ident,)+) => {
+    (
+        $($(#[$doc:meta])* $file:ident: $kind:ident,)+
+        ;
+        $($(#[$own_doc:meta])* $own_file:ident: $own_kind:ident,)+
+    ) => {
         $(pub use $file::$kind;)+
+        $(pub use $own_file::$own_kind;)+
 
         /// The tables `[[origin.…]]` of the configuration.
         #[derive(Deserialize, Default)]
@@ -69,6 +80,7 @@ macro_rules! origins {
         #[allow(clippy::large_enum_variant, reason = "there are as many as there are origins")]
         pub enum OriginKind {
             $($(#[$doc])* $kind($kind),)+
+            $($(#[$own_doc])* $own_kind($own_kind),)+
         }
 
         $(impl From<$kind> for OriginKind {
@@ -77,11 +89,18 @@ macro_rules! origins {
             }
         })+
 
+        $(impl From<$own_kind> for OriginKind {
+            fn from(kind: $own_kind) -> Self {
+                Self::$own_kind(kind)
+            }
+        })+
+
         impl OriginKind {
             /// The kind's name, as in the configuration.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$kind(_) => stringify!($file),)+
+                    $(Self::$own_kind(_) => stringify!($own_file),)+
                 }
             }
 
@@ -89,6 +108,7 @@ macro_rules! origins {
             pub fn has_own_clock(&self) -> bool {
                 match self {
                     $(Self::$kind(kind) => kind.has_own_clock(),)+
+                    $(Self::$own_kind(kind) => kind.has_own_clock(),)+
                 }
             }
         }
@@ -100,6 +120,7 @@ macro_rules! origins {
         pub async fn run(context: Context, target: Target<'_>) -> anyhow::Result<()> {
             match &target.origin.kind {
                 $(OriginKind::$kind(kind) => kind.run(context, target).await,)+
+                $(OriginKind::$own_kind(kind) => kind.run(context, target).await,)+
             }
         }
 
@@ -126,6 +147,9 @@ origins! {
     list: List,
     /// The host's own traffic.
     access_log: AccessLog,
+    ;
+    /// Whether clients are the crawlers that they say they are.
+    crawlers: Crawlers,
 }
 
 /// Where the features of some dimensions come from.
@@ -167,6 +191,8 @@ pub struct Context {
     pub keep: Option<Arc<Keep>>,
     /// What takes note of decisions, if anything does.
     pub decisions: Option<Watch>,
+    /// Clients that say they are crawlers, on their way from access logs to what verifies them, if anything does.
+    pub claims: Option<Arc<Claims>>,
     /// Cancelled when the daemon ends.
     pub stop: CancellationToken,
 }

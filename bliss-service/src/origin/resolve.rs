@@ -41,6 +41,11 @@ impl<'a> Resolver<'a> {
         Ok((self.schema, self.origins))
     }
 
+    /// The origins that are resolved already.
+    pub(super) fn origins(&self) -> &[Origin] {
+        &self.origins
+    }
+
     pub(super) fn schema(&self) -> &Schema {
         &self.schema
     }

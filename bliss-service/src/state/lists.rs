@@ -35,7 +35,11 @@ struct Alert {
 
 /// The lists of an origin, none read yet.
 pub(super) fn of(kind: &OriginKind) -> Vec<ListStatus> {
-    let OriginKind::List(list) = kind else { return Vec::new() };
+    let sources = match kind {
+        OriginKind::List(list) => &list.sources,
+        OriginKind::Crawlers(crawlers) => &crawlers.ranges,
+        _ => return Vec::new(),
+    };
     let status = |source: &crate::origin::Source| ListStatus {
         name: source.name.clone(),
         state: OriginState::Waiting,
@@ -45,7 +49,7 @@ pub(super) fn of(kind: &OriginKind) -> Vec<ListStatus> {
         last_refusal: None,
         alert: None,
     };
-    list.sources.iter().map(status).collect()
+    sources.iter().map(status).collect()
 }
 
 fn labels(origin: &str, list: &ListStatus) -> Labels<2> {

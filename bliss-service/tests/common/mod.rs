@@ -14,6 +14,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_bliss-service");
 /// What every configuration here begins with; the system gives the port.
 pub const COMMON: &str = "directory = \"shm\"\npublish.interval = \"100ms\"\nadmin.listen = \"127.0.0.1:0\"\ncheckpoint.directory = \"state\"\n";
 
+pub mod dns;
+
 /// A daemon, stopped by the test that started it.
 pub struct Daemon {
     pub child: Child,

@@ -244,8 +244,8 @@ function Handle:register_category(name)
     return id_of(self, lib.bliss_category_register, name)
 end
 
--- Registers what `http` hands over: the attributes ip, user_agent, browser, host, path, method, scheme and referrer,
--- and what a request says by itself ("request.no_referrer" and so on). Once, after opening.
+-- Registers what `http` hands over: the attributes ip, user_agent, browser, crawler, host, path, method, scheme and
+-- referrer, and what a request says by itself ("request.no_referrer" and so on). Once, after opening.
 function Handle:register_http()
     local code = lib.bliss_http_register(self.pointer)
     if code ~= OK then

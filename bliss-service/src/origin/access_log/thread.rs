@@ -15,6 +15,7 @@ use crate::access_log::intake::take;
 use crate::access_log::parse::Record;
 use crate::access_log::replay::{Event, Replay, ReplayOptions};
 use crate::checkpoint::now_ms;
+use crate::crawlers::Watch;
 use crate::decisions::LogWatch;
 use crate::metrics::{Labels, label};
 use crate::refusal::{Reason, Refusal};
@@ -40,6 +41,8 @@ pub(super) struct LogThread {
     keeper: Option<Keeper>,
     /// Takes note of decisions, if anything does.
     decisions: Option<LogWatch>,
+    /// Takes note of clients that say they are crawlers, if anything does.
+    crawlers: Option<Watch>,
     /// What was told last of what is wrong.
     told: Option<Problem>,
     /// When the origin was refused last.
@@ -57,11 +60,13 @@ impl LogThread {
         keeper: Option<Keeper>,
     ) -> Self {
         let decisions = context.decisions.as_ref().map(|watch| watch.of_log(&options.parser));
+        let crawlers = context.claims.as_ref().map(|claims| claims.watch());
         Self {
             context,
             options,
             aggregator,
             decisions,
+            crawlers,
             interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1),
             waiting: None,
             rows: 0,
@@ -165,11 +170,14 @@ impl LogThread {
     }
 
     fn poll(&mut self, follower: &mut Follower, health: &mut Health, now_ms: u64, now: Duration) -> Polled {
-        let Self { aggregator, options, context, decisions, .. } = self;
+        let Self { aggregator, options, context, decisions, crawlers, .. } = self;
         follower.poll(now, |line| {
             let on = |line: &[u8], record: &Record<'_>| {
                 if let Some(decisions) = decisions {
                     decisions.offer(line, record);
+                }
+                if let Some(crawlers) = crawlers {
+                    crawlers.offer(record);
                 }
             };
             if let Some(error) = take(line, &options.parser, aggregator, health, now_ms, on) {

@@ -34,7 +34,7 @@ struct Good {
 }
 
 /// Follows the list at index `list` until the daemon ends.
-pub(super) async fn run(
+pub(in crate::origin) async fn run(
     list: usize,
     source: Source,
     context: Context,
@@ -63,7 +63,10 @@ pub(super) async fn run(
             Look::Unchanged { is_accepted } => {
                 context.state.list_unchanged(context.index, list, is_accepted);
                 if is_accepted {
-                    shared.update(list, false, |slot| slot.confirmed_at = seconds_of(now));
+                    shared.update(list, false, |slot| {
+                        slot.confirmed_at = seconds_of(now);
+                        slot.is_good = true;
+                    });
                 }
                 Outcome::Unchanged
             }
@@ -82,6 +85,7 @@ pub(super) async fn run(
                         context.state.list_accepted(context.index, list, layer.len());
                         shared.update(list, is_new, |slot| {
                             slot.confirmed_at = seconds_of(now);
+                            slot.is_good = true;
                             if is_new {
                                 slot.layer = Some(Arc::new(layer));
                             }
@@ -90,7 +94,7 @@ pub(super) async fn run(
                     }
                     Err(refusal) => {
                         context.state.list_refused(context.index, list, &refusal);
-                        shared.update(list, false, |_| ());
+                        shared.update(list, false, |slot| slot.is_good = false);
                         match refusal.reason {
                             Reason::Unavailable | Reason::Unpublished => Outcome::Failed,
                             _ => Outcome::Refused,

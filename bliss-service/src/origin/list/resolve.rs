@@ -81,7 +81,7 @@ impl Options {
 }
 
 /// A dimension of lists alone, whose rows are never stale.
-fn membership<'a>(name: &str, features: impl Iterator<Item = &'a String>) -> Dimension {
+pub(in crate::origin) fn membership<'a>(name: &str, features: impl Iterator<Item = &'a String>) -> Dimension {
     let feature = |name: &String| Feature {
         name: name.clone(),
         kind: FeatureKind::F32,
@@ -104,7 +104,7 @@ fn membership<'a>(name: &str, features: impl Iterator<Item = &'a String>) -> Dim
 }
 
 impl SourceOptions {
-    fn resolve(
+    pub(in crate::origin) fn resolve(
         self,
         resolver: &Resolver<'_>,
         name: &Spanned<String>,

@@ -163,7 +163,15 @@ impl Host {
             start_with(kept.clone(), Duration::from_millis(1), None, state.clone()).unwrap();
         let keep = Arc::new(Keep::open(&self.config.checkpoint).unwrap().unwrap());
         let stop = CancellationToken::new();
-        let context = Context { index: 0, state, publisher, keep: Some(keep.clone()), decisions: None, stop };
+        let context = Context {
+            index: 0,
+            state,
+            publisher,
+            keep: Some(keep.clone()),
+            decisions: None,
+            claims: None,
+            stop,
+        };
         let OriginKind::AccessLog(options) = &self.config.origins[0].kind else { panic!() };
         let mut aggregator = self.aggregator();
         let fingerprint = options.format_fingerprint ^ aggregator.fingerprint();
