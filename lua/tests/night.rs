@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[path = "nginx/daemon.rs"]
 mod daemon;
@@ -62,6 +62,41 @@ impl Application {
     }
 }
 
+/// The user agent of browser number `n`.
+fn browser_agent(n: usize) -> String {
+    format!(
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36",
+        140 + n
+    )
+}
+
+/// What nginx logged of people in the hours before BLISS was installed: each came with two pages and what they need.
+fn write_history(log: &Path) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let mut file = fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
+    for person in 0..60_u64 {
+        let came_at = now - 6 * 3600 + person * 300;
+        let (ip, agent) = (format!("10.{}.{person}.7", 40 + person % 4), browser_agent(person as usize % 10));
+        let pages = [("/shop", ""), ("/shop/shoes", "/shop")];
+        let mut requests = Vec::new();
+        for (page, from) in pages {
+            requests.push((page, from));
+            requests.extend(["/a.css", "/b.js", "/c.png"].map(|asset| (asset, page)));
+        }
+        for (n, (target, from)) in requests.into_iter().enumerate() {
+            let referrer = if from.is_empty() { String::new() } else { format!("http://test{from}") };
+            let accept =
+                if target.contains('.') { "*/*" } else { "text/html,application/xhtml+xml,*/*;q=0.8" };
+            writeln!(
+                file,
+                r#"{{"msec":{}.{n:03},"remote_addr":"{ip}","request_method":"GET","request_uri":"{target}","scheme":"http","host":"test","status":200,"http_referer":"{referrer}","http_user_agent":"{agent}","http_accept":"{accept}","http_accept_language":"de,en;q=0.5","http_accept_encoding":"gzip, deflate","bliss_action":"allow"}}"#,
+                came_at + n as u64 / 4 * 30
+            )
+            .unwrap();
+        }
+    }
+}
+
 struct Night {
     nginx: Nginx,
     daemon: Daemon,
@@ -83,6 +118,7 @@ impl Night {
         let locations = LOCATIONS.replace("PORT", &application.port.to_string());
         let setup = Setup { location: Some(&locations), options: "block_below = {},", ..Setup::new(&site) };
         let nginx = setup.start();
+        write_history(&nginx.access_log_path());
         fs::write(home.path().join("bad.txt"), "198.51.100.0/24\n203.0.113.0/24\n192.0.2.200\n").unwrap();
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/default.cbm");
         let configuration = format!(
@@ -120,10 +156,7 @@ impl Night {
         let accept = if is_page { "text/html,application/xhtml+xml,*/*;q=0.8" } else { "*/*" };
         let referrer =
             if from.is_empty() { String::new() } else { format!("Referer: http://test{from}\r\n") };
-        let agent = format!(
-            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36",
-            140 + n
-        );
+        let agent = browser_agent(n);
         let head = format!(
             "GET {target} HTTP/1.1\r\nHost: test\r\nX-Client: {ip}\r\nUser-Agent: {agent}\r\nAccept: {accept}\r\n\
              Accept-Language: de,en;q=0.5\r\nAccept-Encoding: gzip, deflate\r\n{referrer}Connection: close\r\n\r\n"
@@ -209,12 +242,12 @@ fn a_scanner_is_blocked_and_nobody_else_and_it_may_come_back_once_it_stops() {
     // But no way around: to nginx, and so to the policy, this is another path.
     let reply = night.program(scanner, "/.well-known/acme-challenge/../../shop");
     assert_eq!(reply.status, 403, "{}", night.told(&reply));
-    for reply in night.visit("192.0.2.50", 1, "/shop", "") {
+    for reply in night.visit("10.40.50.50", 1, "/shop", "") {
         assert_eq!(reply.status, 200, "{}", night.told(&reply));
     }
 
     // A flood from elsewhere is limited by its rate alone, and served again once the minute is over.
-    let flood = "192.0.2.60";
+    let flood = "10.41.60.60";
     let limited = |replies: &[Reply]| replies.iter().any(|reply| reply.header("x-bliss-rule") == "flood");
     wait_until("the flood's limit", || limited(&night.visit(flood, 2, "/shop", "/shop")));
     let begun = Instant::now();
@@ -240,7 +273,7 @@ fn ten_people_of_an_office_behind_one_address_are_not_blocked() {
     for page in ["/shop", "/shop/shoes", "/shop/shoes/7"] {
         for person in 0..10 {
             let from = page.rfind('/').map_or("", |slash| &page[..slash]);
-            for reply in night.visit("192.0.2.10", person, page, from) {
+            for reply in night.visit("10.42.10.10", person, page, from) {
                 assert_ne!(reply.header("x-bliss-rule"), "robots", "{}", night.told(&reply));
                 // Ten people with three pages are more than sixty requests in a minute.
                 assert!(matches!(reply.status, 200 | 429), "{}", night.told(&reply));
@@ -255,7 +288,7 @@ fn ten_people_of_an_office_behind_one_address_are_not_blocked() {
 #[test]
 fn an_application_that_fails_makes_nobody_a_robot() {
     let Some(night) = Night::begin(|_| String::new()) else { return };
-    let people = ["192.0.2.20", "192.0.2.21", "192.0.2.22"];
+    let people = ["10.43.20.20", "10.43.21.21", "10.43.22.22"];
     let round = |page: &str, expected: u16| {
         let mut scores = Vec::new();
         for (n, ip) in people.iter().enumerate() {
