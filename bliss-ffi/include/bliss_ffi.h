@@ -696,8 +696,8 @@ bliss_result_e bliss_decide(bliss_t *handle,
                             bliss_decision_t *decision,
                             bliss_answer_t *answer);
 
-// Registers what bliss_request_http hands over: the attributes ip, user_agent, browser, host, path, method, scheme and referrer, and
-// what a request says by itself, which models take as `request.NAME`. To be called once, after the handle was opened.
+// Registers what bliss_request_http hands over: the attributes ip, user_agent, browser, crawler, host, path, method, scheme and
+// referrer, and what a request says by itself, which models take as `request.NAME`. To be called once, after the handle was opened.
 //
 // The handle's thread only. Allocates. Returns BLISS_OK, BLISS_ERROR_NULL, BLISS_ERROR_FULL, BLISS_ERROR_THREAD or
 // BLISS_ERROR_PANIC.
