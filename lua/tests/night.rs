@@ -11,12 +11,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[path = "nginx/daemon.rs"]
 mod daemon;
+#[path = "../../bliss-service/tests/common/dns.rs"]
+mod dns;
 #[path = "nginx/server.rs"]
 mod server;
 #[path = "../../bliss-ffi/tests/support/mod.rs"]
 mod support;
 
 use daemon::Daemon;
+use dns::{Dns, Says};
 use server::{Nginx, Reply, Setup, can_run};
 use support::{Site, wait_until};
 
@@ -106,8 +109,12 @@ struct Night {
 }
 
 impl Night {
-    /// `more` of the configuration, made once it is known where nginx and the folder for files are.
-    fn begin(more: impl FnOnce(&Path) -> String) -> Option<Self> {
+    fn begin() -> Option<Self> {
+        Self::begin_with(POLICY)
+    }
+
+    /// With this policy, and more of the configuration.
+    fn begin_with(more: &str) -> Option<Self> {
         if !can_run() {
             return None;
         }
@@ -134,11 +141,10 @@ impl Night {
             [[origin.list]]
             name = \"lists\"
             source = [{{ feature = \"bad\", path = \"bad.txt\", interval = \"100ms\" }}]
-            {POLICY}
             {}",
             home.path().join("checkpoint"),
             nginx.access_log_path(),
-            more(home.path()),
+            more,
         );
         let daemon = Daemon::start(home.path(), &site, &configuration);
         let night = Self { nginx, daemon, application, home, _parent: parent };
@@ -217,7 +223,7 @@ const SCANNED: [&str; 24] = [
 
 #[test]
 fn a_scanner_is_blocked_and_nobody_else_and_it_may_come_back_once_it_stops() {
-    let Some(night) = Night::begin(|_| String::new()) else { return };
+    let Some(night) = Night::begin() else { return };
     let scanner = "198.18.7.7";
     let mut blocked_after = None;
     for (n, target) in SCANNED.into_iter().cycle().take(48).enumerate() {
@@ -268,7 +274,7 @@ fn wait_until_within(what: &str, limit: Duration, mut done: impl FnMut() -> bool
 
 #[test]
 fn ten_people_of_an_office_behind_one_address_are_not_blocked() {
-    let Some(night) = Night::begin(|_| String::new()) else { return };
+    let Some(night) = Night::begin() else { return };
     let mut scores = Vec::new();
     for page in ["/shop", "/shop/shoes", "/shop/shoes/7"] {
         for person in 0..10 {
@@ -287,7 +293,7 @@ fn ten_people_of_an_office_behind_one_address_are_not_blocked() {
 
 #[test]
 fn an_application_that_fails_makes_nobody_a_robot() {
-    let Some(night) = Night::begin(|_| String::new()) else { return };
+    let Some(night) = Night::begin() else { return };
     let people = ["10.43.20.20", "10.43.21.21", "10.43.22.22"];
     let round = |page: &str, expected: u16| {
         let mut scores = Vec::new();
@@ -317,7 +323,7 @@ fn an_application_that_fails_makes_nobody_a_robot() {
 
 #[test]
 fn a_list_that_shrinks_to_nothing_stays_and_one_that_loses_an_entry_does_not() {
-    let Some(night) = Night::begin(|_| String::new()) else { return };
+    let Some(night) = Night::begin() else { return };
     let list = night.home.path().join("bad.txt");
     let listed = |ip: &str| night.program(ip, "/").header("x-bliss-rule") == "listed";
     assert!(listed("198.51.100.9") && listed("192.0.2.200") && !listed("192.0.2.201"));
@@ -332,7 +338,7 @@ fn a_list_that_shrinks_to_nothing_stays_and_one_that_loses_an_entry_does_not() {
 
 #[test]
 fn an_exception_is_in_force_within_a_second_and_runs_out_and_everything_is_switched_off() {
-    let Some(night) = Night::begin(|_| String::new()) else { return };
+    let Some(night) = Night::begin() else { return };
     let customer = "198.51.100.20";
     let rule = |target: &str| {
         let reply = night.program(customer, target);
@@ -355,4 +361,42 @@ fn an_exception_is_in_force_within_a_second_and_runs_out_and_everything_is_switc
     for _ in 0..8 {
         assert_eq!(rule("/"), (403, "listed".to_owned()));
     }
+}
+
+#[test]
+fn googlebot_is_let_through_from_its_own_address_alone() {
+    let dns = Dns::start();
+    dns.honest("66.249.66.7", "crawl-66-249-66-7.googlebot.com");
+    // Whoever has an address can give it any name; Google's zone knows nothing of it.
+    dns.say_of("198.18.9.9", Says::Names(vec!["crawl-198-18-9-9.googlebot.com".into()]));
+    let rule = "crawler = [{ name = \"fake crawler\", crawler_state = [\"fake\"], action = \"block\" }]";
+    let crawlers = format!("{POLICY}{rule}\n[crawlers]\nenabled = true\nresolvers = [\"{}\"]\n", dns.address);
+    let Some(night) = Night::begin_with(&crawlers) else { return };
+    let crawl = |ip: &str, target: &str| {
+        let agent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nHost: test\r\nX-Client: {ip}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n"
+        );
+        night.nginx.send(head.as_bytes()).unwrap()
+    };
+    // Both are asked about within a second of their first request.
+    for ip in ["66.249.66.7", "198.18.9.9"] {
+        crawl(ip, "/robots.txt");
+    }
+    wait_until("a fake one to be told", || {
+        crawl("198.18.9.9", "/shop").header("x-bliss-rule") == "fake crawler"
+    });
+    assert_eq!(crawl("198.18.9.9", "/shop").status, 403);
+    wait_until("a verified one to be told", || {
+        crawl("66.249.66.7", "/shop").header("x-bliss-rule") == "verified crawler"
+    });
+    // Whatever it asks for, and however low its score is.
+    for target in SCANNED.into_iter().chain(["/shop/1", "/shop/2"]) {
+        let reply = crawl("66.249.66.7", target);
+        assert_eq!(reply.header("x-bliss-rule"), "verified crawler", "{target}: {}", night.told(&reply));
+        assert!(matches!(reply.status, 200 | 404), "{target}: {}", night.told(&reply));
+    }
+    night.settle();
+    let reply = crawl("66.249.66.7", "/shop");
+    assert!(reply.status == 200 && reply.score().is_some_and(|score| score < 30), "{}", night.told(&reply));
 }
