@@ -29,6 +29,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::state::State;
 
 pub use http::Server;
+pub(crate) use list::Wanted;
 pub use list::{Place, Source};
 pub(crate) use resolve::Resolver;
 
