@@ -170,7 +170,7 @@ def shifted(model, shifts, names, optional):
     if tree.tree_count_ != 1 or missing.tolist() != [True, False, True, False]:
         raise Problem(f"expected CatBoost to split on {optional[0]!r} where nothing else differs; this version does not")
     leaves = tree.get_leaf_values()
-    tree.set_leaf_values([shifts.without - shifts.told if leaf > 0 else 0.0 for leaf in leaves])
+    tree.set_leaf_values(numpy.where(leaves > 0, shifts.without - shifts.told, 0.0))
     tree.set_scale_and_bias(1.0, 0.0)
     same_classes(model, tree)
     return catboost.sum_models([model, tree], weights=[1.0, 1.0])

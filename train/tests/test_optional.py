@@ -114,7 +114,7 @@ def test_the_card_gives_both_figures_and_drift_knows_nothing_of_it(fitted):
 def test_evaluate_prints_both(sites, capsys):
     assert run("evaluate", *[word for one in sites for word in ("--site", one)], "--leave-one-group-out") == 0
     out = capsys.readouterr().out
-    assert out.count("| declared |") == 2 and "where a site has no lists.hosting:" in out
+    assert out.count("| by clients |") == 2 and "where a site has no lists.hosting:" in out
 
 
 def test_a_correction_of_a_log_without_a_list_keeps_the_input(fitted, tmp_path):
