@@ -10,8 +10,8 @@ use bliss_catboost::{
 };
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::publication::models::MAX_CLASSES;
-use bliss_core::scorer::OPTIONAL_INPUTS;
 use bliss_core::schema::Schema;
+use bliss_core::scorer::OPTIONAL_INPUTS;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

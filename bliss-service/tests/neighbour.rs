@@ -98,7 +98,8 @@ fn score(dir: &Path, model: &ModelRef<'_>, robots: Option<Robots>, hosting: Host
     export.arg("features").arg("--log").arg(text).arg("--out").arg(&rows);
     if hosting != Hosting::Unknown {
         let list = dir.join("hosting.netset");
-        std::fs::write(&list, if hosting == Hosting::Here { "192.0.2.0/24\n" } else { "198.51.100.0/24\n" }).unwrap();
+        std::fs::write(&list, if hosting == Hosting::Here { "192.0.2.0/24\n" } else { "198.51.100.0/24\n" })
+            .unwrap();
         export.arg("--list").arg(format!("hosting={}", list.display()));
     }
     let output = export.output().unwrap();

@@ -45,7 +45,8 @@ impl BoundSource {
         let optional = || {
             // One of the other type is there, and is missing as any other would be.
             let is_there = is_category || dimensions.find(name).is_some();
-            let index = OPTIONAL_INPUTS.iter().position(|optional| *optional == name).filter(|_| !is_there)?;
+            let index =
+                OPTIONAL_INPUTS.iter().position(|optional| *optional == name).filter(|_| !is_there)?;
             Some(Self { at: OPTIONAL_AT + index, dimension: None, needs: Needs::default() })
         };
         Self::find(name, is_category, dimensions, names).or_else(optional)

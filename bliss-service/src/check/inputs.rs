@@ -4,8 +4,8 @@
 use bliss_catboost::{InputKind, ModelError, ModelRef};
 use bliss_core::http::RequestValue;
 use bliss_core::request::INPUT_PREFIX;
-use bliss_core::scorer::OPTIONAL_INPUTS;
 use bliss_core::schema::{FeatureKind, Schema};
+use bliss_core::scorer::OPTIONAL_INPUTS;
 
 use crate::access_log::features::windowed_dimension;
 use crate::model_files::Prepared;

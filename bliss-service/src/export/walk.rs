@@ -90,7 +90,8 @@ impl Plan {
                 "the dimension `{}` is there already, from the configuration; name the list in its [[origin.list]]",
                 dimension.name
             );
-            let rows = list.read_once(dimension, wanted).with_context(|| format!("origin `{}`", origin.name))?;
+            let rows =
+                list.read_once(dimension, wanted).with_context(|| format!("origin `{}`", origin.name))?;
             self.lists.push((self.schema.dimensions.len(), rows));
             // A live list is read again in time; the one that was read now is never stale in the log's time.
             let dimension = Dimension { max_age_seconds: 0, on_stale: OnStale::Use, ..dimension.clone() };

@@ -6,7 +6,13 @@ use parquet::record::Field;
 use super::*;
 
 fn options(dir: &std::path::Path, out: &str) -> Options {
-    let source = Source { log: vec![dir.join("log")], model: None, config: None, list: Vec::new(), bot: BotArgs::default() };
+    let source = Source {
+        log: vec![dir.join("log")],
+        model: None,
+        config: None,
+        list: Vec::new(),
+        bot: BotArgs::default(),
+    };
     Options { source, out: dir.join(out) }
 }
 

@@ -70,7 +70,8 @@ fn with_lists(feature: Option<Feature>) -> AlignedVec<64> {
         let mut rows = PrefixRows::new(1);
         rows.push(crate::prefixes::Prefix::parse(b"192.0.2.1").unwrap(), NOW, &[1.0]).unwrap();
         schema.dimensions.push(dimension("lists", vec![KeyPart::network("ip")], vec![feature]));
-        change.dimensions = vec![(schema.dimensions.len() - 1, DimensionChange::Prefixes(rows.build().unwrap()))];
+        change.dimensions =
+            vec![(schema.dimensions.len() - 1, DimensionChange::Prefixes(rows.build().unwrap()))];
     }
     pack_change(&schema, &KeySecret([3; SECRET_BYTES]), &change)
 }

@@ -38,14 +38,14 @@ impl List {
                 (Err(error), Wanted::All) => {
                     return Err(error.context(format!("list `{}`", source.name)));
                 }
-                (Err(error), Wanted::Files) => output::note(format_args!(
-                    "list `{}` is left out: {error:#}\n",
-                    source.name
-                )),
+                (Err(error), Wanted::Files) => {
+                    output::note(format_args!("list `{}` is left out: {error:#}\n", source.name))
+                }
             }
         }
         let defaults: Vec<f32> = dimension.features.iter().map(|feature| feature.default).collect();
-        overlay(&layers.iter().collect::<Vec<_>>(), &defaults, 0).context("lists cannot be laid over each other")
+        overlay(&layers.iter().collect::<Vec<_>>(), &defaults, 0)
+            .context("lists cannot be laid over each other")
     }
 }
 
@@ -66,7 +66,9 @@ impl Source {
                 match runtime.block_on(asked.look()) {
                     Look::Read(Ok(layer), _) => Ok(Some(layer)),
                     Look::Read(Err(refusal), _) => Err(anyhow::anyhow!("{}", refusal.message)),
-                    Look::Unchanged { .. } => Err(anyhow::anyhow!("the server has nothing new, and it was not asked before")),
+                    Look::Unchanged { .. } => {
+                        Err(anyhow::anyhow!("the server has nothing new, and it was not asked before"))
+                    }
                 }
             }
         }
