@@ -26,7 +26,6 @@ class Inputs:
             self.exclude, self.required = inputs.get("exclude", []), inputs.get("required", [])
             self.optional = inputs.get("optional", [])
             self.chance = float(sections["forget"]["chance"])
-            self.chances = {name: float(chance) for name, chance in sections["forget"].get("chances", {}).items()}
             self.forgotten = {pattern: float(value) for pattern, value in sections["forget"].get("values", {}).items()}
             neighbours = sections.get("neighbours", {"chance": 0.0, "dimensions": []})
             self.neighbours = (float(neighbours["chance"]), frozenset(neighbours["dimensions"]))
@@ -109,12 +108,11 @@ def missing_values(table, names, told=None):
     return found
 
 
-def forget(values, missing, names, chance, random, chances=None):
-    """A copy of the values (rows by inputs, float32) in which whole dimensions, or all headers, are forgotten, each with the chance of
-    its dimension (`chances`) or that of all."""
+def forget(values, missing, names, chance, random):
+    """A copy of the values (rows by inputs, float32) in which whole dimensions, or all headers, are forgotten."""
     values = values.copy()
     for dimension in sorted(missing):
-        lost = random.random(len(values)) < (chances or {}).get(dimension, chance)
+        lost = random.random(len(values)) < chance
         for place, value in missing[dimension]:
             values[lost, place] = value
     headers = [place for place, name in enumerate(names) if name.startswith("request.has_") or name == "request.header_conflicts"]

@@ -54,7 +54,7 @@ class Recipe:
         """One model: values (rows by inputs, float32), 1 where a robot's, weights, and what inputs are without a row."""
         if self.inputs.chance > 0:
             random = numpy.random.default_rng(seed)
-            lost = forget(values, missing, self.names, self.inputs.chance, random, self.inputs.chances)
+            lost = forget(values, missing, self.names, self.inputs.chance, random)
             move(lost, values, robots == 1, self.names, self.inputs.neighbours, random)
             values, robots, weights = numpy.concatenate([values, lost]), numpy.tile(robots, 2), numpy.tile(weights, 2)
         # One row that knows nothing, of no weight: every input's file entry says what becomes of NaN, so that models of
