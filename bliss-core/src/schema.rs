@@ -290,6 +290,13 @@ impl Schema {
         self.dimensions.iter().position(|d| d.name == name)
     }
 
+    /// The feature that a model calls `name`, as `dimension.feature`.
+    pub fn feature(&self, name: &str) -> Option<&Feature> {
+        let (dimension, feature) = name.split_once('.')?;
+        let dimension = self.dimensions.iter().find(|known| known.name == dimension)?;
+        dimension.features.iter().find(|known| known.name == feature)
+    }
+
     /// Number of features of all dimensions together: the length of a looked-up vector.
     pub fn width(&self) -> usize {
         self.dimensions.iter().map(|d| d.features.len()).sum()

@@ -3,6 +3,7 @@
 //! The log is replayed; every publication goes to a directory of shared memory, and every request is looked up there
 //! by the library that web servers use. So training sees what serving sees, defaults, stale rows and all.
 
+pub mod lists;
 mod parquet;
 mod progress;
 mod rows;
@@ -18,6 +19,7 @@ use anyhow::Context as _;
 use crate::access_log::replay::{Replay, ReplayOptions, Rewrite, Summary};
 use crate::output;
 
+use self::lists::ListFile;
 use self::parquet::Parquet;
 use self::progress::Progress;
 use self::rows::{Columns, Csv, Row, Rows};
@@ -32,10 +34,14 @@ pub struct Options {
     /// Where the rows go: as Parquet if the name ends in `.parquet`, else as CSV. `-` is standard output, as CSV.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Take dimensions and options from the access log origin of this configuration; by default the built-in
+    /// Take dimensions and options from the access log origin and the lists of this configuration; by default the built-in
     /// dimensions.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A list of networks as the feature `lists.NAME`, such as hosting=/usr/share/libloc-location/location.db; several times for
+    /// several. Today's list is used for the whole log.
+    #[arg(long, value_name = "NAME=FILE")]
+    pub list: Vec<ListFile>,
     /// Other user agents for some lines: a CSV file with the columns `line` and `user_agent`; a line without one is left out.
     #[arg(long, value_name = "FILE")]
     pub rewrite: Option<PathBuf>,
@@ -60,7 +66,7 @@ pub struct Exported {
 /// # Errors
 /// The log cannot be read, the rows cannot be written, or there is no room for the publications.
 pub fn run(options: &Options) -> anyhow::Result<Exported> {
-    let plan = Plan::new(options.config.as_deref())?;
+    let plan = Plan::new(options.config.as_deref(), &options.list)?;
     let interval_ms = u64::from(options.interval_seconds) * 1000;
     let replay_options = ReplayOptions { interval_ms, lateness_ms: plan.aggregate.lateness_ms };
     let names = options.log.iter().map(|log| log.display().to_string()).collect::<Vec<_>>().join(" ");

@@ -273,7 +273,8 @@ mod tests {
             line("192.0.2.3", "c") + &line("192.0.2.9", "x"),
         ];
         std::fs::write(&log, lines.concat()).unwrap();
-        let source = Source { log: vec![log], model: None, config: None, bot: BotArgs::default() };
+        let source =
+            Source { log: vec![log], model: None, config: None, list: Vec::new(), bot: BotArgs::default() };
         let options = Options { source, actors: actors.clone(), below: 30, json: true };
         let report = super::report(&options).unwrap();
         let of = |name: &str| report.rows.iter().find(|row| row.actor == name).unwrap();

@@ -11,6 +11,7 @@ use bliss_catboost::{
 use bliss_core::build::{ModelSet, NamedModel, NamedRoute};
 use bliss_core::publication::models::MAX_CLASSES;
 use bliss_core::schema::Schema;
+use bliss_core::scorer::OPTIONAL_INPUTS;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -136,12 +137,9 @@ pub(crate) fn default_fits(schema: &Schema) -> bool {
     let Ok(prepared) = prepare(DEFAULT_MODEL, &BotOptions::default(), false) else { return false };
     let Ok(model) = ModelRef::open(&prepared.compiled) else { return false };
     model.inputs().all(|input| match input.name.split_once('.') {
+        _ if OPTIONAL_INPUTS.contains(&input.name) => true,
         Some(("request", _)) => true,
-        Some((dimension, feature)) => schema
-            .dimensions
-            .iter()
-            .any(|known| known.name == dimension && known.features.iter().any(|known| known.name == feature)),
-        None => false,
+        _ => schema.feature(input.name).is_some(),
     })
 }
 

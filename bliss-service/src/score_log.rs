@@ -11,6 +11,7 @@ use bliss_core::publication::models::DEFAULT_ROUTE;
 use bliss_core::score::{Scored, Unscored};
 
 use crate::access_log::replay::{Replay, ReplayOptions};
+use crate::export::lists::ListFile;
 use crate::export::walk::{Plan, Published, Seen, walk};
 use crate::model_files::prepare;
 use crate::model_tool::BotArgs;
@@ -27,9 +28,13 @@ pub struct Source {
     /// The model, as CatBoost saves it; by default the one that comes with BLISS.
     #[arg(long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// Take dimensions and options from the access log origin of this configuration; by default the built-in dimensions.
+    /// Take dimensions and options from the access log origin and the lists of this configuration; by default the built-in
+    /// dimensions.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A list of networks as the feature `lists.NAME`, as for `blissctl features`; the default model takes `lists.hosting`.
+    #[arg(long, value_name = "NAME=FILE")]
+    pub list: Vec<ListFile>,
     /// How the model's answers are read.
     #[command(flatten)]
     pub bot: BotArgs,
@@ -114,7 +119,7 @@ impl Source {
         models: &ModelSet,
         mut on: impl FnMut(&Seen<'_>, Result<Scored, Unscored>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let plan = Plan::new(self.config.as_deref())?;
+        let plan = Plan::new(self.config.as_deref(), &self.list)?;
         let replay_options =
             ReplayOptions { lateness_ms: plan.aggregate.lateness_ms, ..ReplayOptions::default() };
         let names = self.log.iter().map(|log| log.display().to_string()).collect::<Vec<_>>().join(" ");

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::config::Config;
+use crate::export::lists::ListFile;
 use crate::policy::control::folder;
 use crate::{DEFAULT_MODEL, export, output};
 use refresh::Refresh;
@@ -29,9 +30,13 @@ pub struct Options {
     /// The folder that the model and its report are written to; made if it is not there.
     #[arg(long, value_name = "DIR", required_unless_present = "install")]
     pub out: Option<PathBuf>,
-    /// Take dimensions and options from the access log origin of this configuration; by default the built-in dimensions.
+    /// Take dimensions and options from the access log origin and the lists of this configuration; by default the built-in
+    /// dimensions.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A list of networks as the feature `lists.NAME`, as for `blissctl features`; models take `lists.hosting`.
+    #[arg(long, value_name = "NAME=FILE")]
+    pub list: Vec<ListFile>,
     /// The model that is corrected: "default" (the one that comes with BLISS), "none", or a file.
     #[arg(long, value_name = "MODEL", default_value = "default")]
     pub base: String,
@@ -105,6 +110,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             log: options.log.clone(),
             out: at(name),
             config: options.config.clone(),
+            list: options.list.clone(),
             rewrite,
             interval_seconds: 1,
         })
@@ -290,6 +296,7 @@ mod tests {
             log: vec![PathBuf::from("/nonexistent/log")],
             out: Some(PathBuf::from("/nonexistent/out")),
             config: None,
+            list: Vec::new(),
             base: "default".into(),
             rules: None,
             decisions: None,

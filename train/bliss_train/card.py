@@ -4,6 +4,25 @@ from . import __version__, evaluate
 from .model import CORRECTION, FITS, PARAMETERS
 
 
+def shift(fitted):
+    """What was added to the log odds."""
+    told, without = fitted.shifts.told, fitted.shifts.without
+    return f"{told:+.4f}" if fitted.poorer is None or told == without else f"{told:+.4f}, and {without:+.4f} without what is optional,"
+
+
+def without(fitted, optional):
+    """What it gives where a site does not have what is optional."""
+    if fitted.poorer is None:
+        return ""
+    return f"""
+{evaluate.as_text(fitted.poorer, f"## What it gives where a site has no {optional}")}
+
+A site has {optional} only once the operator names a list of networks (docs/lists.md); without one the second table holds. The first one
+flatters: people's labels are refused in hosting networks (by another list of names), so that hardly a person of these figures is in one.
+People do come from there, by VPNs and relays; training puts a tenth of the people of its second copy into robots' networks for their sake.
+"""
+
+
 def card(fitted, facts):
     """The card of a fitted model."""
     base = facts["base"]
@@ -14,6 +33,7 @@ def card(fitted, facts):
         f"| {site.name} | {site.group} | {site.facts['requests']:,} | "
         + ", ".join(f"{count} {label}" for label, count in sorted(site.facts["labels"].items())) + " |" for site in facts["sites"]
     )
+    optional = ", ".join(f"`{name}`" for name in facts["inputs"].told(fitted.names, fitted.table)) if fitted.poorer else ""
     evidence = facts["inputs"].evidence([name for _, name in used])
     return f"""# The model
 
@@ -25,15 +45,15 @@ def card(fitted, facts):
 |---|---|
 | made by | bliss-train {__version__}, seed {facts['seed']}, CatBoost {'' if base else f'mean of {FITS} fits of '}{parameters['iterations']} trees of depth {parameters['depth']}{f", as a correction of `{base}`" if base else ""} |
 | inputs | {len(fitted.model.feature_names_)}, of which {len(used)} are used |
-| shift | {fitted.shift:+.4f} to the log odds |
+| shift | {shift(fitted)} to the log odds |
 | measured | out of fold, left out by {fitted.folds} |
 
 | site | group | requests | clients by label |
 |---|---|---|---|
 {sites}
 
-{evaluate.as_text(fitted.figures, "## What it gives")}
-
+{evaluate.as_text(fitted.figures, "## What it gives" + (f" where a site has {optional}" if optional else ""))}
+{without(fitted, optional)}
 ## Inputs that matter most
 
 | input | importance | gave a label |

@@ -265,8 +265,13 @@ def run_evaluate(told):
     else:
         table = data.together(load_sites(told, names))
         recipe = Recipe(names, inputs, told.seed)
-        answers = evaluate.leave_one_group_out(table, recipe, wanted, say)
+        optional = inputs.told(names, table)
+        answers, poorer = evaluate.leave_one_group_out(table, recipe, wanted, say, optional)
         title = "Each group of sites by a model and a threshold made without it:"
+        if optional:
+            without = evaluate.figures(table, poorer)
+            print(evaluate.as_text(without, f"{title[:-1]}, where a site has no {', '.join(optional)}:") + "\n")
+            title = f"{title[:-1]}, where a site has {', '.join(optional)}:"
     found = evaluate.figures(table, answers)
     print(evaluate.as_text(found, title))
     if told.json is not None:

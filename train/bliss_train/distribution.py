@@ -42,7 +42,7 @@ def bins_of(values, borders):
     return [round(float(count) / len(values), 6) for count in counts], round(float(missing.mean()), 6)
 
 
-def of(model, rows, places=None):
+def of(model, rows, places=None, optional=()):
     """The distribution of a model over rows (all, or those at `places`), as the file has it."""
     places = numpy.arange(len(rows)) if places is None else places
     names = list(model.feature_names_)
@@ -50,7 +50,8 @@ def of(model, rows, places=None):
     ranked = sorted(zip(model.get_feature_importance(), names), key=lambda pair: (-pair[0], pair[1]))
     inputs = []
     for weight, name in ranked[:MOST_INPUTS]:
-        if weight > 0:
+        # Not of what is optional: that a site does not have it is no drift.
+        if weight > 0 and name not in optional:
             values = rows[name].to_numpy(numpy.float32)[places]
             borders = borders_of(values[~numpy.isnan(values)])
             shares, missing = bins_of(values, borders)
@@ -59,6 +60,6 @@ def of(model, rows, places=None):
     return {"version": VERSION, "requests": len(places), "score": {"borders": SCORE_BORDERS, "shares": scores}, "inputs": inputs}
 
 
-def entry(model, table):
+def entry(model, table, optional=()):
     """The text of the metadata, from the requests of all sites."""
-    return json.dumps(of(model, table, numpy.flatnonzero(table["kind"] != DISGUISED)), separators=(",", ":"))
+    return json.dumps(of(model, table, numpy.flatnonzero(table["kind"] != DISGUISED), optional), separators=(",", ":"))

@@ -6,7 +6,7 @@ from . import measure
 from .errors import Problem
 from .label import DECLARED, HONEYPOT, LISTED, PERSON, SCANNER, UNKNOWN
 from .data import DISGUISED
-from .model import folds_of, raw_of, shift_of
+from .model import folds_of, raw_of, shifted, shifts_of
 
 KINDS = (DECLARED, DISGUISED, SCANNER)
 FEWEST_ROBOTS = 5
@@ -14,21 +14,24 @@ PEOPLE_OF_A_SITE = 60
 FEWEST_PEOPLE = 10
 
 
-def leave_one_group_out(table, recipe, wanted, say=lambda words: None):
-    """Raw answers, shift included, for each row by a model and a shift made without the row's group."""
+def leave_one_group_out(table, recipe, wanted, say=lambda words: None, without=()):
+    """Raw answers, shift included, for each row by a model and a shift made without the row's group; and what the same models answer
+    where a site does not have the inputs `without`: an array each."""
     groups = table["group"].unique()
     if len(groups) < 2:
         raise Problem("--leave-one-group-out needs sites of two operators at least; found one. Give more --site, or "
                       "--later 0.3 to test on the last part of one log.")
-    answers = numpy.full(len(table), numpy.nan)
+    answers, poorer = numpy.full(len(table), numpy.nan), numpy.full(len(table), numpy.nan)
     for group in groups:
         say(f"without {group}")
         rest = table[table["group"] != group].reset_index(drop=True)
         folds, _ = folds_of(rest)
-        shift = shift_of(rest, recipe.out_of_fold(rest, folds), wanted)
-        inside = (table["group"] == group).to_numpy()
-        answers[inside] = raw_of(recipe.fit(rest), table, recipe.names, numpy.flatnonzero(inside)) + shift
-    return answers
+        shifts = shifts_of(rest, *recipe.out_of_fold(rest, folds, without), without, wanted)
+        model = shifted(recipe.fit(rest), shifts, recipe.names, without)
+        inside = numpy.flatnonzero((table["group"] == group).to_numpy())
+        answers[inside] = raw_of(model, table, recipe.names, inside)
+        poorer[inside] = raw_of(model, table, recipe.names, inside, without)
+    return answers, poorer
 
 
 def figures(table, answers):

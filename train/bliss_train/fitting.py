@@ -11,7 +11,7 @@ from . import __version__, data, distribution, evaluate, leak, measure
 from .errors import LeakFound, Problem
 from .inputs import missing_values
 from .label import PERSON
-from .model import (PEOPLE_FOR_OWN_PERCENTILE, Recipe, add_bias, check_enough, folds_of, raw, save, shift_of, Wanted)
+from .model import (PEOPLE_FOR_OWN_PERCENTILE, Recipe, Shifts, check_enough, folds_of, raw, save, shifted, shifts_of, Wanted)
 
 FIXTURE_ROWS = 200
 
@@ -24,9 +24,10 @@ class Fitted:
     table: pandas.DataFrame
     names: list
     answers: numpy.ndarray   # out of fold, shift included
-    shift: float
+    shifts: Shifts
     folds: str
     figures: dict
+    poorer: dict | None      # the figures where a site does not have what is optional; None if nothing is
     leaks: pandas.DataFrame
     suspects: dict
     kept_base_threshold: bool
@@ -57,15 +58,17 @@ def fit(sites, names, inputs, seed=1, base=None, wanted=Wanted(), allowed=(), sa
             "of each feature there); they are not forgotten in training, and first requests will be scored worse")
     recipe = Recipe(names, inputs, seed, base)
     say(f"fitting, each time without one {what}, for the threshold and the figures")
-    answers = recipe.out_of_fold(table, folds)
+    optional = inputs.told(names, table)
+    answers, poorer = recipe.out_of_fold(table, folds, optional)
     # With few people of its own, a site's corrected model keeps the base's threshold.
     keeps = base is not None and people < PEOPLE_FOR_OWN_PERCENTILE
-    shift = 0.0 if keeps else shift_of(table, answers, wanted)
+    shifts = Shifts() if keeps else shifts_of(table, answers, poorer, optional, wanted)
     say("fitting on everything")
-    model = recipe.fit(table)
-    add_bias(model, shift)
-    figures = evaluate.figures(table, answers + shift)
-    return Fitted(model, table, names, answers + shift, shift, what, figures, leaks, found, keeps)
+    model = shifted(recipe.fit(table), shifts, names, optional)
+    answers = answers + shifts.of(table, optional)
+    figures = evaluate.figures(table, answers)
+    without = evaluate.figures(table, poorer + shifts.without) if optional else None
+    return Fitted(model, table, names, answers, shifts, what, figures, without, leaks, found, keeps)
 
 
 def fixture(fitted, seed=1, rows=FIXTURE_ROWS):
@@ -99,7 +102,7 @@ def write(fitted, out, facts):
     try:
         out.mkdir(parents=True, exist_ok=True)
         save(fitted.model, out / "model.cbm.part", {"trainer": f"bliss-train {__version__}",
-                                                        "distribution": distribution.entry(fitted.model, fitted.table)})
+                                                        "distribution": distribution.entry(fitted.model, fitted.table, facts["inputs"].optional)})
         (out / "model.cbm.part").replace(out / "model.cbm")
         put(out / "fixture.jsonl", "".join(json.dumps(row) + "\n" for row in fixture(fitted, facts["seed"])))
         put(out / "inputs.txt", "".join(name + "\n" for name in fitted.model.feature_names_))

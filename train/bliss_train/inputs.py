@@ -24,6 +24,7 @@ class Inputs:
             self.request = [f"request.{name}" for name in inputs["request"]]
             self.dimensions, self.features = inputs["dimensions"], inputs["features"]
             self.exclude, self.required = inputs.get("exclude", []), inputs.get("required", [])
+            self.optional = inputs.get("optional", [])
             self.chance = float(sections["forget"]["chance"])
             self.forgotten = {pattern: float(value) for pattern, value in sections["forget"].get("values", {}).items()}
             neighbours = sections.get("neighbours", {"chance": 0.0, "dimensions": []})
@@ -72,6 +73,10 @@ class Inputs:
             raise Problem(f"{first}: expected the inputs {', '.join(missing)}, found {len(names)} others")
         return names
 
+    def told(self, names, table):
+        """Which of the inputs are optional, and have a value in some row."""
+        return [name for name in names if any(fnmatch(name, pattern) for pattern in self.optional) and table[name].notna().any()]
+
     def directions(self, names):
         """What is monotone, for each input: 1, -1, or 0."""
         return [next((way for pattern, way in self.monotone.items() if fnmatch(name, pattern)), 0) for name in names]
@@ -90,11 +95,11 @@ def missing_values(table, names, told=None):
     found = {}
     for place, name in enumerate(names):
         dimension = name.split(".", 1)[0]
-        if dimension == "request" or f"{dimension}.status" not in table:
-            continue
         fixed = next((value for pattern, value in (told or {}).items() if fnmatch(name, pattern)), None)
         if fixed is not None:
             found.setdefault(dimension, []).append((place, numpy.float32(fixed)))
+            continue
+        if dimension == "request" or f"{dimension}.status" not in table:
             continue
         values = table[name][(table[f"{dimension}.status"].isin(["missing", "absent"])).to_numpy()]
         unique = values.unique()

@@ -1,7 +1,7 @@
 """One's own log: fitted on its first part, measured on the last, where labels of the first part know nothing later."""
 
 from . import data, label
-from .model import PEOPLE_FOR_OWN_PERCENTILE, Recipe, check_enough, folds_of, raw_of, shift_of
+from .model import PEOPLE_FOR_OWN_PERCENTILE, Recipe, check_enough, folds_of, raw_of, Shifts, shifted, shifts_of
 from .rows import read, with_clients
 
 
@@ -25,11 +25,11 @@ def measured(part, names, inputs, rules, networks, hosting, share, base, seed, w
     after = after[(after["time"] >= split).to_numpy()].reset_index(drop=True)
     people, robots = check_enough(table)
     say(f"fitting on {requests} requests: {people} people, {robots} robots")
-    shift = 0.0
+    shifts, optional = Shifts(), inputs.told(names, table)
     if base is None or people >= PEOPLE_FOR_OWN_PERCENTILE:
         folds, _ = folds_of(table)
-        shift = shift_of(table, recipe.out_of_fold(table, folds), wanted)
-    return after, raw_of(recipe.fit(table), after, names) + shift
+        shifts = shifts_of(table, *recipe.out_of_fold(table, folds, optional), optional, wanted)
+    return after, raw_of(shifted(recipe.fit(table), shifts, names, optional), after, names)
 
 
 def with_labels(name, group, rows, labels):

@@ -73,19 +73,25 @@ class Recipe:
             model = catboost.sum_models([self.base, model], weights=[1.0, 1.0])
         return model
 
-    def out_of_fold(self, table, folds):
-        """Raw answers for each row by a model that saw nothing of the row's fold. A client is in one fold with all of its rows."""
-        answers = numpy.full(len(table), numpy.nan)
+    def out_of_fold(self, table, folds, without=()):
+        """Raw answers for each row by a model that saw nothing of the row's fold, a client being in one fold with all of its rows; and
+        what the same models answer where a site does not have the inputs `without`: an array each."""
+        answers, poorer = numpy.full(len(table), numpy.nan), numpy.full(len(table), numpy.nan)
+        for places, model in self.left_out(table, folds):
+            answers[places] = raw_of(model, table, self.names, places)
+            poorer[places] = raw_of(model, table, self.names, places, without) if without else answers[places]
+        return answers, poorer
+
+    def left_out(self, table, folds):
+        """For each fold its rows and a model that saw nothing of them; folds without which nothing can be learned are left out."""
         places = data.learned(table, REQUESTS_PER_STAGE)
         rows, outside = table.iloc[places], folds[places]
         for fold in numpy.unique(folds):
-            inside = folds == fold
             try:
                 model = self.fit_thinned(rows[outside != fold])
             except NothingToLearn:
                 continue
-            answers[inside] = raw_of(model, table, self.names, numpy.flatnonzero(inside))
-        return answers
+            yield numpy.flatnonzero(folds == fold), model
 
 
 def folds_of(table):
@@ -122,20 +128,70 @@ def shift_of(table, answers, wanted=Wanted()):
     return measure.kindest(most, robots, KEPT_ROBOTS)
 
 
+@dataclass(frozen=True)
+class Shifts:
+    """What is added to the log odds: where a site has the optional input, and where it does not (or there is none)."""
+
+    told: float = 0.0
+    without: float = 0.0
+
+    def of(self, table, optional):
+        """The shift of each row."""
+        missing = table[optional[0]].isna().to_numpy() if optional else numpy.ones(len(table), bool)
+        return numpy.where(missing, self.without, self.told)
+
+
+def shifts_of(table, answers, poorer, optional, wanted=Wanted()):
+    """The shifts for the answers as the rows are, and as they would be without the optional input. What is not told is more alike to
+    a robot than what is told to be none, so that one shift for both would cost people or robots on one kind of site."""
+    without = shift_of(table, poorer, wanted)
+    if not optional:
+        return Shifts(without, without)
+    told = numpy.where(table[optional[0]].isna().to_numpy(), numpy.nan, answers)
+    return Shifts(shift_of(table, told, wanted), without)
+
+
+def shifted(model, shifts, names, optional):
+    """The same model with its threshold, which travels in the file: a bias, and where the shifts differ one more tree, whose two leaves
+    say what is added without the optional input."""
+    add_bias(model, shifts.told)
+    if not optional or shifts.told == shifts.without:
+        return model
+    place = names.index(optional[0])
+    # Each input is NaN in some rows, as in every fit, and only the optional one tells the classes apart.
+    values = numpy.zeros((4, len(names)), numpy.float32)
+    values[[0, 1]] = numpy.nan
+    values[:, place] = [numpy.nan, 0.0, numpy.nan, 0.0]
+    frame = pandas.DataFrame(values, columns=names)
+    tree = catboost.CatBoostClassifier(iterations=1, depth=1, boost_from_average=False, bootstrap_type="No", nan_mode="Min", random_seed=1,
+                                       thread_count=1, allow_writing_files=False, verbose=False)
+    tree.fit(catboost.Pool(frame, [1, 0, 1, 0]))
+    missing = raw(tree, frame) > 0
+    if tree.tree_count_ != 1 or missing.tolist() != [True, False, True, False]:
+        raise Problem(f"expected CatBoost to split on {optional[0]!r} where nothing else differs; this version does not")
+    leaves = tree.get_leaf_values()
+    tree.set_leaf_values(numpy.where(leaves > 0, shifts.without - shifts.told, 0.0))
+    tree.set_scale_and_bias(1.0, 0.0)
+    same_classes(model, tree)
+    return catboost.sum_models([model, tree], weights=[1.0, 1.0])
+
+
 def add_bias(model, shift):
     """The same model with `shift` added to its log odds: it travels in the file."""
     scale, bias = model.get_scale_and_bias()
     model.set_scale_and_bias(scale, float(bias) + float(shift))
 
 
-def raw_of(model, table, names, places=None):
-    """The raw answers for rows of a table (all, or those at `places`), by pieces: no second copy of all inputs is made."""
+def raw_of(model, table, names, places=None, without=()):
+    """The raw answers for rows of a table (all, or those at `places`), by pieces: no second copy of all inputs is made. The inputs
+    `without` are NaN."""
     rows = len(table) if places is None else len(places)
     answers = numpy.empty(rows)
     for begin in range(0, rows, PIECE_ROWS):
         here = slice(begin, min(begin + PIECE_ROWS, rows))
         piece = table.iloc[here if places is None else places[here]]
-        answers[here] = raw(model, piece[names])
+        piece = piece[names]
+        answers[here] = raw(model, piece.assign(**dict.fromkeys(without, numpy.float32("nan"))) if without else piece)
     return answers
 
 

@@ -163,11 +163,14 @@ def twice(path, line):
 
 
 def joined(frames):
-    """The frames one after the other; columns of categories stay such."""
+    """The frames one after the other, with the columns that all have (a log exported without lists has no status of them); columns of
+    categories stay such."""
     if len(frames) == 1:
         return frames[0].reset_index(drop=True)
+    shared = [name for name in frames[0].columns if all(name in frame for frame in frames)]
+    frames = [frame if len(shared) == len(frame.columns) else frame[shared] for frame in frames]
     united = {}
-    for name in frames[0].columns:
+    for name in shared:
         if isinstance(frames[0][name].dtype, pandas.CategoricalDtype):
             categories = dict.fromkeys(cell for frame in frames for cell in frame[name].cat.categories)
             united[name] = pandas.CategoricalDtype(pandas.Index(list(categories), dtype=object))

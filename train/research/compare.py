@@ -40,7 +40,7 @@ def told(table, answers):
 
 
 def by_group(table, recipe, wanted):
-    return evaluate.leave_one_group_out(table, recipe, wanted)
+    return evaluate.leave_one_group_out(table, recipe, wanted)[0]
 
 
 def by_site(table, recipe, wanted):

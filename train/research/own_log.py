@@ -35,7 +35,7 @@ others = data.together([load(p.name[:-15]) for p in paths if p.name[:-15] != own
 recipe = model.Recipe(names, inputs)
 folds, _ = model.folds_of(others)
 default = recipe.fit(others)
-model.add_bias(default, model.shift_of(others, recipe.out_of_fold(others, folds)))
+model.add_bias(default, model.shift_of(others, recipe.out_of_fold(others, folds)[0]))
 
 whole = load(own)
 # Labels need all texts and no inputs.
@@ -63,13 +63,13 @@ x = test[names]
 line("default alone", model.raw(default, x))
 base_oof = model.raw(default, train[names])
 line("default, own people's percentile", model.raw(default, x) + model.shift_of(train, base_oof))
-own_oof, own_model = recipe.out_of_fold(train, folds), recipe.fit(train)
+own_oof, own_model = recipe.out_of_fold(train, folds)[0], recipe.fit(train)
 line("own rows alone", model.raw(own_model, x) + model.shift_of(train, own_oof))
 mixed_oof = (own_oof + base_oof) / 2
 line("mean of both (log odds)", (model.raw(own_model, x) + model.raw(default, x)) / 2 + model.shift_of(train, mixed_oof))
 for trees, depth, rate in ((50, 3, 0.05), (100, 4, 0.03), (100, 4, 0.05), (200, 4, 0.08)):
     r = model.Recipe(names, inputs, base=default, iterations=trees, depth=depth, learning_rate=rate)
-    oof = r.out_of_fold(train, folds)
+    oof = r.out_of_fold(train, folds)[0]
     line(f"correction {trees} trees depth {depth} rate {rate}", model.raw(r.fit(train), x) + model.shift_of(train, oof))
 both = pandas.concat([others.assign(client=others["client"] + 10 ** 6), train], ignore_index=True)
 pooled = recipe.fit(both)

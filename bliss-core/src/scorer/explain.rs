@@ -4,7 +4,7 @@
 
 use super::evaluate::compute_score;
 use super::models::{MAX_BINDINGS, Ready};
-use super::{ATTRIBUTES_AT, HTTP_AT, INPUTS_AT, Scorer};
+use super::{ATTRIBUTES_AT, HTTP_AT, INPUTS_AT, OPTIONAL_AT, OPTIONAL_INPUTS, Scorer};
 use crate::http::RequestValue;
 use crate::publication::models::MAX_CLASSES;
 use crate::request::{INPUT_PREFIX, Names, Request};
@@ -324,7 +324,10 @@ impl Scorer {
     fn input<'a>(&'a self, index: usize, names: &'a Names) -> InputValue<'a> {
         let (value, status) = self.value(index);
         let group = INPUT_PREFIX.trim_end_matches('.');
-        let (group, name, is_category) = if index >= HTTP_AT {
+        let (group, name, is_category) = if index >= OPTIONAL_AT {
+            let input = OPTIONAL_INPUTS.get(index - OPTIONAL_AT).and_then(|input| input.split_once('.'));
+            input.map(|(dimension, feature)| (dimension, feature, false))
+        } else if index >= HTTP_AT {
             let value = RequestValue::ALL.get(index - HTTP_AT);
             value.map(|value| (group, value.name(), false))
         } else if index >= ATTRIBUTES_AT {

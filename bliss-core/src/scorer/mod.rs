@@ -10,7 +10,8 @@
 //! A lookup fills one `f32` vector: the features of all dimensions in the order of the schema, then, from
 //! [`INPUTS_AT`] on, the numbers and categories of the request itself in the order of their registration, and from
 //! [`ATTRIBUTES_AT`] on, as categories, those of its attributes that a model takes, and from [`HTTP_AT`] on the
-//! [`RequestValue`]s. Models' inputs are bound to indices in this vector. Categories are bit patterns of their hash.
+//! [`RequestValue`]s. At its end, from [`OPTIONAL_AT`] on, is NaN for what not every site has. Models' inputs are bound to indices in this
+//! vector. Categories are bit patterns of their hash.
 
 mod decide;
 mod dimensions;
@@ -52,8 +53,13 @@ pub const INPUTS_AT: usize = MAX_FEATURES;
 pub const ATTRIBUTES_AT: usize = INPUTS_AT + MAX_INPUTS;
 /// Where the values that a whole request says by itself begin in the vector of values.
 pub const HTTP_AT: usize = ATTRIBUTES_AT + MAX_ATTRIBUTES;
+/// Inputs of models that not every site can fill. Where the features do not have one, it is NaN, as what a request does not tell,
+/// and the model gives a score all the same; any other input that is not there leaves its model without one.
+pub const OPTIONAL_INPUTS: [&str; 1] = ["lists.hosting"];
+/// Where the [`OPTIONAL_INPUTS`] that the features do not have begin in the vector of values: NaN, always.
+pub const OPTIONAL_AT: usize = HTTP_AT + RequestValue::ALL.len();
 /// Length of the vector of values.
-pub const VECTOR_LEN: usize = HTTP_AT + RequestValue::ALL.len();
+pub const VECTOR_LEN: usize = OPTIONAL_AT + OPTIONAL_INPUTS.len();
 
 /// Bound names, features and models, and the memory to answer one request at a time. For one thread.
 ///
@@ -132,7 +138,7 @@ impl Scorer {
             dimensions: BoundDimensions::new(),
             models: BoundModels::new(),
             policies: BoundPolicies::new(),
-            buffers: Buffers::new(VECTOR_LEN),
+            buffers: Buffers::new(VECTOR_LEN, OPTIONAL_AT),
             evaluator: Evaluator::new(),
             bindings: 0,
             last_route: None,

@@ -197,7 +197,7 @@ impl BoundModels {
             };
             for input in model.inputs() {
                 let is_category = input.kind == InputKind::Category;
-                match BoundSource::find(input.name, is_category, dimensions, names) {
+                match BoundSource::find_input(input.name, is_category, dimensions, names) {
                     Some(source) => {
                         bound.needs |= source.needs;
                         self.bindings.push(u32::try_from(source.at).unwrap_or(u32::MAX));

@@ -1,7 +1,7 @@
 //! Where what a model or a policy calls by name is in the vector of values, and what has to be looked up for it.
 
 use super::dimensions::BoundDimensions;
-use super::{ATTRIBUTES_AT, HTTP_AT, INPUTS_AT};
+use super::{ATTRIBUTES_AT, HTTP_AT, INPUTS_AT, OPTIONAL_AT, OPTIONAL_INPUTS};
 use crate::http::RequestValue;
 use crate::request::{INPUT_PREFIX, Names};
 
@@ -35,6 +35,23 @@ pub(super) struct BoundSource {
 }
 
 impl BoundSource {
+    /// As [`Self::find`], for an input of a model: one of [`OPTIONAL_INPUTS`] that is not there is NaN.
+    pub(super) fn find_input(
+        name: &str,
+        is_category: bool,
+        dimensions: &BoundDimensions,
+        names: &Names,
+    ) -> Option<Self> {
+        let optional = || {
+            // One of the other type is there, and is missing as any other would be.
+            let is_there = is_category || dimensions.find(name).is_some();
+            let index =
+                OPTIONAL_INPUTS.iter().position(|optional| *optional == name).filter(|_| !is_there)?;
+            Some(Self { at: OPTIONAL_AT + index, dimension: None, needs: Needs::default() })
+        };
+        Self::find(name, is_category, dimensions, names).or_else(optional)
+    }
+
     /// `dimension.feature` or `request.value`, as a category or a number; `None` where there is none, or only of the other type.
     pub(super) fn find(
         name: &str,

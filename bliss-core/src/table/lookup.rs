@@ -71,9 +71,12 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    pub(crate) fn new(values: usize) -> Self {
+    /// Buffers for so many values, of which those from `nan_from` on are NaN and stay so: nothing is looked up for them.
+    pub(crate) fn new(values: usize, nan_from: usize) -> Self {
+        let mut held = vec![0.0; nan_from.min(values)];
+        held.resize(values, f32::NAN);
         Self {
-            values: vec![0.0; values].into(),
+            values: held.into(),
             statuses: [Status::Unused; MAX_DIMENSIONS],
             updated_at: [0; MAX_DIMENSIONS],
             states: [LookupState::NO_KEY; BATCH],

@@ -5,6 +5,7 @@ use bliss_catboost::{InputKind, ModelError, ModelRef};
 use bliss_core::http::RequestValue;
 use bliss_core::request::INPUT_PREFIX;
 use bliss_core::schema::{FeatureKind, Schema};
+use bliss_core::scorer::OPTIONAL_INPUTS;
 
 use crate::access_log::features::windowed_dimension;
 use crate::model_files::Prepared;
@@ -34,6 +35,8 @@ impl Sources {
                 if !attribute && !by_itself {
                     sources.by_program.push(input.name.to_owned());
                 }
+            } else if is_optional(input.name, input.kind, schema) {
+                // NaN: the model gives a score all the same.
             } else if let Some(reason) = missing_feature(input.name, input.kind, "the model", schema) {
                 sources.missing.push(format!("`{}` ({reason})", input.name));
             }
@@ -57,6 +60,11 @@ impl Sources {
              (bliss_number_register, bliss_category_register); without that no request is scored"
         ))
     }
+}
+
+/// Whether a model does without this input, which the features do not have.
+fn is_optional(name: &str, kind: InputKind, schema: &Schema) -> bool {
+    kind == InputKind::Float && OPTIONAL_INPUTS.contains(&name) && schema.feature(name).is_none()
 }
 
 fn list(names: &[String]) -> Option<String> {

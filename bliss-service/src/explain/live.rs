@@ -258,7 +258,7 @@ mod tests {
         assert!(text.starts_with("allow by rule unscored\nno policy was asked: no policy\n"), "{text}");
         assert!(text.contains("no score: no snapshot\n"), "{text}");
 
-        let plan = Plan::new(None).unwrap();
+        let plan = Plan::new(None, &[]).unwrap();
         let mut publisher = Publisher::open(dir.path(), &PublishOptions::default(), plan.schema).unwrap();
         publisher.publish(Change::default()).unwrap();
         let prepared = prepare(crate::DEFAULT_MODEL, &BotOptions::default(), true).unwrap();

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use crate::access_log::parse::Record;
 use crate::decisions::Source;
+use crate::export::lists::ListFile;
 use crate::model_tool::BotArgs;
 
 /// Options of `blissctl explain`: a request that was decided, by its id; a request that is made up, by what is published now; or with
@@ -57,9 +58,13 @@ pub struct Options {
     /// For --log: the model, as CatBoost saves it; by default the one that comes with BLISS.
     #[arg(long, value_name = "FILE", requires = "log")]
     pub model: Option<PathBuf>,
-    /// The daemon's configuration. With --log, dimensions and options are those of its access log origin; without it, the built-in ones.
+    /// The daemon's configuration. With --log, dimensions and options are those of its access log origin and its lists; without it, the
+    /// built-in ones.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// With --log: a list of networks as the feature `lists.NAME`, as for `blissctl features`.
+    #[arg(long, value_name = "NAME=FILE", requires = "log")]
+    pub list: Vec<ListFile>,
     /// How the answers of --model are read.
     #[command(flatten)]
     pub bot: BotArgs,

@@ -44,7 +44,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     );
     let models = ModelSet::of_one(prepared.named("default", "1"));
 
-    let plan = Plan::new(options.config.as_deref())?;
+    let plan = Plan::new(options.config.as_deref(), &options.list)?;
     let names = options.log.iter().map(|log| log.display().to_string()).collect::<Vec<_>>().join(" ");
     let replay_options =
         ReplayOptions { lateness_ms: plan.aggregate.lateness_ms, ..ReplayOptions::default() };
@@ -152,7 +152,7 @@ mod tests {
     fn explain_all(log: &std::path::Path, prepared: Prepared, check: impl Fn(&Client, &Why)) -> String {
         let models = ModelSet::of_one(prepared.named("default", "1"));
         let mut judge = Judge::default();
-        let plan = Plan::new(None).unwrap();
+        let plan = Plan::new(None, &[]).unwrap();
         let replay = Replay::open(log, plan.parser.clone(), ReplayOptions::default()).unwrap();
         let mut last = None;
         walk(&plan, &replay, Published { models: Some(&models), policies: None }, |client, seen| {
@@ -186,7 +186,7 @@ mod tests {
     fn of_a_log(folder_and_name: &str) -> Model {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bliss-catboost/testdata");
         let mut model = import(&fs::read(format!("{folder}/{folder_and_name}.cbm")).unwrap()).unwrap();
-        let plan = Plan::new(None).unwrap();
+        let plan = Plan::new(None, &[]).unwrap();
         let dimension = &plan.schema.dimensions[0];
         let mut names =
             dimension.features.iter().map(|feature| format!("{}.{}", dimension.name, feature.name));

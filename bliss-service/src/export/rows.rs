@@ -6,6 +6,7 @@ use bliss_core::http::{RequestValue, query};
 use bliss_core::request::INPUT_PREFIX;
 use bliss_core::schema::{FeatureKind, Schema};
 use bliss_core::score::Status;
+use bliss_core::scorer::OPTIONAL_INPUTS;
 
 use super::text::escape;
 use crate::access_log::parse::Record;
@@ -32,16 +33,17 @@ impl Row<'_> {
         [user_agent, method, path, query(target), host, referrer]
     }
 
-    /// The request's values, then the features.
+    /// The request's values, then the features, then NaN without end: what stands for inputs that the site does not have.
     pub(super) fn numbers(&self) -> impl Iterator<Item = f32> {
-        self.request_values.iter().chain(self.values).copied()
+        self.request_values.iter().chain(self.values).copied().chain(std::iter::repeat(f32::NAN))
     }
 }
 
 /// How many columns hold text that clients choose.
 pub(super) const TEXTS: usize = 6;
 
-/// The columns of every row: the request's, each dimension's status, each value of the request itself, each feature.
+/// The columns of every row: the request's, each dimension's status, each value of the request itself, each feature, and those of
+/// [`OPTIONAL_INPUTS`] that are no feature here, which are NaN to a worker too.
 pub(super) struct Columns {
     /// `DIMENSION.status` of each dimension.
     pub(super) statuses: Vec<String>,
@@ -73,11 +75,13 @@ impl Columns {
                 (name, feature.kind == FeatureKind::Category)
             })
         });
+        let optional = OPTIONAL_INPUTS.into_iter().filter(|name| schema.feature(name).is_none());
+        let optional = optional.map(|name| (name.to_owned(), false));
         let of_request =
             RequestValue::ALL.into_iter().map(|value| (format!("{INPUT_PREFIX}{}", value.name()), false));
         Self {
             statuses: dimensions().map(|dimension| format!("{}.status", dimension.name)).collect(),
-            inputs: of_request.chain(features).collect(),
+            inputs: of_request.chain(features).chain(optional).collect(),
         }
     }
 

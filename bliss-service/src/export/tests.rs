@@ -11,6 +11,7 @@ fn export(log: &Path, config: Option<&Path>) -> (Exported, Vec<HashMap<String, S
         rewrite: None,
         out: out.clone(),
         config: config.map(Path::to_owned),
+        list: Vec::new(),
         interval_seconds: 1,
     };
     let exported = run(&options).unwrap();
@@ -57,7 +58,7 @@ fn d1_rows_hold_what_was_published_before_the_request() {
     assert_eq!(column("user_agent.asset_share_h7d"), ["-1", "-1", "0", "-1"]);
     assert_eq!(column("subnet16.unique_ips_7d"), ["0", "0", "1", "1"]);
     assert_eq!(column("path.unique_ips_7d"), ["0", "0", "1", "1"]);
-    assert_eq!(rows[0].len(), 11 + 15 + 7 + 132 + 28);
+    assert_eq!(rows[0].len(), 11 + 15 + 7 + 132 + 28 + 1);
 }
 
 #[test]
@@ -77,6 +78,7 @@ fn several_files_are_one_log_and_agents_can_be_rewritten() {
         log: vec![file("old.gz"), file("new")],
         out: file("rows.csv"),
         config: None,
+        list: Vec::new(),
         rewrite: Some(file("rewrite.csv")),
         interval_seconds: 1,
     };
@@ -140,6 +142,7 @@ fn what_cannot_be_read_or_written_is_named() {
         rewrite: None,
         out: dir.path().join(out),
         config: None,
+        list: Vec::new(),
         interval_seconds: 1,
     };
     let error = |log, out| format!("{:#}", run(&options(log, out)).unwrap_err());
@@ -199,3 +202,5 @@ fn keys_are_made_of_bytes() {
 }
 
 mod files;
+
+mod lists;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bliss_core::build::{ModelSet, PolicySet};
+use bliss_core::build::{BuiltPrefixes, Change, DimensionChange, ModelSet, PolicySet};
 use bliss_core::http::RequestValue;
 use bliss_core::request::Request;
-use bliss_core::schema::Schema;
+use bliss_core::schema::{Dimension, OnStale, Schema};
 use bliss_store::{Client, PublishOptions, Publisher};
 
 use crate::access_log::aggregate::{AggregateOptions, Aggregator};
@@ -17,7 +17,8 @@ use crate::access_log::parse::{Parser, Record};
 use crate::access_log::replay::{Event, Replay};
 use crate::access_log::site::SiteHosts;
 use crate::config::Config;
-use crate::origin::OriginKind;
+use crate::export::lists::{ListFile, config_of};
+use crate::origin::{OriginKind, Wanted};
 
 /// What is computed, and how lines are read.
 pub(crate) struct Plan {
@@ -25,25 +26,38 @@ pub(crate) struct Plan {
     dimensions: Vec<usize>,
     pub(crate) parser: Parser,
     pub(crate) aggregate: AggregateOptions,
+    /// Dimensions of lists, by their index in the schema, and what they hold from the first request on.
+    lists: Vec<(usize, BuiltPrefixes)>,
 }
 
 impl Plan {
-    /// Of the access log origin of a configuration, or with the built-in dimensions.
-    pub(crate) fn new(config: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = config else {
-            let dimensions = BUILT_IN_DIMENSIONS.iter().filter_map(|name| full_dimension(name)).collect();
-            return Ok(Self {
-                schema: Schema { dimensions, ..Schema::default() },
-                dimensions: (0..BUILT_IN_DIMENSIONS.len()).collect(),
-                parser: Parser::default(),
-                aggregate: AggregateOptions { is_replay: true, ..AggregateOptions::default() },
-            });
+    /// Of the access log origin and the lists of a configuration, or with the built-in dimensions; and with more lists.
+    pub(crate) fn new(config: Option<&Path>, lists: &[ListFile]) -> anyhow::Result<Self> {
+        let mut plan = match config {
+            Some(path) => {
+                Self::of(&Config::read(path)?, Wanted::All).with_context(|| path.display().to_string())?
+            }
+            None => Self::built_in(),
         };
-        Self::of(&Config::read(path)?).with_context(|| path.display().to_string())
+        if !lists.is_empty() {
+            plan.add_lists(&config_of(lists)?, Wanted::All).context("--list")?;
+        }
+        Ok(plan)
     }
 
-    /// Of the access log origin of a configuration.
-    pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
+    fn built_in() -> Self {
+        let dimensions = BUILT_IN_DIMENSIONS.iter().filter_map(|name| full_dimension(name)).collect();
+        Self {
+            schema: Schema { dimensions, ..Schema::default() },
+            dimensions: (0..BUILT_IN_DIMENSIONS.len()).collect(),
+            parser: Parser::default(),
+            aggregate: AggregateOptions { is_replay: true, ..AggregateOptions::default() },
+            lists: Vec::new(),
+        }
+    }
+
+    /// Of the access log origin of a configuration, and of its lists.
+    pub(crate) fn of(config: &Config, wanted: Wanted) -> anyhow::Result<Self> {
         let found = config.origins.iter().find_map(|origin| match &origin.kind {
             OriginKind::AccessLog(options) => Some((origin, options)),
             _ => None,
@@ -51,15 +65,40 @@ impl Plan {
         let Some((origin, options)) = found else {
             anyhow::bail!("there is no [[origin.access_log]] to take features from");
         };
-        // Other origins' rows are not in the log: their dimensions are left out.
+        // Rows of other origins but lists are not in the log: their dimensions are left out.
         let indices = origin.dimensions.iter();
         let dimensions = indices.map(|index| config.schema.dimensions[*index].clone()).collect::<Vec<_>>();
-        Ok(Self {
+        let mut plan = Self {
             dimensions: (0..dimensions.len()).collect(),
             schema: Schema { dimensions, ..config.schema.clone() },
             parser: options.parser.clone(),
             aggregate: AggregateOptions { is_replay: true, ..options.aggregate },
-        })
+            lists: Vec::new(),
+        };
+        plan.add_lists(config, wanted)?;
+        Ok(plan)
+    }
+
+    /// Adds what the lists of a configuration say of networks now, whenever the log was written.
+    fn add_lists(&mut self, config: &Config, wanted: Wanted) -> anyhow::Result<()> {
+        for origin in &config.origins {
+            let OriginKind::List(list) = &origin.kind else { continue };
+            let found = origin.dimensions.first().and_then(|index| config.schema.dimensions.get(*index));
+            let Some(dimension) = found else { continue };
+            anyhow::ensure!(
+                self.schema.dimension_index(&dimension.name).is_none(),
+                "the dimension `{}` is there already, from the configuration; name the list in its [[origin.list]]",
+                dimension.name
+            );
+            let rows =
+                list.read_once(dimension, wanted).with_context(|| format!("origin `{}`", origin.name))?;
+            self.lists.push((self.schema.dimensions.len(), rows));
+            // A live list is read again in time; the one that was read now is never stale in the log's time.
+            let dimension = Dimension { max_age_seconds: 0, on_stale: OnStale::Use, ..dimension.clone() };
+            self.schema.dimensions.push(dimension);
+        }
+        self.schema.validate()?;
+        Ok(())
     }
 }
 
@@ -102,6 +141,10 @@ pub(crate) fn walk(
     }
     if let Some(policies) = published.policies {
         publisher.publish_policies(policies)?;
+    }
+    if !plan.lists.is_empty() {
+        let lists = plan.lists.iter().map(|(at, rows)| (*at, DimensionChange::Prefixes(rows.clone())));
+        publisher.publish(Change { dimensions: lists.collect() })?;
     }
     let mut aggregator = Aggregator::new(&plan.schema, &plan.dimensions, publisher.secret(), plan.aggregate)?;
     let mut client = Client::open(&directory.0)?;

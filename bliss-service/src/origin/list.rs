@@ -1,6 +1,7 @@
 //! Lists of networks from files and web servers, laid over each other as the columns of one dimension.
 
 pub(super) mod follow;
+mod once;
 pub(super) mod resolve;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use crate::config::defaults::{max_decoded_bytes, max_line_bytes, min_rows, secon
 use crate::decode::{Accepted, Given};
 use crate::lists::{HostBits, Layer, ListDecoder, ListFormat, overlay};
 use crate::refusal::{Reason, Refusal};
+
+pub(crate) use once::Wanted;
 
 /// Lists of networks, each a feature of one dimension that is found by the longest prefix: 1 for the addresses in the list, else 0. The
 /// dimension needs no declaration unless there are `columns`. docs/lists.md has the formats.

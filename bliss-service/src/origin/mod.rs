@@ -34,6 +34,7 @@ pub(crate) use crawlers::Options as CrawlerOptions;
 #[cfg(test)]
 pub(crate) use crawlers::{EXAMPLE as CRAWLERS_EXAMPLE, SOURCE as CRAWLERS_SOURCE};
 pub use http::Server;
+pub(crate) use list::Wanted;
 pub use list::{Place, Source};
 pub(crate) use resolve::Resolver;
 

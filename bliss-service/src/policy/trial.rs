@@ -27,7 +27,7 @@ use crate::access_log::replay::{Replay, ReplayOptions};
 use crate::config::Config;
 use crate::export::walk::{Plan, Published, Seen, walk};
 use crate::model_files::{self, prepare};
-use crate::origin::OriginKind;
+use crate::origin::{OriginKind, Wanted};
 use crate::output;
 
 /// Clients that are named.
@@ -370,7 +370,7 @@ fn replay(
     mut on: impl FnMut(&mut Client, &Seen<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let Side { config, models } = side;
-    let mut plan = Plan::of(config)?;
+    let mut plan = Plan::of(config, Wanted::Files)?;
     // A replay takes as long as it takes.
     plan.schema.max_heartbeat_age_seconds = 0;
     let options = ReplayOptions { lateness_ms: plan.aggregate.lateness_ms, ..ReplayOptions::default() };

@@ -6,7 +6,13 @@ use parquet::record::Field;
 use super::*;
 
 fn options(dir: &std::path::Path, out: &str) -> Options {
-    let source = Source { log: vec![dir.join("log")], model: None, config: None, bot: BotArgs::default() };
+    let source = Source {
+        log: vec![dir.join("log")],
+        model: None,
+        config: None,
+        list: Vec::new(),
+        bot: BotArgs::default(),
+    };
     Options { source, out: dir.join(out) }
 }
 
@@ -89,8 +95,21 @@ fn wrong_logs_and_models_are_named() {
 /// the file of the one what it answers in the other.
 #[test]
 fn scores_are_those_of_the_exported_rows() {
+    scores_and_rows_agree(&[]);
+}
+
+#[test]
+fn l3_scores_are_those_of_the_exported_rows_with_a_list_too() {
+    scores_and_rows_agree(&["hosting"]);
+}
+
+/// With lists of these names, in which one of the three addresses is.
+fn scores_and_rows_agree(lists: &[&str]) {
     use bliss_catboost::ir::{FloatFeature, Model, ObliviousTree, Split, Trees};
     let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("list.netset"), "192.0.2.1\n").unwrap();
+    let file = dir.path().join("list.netset").display().to_string();
+    let list: Vec<ListFile> = lists.iter().map(|name| format!("{name}={file}").parse().unwrap()).collect();
     let line = |i: usize| {
         let (ip, status) = (i % 3, [200, 404, 301][i % 3]);
         let agent =
@@ -108,6 +127,7 @@ fn scores_are_those_of_the_exported_rows() {
         log: vec![dir.path().join("log")],
         out: rows_file.clone(),
         config: None,
+        list: list.clone(),
         rewrite: None,
         interval_seconds: 1,
     })
@@ -163,7 +183,9 @@ fn scores_are_those_of_the_exported_rows() {
     let prepared = crate::model_files::Prepared { model, bot_class: 1, compiled };
     let set = ModelSet::of_one(prepared.named("default", "1"));
     let scores_file = dir.path().join("scores.csv");
-    score(&Options { out: scores_file.clone(), ..options(dir.path(), "") }, &set).unwrap();
+    let mut source = options(dir.path(), "").source;
+    source.list = list;
+    score(&Options { source, out: scores_file.clone() }, &set).unwrap();
     let mut scores = csv::Reader::from_path(scores_file).unwrap();
     let scores: Vec<csv::StringRecord> = scores.records().map(Result::unwrap).collect();
     assert_eq!((scores.len(), rows.len()), (300, 300));

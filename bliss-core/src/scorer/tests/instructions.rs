@@ -7,7 +7,7 @@ use crate::key::{KeySecret, SECRET_BYTES};
 use crate::request::Names;
 use crate::schema::{Dimension, KeyPart, Schema};
 use crate::score::Status;
-use crate::scorer::{Scorer, VECTOR_LEN};
+use crate::scorer::{OPTIONAL_AT, Scorer, VECTOR_LEN};
 use crate::table::{Buffers, Instructions};
 
 const ROWS: u64 = 50;
@@ -64,7 +64,7 @@ fn all_instructions_give_the_rows_of_tables_of_any_width() {
     }
     for instructions in [Instructions::Baseline, Instructions::detect()] {
         scorer.dimensions.instructions = instructions;
-        let mut buffers = Buffers::new(VECTOR_LEN);
+        let mut buffers = Buffers::new(VECTOR_LEN, OPTIONAL_AT);
         for round in 0..4 * ROWS {
             // Of each dimension another row, one that is not there, none, and the key of empty slots in turn.
             let row = |d: usize| (round + d as u64) % (ROWS + 2);
@@ -88,7 +88,10 @@ fn all_instructions_give_the_rows_of_tables_of_any_width() {
                     assert_eq!(values.next(), Some(wanted), "{instructions:?}, {width} columns, {column}");
                 }
             }
-            assert!(values.all(|beyond| beyond == 0.0));
+            // Nothing is written behind the columns: what is NaN from the start stays so.
+            let behind = OPTIONAL_AT - widths.iter().sum::<usize>();
+            assert!(values.by_ref().take(behind).all(|beyond| beyond == 0.0));
+            assert!(values.all(f32::is_nan));
         }
     }
 }

@@ -142,12 +142,21 @@ fn parquet_has_the_types_that_are_documented() {
     let dir = tempfile::tempdir().unwrap();
     let (log, out) = (dir.path().join("log"), dir.path().join("rows.Parquet"));
     fs::write(&log, line(1, "192.0.2.1", "a") + &line(2, "192.0.2.1", "a")).unwrap();
-    let exported =
-        run(&Options { log: vec![log], out: out.clone(), config: None, rewrite: None, interval_seconds: 1 })
-            .unwrap();
+    let exported = run(&Options {
+        log: vec![log],
+        out: out.clone(),
+        config: None,
+        list: Vec::new(),
+        rewrite: None,
+        interval_seconds: 1,
+    })
+    .unwrap();
     let reader = SerializedFileReader::new(fs::File::open(out).unwrap()).unwrap();
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
-    assert_eq!((schema.num_columns(), exported.columns), (11 + 15 + 7 + 132 + 28, 11 + 15 + 7 + 132 + 28));
+    assert_eq!(
+        (schema.num_columns(), exported.columns),
+        (11 + 15 + 7 + 132 + 28 + 1, 11 + 15 + 7 + 132 + 28 + 1)
+    );
     let of = |name: &str| {
         let column = schema.columns().iter().find(|column| column.name() == name).unwrap();
         (column.physical_type(), column.logical_type_ref().cloned(), column.self_type().is_optional())
