@@ -2,6 +2,8 @@
 //! decides by a rule that has a name, and exceptions are found in bounded time.
 #![no_main]
 
+use std::sync::OnceLock;
+
 use bliss_core::build::{Exception, PolicySet, Subject};
 use bliss_core::policy::decide::{Facts, Seen};
 use bliss_core::policy::exceptions::ExceptionKind;
@@ -11,6 +13,8 @@ use bliss_core::prefixes::{Address, Prefix};
 use bliss_core::publication::policies::PoliciesRef;
 use libfuzzer_sys::fuzz_target;
 use rkyv::util::AlignedVec;
+
+static WHOLE: OnceLock<AlignedVec<64>> = OnceLock::new();
 
 /// A publication with something of everything, for flips to start from.
 fn whole() -> AlignedVec<64> {
@@ -48,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
     let mut bytes = AlignedVec::<64>::new();
     match data.split_first() {
         Some((first, flips)) if first & 1 == 0 => {
-            bytes = whole();
+            bytes.extend_from_slice(WHOLE.get_or_init(whole));
             let len = bytes.len();
             for flip in flips.chunks_exact(3) {
                 bytes[usize::from(u16::from_le_bytes([flip[0], flip[1]])) % len] ^= flip[2];
