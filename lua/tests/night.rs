@@ -151,7 +151,8 @@ impl Night {
         wait_until("scores and the list", || {
             std::thread::sleep(Duration::from_millis(50));
             let scored = night.browser("192.0.2.1", 0, "/healthz", "");
-            scored.header("x-bot-status") == "scored" && night.program("192.0.2.200", "/").status == 403
+            scored.header("x-bot-status") == "scored"
+                && night.program("192.0.2.200", "/").header("x-bliss-rule") == "listed"
         });
         Some(night)
     }
