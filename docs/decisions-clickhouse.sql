@@ -1,5 +1,6 @@
 -- Decisions of BLISS (docs/decisions.md), inserted as JSONEachRow. Members that are not columns are left out with
 -- input_format_skip_unknown_fields, which is the default of recent versions.
+-- A table of before, without age_seconds: ALTER TABLE bliss_decisions MODIFY COLUMN explanation to what stands here, or make another.
 CREATE TABLE IF NOT EXISTS bliss_decisions
 (
     time DateTime64(3, 'UTC'),

@@ -372,7 +372,7 @@ const LOGS: &str = r#"
         '"http_accept_language":"$http_accept_language","http_accept_encoding":"$http_accept_encoding",'
         '"http_sec_fetch_site":"$http_sec_fetch_site","http_sec_fetch_mode":"$http_sec_fetch_mode",'
         '"http_sec_fetch_dest":"$http_sec_fetch_dest","http_sec_ch_ua":"$http_sec_ch_ua",'
-        '"http_sec_ch_ua_mobile":"$http_sec_ch_ua_mobile","http_sec_ch_ua_platform":"$http_sec_ch_ua_platform"}	$http_x_tag';
+        '"http_sec_ch_ua_mobile":"$http_sec_ch_ua_mobile","http_sec_ch_ua_platform":"$http_sec_ch_ua_platform","bliss_passed":"$bliss_passed"}	$http_x_tag';
     log_format tagged_request escape=json
         '{"time_iso8601":"$time_iso8601","client_ip":"$remote_addr","request":"$request","http_host":"$http_host",'
         '"status":"$status","referer":"$http_referer","user_agent":"$http_user_agent"}	$http_x_tag';

@@ -58,18 +58,22 @@ impl source::Policy {
                 .map_err(|text| at_policy(format!("on_unscored: {text}")))?,
             None => compiled::Outcome { action: Action::Allow, status: 0, header: None },
         };
+        let conditions =
+            rules.iter().flat_map(|rule| &rule.clauses).map(|clause| clause.len().max(1)).sum::<usize>();
+        let (found, sources) = (rules.len(), compiler.sources.len());
+        // Before the index is made, which takes a time in proportion to the square of the conditions.
+        if found > MAX_RULES || conditions > MAX_CONDITIONS || sources > MAX_SOURCES {
+            return Err(at_policy(format!(
+                "expected at most {MAX_RULES} rules, {MAX_CONDITIONS} conditions and {MAX_SOURCES} features, found {found} rules, \
+                 {conditions} conditions and {sources} features; split it"
+            )));
+        }
         let index = Index::of(&rules);
         let compiled =
             Compiled { name: self.name.clone(), on_unscored, sources: compiler.sources, rules, index };
         let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&compiled).map_err(|e| at_policy(e.to_string()))?;
         PolicyRef::open(&bytes).map_err(|_| {
-            at_policy(format!(
-                "expected at most {MAX_RULES} rules, {MAX_CONDITIONS} conditions, {MAX_SOURCES} features and {MAX_BYTES} \
-                 bytes, found {} rules, {} features and {} bytes; split it",
-                compiled.rules.len(),
-                compiled.sources.len(),
-                bytes.len()
-            ))
+            at_policy(format!("expected at most {MAX_BYTES} bytes, found {}; split it", bytes.len()))
         })?;
         Ok(bytes)
     }

@@ -65,6 +65,19 @@ fn texts_lists_and_hosts() {
 }
 
 #[test]
+fn what_is_too_large_is_refused_before_anything_is_made_of_it() {
+    let rule = |n: usize| Rule { name: format!("r{n}"), path: vec![format!("/{n}")], ..Rule::default() };
+    let refused =
+        |deny: Vec<Rule>| Policy { name: "p".into(), deny, ..Policy::default() }.compile().unwrap_err().0;
+    let many = Rule { path: (0..200_000).map(|n| format!("/{n}")).collect(), ..rule(0) };
+    assert!(
+        refused(vec![many]).contains("8192 conditions and 256 features, found 4 rules, 200004 conditions")
+    );
+    let error = refused((0..300).map(rule).collect());
+    assert!(error.contains("expected at most 256 rules") && error.contains("found 303 rules"), "{error}");
+}
+
+#[test]
 fn answers_carry_status_and_header() {
     for (action, usual) in [
         (Action::Block, 403),

@@ -81,7 +81,8 @@ pub struct DimensionRow {
     pub name: String,
     /// Whether it had a row: `fresh`, `stale`, `missing`, `absent` or `unused`.
     pub status: String,
-    /// How old the row was, in seconds.
+    /// How old the row was, in seconds. Logs of before had pairs, without it.
+    #[serde(default)]
     pub age_seconds: Option<u32>,
 }
 
@@ -211,5 +212,15 @@ pub(crate) mod tests {
         assert!(text.contains("rule robots") && text.contains("blissctl allow 192.0.2.7"), "{text}");
         let allowed = Decision { action: "allow".into(), explanation: None, ..decision(1) };
         assert_eq!(allowed.what_would_change_it(), "It was let through.");
+    }
+
+    #[test]
+    fn rows_of_dimensions_without_an_age_are_read() {
+        let row = |text: &str| serde_json::from_str::<DimensionRow>(text).unwrap();
+        assert_eq!(row(r#"{"name":"ip","status":"fresh"}"#).age_seconds, None);
+        assert_eq!(
+            row(r#"["ip","fresh"]"#),
+            DimensionRow { age_seconds: None, ..row(r#"["ip","fresh",3]"#) }
+        );
     }
 }
