@@ -1,8 +1,8 @@
 //! `decide`: what a policy costs beside the score, on the whole path of a worker: pins, lookups, the model and the decision.
 //!
 //! Requests rotate over many addresses, paths and agents of the usual lengths. The first subject scores them and decides nothing; the
-//! others differ in what is published as policy, on the same features and model. `cost_ns` is by how much their median is above that
-//! of the first. Percentiles are of averages over batches. What is decided is checked before anything is timed.
+//! others differ in what is published as policy, on the same features and model. Each takes turns with scoring alone, batch by batch;
+//! `cost_ns` is by how much its median is above that of these turns. Percentiles are of averages over batches. What is decided is checked before anything is timed.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use bliss_core::request::Request;
 use bliss_core::schema::{Dimension, Feature, KeyPart, Schema};
 use bliss_store::{Client, PublishOptions, Publisher};
 
-use crate::measure::batches;
+use crate::measure::{batches, batches_in_turns};
 use crate::report::{Report, Row};
 
 /// Requests that are timed together.
@@ -86,7 +86,6 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let score = batches(duration, BATCH, || {
         black_box(client.score(next(), "", NOW));
     });
-    let alone = score.percentiles().p50;
     report.add(Row::new("decide", "score alone").with_times(&score).with("rules", 0));
 
     let subjects: [(&str, Option<PolicySet>, &str); 6] = [
@@ -111,10 +110,15 @@ pub fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             let decision = client.decide(request, "", NOW);
             ensure!(decision.rule == rule && decision.answer.outcome.is_ok(), "{name}: {decision:?}");
         }
-        let times = batches(duration, BATCH, || {
-            black_box(client.decide(next(), "", NOW).action);
+        let [alone, times] = batches_in_turns(duration, BATCH, |decides| {
+            if decides {
+                black_box(client.decide(next(), "", NOW).action);
+            } else {
+                black_box(client.score(next(), "", NOW));
+            }
         });
-        let cost = ((times.percentiles().p50 - alone) * 10.0).round() / 10.0;
+        let cost = times.percentiles().p50 - alone.percentiles().p50;
+        let cost = (cost * 10.0).round() / 10.0;
         report.add(Row::new("decide", name).with_times(&times).with("rules", rules).with("cost_ns", cost));
     }
     Ok(())

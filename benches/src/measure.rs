@@ -137,17 +137,33 @@ pub fn timer_cost() -> f64 {
 pub fn batches(duration: Duration, batch: u32, mut call: impl FnMut()) -> Times {
     let mut times = Times::new();
     let end = Instant::now() + duration;
+    while one_batch(&mut times, batch, &mut call) < end {}
+    times
+}
+
+/// The same of two calls, `false` and `true`, whose batches take turns for `duration` each: what else the machine does, or how fast it
+/// is at the moment, is the same for both.
+pub fn batches_in_turns(duration: Duration, batch: u32, mut call: impl FnMut(bool)) -> [Times; 2] {
+    let mut times = [Times::new(), Times::new()];
+    let end = Instant::now() + duration * 2;
+    let [first, second] = &mut times;
     loop {
-        let start = Instant::now();
-        for _ in 0..batch {
-            call();
-        }
-        let stop = Instant::now();
-        times.add_ns((stop - start).as_nanos() as f64 / f64::from(batch));
-        if stop >= end {
+        one_batch(first, batch, || call(false));
+        if one_batch(second, batch, || call(true)) >= end {
             return times;
         }
     }
+}
+
+/// When it was over.
+fn one_batch(times: &mut Times, batch: u32, mut call: impl FnMut()) -> Instant {
+    let start = Instant::now();
+    for _ in 0..batch {
+        call();
+    }
+    let stop = Instant::now();
+    times.add_ns((stop - start).as_nanos() as f64 / f64::from(batch));
+    stop
 }
 
 #[cfg(test)]
