@@ -120,14 +120,15 @@ fn paths_of(rules: &[Rule]) -> Paths {
     // The texts that go through each node, sorted, and how much of them they have in common before it and at it.
     let mut groups = vec![(texts.as_slice(), 0, 0)];
     while let Some(&(group, before, depth)) = groups.get(nodes.len()) {
-        let text = group.first().map_or(b"".as_slice(), |text| &text[..depth]);
+        let text = group.first().and_then(|text| text.get(..depth)).unwrap_or_default();
         let first_child = groups.len();
-        let longer = &group[group.iter().take_while(|text| text.len() == depth).count()..];
-        for kind in longer.chunk_by(|a, b| a[depth] == b[depth]) {
+        let shorter = group.iter().take_while(|text| text.len() == depth).count();
+        let longer = group.get(shorter..).unwrap_or_default();
+        for kind in longer.chunk_by(|a, b| a.get(depth) == b.get(depth)) {
             groups.push((kind, depth, common(kind)));
         }
         nodes.push(PathNode {
-            text: text[before..].to_vec(),
+            text: text.get(before..).unwrap_or_default().to_vec(),
             // Nodes are no more than twice the conditions.
             children: (groups.len() - first_child) as u32,
             first_child: first_child as u32,
