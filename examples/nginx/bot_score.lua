@@ -256,8 +256,8 @@ function _M.access()
     end
 end
 
--- Where to go on after a challenge: a path of this server, as `?to=` says. Another server, or what a browser may take for
--- one, is refused, so that nobody is sent elsewhere by a link to here.
+-- Where to go on after a challenge: a path of this server, as `?to=` says. Another server, or what a browser may take
+-- for one, is refused, so that nobody is sent elsewhere by a link to here.
 local function target(to)
     if type(to) == "string" and #to <= 2048 and to:find("^/[!-~]*$") and not to:find("^/[/\\]") then
         return to

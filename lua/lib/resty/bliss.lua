@@ -360,7 +360,8 @@ end
 -- Without a table it is nginx's current request. Else the table's fields are those of bliss_http_t: `ip` (text) or
 -- `ip_bytes`, `method`, `target`, `scheme`, `host`, `user_agent`, `referrer`, `accept`, `accept_language`,
 -- `accept_encoding`, `sec_fetch_site`, `sec_fetch_mode`, `sec_fetch_dest`, `sec_ch_ua`, `sec_ch_ua_mobile`,
--- `sec_ch_ua_platform`, `pass` (what `pass` made; of nginx's request, the cookie bliss_pass). A field that is not there is not told, and NaN to models; "" says that the request has none.
+-- `sec_ch_ua_platform`, `pass` (what `pass` made; of nginx's request, the cookie bliss_pass). A field that is not there
+-- is not told, and NaN to models; "" says that the request has none.
 -- Of nginx's current request the first 64 KiB of each text count, so that no client can keep itself from being scored.
 function Handle:http(fields)
     local texts, coming = self.texts, self.coming
