@@ -31,10 +31,14 @@ impl Claims {
     pub fn of(config: &Config, state: &State) -> Option<Arc<Self>> {
         let is_wanted = |kind: &OriginKind| matches!(kind, OriginKind::Crawlers(_));
         config.origins.iter().any(|origin| is_wanted(&origin.kind)).then(|| {
-            let (claims, waiting) = channel(MOST_WAITING);
-            let dropped = state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone();
-            Arc::new(Self { watch: Watch { claims, dropped }, waiting: Mutex::new(waiting) })
+            Self::new(state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone())
         })
+    }
+
+    /// Those that are dropped are counted.
+    pub(super) fn new(dropped: Counter) -> Arc<Self> {
+        let (claims, waiting) = channel(MOST_WAITING);
+        Arc::new(Self { watch: Watch { claims, dropped }, waiting: Mutex::new(waiting) })
     }
 
     /// For the lines of a log.
