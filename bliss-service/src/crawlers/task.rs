@@ -119,7 +119,9 @@ impl Running {
     /// The next that ends; never if there is none. One that panicked says nothing of its client.
     async fn next(&mut self) -> (ClientId, Verdict) {
         loop {
-            let Some(done) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+            let Some(done) = self.tasks.join_next_with_id().await else {
+                return std::future::pending().await;
+            };
             let (task, verdict) = match done {
                 Ok(done) => done,
                 Err(error) => (error.id(), Verdict::Unknown(format!("the verification failed: {error}"))),

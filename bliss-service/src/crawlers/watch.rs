@@ -30,9 +30,11 @@ impl Claims {
     /// For a configuration that verifies crawlers; `None` for another.
     pub fn of(config: &Config, state: &State) -> Option<Arc<Self>> {
         let is_wanted = |kind: &OriginKind| matches!(kind, OriginKind::Crawlers(_));
-        config.origins.iter().any(|origin| is_wanted(&origin.kind)).then(|| {
-            Self::new(state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone())
-        })
+        config
+            .origins
+            .iter()
+            .any(|origin| is_wanted(&origin.kind))
+            .then(|| Self::new(state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone()))
     }
 
     /// Those that are dropped are counted.

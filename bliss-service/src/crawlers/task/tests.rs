@@ -97,10 +97,8 @@ async fn p9_the_task_sleeps_while_nothing_can_be_published() {
     for fails in [false, true] {
         let schema = Schema { dimensions: vec![dimension(Duration::from_secs(100))], ..Schema::default() };
         let keys = DimensionKeys::new(&KeySecret([7; SECRET_BYTES]), &schema, &schema.dimensions[0]);
-        let options = CrawlerOptions {
-            resolvers: vec!["127.0.0.1:1".parse().unwrap()],
-            ..CrawlerOptions::default()
-        };
+        let options =
+            CrawlerOptions { resolvers: vec!["127.0.0.1:1".parse().unwrap()], ..CrawlerOptions::default() };
         let claims = Claims::new(Counter::default());
         let (turns, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (turned, sent) = (turns.clone(), seen.clone());
@@ -131,7 +129,8 @@ async fn p9_the_task_sleeps_while_nothing_can_be_published() {
         };
         let running = tokio::spawn(task.run());
         // One whose row is to be published at once, and then one that is held back for a moment.
-        let untold = bliss_core::http::CRAWLERS.iter().position(|crawler| crawler.name == "ClaudeBot").unwrap();
+        let untold =
+            bliss_core::http::CRAWLERS.iter().position(|crawler| crawler.name == "ClaudeBot").unwrap();
         for last in 1..=2 {
             claims.watch().claim([192, 0, 2, last].into(), untold);
             claims.watch().claim([10, 0, 2, last].into(), 0);
