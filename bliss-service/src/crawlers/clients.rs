@@ -6,19 +6,29 @@
 //! | verified, fake | an answer | another answer; without one, for two of the longest times that an answer counts |
 //!
 //! A client is asked about at its first claim, then, as long as it comes, whenever its answer no longer counts; after a failure again
-//! and again, with waits that double. Time is an argument, from any clock that only goes forward.
+//! and again, with waits that double. Networks take turns, and each has a share of those that wait and of those that are asked about, so
+//! that whoever has many addresses, and a DNS of their own that does not answer, delays themselves. Time is an argument, from any clock that only goes forward.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bliss_core::policy::compiled::CrawlerState;
 
+use line::{Line, Network};
+
 use super::CrawlerOptions;
 use super::verify::Verdict;
 
+mod line;
+
 /// The waits after failures.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// So many clients of one network are asked about at a time.
+const MOST_ASKED: usize = 2;
+/// The wait of a client for which there is no room in the line of its network, unless it claims again.
+const NO_ROOM: Duration = Duration::from_secs(10);
 
 /// Who claims what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,8 +48,8 @@ struct Client {
     claimed_at: Duration,
     /// Whether it claimed since it was asked about last.
     is_back: bool,
-    /// Whether it is in line to be asked about for the first time.
-    is_new: bool,
+    /// Whether it is in line to be asked about.
+    in_line: Option<Kind>,
     /// Until when the state holds without another answer.
     until: Duration,
     /// From when on its answer no longer counts, or another attempt is made.
@@ -50,6 +60,17 @@ struct Client {
     failures: u32,
     /// When its row was published.
     published: Option<Duration>,
+    /// Until when its first claim is held back.
+    held: Option<Duration>,
+}
+
+/// The line that a client waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nobody asked about it yet.
+    New,
+    /// It is asked about again.
+    Due,
 }
 
 /// A row to write.
@@ -70,6 +91,8 @@ pub struct News {
     pub rows: Vec<NewRow>,
     /// Rows to remove.
     pub gone: Vec<ClientId>,
+    /// Whether `rows` are all that there are to be.
+    pub is_whole: bool,
 }
 
 /// How many clients are in which state.
@@ -88,20 +111,26 @@ pub struct Counts {
 pub struct Clients {
     options: CrawlerOptions,
     clients: HashMap<ClientId, Client>,
-    /// Those that nobody asked about yet, the one that waits longest in front.
-    new: VecDeque<ClientId>,
-    /// The others, by when they are looked at.
+    /// Those that nobody asked about yet.
+    new: Line,
+    /// Those that are asked about again.
+    again: Line,
+    /// How many of a network are asked about, where any are.
+    asked: HashMap<Network, usize>,
+    /// All that neither are in line nor are asked about, by when they are looked at.
     due: BTreeSet<(Duration, ClientId)>,
     /// All, verified ones last, and of both kinds the one that claimed longest ago in front.
     by_claim: BTreeSet<(bool, u64, ClientId)>,
     claims: u64,
-    /// Whether one of `due` is asked about before one of `new`.
+    /// Whether one of `again` is asked about before one of `new`.
     is_turn_of_due: bool,
     changed: HashSet<ClientId>,
     gone: HashSet<ClientId>,
+    /// Whether all rows are published next, in place of whatever there is.
+    is_replaced: bool,
     /// First claims are published a moment later, in case the answer comes meanwhile.
     hold: Duration,
-    held: VecDeque<(Duration, ClientId)>,
+    held: BTreeSet<(Duration, ClientId)>,
     counts: Counts,
 }
 
@@ -111,15 +140,18 @@ impl Clients {
         Self {
             options: options.clone(),
             clients: HashMap::new(),
-            new: VecDeque::new(),
+            new: Line::default(),
+            again: Line::default(),
+            asked: HashMap::new(),
             due: BTreeSet::new(),
             by_claim: BTreeSet::new(),
             claims: 0,
             is_turn_of_due: false,
             changed: HashSet::new(),
             gone: HashSet::new(),
+            is_replaced: false,
             hold,
-            held: VecDeque::new(),
+            held: BTreeSet::new(),
             counts: Counts::default(),
         }
     }
@@ -147,49 +179,51 @@ impl Clients {
             self.remove(oldest);
             dropped += 1;
         }
+        let is_in_line = self.new.push(id);
+        let due = (!is_in_line).then(|| now + NO_ROOM);
+        let held = now + self.hold;
         let client = Client {
             state: CrawlerState::Claimed,
             last_claim: self.claims,
             claimed_at: now,
             is_back: true,
-            is_new: true,
+            in_line: is_in_line.then_some(Kind::New),
             until: now,
             asks_from: now,
-            due: None,
+            due,
             failures: 0,
             published: None,
+            held: Some(held),
         };
         self.clients.insert(id, client);
         self.by_claim.insert((false, self.claims, id));
         self.counts.claimed += 1;
-        self.new.push_back(id);
-        self.held.push_back((now + self.hold, id));
+        self.held.insert((held, id));
+        self.due.extend(due.map(|due| (due, id)));
         dropped
     }
 
-    /// The client that is to be asked about now, if there is one. What becomes of it is told by [`Self::conclude`].
+    /// The client that is to be asked about now, if there is one. What becomes of it is told by [`Self::conclude`], each time.
     pub fn next(&mut self, now: Duration) -> Option<ClientId> {
+        self.line_up(now);
         // New clients do not wait for old ones, nor the other way round.
         self.is_turn_of_due = !self.is_turn_of_due;
-        if self.is_turn_of_due {
-            self.next_due(now).or_else(|| self.next_new())
-        } else {
-            self.next_new().or_else(|| self.next_due(now))
+        let asked = &self.asked;
+        let is_busy = |network| asked.get(&network).is_some_and(|asked| *asked >= MOST_ASKED);
+        let (first, second) = match self.is_turn_of_due {
+            true => (&mut self.again, &mut self.new),
+            false => (&mut self.new, &mut self.again),
+        };
+        let id = first.pop(is_busy).or_else(|| second.pop(is_busy))?;
+        if let Some(client) = self.clients.get_mut(&id) {
+            (client.in_line, client.is_back) = (None, false);
         }
+        *self.asked.entry(Network::of(id)).or_default() += 1;
+        Some(id)
     }
 
-    fn next_new(&mut self) -> Option<ClientId> {
-        // One that was dropped meanwhile, or was in line twice, is left out.
-        while let Some(id) = self.new.pop_front() {
-            if let Some(client) = self.clients.get_mut(&id).filter(|client| client.is_new) {
-                (client.is_new, client.is_back) = (false, false);
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    fn next_due(&mut self, now: Duration) -> Option<ClientId> {
+    /// Puts those in line that are due.
+    fn line_up(&mut self, now: Duration) {
         while let Some((at, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, id));
             let max_ttl = self.options.max_ttl;
@@ -198,25 +232,39 @@ impl Clients {
             let is_known = client.state != CrawlerState::Claimed;
             let end = if is_known { client.until } else { client.claimed_at + max_ttl };
             // One that failed is asked about again though it has not come back: nothing is known of it.
-            if client.is_back || (client.failures > 0 && !is_known && now < end) {
-                client.is_back = false;
-                return Some(id);
+            let is_wanted = client.is_back || (client.failures > 0 && !is_known && now < end);
+            if is_wanted && self.again.push(id) {
+                client.in_line = Some(Kind::Due);
+                continue;
             }
             if now >= end {
                 self.remove(id);
                 continue;
             }
-            client.due = Some(end);
-            self.due.insert((end, id));
+            let due = if is_wanted { end.min(now + NO_ROOM) } else { end };
+            client.due = Some(due);
+            self.due.insert((due, id));
         }
-        None
     }
 
     /// What came of asking about a client.
     pub fn conclude(&mut self, id: ClientId, verdict: &Verdict, now: Duration) {
         let CrawlerOptions { min_ttl, max_ttl, .. } = self.options;
         let max_age = self.options.max_age();
+        let network = Network::of(id);
+        if let Some(asked) = self.asked.get_mut(&network) {
+            *asked = asked.saturating_sub(1);
+            if *asked == 0 {
+                self.asked.remove(&network);
+            }
+        }
         let Some(client) = self.clients.get_mut(&id) else { return };
+        // It was dropped and came back meanwhile.
+        match client.in_line.take() {
+            Some(Kind::New) => self.new.remove(id),
+            Some(Kind::Due) => self.again.remove(id),
+            None => {}
+        }
         let before = client.state;
         let wait = match verdict {
             Verdict::Verified(ttl) | Verdict::Fake(ttl) => {
@@ -279,37 +327,55 @@ impl Clients {
         if let Some(due) = client.due {
             self.due.remove(&(due, id));
         }
+        if let Some(held) = client.held {
+            self.held.remove(&(held, id));
+        }
+        match client.in_line {
+            Some(Kind::New) => self.new.remove(id),
+            Some(Kind::Due) => self.again.remove(id),
+            None => {}
+        }
         *self.count(client.state) -= 1;
         self.changed.remove(&id);
         if client.published.is_some() {
-            self.gone.insert(id);
-        }
-        // What waits in line for clients that are gone must not grow without limit.
-        if self.new.len() > 2 * self.options.max_clients + 16 {
-            let clients = &self.clients;
-            self.new.retain(|id| clients.contains_key(id));
-        }
-        if self.held.len() > 2 * self.options.max_clients + 16 {
-            let clients = &self.clients;
-            self.held.retain(|(_, id)| clients.contains_key(id));
+            self.lose(id);
         }
     }
 
-    /// When [`Self::next`] or [`Self::news`] may have something that they do not have before.
-    pub fn wakes_at(&self) -> Option<Duration> {
+    /// Notes that a row is to be removed.
+    fn lose(&mut self, id: ClientId) {
+        if self.is_replaced {
+            return;
+        }
+        self.gone.insert(id);
+        // While nothing can be published they must not grow without limit: all rows are replaced then.
+        if self.gone.len() > 2 * self.options.max_clients {
+            self.replace_all();
+        }
+    }
+
+    /// When [`Self::next`], or [`Self::news`] if that is asked at all, may have something that they do not have before.
+    pub fn wakes_at(&self, may_publish: bool) -> Option<Duration> {
         let due = self.due.first().map(|(at, _)| *at);
-        let held = self.held.front().map(|(at, _)| *at);
+        let held = self.held.first().map(|(at, _)| *at).filter(|_| may_publish);
         due.into_iter().chain(held).min()
     }
 
     /// What is to be published, each change once.
     pub fn news(&mut self, now: Duration) -> News {
-        while let Some((_, id)) = self.held.pop_front_if(|(at, _)| *at <= now) {
-            if self.clients.get(&id).is_some_and(|client| client.published.is_none()) {
-                self.changed.insert(id);
+        while let Some((at, id)) = self.held.first().copied().filter(|(at, _)| *at <= now) {
+            self.held.remove(&(at, id));
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.held = None;
+                if client.published.is_none() {
+                    self.changed.insert(id);
+                }
             }
         }
-        let mut news = News::default();
+        let mut news = News { is_whole: std::mem::take(&mut self.is_replaced), ..News::default() };
+        if news.is_whole {
+            self.changed = self.clients.keys().copied().collect();
+        }
         let max_age = self.options.max_age();
         for id in self.changed.drain() {
             // A client that came back after it was removed has a row again.
@@ -331,20 +397,22 @@ impl Clients {
         news
     }
 
-    /// Every client, as what is to be published in place of whatever there is.
-    pub fn all(&mut self, now: Duration) -> News {
-        self.changed = self.clients.keys().copied().collect();
-        self.gone.clear();
-        self.news(now)
+    /// The next news are every client, in place of whatever is published.
+    pub fn replace_all(&mut self) {
+        self.is_replaced = true;
+        self.gone = HashSet::new();
     }
 
     /// What was to be published was not.
     pub fn restate(&mut self, news: News) {
+        if news.is_whole {
+            self.replace_all();
+        }
         for NewRow { id, .. } in news.rows {
             if self.clients.contains_key(&id) {
                 self.changed.insert(id);
             } else {
-                self.gone.insert(id);
+                self.lose(id);
             }
         }
         for id in news.gone {
@@ -354,9 +422,7 @@ impl Clients {
                     client.published.get_or_insert(Duration::ZERO);
                     self.changed.insert(id);
                 }
-                None => {
-                    self.gone.insert(id);
-                }
+                None => self.lose(id),
             }
         }
     }

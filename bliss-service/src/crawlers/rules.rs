@@ -132,7 +132,9 @@ mod tests {
         for (name, expected) in [
             ("crawl-66-249-66-1.googlebot.com.", true),
             ("Crawl-66-249-66-1.GoogleBot.COM", true),
-            ("rate-limited-proxy-1-2-3-4.google.com.", true),
+            // What Google fetches because a stranger said so has such names.
+            ("google-proxy-66-249-1-1.google.com.", false),
+            ("rate-limited-proxy-1-2-3-4.google.com.", false),
             ("googlebot.com.", true),
             ("googlebot.com.evil.example.", false),
             ("notgooglebot.com.", false),

@@ -1,5 +1,6 @@
 //! The task that verifies clients and publishes what is known of them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use bliss_core::attribute::Value;
 use bliss_core::build::{Change, DimensionChange, Rows};
 use bliss_core::http::CRAWLERS;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use super::clients::{ClientId, Clients, NewRow, News};
 use super::rules::Rules;
@@ -98,6 +99,40 @@ pub(crate) enum Report<'a> {
     Unpublished(&'a str),
 }
 
+/// Verifications that are under way.
+#[derive(Default)]
+struct Running {
+    tasks: JoinSet<Verdict>,
+    /// Of whom each is.
+    clients: HashMap<Id, ClientId>,
+}
+
+impl Running {
+    fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn spawn(&mut self, id: ClientId, verification: impl Future<Output = Verdict> + Send + 'static) {
+        self.clients.insert(self.tasks.spawn(verification).id(), id);
+    }
+
+    /// The next that ends; never if there is none. One that panicked says nothing of its client.
+    async fn next(&mut self) -> (ClientId, Verdict) {
+        loop {
+            let Some(done) = self.tasks.join_next_with_id().await else {
+                return std::future::pending().await;
+            };
+            let (task, verdict) = match done {
+                Ok(done) => done,
+                Err(error) => (error.id(), Verdict::Unknown(format!("the verification failed: {error}"))),
+            };
+            if let Some(id) = self.clients.remove(&task) {
+                return (id, verdict);
+            }
+        }
+    }
+}
+
 type Sent = oneshot::Receiver<Result<(), String>>;
 
 impl<P, R> Task<P, R>
@@ -112,7 +147,7 @@ where
         let began = Instant::now();
         let hold = HOLD.min(self.publish_interval / 2);
         let mut clients = Clients::new(&self.options, hold);
-        let mut running: JoinSet<(ClientId, Verdict)> = JoinSet::new();
+        let mut running = Running::default();
         let mut sent: Option<(Sent, News)> = None;
         let mut publish_from = Duration::ZERO;
         let mut failures = 0;
@@ -122,13 +157,17 @@ where
         loop {
             let now = began.elapsed();
             self.ask(&mut clients, &mut running, now);
-            let may_publish = sent.is_none() && now >= publish_from;
-            if may_publish {
-                sent = self.publish(&mut clients, &mut replace_at, now);
+            if sent.is_none() && now >= publish_from {
+                if replace_at.take_if(|at| *at <= now).is_some() {
+                    clients.replace_all();
+                }
+                sent = self.publish(&mut clients, now);
             }
+            let may_publish = sent.is_none() && now >= publish_from;
             let is_full = running.len() >= self.options.concurrency;
             // A client that is due has to wait while as many are asked about as may be.
-            let wakes_at = clients.wakes_at().filter(|at| !(is_full && *at <= now)).unwrap_or(Duration::MAX);
+            let wakes_at = clients.wakes_at(may_publish);
+            let wakes_at = wakes_at.filter(|at| !(is_full && *at <= now)).unwrap_or(Duration::MAX);
             let until = wakes_at.min(if publish_from > now { publish_from } else { Duration::MAX });
             let wait = until.saturating_sub(now).clamp(Duration::from_millis(1), LOOK);
             tokio::select! {
@@ -145,12 +184,9 @@ where
                         }
                     }
                 }
-                Some(done) = running.join_next() => {
-                    // A verification that panicked leaves its client where it is; it claims again.
-                    if let Ok((id, verdict)) = done {
-                        self.note(&mut failures, &verdict);
-                        self.conclude(&mut clients, id, &verdict, began.elapsed());
-                    }
+                (id, verdict) = running.next() => {
+                    self.note(&mut failures, &verdict);
+                    self.conclude(&mut clients, id, &verdict, began.elapsed());
                 }
                 answer = answered(&mut sent) => {
                     let (answer, news) = answer;
@@ -170,7 +206,7 @@ where
     }
 
     /// Asks about as many clients as may be at a time.
-    fn ask(&self, clients: &mut Clients, running: &mut JoinSet<(ClientId, Verdict)>, now: Duration) {
+    fn ask(&self, clients: &mut Clients, running: &mut Running, now: Duration) {
         while running.len() < self.options.concurrency {
             let Some(id) = clients.next(now) else { return };
             let lists = (self.ranges)().of(id);
@@ -184,7 +220,7 @@ where
                 _ if !is_public(id.ip) => Verdict::Untold,
                 _ if !domains.is_empty() => {
                     let verifier = self.verifier.clone();
-                    running.spawn(async move { (id, verifier.verify(id.ip, &domains).await) });
+                    running.spawn(id, async move { verifier.verify(id.ip, &domains).await });
                     continue;
                 }
                 Ranges::Outside => Verdict::Fake(self.options.min_ttl),
@@ -223,15 +259,9 @@ where
     }
 
     /// Sends what is new, if anything is.
-    fn publish(
-        &self,
-        clients: &mut Clients,
-        replace_at: &mut Option<Duration>,
-        now: Duration,
-    ) -> Option<(Sent, News)> {
-        let is_whole = replace_at.take_if(|at| *at <= now).is_some();
-        let news = if is_whole { clients.all(now) } else { clients.news(now) };
-        if !is_whole && news.rows.is_empty() && news.gone.is_empty() {
+    fn publish(&self, clients: &mut Clients, now: Duration) -> Option<(Sent, News)> {
+        let news = clients.news(now);
+        if !news.is_whole && news.rows.is_empty() && news.gone.is_empty() {
             return None;
         }
         let mut upserts = Rows::new(2);
@@ -241,7 +271,7 @@ where
             let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
             upserts.push(key, seconds.saturating_sub(age), &[f32::from(*state as u8), category]);
         }
-        let change = if is_whole {
+        let change = if news.is_whole {
             DimensionChange::Replace(upserts)
         } else {
             let deletes = news.gone.iter().filter_map(|id| self.key(*id)).map(|(key, _)| key).collect();

@@ -30,11 +30,17 @@ impl Claims {
     /// For a configuration that verifies crawlers; `None` for another.
     pub fn of(config: &Config, state: &State) -> Option<Arc<Self>> {
         let is_wanted = |kind: &OriginKind| matches!(kind, OriginKind::Crawlers(_));
-        config.origins.iter().any(|origin| is_wanted(&origin.kind)).then(|| {
-            let (claims, waiting) = channel(MOST_WAITING);
-            let dropped = state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone();
-            Arc::new(Self { watch: Watch { claims, dropped }, waiting: Mutex::new(waiting) })
-        })
+        config
+            .origins
+            .iter()
+            .any(|origin| is_wanted(&origin.kind))
+            .then(|| Self::new(state.metrics.crawler_dropped.get_or_create(&label("what", "claims")).clone()))
+    }
+
+    /// Those that are dropped are counted.
+    pub(super) fn new(dropped: Counter) -> Arc<Self> {
+        let (claims, waiting) = channel(MOST_WAITING);
+        Arc::new(Self { watch: Watch { claims, dropped }, waiting: Mutex::new(waiting) })
     }
 
     /// For the lines of a log.

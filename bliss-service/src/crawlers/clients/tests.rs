@@ -1,3 +1,5 @@
+use std::net::Ipv6Addr;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -11,8 +13,14 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Each of a network of its own.
 fn id(last: u8) -> ClientId {
-    ClientId { ip: [192, 0, 2, last].into(), crawler: 0 }
+    ClientId { ip: [192, 0, last, 1].into(), crawler: 0 }
+}
+
+/// Of three networks.
+fn near(last: u8) -> ClientId {
+    ClientId { ip: [192, 0, last % 3, last].into(), crawler: 0 }
 }
 
 fn unknown() -> Verdict {
@@ -32,7 +40,8 @@ fn a_first_claim_is_published_and_then_what_came_of_it() {
     assert_eq!(clients.next(secs(1)), Some(id(1)));
     assert_eq!(clients.next(secs(1)), None, "it is asked about once");
     assert_eq!(clients.news(secs(1)), News::default(), "held back for a moment");
-    assert_eq!(clients.wakes_at(), Some(secs(1) + HOLD));
+    assert_eq!(clients.wakes_at(true), Some(secs(1) + HOLD));
+    assert_eq!(clients.wakes_at(false), None, "what is held back waits for nothing else");
     assert_eq!(states(clients.news(secs(1) + HOLD)), [(id(1), CrawlerState::Claimed)]);
     clients.conclude(id(1), &Verdict::Fake(secs(50)), secs(2));
     assert_eq!(states(clients.news(secs(2))), [(id(1), CrawlerState::Fake)]);
@@ -121,7 +130,7 @@ fn p9_clients_are_bounded_and_verified_ones_are_dropped_last() {
     let mut dropped = 0;
     for last in 2..=250 {
         dropped += clients.claim(id(last), secs(1));
-        assert!(clients.len() <= 3 && clients.new.len() <= 23 && clients.held.len() <= 23);
+        assert!(clients.len() <= 3 && clients.new.ids().len() <= 3 && clients.held.len() <= 3);
         assert_eq!(clients.counts().verified, 1);
     }
     assert_eq!(dropped, 247);
@@ -134,6 +143,52 @@ fn p9_clients_are_bounded_and_verified_ones_are_dropped_last() {
     clients.news(secs(2));
     assert_eq!(clients.claim(id(7), secs(3)), 1);
     assert_eq!(clients.news(secs(3)).gone, [id(249)]);
+}
+
+/// The same ones over and over, each dropped for the next.
+#[test]
+fn p9_clients_that_come_and_go_leave_nothing_behind_in_any_line() {
+    let mut clients = Clients::new(&options(3), HOLD);
+    for turn in 0..4000u32 {
+        clients.claim(id((turn % 4) as u8), secs(1));
+        assert!(clients.new.ids().len() <= 3 && clients.held.len() <= 3, "{turn}");
+    }
+}
+
+/// DNS says nothing of any of them.
+#[test]
+fn p9_a_flood_of_one_network_delays_no_other() {
+    let concurrency = CrawlerOptions::default().concurrency;
+    for flood in ["2001:db8:7::", "::ffff:203.0.113.0"] {
+        let flood = u128::from(flood.parse::<Ipv6Addr>().unwrap());
+        let of_flood = |host: u32| {
+            let ip = IpAddr::V6(Ipv6Addr::from(flood + u128::from(host)));
+            ClientId { ip: ip.to_canonical(), crawler: 0 }
+        };
+        let mut clients = Clients::new(&options(10_000), HOLD);
+        for host in 0..250 {
+            clients.claim(of_flood(host), secs(0));
+        }
+        assert_eq!(clients.new.ids().len(), line::MOST_WAITING);
+        let asked: Vec<_> = (0..concurrency).map_while(|_| clients.next(secs(0))).collect();
+        assert_eq!(asked.len(), MOST_ASKED);
+        clients.claim(id(1), secs(1));
+        assert_eq!(clients.next(secs(1)), Some(id(1)));
+        clients.conclude(id(1), &Verdict::Verified(secs(10)), secs(1));
+        // Nor when it comes back, in whatever state those of the flood are.
+        for now in 2..100 {
+            clients.claim(id(1), secs(now));
+            let asked: Vec<_> = (0..concurrency).map_while(|_| clients.next(secs(now))).collect();
+            assert_eq!(asked.contains(&id(1)), now >= 11 && (now - 11) % 10 == 0, "{now}");
+            for id in asked {
+                let is_flood = id.ip != self::id(1).ip;
+                let verdict = if is_flood { unknown() } else { Verdict::Verified(secs(10)) };
+                clients.conclude(id, &verdict, secs(now));
+            }
+        }
+        // All of the flood had their turn, or wait for it.
+        assert_eq!(clients.len(), 251);
+    }
 }
 
 #[test]
@@ -168,8 +223,28 @@ fn what_was_not_published_is_published_the_next_time() {
     // All of it, dated by what is known.
     clients.next(secs(1)).unwrap();
     clients.conclude(id(2), &Verdict::Fake(secs(10)), secs(2));
-    let all = clients.all(secs(9));
+    clients.replace_all();
+    let all = clients.news(secs(9));
     assert_eq!(all.rows, [NewRow { id: id(2), state: CrawlerState::Fake, age: secs(7) }]);
+    // It fails: the next time it is all of it again.
+    assert!(all.is_whole);
+    clients.restate(all);
+    assert!(clients.news(secs(9)).is_whole && !clients.news(secs(9)).is_whole);
+}
+
+/// Nothing can be published, and clients come and go.
+#[test]
+fn p9_rows_to_remove_are_bounded_and_then_all_rows_are_replaced() {
+    let mut clients = Clients::new(&options(3), HOLD);
+    for host in 0..200 {
+        clients.claim(id(host), secs(host.into()));
+        let news = clients.news(secs(host.into()) + HOLD);
+        assert!(news.gone.len() <= 6, "{host}: {}", news.gone.len());
+        clients.restate(news);
+        assert!(clients.gone.len() <= 6, "{host}: {}", clients.gone.len());
+    }
+    let news = clients.news(secs(300));
+    assert_eq!((news.is_whole, news.rows.len(), news.gone.len()), (true, 3, 0));
 }
 
 #[derive(Clone, Debug)]
@@ -184,7 +259,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => (0..12u8).prop_map(Step::Claim),
+        5 => (0..30u8).prop_map(Step::Claim),
         4 => Just(Step::Ask),
         4 => (0..4usize, 0..4u8).prop_map(|(at, verdict)| Step::Answer(at, verdict)),
         2 => (1..90u64).prop_map(Step::Wait),
@@ -202,8 +277,8 @@ proptest! {
     ) {
         let mut clients = Clients::new(&options(5), HOLD);
         let mut published = HashMap::new();
-        let take = |published: &mut HashMap<ClientId, CrawlerState>, News { rows, gone }: News| {
-            published.retain(|id, _| !gone.contains(id));
+        let take = |published: &mut HashMap<ClientId, CrawlerState>, News { rows, gone, is_whole }: News| {
+            published.retain(|id, _| !is_whole && !gone.contains(id));
             published.extend(rows.iter().map(|row| (row.id, row.state)));
         };
         let mut asking: Vec<ClientId> = Vec::new();
@@ -212,7 +287,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Claim(last) => {
-                    clients.claim(id(last), now);
+                    clients.claim(near(last), now);
                 }
                 Step::Ask => asking.extend(clients.next(now)),
                 Step::Answer(at, verdict) if at < asking.len() => {
@@ -243,6 +318,17 @@ proptest! {
                 fake: of(CrawlerState::Fake),
             };
             prop_assert_eq!(clients.counts(), counted);
+            let of_network = asking.iter().fold(HashMap::new(), |mut counts, id| {
+                *counts.entry(Network::of(*id)).or_insert(0) += 1;
+                counts
+            });
+            prop_assert!(of_network.values().all(|asked| *asked <= MOST_ASKED));
+            prop_assert_eq!(&clients.asked, &of_network);
+            let in_line = clients.clients.values().filter(|client| client.in_line.is_some()).count();
+            prop_assert_eq!(clients.new.ids().len() + clients.again.ids().len(), in_line);
+            let is_due = clients.clients.values().filter(|client| client.due.is_some()).count();
+            prop_assert_eq!(clients.due.len(), is_due);
+            prop_assert!(clients.held.len() <= clients.len() && clients.gone.len() <= 10);
             for (id, client) in &clients.clients {
                 let gave = |verdict| answers.get(id).is_some_and(|answers| answers.contains(&verdict));
                 match client.state {
@@ -251,7 +337,8 @@ proptest! {
                     CrawlerState::Claimed | CrawlerState::None => {}
                 }
                 // Nobody is forgotten: it is in line, looked at later, or asked about.
-                let is_somewhere = client.is_new && clients.new.contains(id)
+                let is_somewhere = client.in_line == Some(Kind::New) && clients.new.ids().contains(id)
+                    || client.in_line == Some(Kind::Due) && clients.again.ids().contains(id)
                     || client.due.is_some_and(|due| clients.due.contains(&(due, *id)))
                     || asking.contains(id);
                 prop_assert!(is_somewhere, "{:?}", client);

@@ -102,6 +102,27 @@ async fn p8_only_what_dns_says_makes_a_fake_and_only_both_ways_a_crawler() {
     }
 }
 
+/// What fetches pages because a stranger said so, with the stranger's agent, has honest names in its operator's own domain.
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_an_operators_proxies_for_strangers_are_none_of_its_crawlers() {
+    let rules = Rules::shipped().unwrap();
+    let dns = Dns::start();
+    let domains = &rules.of(index_of("Googlebot").unwrap()).unwrap().domains;
+    for name in [
+        "google-proxy-66-249-1-1.google.com",
+        "rate-limited-proxy-66-249-1-1.google.com",
+        "66-249-1-1.gae.googleusercontent.com",
+    ] {
+        dns.honest(IP, name);
+        let found = verifier(&dns).verify(IP.parse().unwrap(), domains).await;
+        assert_eq!(found.kind(), Kind::Fake, "{name}: {found:?}");
+    }
+    // Nothing but networks that an operator configures tells these from any other, and DNS calls them no fakes.
+    for crawler in ["FeedFetcher-Google", "AdsBot-Google"] {
+        assert_eq!(rules.of(index_of(crawler).unwrap()).unwrap().domains, [], "{crawler}");
+    }
+}
+
 /// Zones of less than 256 addresses are delegated by other names (RFC 2317); and crawlers may have other names too.
 #[tokio::test(flavor = "multi_thread")]
 async fn p8_other_names_are_followed_to_their_end() {
