@@ -7,7 +7,8 @@
 //!
 //! A client is asked about at its first claim, then, as long as it comes, whenever its answer no longer counts; after a failure again
 //! and again, with waits that double. Networks take turns, and each has a share of those that wait and of those that are asked about, so
-//! that whoever has many addresses, and a DNS of their own that does not answer, delays themselves. Time is an argument, from any clock that only goes forward.
+//! that whoever has many addresses, and a DNS of their own that does not answer, delays themselves.
+//! Time is an argument, from any clock that only goes forward.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
