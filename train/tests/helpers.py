@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import catboost
 import pandas
 import pytest
 
@@ -11,8 +12,18 @@ import synthetic
 from bliss_train.cli import main
 
 
+# Fewer resamples than a user would take.
+SMALL = ("--bootstrap", 5)
+
+
 def run(*arguments):
     return main([str(argument) for argument in arguments])
+
+
+def load(path):
+    model = catboost.CatBoostClassifier()
+    model.load_model(str(path))
+    return model
 
 
 def site(folder, name="shop", disguise=True, label=(), **changed):

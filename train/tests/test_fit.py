@@ -2,34 +2,19 @@
 
 import json
 
-import catboost
 import numpy
 import pandas
 import pytest
 
 from bliss_train import data, inputs, measure
-from helpers import files, labels_of, real_data, run, site
+from helpers import SMALL, files, labels_of, load, real_data, run, site
 
-SMALL = ("--bootstrap", 5)
 
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sites")
     return [site(folder, "shop", seed=1), site(folder, "blog", seed=2, people=25), site(folder, "trap", seed=3, people=0, label=("--honeypot", "a trap"))]
-
-
-@pytest.fixture(scope="module")
-def fitted(sites, tmp_path_factory):
-    out = tmp_path_factory.mktemp("fitted")
-    assert run("fit", *[word for one in sites for word in ("--site", one)], "--out", out, *SMALL) == 0
-    return out
-
-
-def load(path):
-    model = catboost.CatBoostClassifier()
-    model.load_model(str(path))
-    return model
 
 
 def test_the_score_is_the_products():

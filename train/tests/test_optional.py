@@ -2,17 +2,15 @@
 
 import json
 
-import catboost
 import numpy
 import pandas
 import pytest
 
 from bliss_train import inputs, measure
 from bliss_train.model import Shifts, raw, shifted
-from helpers import files, labels_of, run, site
+from helpers import SMALL, files, labels_of, load, run, site
 
 NAME = "lists.hosting"
-SMALL = ("--bootstrap", 5)
 
 
 def with_list(spec, folder, has_list=True, seed=1):
@@ -38,19 +36,6 @@ def sites(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sites")
     shop, blog = site(folder, "shop", seed=1), site(folder, "blog", seed=2, people=25)
     return [with_list(shop, folder), with_list(blog, folder), with_list(site(folder, "lab", seed=4), folder, has_list=False)]
-
-
-@pytest.fixture(scope="module")
-def fitted(sites, tmp_path_factory):
-    out = tmp_path_factory.mktemp("fitted")
-    assert run("fit", *[word for one in sites for word in ("--site", one)], "--out", out, *SMALL) == 0
-    return out
-
-
-def load(path):
-    model = catboost.CatBoostClassifier()
-    model.load_model(str(path))
-    return model
 
 
 def test_it_is_forgotten_as_nan_in_half_of_the_copies_and_people_move_with_it():

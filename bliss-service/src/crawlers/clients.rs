@@ -297,7 +297,7 @@ impl Clients {
         self.due.insert((client.asks_from, id));
         let (state, last_claim) = (client.state, client.last_claim);
         let is_confirmed = matches!(verdict, Verdict::Verified(_) | Verdict::Fake(_));
-        // Rows are dated anew in time: a reader takes none that is older than `max_age`.
+        // A row gets a new time long before it is `max_age` old, since readers take none that is older.
         let is_old = client.published.is_none_or(|at| now.saturating_sub(at) >= max_age / 4);
         if state != before
             || client.published.is_none()
